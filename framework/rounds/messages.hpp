@@ -1,0 +1,137 @@
+#pragma once
+
+#include "framework/core/buffer.hpp"
+#include "framework/core/hash.hpp"
+
+#include <cstdint>
+#include <string>
+#include <variant>
+#include <vector>
+
+/// What crosses between sites and the coordinator, as plain values. framework/wire turns them into bytes and back;
+/// framework/rounds decides on them; actors only carry them.
+namespace isthmus {
+
+using site_id = std::uint32_t;
+using group_id = std::uint32_t;
+using round_number = std::uint64_t;   // per group; 0 is the initial anchor, the first exchange is round 1
+using epoch_number = std::uint64_t;   // 1 is the first
+using incarnation_number = std::uint64_t;
+using step_number = std::uint64_t;    // inner steps of a site over its whole life, 1-based; survives restarts
+
+/// The coordinator's address among the peers.
+inline constexpr site_id coordinator_id = 0xffffffffU;
+
+/// A sample range of one site's shard: positions [begin, end) of the shard's keyed sample order. pass = begin / samples.
+struct lease {
+  std::uint32_t shard = 0;
+  std::uint64_t begin = 0, end = 0;
+  bool operator==(const lease&) const = default;
+};
+
+/// One site's part in a round.
+struct contributor {
+  site_id site = 0;
+  incarnation_number incarnation = 0;
+  step_number step = 0;         // reached, inclusive: the site's watermark for this group once committed
+  std::uint64_t tokens = 0;     // trained since its last committed contribution to this group: its weight
+  std::vector<lease> leases;    // what those tokens were, ascending
+  double mass = 0;              // probe of the decoded frame (ledger L2)
+  bool operator==(const contributor&) const = default;
+};
+
+/// The round's entry. Chained per group by `previous`.
+struct round_record {
+  group_id group = 0;
+  round_number round = 0;
+  epoch_number epoch = 0;
+  site_id home = 0;
+  std::vector<contributor> contributors;  // in site order
+  double weight = 0;                      // tokens / reference tokens, summed: what the sum is divided by
+  double mass = 0;                        // probe of the decoded delta, before the division
+  hash128 delta_hash, anchor_hash;        // of the delta's bytes; of the anchor after the outer step
+  hash128 previous;                       // hash of the record before, zero for round 1
+  bool operator==(const round_record&) const = default;
+};
+
+/// Where a group stands at the start of an epoch.
+struct group_cut {
+  group_id group = 0;
+  site_id home = 0;
+  round_number round = 0;
+  hash128 record_hash;  // zero for round 0
+  hash128 anchor_hash;
+  bool operator==(const group_cut&) const = default;
+};
+
+struct epoch_member {
+  site_id site = 0;
+  incarnation_number incarnation = 0;
+  bool joining = false;       // copies the anchor from `source` first; neither stores for others nor counts until synced
+  site_id source = 0;
+  bool operator==(const epoch_member&) const = default;
+};
+
+/// A numbered membership view, written to the coordinator's log before anybody hears of it.
+struct epoch_view {
+  epoch_number number = 0;
+  std::vector<epoch_member> members;  // in site order
+  std::vector<group_cut> cuts;        // in group order
+  std::string reason;                 // plain words
+  bool operator==(const epoch_view&) const = default;
+};
+
+/// Per group, the last record a site holds (stored, committed or not).
+struct held_record {
+  group_id group = 0;
+  round_number round = 0;
+  hash128 record_hash, anchor_hash;
+  bool operator==(const held_record&) const = default;
+};
+
+namespace message {
+
+// site <-> coordinator, control path
+struct join { incarnation_number incarnation = 0; std::vector<held_record> held; };  // "I am here"; held is empty without state
+struct beat { std::uint64_t sequence = 0; std::uint64_t echo = 0; };                 // both ways on every link
+struct suspect { site_id peer = 0; incarnation_number incarnation = 0; std::string reason; };
+struct seal { epoch_number epoch = 0; };                                             // coordinator -> member: refuse further records of it
+struct sealed { epoch_number epoch = 0; std::vector<held_record> held; };
+struct new_epoch { epoch_view view; };
+struct synced { epoch_number epoch = 0; };                                           // a joiner to all members and the coordinator
+struct leave { std::string reason; bool finished = false; };
+struct report { step_number step = 0; std::uint64_t tokens = 0; double loss = 0, tokens_per_second = 0; };  // for status only
+struct stop_run { std::string reason; bool finished = false; };                      // coordinator -> all: finish the step, checkpoint, exit
+
+// site <-> site, bulk path (payload behind the header)
+struct contribution { epoch_number epoch = 0; group_id group = 0; round_number round = 0; contributor from; hash128 frame_hash; };
+struct delta { round_record record; };                                               // payload: the delta's bytes
+struct state_part {                                                                  // payload: bytes of the part
+  epoch_number epoch = 0; group_id group = 0; round_number round = 0; std::uint32_t part = 0;  // part 0: anchor, 1: outer momentum
+  round_record record;                                                               // the record that made this anchor
+  std::vector<contributor> watermarks;                                               // of every site, for this group
+};
+
+// site <-> site, control path
+struct stored { epoch_number epoch = 0; group_id group = 0; round_number round = 0; hash128 record_hash; };
+struct commit { epoch_number epoch = 0; group_id group = 0; round_number round = 0; hash128 record_hash; };
+struct refused { epoch_number epoch = 0; group_id group = 0; round_number round = 0; std::uint32_t code = 0; std::string reason; };
+struct want_state { epoch_number epoch = 0; };                                       // joiner -> its source
+struct want_record { epoch_number epoch = 0; group_id group = 0; round_number round = 0; };  // answered by delta
+/// For users' own actors: delivered to the actor of that name at the other end.
+struct to_actor { std::string name; };                                               // payload: theirs
+
+}  // namespace message
+
+using peer_message =
+    std::variant<message::join, message::beat, message::suspect, message::seal, message::sealed, message::new_epoch, message::synced,
+                 message::leave, message::report, message::stop_run, message::contribution, message::delta, message::state_part,
+                 message::stored, message::commit, message::refused, message::want_state, message::want_record, message::to_actor>;
+
+/// A message with its payload (null on the control path).
+struct envelope {
+  peer_message body;
+  shared_bytes payload;
+};
+
+}  // namespace isthmus
