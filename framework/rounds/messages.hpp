@@ -92,7 +92,11 @@ struct held_record {
 namespace message {
 
 // site <-> coordinator, control path
-struct join { incarnation_number incarnation = 0; std::vector<held_record> held; };  // "I am here"; held is empty without state
+/// "I am here"; held is empty without state. A higher incarnation ends the one before, and what that one had stored in memory may be
+/// gone: so join.held is no seal of the old incarnation (a wiped or restarted member never votes with amnesia). An epoch may end without
+/// ceil(n/2) seals only when every member of it is accounted for, by its seal or by a higher incarnation: then nobody alive can have
+/// applied more than the highest record reported by all of them (how a whole run comes back after every process was killed).
+struct join { incarnation_number incarnation = 0; std::vector<held_record> held; };
 struct beat { std::uint64_t sequence = 0; std::uint64_t echo = 0; };                 // both ways on every link
 struct suspect { site_id peer = 0; incarnation_number incarnation = 0; std::string reason; };
 struct seal { epoch_number epoch = 0; };                                             // coordinator -> member: refuse further records of it

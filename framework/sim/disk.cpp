@@ -1,0 +1,136 @@
+#include "framework/sim/disk.hpp"
+
+#include <set>
+
+namespace isthmus::sim {
+
+namespace {
+bool below(const std::string& path, const std::string& folder) {
+  return path.size() > folder.size() && path.compare(0, folder.size(), folder) == 0 && path[folder.size()] == '/';
+}
+}  // namespace
+
+struct file_bytes {
+  std::vector<std::byte> bytes;
+  std::size_t synced = 0;
+};
+using file_table = std::map<std::string, std::shared_ptr<file_bytes>>;
+
+struct disk::state {
+  file_table now, durable;  // names as seen, names as they would be found after a crash
+  bool full = false;
+};
+
+class disk::appender final : public append_file {
+public:
+  appender(std::shared_ptr<state> s, std::shared_ptr<file_bytes> file, std::string path)
+      : state_(std::move(s)), file_(std::move(file)), path_(std::move(path)) {}
+  expected<void> append(std::span<const std::byte> bytes) override {
+    if (state_->full) return fail(errc::disk_full, "cannot write " + path_ + ": no space left on the simulated disk");
+    file_->bytes.insert(file_->bytes.end(), bytes.begin(), bytes.end());
+    return {};
+  }
+  expected<void> sync() override {
+    file_->synced = file_->bytes.size();
+    return {};
+  }
+
+private:
+  std::shared_ptr<state> state_;
+  std::shared_ptr<file_bytes> file_;
+  std::string path_;
+};
+
+class disk::view final : public storage {
+public:
+  view(std::shared_ptr<state> s, std::string folder) : state_(std::move(s)), folder_(std::move(folder)) {}
+
+  expected<std::unique_ptr<append_file>> open_append(const std::string& path) override {
+    if (state_->full) return fail(errc::disk_full, "cannot open " + path + ": no space left on the simulated disk");
+    auto& file = state_->now[full(path)];
+    if (!file) {
+      file = std::make_shared<file_bytes>();
+      state_->durable[full(path)] = file;  // a log's name is made durable at once; its bytes are not
+    }
+    return std::unique_ptr<append_file>(std::make_unique<appender>(state_, file, path));
+  }
+  expected<void> write_synced(const std::string& path, std::span<const std::byte> bytes) override {
+    if (state_->full) return fail(errc::disk_full, "cannot write " + path + ": no space left on the simulated disk");
+    auto file = std::make_shared<file_bytes>();
+    file->bytes.assign(bytes.begin(), bytes.end());
+    file->synced = bytes.size();
+    state_->now[full(path)] = file;
+    return {};
+  }
+  expected<std::vector<std::byte>> read(const std::string& path, std::size_t bytes_max) const override {
+    const auto found = state_->now.find(full(path));
+    if (found == state_->now.end()) return fail(errc::not_found, "cannot open " + path + ": no such file");
+    if (found->second->bytes.size() > bytes_max) return fail(errc::too_large, path + ": larger than allowed");
+    return found->second->bytes;
+  }
+  expected<void> make_folders(const std::string&) override { return {}; }
+  expected<void> rename(const std::string& from, const std::string& to) override {
+    const std::string a = full(from), b = full(to);
+    file_table moved;
+    for (auto it = state_->now.begin(); it != state_->now.end();) {
+      if (it->first == a || below(it->first, a)) {
+        moved[b + it->first.substr(a.size())] = it->second;
+        it = state_->now.erase(it);
+      } else ++it;
+    }
+    if (moved.empty()) return fail(errc::not_found, "cannot rename " + from + ": no such file");
+    state_->now.merge(moved);
+    for (auto& [name, file] : moved) state_->now[name] = file;  // replaced ones
+    return {};
+  }
+  expected<void> sync_folder(const std::string& path) override {
+    const std::string folder = path.empty() || path == "." ? folder_ : full(path);
+    std::erase_if(state_->durable, [&](const auto& entry) { return below(entry.first, folder) && !state_->now.contains(entry.first); });
+    for (const auto& [name, file] : state_->now)
+      if (below(name, folder)) state_->durable[name] = file;
+    return {};
+  }
+  expected<void> remove(const std::string& path) override {
+    const std::string name = full(path);
+    std::erase_if(state_->now, [&](const auto& entry) { return entry.first == name || below(entry.first, name); });
+    return {};
+  }
+  bool exists(const std::string& path) const override {
+    const std::string name = full(path);
+    for (const auto& [other, file] : state_->now)
+      if (other == name || below(other, name)) return true;
+    return false;
+  }
+  std::vector<std::string> list(const std::string& path) const override {
+    const std::string folder = path.empty() || path == "." ? folder_ : full(path);
+    std::set<std::string> names;
+    for (const auto& [name, file] : state_->now) {
+      if (!below(name, folder)) continue;
+      const std::string rest = name.substr(folder.size() + 1);
+      names.insert(rest.substr(0, rest.find('/')));
+    }
+    return {names.begin(), names.end()};
+  }
+
+private:
+  std::string full(const std::string& path) const { return folder_ + "/" + path; }
+  std::shared_ptr<state> state_;
+  std::string folder_;
+};
+
+disk::disk() : state_(std::make_shared<state>()) {}
+disk::~disk() = default;
+std::unique_ptr<storage> disk::open(const std::string& folder) { return std::make_unique<view>(state_, folder); }
+void disk::set_full(bool full) { state_->full = full; }
+
+void disk::crash() {
+  state_->now = state_->durable;
+  for (auto& [name, file] : state_->now) {
+    auto kept = std::make_shared<file_bytes>(*file);  // writers from before the crash keep the old one and harm nobody
+    kept->bytes.resize(kept->synced);
+    file = kept;
+  }
+  state_->durable = state_->now;
+}
+
+}  // namespace isthmus::sim

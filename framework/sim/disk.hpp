@@ -1,0 +1,31 @@
+#pragma once
+
+#include "framework/core/storage.hpp"
+
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace isthmus::sim {
+
+/// A disk in memory that outlives its users, as a real one outlives a process. crash() loses what was not synced: appended bytes
+/// behind the last sync, and names (new, renamed) whose folder was not synced.
+class disk {
+public:
+  disk();
+  ~disk();
+  /// A view below a folder; all views share the disk.
+  std::unique_ptr<storage> open(const std::string& folder);
+  void crash();
+  /// Every write fails with disk_full while set.
+  void set_full(bool full);
+
+private:
+  struct state;
+  class view;
+  class appender;
+  std::shared_ptr<state> state_;
+};
+
+}  // namespace isthmus::sim

@@ -1,0 +1,201 @@
+#include "framework/sim/network.hpp"
+
+#include <algorithm>
+
+namespace isthmus::sim {
+
+namespace {
+constexpr duration back_off_min = std::chrono::milliseconds(100);
+constexpr duration back_off_max = std::chrono::seconds(5);
+constexpr std::uint64_t frame_overhead_bytes = 64;
+}  // namespace
+
+class simulated_transport final : public transport {
+public:
+  simulated_transport(network& net, link_hello hello) : net_(net), hello_(std::move(hello)) {}
+  ~simulated_transport() override { stop(); }
+
+  void start(transport_events events) override {
+    events_ = std::move(events);
+    net_.attach(hello_.site, this);
+    started_ = true;
+  }
+  void keep(site_id peer, const std::string&) override {
+    if (!kept_.insert(peer).second) return;
+    if (hello_.site < peer && peer != coordinator_id) return;  // the larger id dials; the coordinator is dialled by all
+    if (hello_.site == coordinator_id) return;
+    net_.dial(hello_.site, peer, back_off_min);
+  }
+  void forget(site_id peer) override {
+    kept_.erase(peer);
+    close(peer, {errc::disconnected, "forgotten"});
+  }
+  void close(site_id peer, error reason) override {
+    if (net_.connected(hello_.site, peer)) net_.disconnect(hello_.site, peer, std::move(reason));
+  }
+  void send_control(site_id peer, shared_bytes bytes) override {
+    if (!net_.connected(hello_.site, peer)) return;
+    auto& count = counters_[peer];
+    count.control_bytes_out += bytes->size();
+    net_.carry(hello_.site, peer, bytes->size(), [from = hello_.site, bytes](simulated_transport& to) {
+      to.counters_[from].control_bytes_in += bytes->size();
+      to.events_.control(from, bytes);
+    });
+  }
+  void send_bulk(site_id peer, std::uint64_t id, shared_bytes header, shared_bytes payload) override {
+    const site_id me = hello_.site;
+    if (!net_.connected(me, peer)) {
+      net_.world_.after({}, [this, peer, id, alive = std::weak_ptr<int>(alive_)] {
+        if (!alive.expired()) events_.sent(peer, id, fail(errc::disconnected, "no link"));
+      });
+      return;
+    }
+    const std::size_t size = payload ? payload->size() : 0;
+    if (net_.torn_.erase(me) > 0 && size > 0) payload = make_shared_bytes(payload->bytes().first(size - 1));
+    auto& count = counters_[peer];
+    count.bulk_bytes_out += header->size() + size;
+    count.payload_bytes_out += size;
+    pending_.insert({peer, id});
+    net_.carry(me, peer, header->size() + size, [me, peer, id, header, payload, &net = net_](simulated_transport& to) {
+      const std::size_t got = payload ? payload->size() : 0;
+      to.counters_[me].bulk_bytes_in += header->size() + got;
+      to.counters_[me].payload_bytes_in += got;
+      to.events_.bulk(me, header, payload ? payload : std::make_shared<const buffer>(0));
+      net.carry(peer, me, 0, [peer, id](simulated_transport& back) { back.settle(peer, id, {}); });
+    });
+  }
+  link_counters counters(site_id peer) const override {
+    const auto found = counters_.find(peer);
+    return found == counters_.end() ? link_counters{} : found->second;
+  }
+  std::string address() const override { return "sim:" + std::to_string(hello_.site); }
+  void stop() override {
+    if (!started_) return;
+    started_ = false;
+    alive_.reset();
+    net_.detach(hello_.site, this);
+  }
+
+private:
+  friend class network;
+  void settle(site_id peer, std::uint64_t id, expected<void> outcome) {
+    if (pending_.erase({peer, id}) > 0) events_.sent(peer, id, std::move(outcome));
+  }
+  void went_down(site_id peer, error reason) {
+    std::vector<std::uint64_t> lost;
+    for (const auto& [to, id] : pending_)
+      if (to == peer) lost.push_back(id);
+    for (const std::uint64_t id : lost) settle(peer, id, fail(reason.code, reason.message));
+    events_.down(peer, std::move(reason));
+  }
+
+  network& net_;
+  link_hello hello_;
+  transport_events events_;
+  bool started_ = false;
+  std::shared_ptr<int> alive_ = std::make_shared<int>(0);
+  std::set<site_id> kept_;
+  std::set<std::pair<site_id, std::uint64_t>> pending_;
+  std::map<site_id, link_counters> counters_;
+};
+
+std::unique_ptr<transport> network::make_transport(const link_hello& hello) {
+  return std::make_unique<simulated_transport>(*this, hello);
+}
+
+const path_conditions& network::path(site_id from, site_id to) const {
+  const auto found = paths_.find({from, to});
+  return found == paths_.end() ? default_path_ : found->second;
+}
+
+std::uint64_t network::connection(site_id a, site_id b) const {
+  const auto found = connections_.find(std::minmax(a, b));
+  return found == connections_.end() ? 0 : found->second;
+}
+
+void network::cut(site_id from, site_id to) { cuts_.insert({from, to}); }
+
+void network::detach(site_id site, simulated_transport* t) {
+  const auto found = ends_.find(site);
+  if (found == ends_.end() || found->second != t) return;
+  ends_.erase(found);
+  std::vector<site_id> peers;
+  for (const auto& [pair, serial] : connections_)
+    if (pair.first == site || pair.second == site) peers.push_back(pair.first == site ? pair.second : pair.first);
+  for (const site_id peer : peers) disconnect(site, peer, {errc::disconnected, "the peer's process ended"});
+}
+
+void network::dial(site_id from, site_id to, duration back_off) {
+  const auto caller = ends_.find(from);
+  if (caller == ends_.end() || !caller->second->kept_.contains(to) || connected(from, to)) return;
+  const auto again = [this, from, to, next = std::min(back_off * 2, back_off_max)] { dial(from, to, next); };
+  const auto callee = ends_.find(to);
+  const bool reachable = callee != ends_.end() && !cuts_.contains({from, to}) && !cuts_.contains({to, from});
+  if (!reachable || (to != coordinator_id && !callee->second->kept_.contains(from))) {
+    world_.after(back_off + duration(draws_.below(static_cast<std::uint64_t>(back_off.count()) / 2 + 1)), again);
+    return;
+  }
+  const link_hello &a = caller->second->hello_, &b = callee->second->hello_;
+  errc mismatch = errc::ok;
+  if (a.run_id != b.run_id) mismatch = errc::wrong_run;
+  else if (a.version != b.version) mismatch = errc::wrong_version;
+  else if (a.recipe_hash != b.recipe_hash) mismatch = errc::wrong_recipe;
+  if (mismatch != errc::ok) {
+    caller->second->events_.down(to, {mismatch, "refused by site " + std::to_string(to)});
+    world_.after(back_off_max, again);
+    return;
+  }
+  const std::uint64_t serial = ++serial_;
+  connections_[std::minmax(from, to)] = serial;
+  const auto announce = [this, serial](site_id at, site_id peer) {
+    if (connection(at, peer) != serial) return;
+    const auto here = ends_.find(at), there = ends_.find(peer);
+    if (here == ends_.end() || there == ends_.end()) return;
+    ++here->second->counters_[peer].reconnects;
+    here->second->events_.up(peer, there->second->hello_.incarnation);
+  };
+  const duration one_way = path(from, to).delay, back = path(to, from).delay;
+  world_.after(one_way, [=] { announce(to, from); });
+  world_.after(one_way + back, [=] { announce(from, to); });
+}
+
+void network::carry(site_id from, site_id to, std::uint64_t bytes, std::function<void(simulated_transport&)> deliver) {
+  const std::uint64_t serial = connection(from, to);
+  if (serial == 0) return;
+  const path_conditions& p = path(from, to);
+  time_point& busy = busy_until_[{from, to}];
+  const double seconds = static_cast<double>(bytes + frame_overhead_bytes) / p.bytes_per_second;
+  busy = std::max(busy, world_.now()) + std::chrono::duration_cast<duration>(std::chrono::duration<double>(seconds));
+  time_point arrives = busy + p.delay;
+  if (p.jitter.count() > 0) arrives += duration(draws_.below(static_cast<std::uint64_t>(p.jitter.count()) + 1));
+  while (p.loss > 0 && draws_.uniform() < p.loss) arrives += p.retry;
+  time_point& last = last_arrival_[{from, to}];
+  arrives = last = std::max(arrives, last + duration(1));
+  world_.at(arrives, [this, from, to, serial, act = std::move(deliver)] {
+    const auto end = ends_.find(to);
+    if (end == ends_.end() || connection(from, to) != serial || cuts_.contains({from, to})) return;
+    ++delivered_;
+    act(*end->second);
+  });
+}
+
+void network::disconnect(site_id by, site_id other, error reason) {
+  const auto found = connections_.find(std::minmax(by, other));
+  if (found == connections_.end()) return;
+  connections_.erase(found);
+  const auto tell = [this](site_id at, site_id peer, error why) {
+    const auto end = ends_.find(at);
+    if (end == ends_.end() || connected(at, peer)) return;
+    end->second->went_down(peer, std::move(why));
+    const bool dials = end->second->kept_.contains(peer) && at != coordinator_id && (peer == coordinator_id || at > peer);
+    if (dials) world_.after(back_off_min, [this, at, peer] { dial(at, peer, back_off_min); });
+  };
+  if (ends_.contains(by)) world_.after({}, [=] { tell(by, other, reason); });
+  if (!cuts_.contains({by, other})) {
+    world_.after(path(by, other).delay, [=] { tell(other, by, {errc::disconnected, "the link was closed by the peer"}); });
+  } else {  // the other end learns only when it tries again
+    world_.after(back_off_max, [=] { tell(other, by, {errc::timed_out, "the link went silent"}); });
+  }
+}
+
+}  // namespace isthmus::sim

@@ -1,0 +1,69 @@
+#pragma once
+
+#include "framework/sim/world.hpp"
+#include "framework/transport/transport.hpp"
+
+#include <map>
+#include <memory>
+#include <set>
+#include <utility>
+
+namespace isthmus::sim {
+
+/// What one direction of a path does to frames.
+struct path_conditions {
+  duration delay = std::chrono::milliseconds(1);
+  duration jitter{};                   // added, uniform in [0, jitter]
+  double bytes_per_second = 1e9;
+  double loss = 0;                     // chance that a frame needs a retransmission, which costs one more `retry`
+  duration retry = std::chrono::milliseconds(200);
+};
+
+/// A simulated wire between transports. It behaves like TCP seen from above: frames of one direction arrive whole and in order or,
+/// when the connection breaks, not at all. A cut loses silently: both ends still believe in the link until somebody closes it.
+class network {
+public:
+  explicit network(world& w) : world_(w), draws_(w.draw_stream(draw::network)) {}
+
+  std::unique_ptr<transport> make_transport(const link_hello& hello);
+
+  void set_path(site_id from, site_id to, path_conditions conditions) { paths_[{from, to}] = conditions; }
+  void set_all_paths(path_conditions conditions) { default_path_ = conditions; }
+  /// Nothing from `from` reaches `to` any more; frames under way are lost too.
+  void cut(site_id from, site_id to);
+  void cut_both(site_id a, site_id b) { cut(a, b); cut(b, a); }
+  void heal(site_id from, site_id to) { cuts_.erase({from, to}); }
+  void heal_all() { cuts_.clear(); }
+  /// The next bulk message from this site arrives with its payload one byte short.
+  void tear_next(site_id from) { torn_.insert(from); }
+  std::uint64_t delivered() const { return delivered_; }
+
+private:
+  friend class simulated_transport;
+  struct attached;                      // one transport, known by its site
+  struct frame;
+
+  void attach(site_id site, class simulated_transport* t) { ends_[site] = t; }
+  void detach(site_id site, class simulated_transport* t);
+  void dial(site_id from, site_id to, duration back_off);
+  void carry(site_id from, site_id to, std::uint64_t bytes, std::function<void(class simulated_transport&)> deliver);
+  bool connected(site_id a, site_id b) const { return connections_.contains(std::minmax(a, b)); }
+  std::uint64_t connection(site_id a, site_id b) const;
+  /// Ends the connection; `by` knows at once, the other end after the path's delay unless it is cut off.
+  void disconnect(site_id by, site_id other, error reason);
+  const path_conditions& path(site_id from, site_id to) const;
+
+  world& world_;
+  rng draws_;
+  path_conditions default_path_;
+  std::map<std::pair<site_id, site_id>, path_conditions> paths_;
+  std::map<std::pair<site_id, site_id>, time_point> busy_until_;  // the line is a queue
+  std::map<std::pair<site_id, site_id>, time_point> last_arrival_;
+  std::set<std::pair<site_id, site_id>> cuts_;
+  std::map<std::pair<site_id, site_id>, std::uint64_t> connections_;  // -> serial number; frames of an older one are lost
+  std::set<site_id> torn_;
+  std::map<site_id, class simulated_transport*> ends_;
+  std::uint64_t serial_ = 0, delivered_ = 0;
+};
+
+}  // namespace isthmus::sim

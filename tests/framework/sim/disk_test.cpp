@@ -1,0 +1,45 @@
+#include "framework/sim/disk.hpp"
+
+#include <boost/test/unit_test.hpp>
+
+using namespace isthmus;
+
+namespace {
+std::span<const std::byte> bytes(std::string_view text) { return std::as_bytes(std::span(text.data(), text.size())); }
+std::string read(const storage& s, const std::string& path) {
+  auto got = s.read(path, 1000);
+  return got ? std::string(reinterpret_cast<const char*>(got->data()), got->size()) : "missing";
+}
+}  // namespace
+
+BOOST_AUTO_TEST_SUITE(sim_disk_test)
+
+BOOST_AUTO_TEST_CASE(a_crash_keeps_what_was_synced_and_nothing_else) {
+  sim::disk disk;
+  auto s = disk.open("site-0");
+  auto log = *s->open_append("log");
+  BOOST_REQUIRE(log->append(bytes("kept ")).has_value());
+  BOOST_REQUIRE(log->sync().has_value());
+  BOOST_REQUIRE(log->append(bytes("lost")).has_value());
+  BOOST_REQUIRE(s->write_synced("new/a", bytes("x")).has_value());  // its folder is never synced
+  BOOST_REQUIRE(s->write_synced("tmp/a", bytes("y")).has_value());
+  BOOST_REQUIRE(s->rename("tmp", "final").has_value());
+  BOOST_REQUIRE(s->sync_folder("final").has_value());
+  BOOST_TEST(read(*s, "final/a") == "y");
+  disk.crash();
+  BOOST_TEST(read(*s, "log") == "kept ");
+  BOOST_TEST(read(*s, "new/a") == "missing");
+  BOOST_TEST(read(*s, "tmp/a") == "missing");
+  BOOST_TEST(read(*s, "final/a") == "y");
+  BOOST_REQUIRE(log->append(bytes("a ghost writes")).has_value());
+  BOOST_TEST(read(*s, "log") == "kept ");
+}
+
+BOOST_AUTO_TEST_CASE(a_full_disk_says_so) {
+  sim::disk disk;
+  auto s = disk.open("site-0");
+  disk.set_full(true);
+  BOOST_TEST(static_cast<int>(s->write_synced("a", bytes("x")).error().code) == static_cast<int>(errc::disk_full));
+}
+
+BOOST_AUTO_TEST_SUITE_END()
