@@ -47,6 +47,8 @@ struct round_record {
   epoch_number epoch = 0;
   site_id home = 0;
   std::vector<contributor> contributors;  // in site order
+  std::uint64_t tokens_total = 0;         // of all contributions to this group up to and with this round: when it reaches the recipe's
+                                          // run.tokens the group is finished, at every site alike; also drives the learning rate
   double weight = 0;                      // tokens / reference tokens, summed: what the sum is divided by
   double mass = 0;                        // probe of the decoded delta, before the division
   hash128 delta_hash, anchor_hash;        // of the delta's bytes; of the anchor after the outer step
