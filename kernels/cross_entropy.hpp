@@ -1,0 +1,25 @@
+#pragma once
+
+#include "kernels/linear.hpp"
+
+#include <cstdint>
+
+namespace isthmus::kernels {
+
+/// The head and its loss in one: logits = h W^T, losses[r] = logsumexp(logits[r]) - logits[r, targets[r]] in nats, and, when dh is
+/// given, dlogits = (softmax(logits) - onehot) * scale, dh = dlogits W, dw += dlogits^T h. Goes over chunks of rows, logits in
+/// scratch memory and dlogits in their place: never a rows x vocabulary buffer. Softmax in real<Act>.
+/// dw adds to what embedding_backward adds to: the head is tied.
+template <class Act>
+struct cross_entropy_args {
+  matrix<Act>* head;            // [vocabulary, cols]
+  const Act* h;                 // [rows, cols], contiguous
+  const std::int32_t* targets;  // [rows], checked by the caller
+  real<Act>* losses;            // [rows]
+  Act* dh;                      // [rows, cols], or null: forward only
+  real<Act>* dw;                // [vocabulary, cols]; unused when dh is null
+  std::int64_t rows;
+  real<Act> scale;
+};
+
+}  // namespace isthmus::kernels

@@ -1,0 +1,37 @@
+#include "kernels/team.hpp"
+
+#include <cstdlib>
+#include <new>
+
+namespace isthmus::kernels {
+
+struct serial_team::block {
+  std::byte* data = nullptr;
+  std::size_t bytes = 0;
+  ~block() { std::free(data); }
+
+  std::byte* at_least(std::size_t wanted) {
+    if (wanted > bytes) {
+      std::free(data);
+      bytes = (wanted + 63) / 64 * 64;
+      data = static_cast<std::byte*>(std::aligned_alloc(64, bytes));
+      if (!data) {
+        bytes = 0;
+        throw std::bad_alloc();
+      }
+    }
+    return data;
+  }
+};
+
+serial_team::serial_team() : own_(std::make_unique<block>()), shared_(std::make_unique<block>()) {}
+serial_team::~serial_team() = default;
+
+void serial_team::run(std::int64_t tiles, tile_function f) {
+  for (std::int64_t tile = 0; tile < tiles; ++tile) f(tile, 0);
+}
+
+std::byte* serial_team::scratch(int, std::size_t bytes) { return own_->at_least(bytes); }
+std::byte* serial_team::shared_scratch(std::size_t bytes) { return shared_->at_least(bytes); }
+
+}  // namespace isthmus::kernels
