@@ -4,6 +4,7 @@
 #include "framework/core/parameter_layout.hpp"
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <span>
 #include <string>
@@ -12,6 +13,26 @@
 
 namespace isthmus {
 
+/// Takes the numbers of a decoded frame in ascending order, each element of the group at most once; what is not told is 0.
+/// The spans are borrowed for the call. Offsets are relative to the group.
+class frame_sink {
+public:
+  virtual ~frame_sink() = default;
+  /// values: the elements [offset, offset + values.size()).
+  virtual void dense(std::int64_t offset, std::span<const float> values) = 0;
+  /// values[i] is element base + index[i]; index ascends strictly, below 4096.
+  virtual void sparse(std::int64_t base, std::span<const std::uint16_t> index, std::span<const float> values) = 0;
+};
+
+/// Where the bytes of a frame go.
+struct codec_size {
+  std::size_t header = 0;  // framing: magic, codec, group size
+  std::size_t sparse = 0;  // indices and values of full chunks
+  std::size_t tables = 0;  // scales and tables of means
+  std::size_t dense = 0;   // numbers sent one by one
+  std::size_t payload() const { return sparse + tables + dense; }
+};
+
 /// How a contribution of one parameter group becomes bytes and numbers again. Stateless: residuals belong to the caller.
 /// Specified to the bit: the same input gives the same bytes, the same bytes the same numbers, on every CPU (fp32, round to
 /// nearest, no contraction). A frame is self-describing: magic, codec id, group size, payload; layouts in docs/codecs.md.
@@ -19,12 +40,23 @@ class codec {
 public:
   virtual ~codec() = default;
   virtual std::string_view name() const = 0;
-  /// value: [group.size], finite -> frame. Then value := value - decode(frame), which is the next residual (error feedback).
+  /// value: [group.size], magnitudes up to limit(), else contract_error -> frame. Then value := value - decode(frame), which is
+  /// the next residual (error feedback). Gaps between tensors are neither sent nor touched.
   virtual std::vector<std::byte> encode(const group_shape& group, std::span<float> value) const = 0;
-  /// sum: [group.size] += decode(frame). On an error sum is left as it was. Errors: truncated, malformed, out_of_range, not_finite.
-  virtual expected<void> add_to(const group_shape& group, std::span<const std::byte> frame, std::span<float> sum) const = 0;
+  /// Checks the whole frame, then hands its numbers to the sink; on an error the sink hears nothing.
+  /// Errors: truncated, malformed, out_of_range, not_finite, unsupported (another codec's frame).
+  virtual expected<void> decode(const group_shape& group, std::span<const std::byte> frame, frame_sink& sink) const = 0;
+  /// The bytes of a frame for this group. Of the exact union, whose size depends on the data, only what is fixed.
+  virtual codec_size size(const group_shape& group) const = 0;
+  /// The largest magnitude that frames may carry, so that a stranger's numbers cannot overflow a sum.
+  virtual float limit() const = 0;
+
   /// Exact payload size in bytes of a frame for this group, framing excluded; 0 when it depends on the data.
-  virtual std::size_t payload_bytes(const group_shape& group) const = 0;
+  virtual std::size_t payload_bytes(const group_shape& group) const { return size(group).payload(); }
+  /// sum: [group.size] += decode(frame). On an error sum is left as it was.
+  expected<void> add_to(const group_shape& group, std::span<const std::byte> frame, std::span<float> sum) const;
+  /// The probe (framework/core/probe.hpp) of decode(frame): the frame's mass in the ledger.
+  expected<double> mass(const group_shape& group, std::span<const std::byte> frame, std::uint64_t key) const;
 };
 
 /// The pair a group uses: up for contributions; down for the reduced contribution (for sparse codecs the exact union).
