@@ -1,0 +1,99 @@
+#pragma once
+
+#include "framework/core/expected.hpp"
+#include "framework/data/range_set.hpp"
+#include "framework/rounds/messages.hpp"
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace isthmus {
+
+/// A lease whose samples are in the committed records of some groups, but never will be in those of others.
+struct partial_lease {
+  lease range;
+  std::vector<group_id> missed;  // ascending, not empty
+  bool operator==(const partial_lease&) const = default;
+};
+
+/// What became of leases; for the ledger. Ranges ascend.
+struct lease_settlement {
+  std::vector<lease> committed, returned, written_off;
+  std::vector<partial_lease> partial;
+  bool empty() const { return committed.empty() && returned.empty() && written_off.empty() && partial.empty(); }
+};
+
+/// Positions so far. assigned = committed + partial + returned + written_off + outstanding, always. A position that was returned
+/// and granted again counts twice in `assigned` and once in `returned`.
+struct lease_totals {
+  std::uint64_t assigned = 0, committed = 0, partial = 0, returned = 0, written_off = 0, outstanding = 0;
+  bool operator==(const lease_totals&) const = default;
+};
+
+/// The sample accounts of one shard: which positions were handed to which device for which step, and what became of them. Knows
+/// neither actors nor clocks. A position is outstanding until the record that names its step is committed for every group.
+class lease_book {
+public:
+  /// samples > 0: leases never cross a pass (a multiple of it). groups > 0: parameter groups, numbered from 0.
+  lease_book(std::uint32_t shard, std::uint64_t samples, std::uint32_t groups);
+
+  /// Hands `positions` positions to a device for one step: returned ones first, ascending, then new ones; the leases' sizes add up to
+  /// `positions`. Steps must not fall below a step granted before.
+  std::vector<lease> grant(std::uint64_t positions, std::uint32_t device, step_number step);
+  /// A device died or dropped work: its leases for steps >= `from` come back. (What it added to earlier steps is in the site's
+  /// weights and stays outstanding.)
+  lease_settlement give_back(std::uint32_t device, step_number from);
+  /// A record of `group` that reaches `watermark` was committed. Gives the leases that are now committed for every group. An older
+  /// watermark changes nothing.
+  lease_settlement commit(group_id group, step_number watermark);
+  /// The site's weights were lost after the watermarks (it restarts from anchors): what no group has returns; what some have is
+  /// settled as partial and never trained again.
+  lease_settlement crash();
+  /// As crash, but the site stays away: what would return is written off.
+  lease_settlement write_off();
+  /// After from_json of an older state: what committed records named since, one list of leases a group. They settle as if granted
+  /// here; everything else returns. One entry per group.
+  lease_settlement recover(std::span<const std::vector<lease>> named);
+
+  const lease_totals& totals() const { return totals_; }
+  std::uint32_t shard() const { return shard_; }
+  std::uint64_t samples() const { return samples_; }
+  /// The first position never granted.
+  std::uint64_t next_position() const { return next_; }
+  step_number lowest_watermark() const;
+  step_number highest_watermark() const;
+  /// The leases granted for steps in (after, upto], ascending and joined: what a contribution names.
+  std::vector<lease> granted(step_number after, step_number upto) const;
+  /// Throws contract_error when positions are lost or counted twice.
+  void check() const;
+
+  /// The whole state, for a checkpoint.
+  std::string to_json() const;
+  static expected<lease_book> from_json(std::string_view text, const std::string& where);
+  bool operator==(const lease_book&) const = default;
+
+private:
+  struct grant_entry {
+    std::uint64_t begin = 0, end = 0;
+    std::uint32_t device = 0;
+    step_number step = 0;
+    bool operator==(const grant_entry&) const = default;
+  };
+  lease_settlement settle_all(bool site_returns);
+  void settle(const range_set& ranges, range_set lease_book::*into, std::uint64_t lease_totals::*count, std::vector<lease>& report);
+  std::vector<lease> as_leases(const range_set& ranges) const;
+
+  std::uint32_t shard_ = 0;
+  std::uint64_t samples_ = 1;
+  std::uint64_t next_ = 0;
+  std::vector<step_number> watermarks_;    // per group
+  std::vector<grant_entry> outstanding_;   // in order of grant: steps ascend
+  range_set waiting_, committed_, written_off_;
+  std::vector<partial_lease> partial_;
+  lease_totals totals_;
+};
+
+}  // namespace isthmus

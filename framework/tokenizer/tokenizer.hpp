@@ -1,0 +1,104 @@
+#pragma once
+
+#include "framework/core/expected.hpp"
+#include "framework/core/hash.hpp"
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+namespace isthmus {
+
+using token_id = std::int32_t;
+
+/// A byte-level BPE as a value: what is trained, written as tokenizer.json, read and hashed.
+struct bpe_model {
+  struct merge {
+    token_id left = 0, right = 0, result = 0;
+    bool operator==(const merge&) const = default;
+  };
+  std::vector<std::string> tokens;  // by id: the bytes of a token, for a special one its name
+  std::vector<merge> merges;        // by rank, best first
+  std::vector<token_id> specials;   // ascending; cut out of the text before all else when asked for
+  bool operator==(const bpe_model&) const = default;
+};
+
+/// Encodes and decodes. Immutable: threads share one. Equal to Hugging Face `tokenizers` with a ByteLevel pre-tokenizer
+/// (GPT-2's pattern, no prefix space) and model BPE, id for id.
+class tokenizer {
+public:
+  /// The model must be sound: every byte has a token, merges name tokens, specials are ids (contract_error otherwise).
+  explicit tokenizer(bpe_model model);
+
+  std::int64_t vocabulary() const { return static_cast<std::int64_t>(model_.tokens.size()); }
+  const bpe_model& model() const { return model_; }
+  /// Of "<|endoftext|>", which ends every document; absent when the vocabulary has none.
+  std::optional<token_id> end_of_text() const { return end_of_text_; }
+  /// Identifies the ids' meaning, whatever the layout of the file: of tokens, merges and specials.
+  const hash128& hash() const { return hash_; }
+  /// The bytes of the tokens joined; skips specials unless asked. Ids out of range are skipped. May end inside a UTF-8 character.
+  std::string decode(std::span<const token_id> ids, bool with_specials = false) const;
+  /// The bytes of one token; id must be in range.
+  std::string_view bytes(token_id id) const;
+
+private:
+  friend class encoder;
+  struct pair_hash {
+    std::size_t operator()(std::uint64_t key) const;
+  };
+  struct ranked {
+    std::int32_t rank = 0;
+    token_id result = 0;
+  };
+  void merge_short(std::vector<token_id>& ids) const;
+  void merge_long(std::vector<token_id>& ids) const;
+  const ranked* find_merge(token_id left, token_id right) const;
+
+  bpe_model model_;
+  std::vector<token_id> byte_ids_;  // [256]
+  std::vector<bool> special_;       // [vocabulary]
+  std::unordered_map<std::uint64_t, ranked, pair_hash> ranks_;
+  std::optional<token_id> end_of_text_;
+  hash128 hash_;
+};
+
+/// What to do with the name of a special token inside a text. Documents of strangers are encoded as_text.
+enum class specials { as_text, as_tokens };
+
+/// Encodes with one tokenizer and remembers the pre-tokens it has met. One thread each; borrows the tokenizer.
+class encoder {
+public:
+  explicit encoder(const tokenizer& tokens);
+  /// Appends the ids of text. O(n log n) in the longest pre-token, so that no text stalls it.
+  void encode(std::string_view text, std::vector<token_id>& out, specials mode = specials::as_text);
+
+private:
+  void encode_plain(std::string_view text, std::vector<token_id>& out);
+  void encode_pre_token(std::string_view piece, std::vector<token_id>& out);
+  void merge_piece(std::string_view piece);
+
+  const tokenizer& tokens_;
+  struct cached {
+    std::uint64_t key_low = 0, key_high = 0;  // up to 15 bytes and the length; an empty slot is 0, 0
+    std::uint32_t begin = 0, count = 0;       // in pool_
+  };
+  std::vector<cached> slots_;   // a power of two, open addressing
+  std::size_t used_ = 0;
+  std::vector<token_id> pool_;
+  std::vector<token_id> scratch_;
+};
+
+/// tokenizer.json as Hugging Face `tokenizers` reads it.
+std::string to_tokenizer_json(const bpe_model& model);
+/// Reads tokenizer.json. Refuses, never skips, what this project does not do the same way (other models, normalizers,
+/// pre-tokenizers). Errors name `where` and the line and column, or the path of the value in the file.
+expected<bpe_model> parse_tokenizer_json(std::string_view text, const std::string& where);
+/// Errors when the model that is to read the ids has another vocabulary size.
+expected<void> check_vocabulary(const tokenizer& tokens, std::int64_t model_vocabulary, const std::string& where);
+
+}  // namespace isthmus
