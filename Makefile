@@ -1,0 +1,36 @@
+# The two commands are `make quickstart` and `make check`. Everything else is CMake: see CMakePresets.json.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+JOBS ?= $(shell nproc)
+
+.PHONY: help install build quickstart check bench format format-check clean
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */  make \1\t/' | expand -t 22
+
+install:  ## installs by apt what is missing, and nothing when all is there
+	@scripts/install_packages.sh
+
+build: install  ## builds what users run, into build/release
+	@cmake --preset release >/dev/null
+	@cmake --build --preset release -j $(JOBS)
+
+quickstart: build  ## trains a small hybrid over three sites on this machine, kills one on the way, checks the ledger
+	@scripts/quickstart.sh
+
+check: install  ## builds with warnings as errors and runs all tests
+	@cmake --preset ci
+	@cmake --build --preset ci -j $(JOBS)
+	@ctest --preset ci -j $(JOBS)
+
+bench: build  ## runs every program in bench/ and writes docs/benchmarks.md
+	@scripts/run_benchmarks.sh build/release/bench docs/benchmarks.md
+
+format:  ## clang-format over all C++ sources
+	@git ls-files '*.cpp' '*.hpp' | xargs clang-format -i
+
+format-check:  ## the same, without changing anything
+	@git ls-files '*.cpp' '*.hpp' | xargs clang-format --dry-run --Werror
+
+clean:  ## removes the build folders; runs/ stays
+	@rm -rf build
