@@ -1,0 +1,49 @@
+#include "kernels/reference/backend.hpp"
+
+#include "kernels/reference/ops.hpp"
+
+namespace isthmus::kernels {
+
+namespace {
+
+template <class Act>
+constexpr op_table<Act> table() {
+  return {.make_matrix = reference::make_matrix<Act>,
+          .linear = reference::linear<Act>,
+          .linear_backward_input = reference::linear_backward_input<Act>,
+          .linear_backward_weight = reference::linear_backward_weight<Act>,
+          .embedding = reference::embedding<real<Act>>,
+          .embedding_backward = reference::embedding_backward<real<Act>>,
+          .rms_norm = reference::rms_norm<Act>,
+          .rms_norm_backward = reference::rms_norm_backward<Act>,
+          .swiglu = reference::swiglu<Act>,
+          .swiglu_backward = reference::swiglu_backward<Act>,
+          .rope = reference::rope<Act>,
+          .attention = reference::attention<Act>,
+          .attention_backward = reference::attention_backward<Act>,
+          .attention_cached = reference::attention_cached<Act>,
+          .conv1d = reference::conv1d<Act>,
+          .conv1d_backward = reference::conv1d_backward<Act>,
+          .conv1d_step = reference::conv1d_step<Act>,
+          .ssd = reference::ssd<Act>,
+          .ssd_backward = reference::ssd_backward<Act>,
+          .ssd_step = reference::ssd_step<Act>,
+          .gated_norm = reference::gated_norm<Act>,
+          .gated_norm_backward = reference::gated_norm_backward<Act>,
+          .cross_entropy = reference::cross_entropy<Act>};
+}
+
+constexpr backend the_reference{.name = "reference",
+                                .make_stream = [](team& t) { return std::make_unique<stream>(t); },
+                                .f32 = table<float>(),
+                                .b16 = table<bf16>(),
+                                .adamw = reference::adamw,
+                                .sum_of_squares = reference::sum_of_squares};
+constexpr op_table<double> the_reference_in_double = table<double>();
+
+}  // namespace
+
+const backend& reference_backend() { return the_reference; }
+const op_table<double>& reference_double_ops() { return the_reference_in_double; }
+
+}  // namespace isthmus::kernels

@@ -1,0 +1,81 @@
+#include "kernels/reference/math.hpp"
+#include "kernels/reference/ops.hpp"
+
+#include <algorithm>
+
+namespace isthmus::kernels::reference {
+
+namespace {
+
+/// Input `t` of channel c of sequence b; t < 0 reaches into the rows before the first. at: x and initial as in conv1d_args.
+template <class Act>
+real<Act> input(const conv1d_args<Act>& a, std::int64_t b, std::int64_t t, std::int64_t c) {
+  if (t >= 0) return load(a.x[(b * a.length + t) * a.x_stride + c]);
+  return a.initial ? load(a.initial[(b * (a.width - 1) + a.width - 1 + t) * a.channels + c]) : real<Act>{0};
+}
+
+}  // namespace
+
+template <class Act>
+void conv1d(stream& s, const conv1d_args<Act>& a) {
+  using R = real<Act>;
+  const std::int64_t kept = a.width - 1;
+  auto* last = reinterpret_cast<Act*>(s.workers.shared_scratch(static_cast<std::size_t>(kept * a.channels + 1) * sizeof(Act)));
+  for (std::int64_t b = 0; b < a.batch; ++b) {
+    for (std::int64_t t = 0; t < a.length; ++t) {
+      for (std::int64_t c = 0; c < a.channels; ++c) {
+        R sum = a.bias[c];
+        for (std::int64_t k = 0; k < a.width; ++k) sum += a.weight[c * a.width + k] * input(a, b, t - kept + k, c);
+        a.y[(b * a.length + t) * a.channels + c] = static_cast<Act>(sum * sigmoid(sum));
+      }
+    }
+    if (!a.final) continue;
+    for (std::int64_t k = 0; k < kept; ++k)  // through scratch, for final may be initial
+      for (std::int64_t c = 0; c < a.channels; ++c) last[k * a.channels + c] = static_cast<Act>(input(a, b, a.length - kept + k, c));
+    std::copy_n(last, kept * a.channels, a.final + b * kept * a.channels);
+  }
+}
+
+template <class Act>
+void conv1d_backward(stream& s, const conv1d_backward_args<Act>& a) {
+  using R = real<Act>;
+  auto* d_sum = reinterpret_cast<R*>(s.workers.shared_scratch(static_cast<std::size_t>(a.length) * sizeof(R)));
+  for (std::int64_t b = 0; b < a.batch; ++b) {
+    for (std::int64_t c = 0; c < a.channels; ++c) {
+      const R* weight = a.weight + c * a.width;
+      const Act* x = a.x + b * a.length * a.x_stride + c;
+      for (std::int64_t t = 0; t < a.length; ++t) {
+        R sum = a.bias[c];
+        for (std::int64_t k = std::max<std::int64_t>(0, a.width - 1 - t); k < a.width; ++k)
+          sum += weight[k] * load(x[(t - a.width + 1 + k) * a.x_stride]);
+        d_sum[t] = load(a.dy[(b * a.length + t) * a.channels + c]) * silu_slope(sum, sigmoid(sum));
+        a.d_bias[c] += d_sum[t];
+        for (std::int64_t k = std::max<std::int64_t>(0, a.width - 1 - t); k < a.width; ++k)
+          a.d_weight[c * a.width + k] += d_sum[t] * load(x[(t - a.width + 1 + k) * a.x_stride]);
+      }
+      for (std::int64_t t = 0; t < a.length; ++t) {
+        R dx = 0;
+        for (std::int64_t k = 0; k < a.width; ++k)
+          if (t + a.width - 1 - k < a.length) dx += weight[k] * d_sum[t + a.width - 1 - k];
+        a.dx[(b * a.length + t) * a.dx_stride + c] = static_cast<Act>(dx);
+      }
+    }
+  }
+}
+
+template <class Act>
+void conv1d_step(stream& s, const conv1d_step_args<Act>& a) {
+  conv1d<Act>(s, {.x = a.x, .weight = a.weight, .bias = a.bias, .y = a.y, .initial = a.state, .final = a.state,
+                  .batch = 1, .length = 1, .channels = a.channels, .width = a.width, .x_stride = a.channels});
+}
+
+#define ISTHMUS_FOR(Act)                                                    \
+  template void conv1d(stream&, const conv1d_args<Act>&);                   \
+  template void conv1d_backward(stream&, const conv1d_backward_args<Act>&); \
+  template void conv1d_step(stream&, const conv1d_step_args<Act>&);
+ISTHMUS_FOR(float)
+ISTHMUS_FOR(bf16)
+ISTHMUS_FOR(double)
+#undef ISTHMUS_FOR
+
+}  // namespace isthmus::kernels::reference

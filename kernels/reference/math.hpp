@@ -1,0 +1,94 @@
+#pragma once
+
+#include "kernels/bf16.hpp"
+#include "kernels/linear.hpp"
+
+#include <array>
+#include <cmath>
+#include <cstdint>
+#include <type_traits>
+#include <vector>
+
+namespace isthmus::kernels::reference {
+
+template <class Act>
+real<Act> load(Act value) {
+  return static_cast<real<Act>>(value);
+}
+
+// Transcendental functions of fp32 go through double: the last bit of a libm's double does not survive the rounding, so every
+// machine sees the same fp32 result.
+template <class Real>
+Real exp_of(Real x) {
+  return static_cast<Real>(std::exp(static_cast<double>(x)));
+}
+template <class Real>
+Real log_of(Real x) {
+  return static_cast<Real>(std::log(static_cast<double>(x)));
+}
+template <class Real>
+Real sigmoid(Real x) {
+  return static_cast<Real>(1 / (1 + std::exp(-static_cast<double>(x))));
+}
+template <class Real>
+Real softplus(Real x) {
+  return x > 20 ? x : static_cast<Real>(std::log1p(std::exp(static_cast<double>(x))));
+}
+/// silu'(x) = s (1 + x (1 - s)), s = sigmoid(x).
+template <class Real>
+Real silu_slope(Real x, Real s) {
+  return s * (1 + x * (1 - s));
+}
+
+/// Eight partial sums of fixed order: the compiler may use vectors, the result is the same with any.
+template <class A, class B>
+real<A> dot(const A* a, const B* b, std::int64_t n) {
+  std::array<real<A>, 8> sums{};
+  std::int64_t i = 0;
+  for (; i + 8 <= n; i += 8)
+    for (std::int64_t k = 0; k < 8; ++k) sums[k] += load(a[i + k]) * load(b[i + k]);
+  for (; i < n; ++i) sums[0] += load(a[i]) * load(b[i]);
+  return ((sums[0] + sums[4]) + (sums[2] + sums[6])) + ((sums[1] + sums[5]) + (sums[3] + sums[7]));
+}
+
+/// y += scale * x.
+template <class A>
+void add_scaled(real<A>* y, real<A> scale, const A* x, std::int64_t n) {
+  for (std::int64_t i = 0; i < n; ++i) y[i] += scale * load(x[i]);
+}
+
+/// out = x, rounded to Act.
+template <class Act>
+void store(Act* out, const real<Act>* x, std::int64_t n) {
+  for (std::int64_t i = 0; i < n; ++i) out[i] = static_cast<Act>(x[i]);
+}
+
+/// The weights as products read them: the master itself, or for bf16 a rounded copy.
+template <class Act>
+class reference_matrix final : public matrix<Act> {
+public:
+  using matrix<Act>::matrix;
+  void weights_changed() override { stale_ = true; }
+  const real<Act>* values() {
+    if constexpr (std::is_same_v<Act, real<Act>>) return this->master;
+    if (stale_) round();
+    return rounded_.data();
+  }
+
+private:
+  void round() {
+    const auto count = static_cast<std::size_t>(this->out * this->in);
+    rounded_.resize(count);
+    for (std::size_t i = 0; i < count; ++i) rounded_[i] = load(static_cast<Act>(this->master[i]));
+    stale_ = false;
+  }
+  std::vector<real<Act>> rounded_;
+  bool stale_ = true;
+};
+
+template <class Act>
+const real<Act>* values_of(matrix<Act>* w) {
+  return static_cast<reference_matrix<Act>*>(w)->values();
+}
+
+}  // namespace isthmus::kernels::reference
