@@ -50,6 +50,7 @@ expected<token_shard> read_shard(const storage& disk, const std::string& path, c
 std::vector<std::byte> encode_shard(const token_shard& shard);
 expected<token_shard> decode_shard(std::span<const std::byte> bytes, const std::string& where, const shard_expectation& expect = {});
 /// Reads several that one run uses; two with one name are an error.
-expected<std::vector<token_shard>> read_shards(const storage& disk, std::span<const std::string> paths, const shard_expectation& expect = {});
+expected<std::vector<token_shard>> read_shards(const storage& disk, std::span<const std::string> paths,
+                                               const shard_expectation& expect = {});
 
 }  // namespace isthmus

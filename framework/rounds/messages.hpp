@@ -107,7 +107,7 @@ struct new_epoch { epoch_view view; };
 struct synced { epoch_number epoch = 0; };                                           // a joiner to all members and the coordinator
 struct leave { std::string reason; bool finished = false; };
 struct report { step_number step = 0; std::uint64_t tokens = 0; double loss = 0, tokens_per_second = 0; };  // for status only
-struct stop_run { std::string reason; bool finished = false; };                      // coordinator -> all: finish the step, checkpoint, exit
+struct stop_run { std::string reason; bool finished = false; };  // coordinator -> all: finish the step, checkpoint, exit
 
 // site <-> site, bulk path (payload behind the header)
 struct contribution { epoch_number epoch = 0; group_id group = 0; round_number round = 0; contributor from; hash128 frame_hash; };
