@@ -12,11 +12,13 @@ struct swiglu_args {
   std::int64_t rows, hidden;
 };
 
+/// dx overwrites. y is the forward pass's output once more, so that nobody has to keep it.
 template <class Act>
 struct swiglu_backward_args {
   const Act* x;   // [rows, 2 * hidden]
   const Act* dy;  // [rows, hidden]
-  Act* dx;        // [rows, 2 * hidden], overwritten; may alias x
+  Act* dx;        // [rows, 2 * hidden]; may alias x
+  Act* y;         // [rows, hidden]; may alias dy; or null
   std::int64_t rows, hidden;
 };
 

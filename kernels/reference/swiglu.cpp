@@ -23,6 +23,7 @@ void swiglu_backward(stream&, const swiglu_backward_args<Act>& a) {
       const real<Act> gate = load(x[c]), up = load(x[a.hidden + c]), dy = load(a.dy[r * a.hidden + c]), s = sigmoid(gate);
       dx[c] = static_cast<Act>(dy * up * silu_slope(gate, s));
       dx[a.hidden + c] = static_cast<Act>(dy * gate * s);
+      if (a.y) a.y[r * a.hidden + c] = static_cast<Act>(gate * s * up);
     }
   }
 }
