@@ -61,8 +61,10 @@ struct group_cut {
   group_id group = 0;
   site_id home = 0;
   round_number round = 0;
-  hash128 record_hash;  // zero for round 0
+  epoch_number epoch = 0;  // of the record, 0 for round 0
+  hash128 record_hash;     // zero for round 0
   hash128 anchor_hash;
+  site_id holder = 0;      // a member that reported this record: who lacks it asks there
   bool operator==(const group_cut&) const = default;
 };
 
@@ -83,10 +85,11 @@ struct epoch_view {
   bool operator==(const epoch_view&) const = default;
 };
 
-/// Per group, the last record a site holds (stored, committed or not).
+/// Per group, the last record a site holds (stored, committed or not). A zero anchor_hash: it holds nothing of this group.
 struct held_record {
   group_id group = 0;
   round_number round = 0;
+  epoch_number epoch = 0;  // of the record: tells whether a later cut made it void; 0 for round 0
   hash128 record_hash, anchor_hash;
   bool operator==(const held_record&) const = default;
 };
@@ -115,14 +118,15 @@ struct delta { round_record record; };                                          
 struct state_part {                                                                  // payload: bytes of the part
   epoch_number epoch = 0; group_id group = 0; round_number round = 0; std::uint32_t part = 0;  // part 0: anchor, 1: outer momentum
   round_record record;                                                               // the record that made this anchor
-  std::vector<contributor> watermarks;                                               // of every site, for this group
+  std::vector<contributor> watermarks;                                               // of every site, for this group: step, tokens
+                                                                                     // and leases of all its committed rounds, joined
 };
 
 // site <-> site, control path
 struct stored { epoch_number epoch = 0; group_id group = 0; round_number round = 0; hash128 record_hash; };
 struct commit { epoch_number epoch = 0; group_id group = 0; round_number round = 0; hash128 record_hash; };
 struct refused { epoch_number epoch = 0; group_id group = 0; round_number round = 0; std::uint32_t code = 0; std::string reason; };
-struct want_state { epoch_number epoch = 0; };                                       // joiner -> its source
+struct want_state { epoch_number epoch = 0; group_id group = 0; };                   // who lacks a group -> who has it; answered by state_part
 struct want_record { epoch_number epoch = 0; group_id group = 0; round_number round = 0; };  // answered by delta
 /// For users' own actors: delivered to the actor of that name at the other end.
 struct to_actor { std::string name; };                                               // payload: theirs

@@ -1,0 +1,81 @@
+#pragma once
+
+#include "framework/codecs/codec.hpp"
+#include "framework/core/buffer.hpp"
+#include "framework/rounds/messages.hpp"
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace isthmus {
+
+struct contribution_settings {
+  site_id self = 0;
+  incarnation_number incarnation = 0;
+  group_shape shape;
+  std::shared_ptr<const codec> up;
+  double reference_tokens = 1;
+  double residual_decay = 1;    // of the residual, each time a contribution is formed; 1 keeps all
+};
+
+/// A contribution ready for parameter_group::local_contribution.
+struct formed_contribution {
+  shared_bytes frame;
+  contributor meta;
+  std::string ledger_line;
+};
+
+/// What a checkpoint keeps of it. residual: [group.size], with the contribution in flight taken back into it.
+struct contribution_snapshot {
+  std::vector<float> residual;
+  round_number round = 0;        // the group's round when it was taken
+  step_number step = 0;          // last step it contains anything of
+  std::uint64_t tokens = 0;      // rolled over: trained, in the residual, not yet counted as a weight
+  std::vector<lease> leases;
+  double mass = 0;
+};
+
+/// One site's account of one group: the residual (mass the codec has not sent), the contribution in flight, and the tokens and
+/// leases that wait to be counted. Design: late is not lost. Pure; not thread-safe. Every method that moves mass gives a ledger line.
+class contribution_book {
+public:
+  explicit contribution_book(contribution_settings settings);
+
+  /// change: [group.size], anchor - weights of the training since the last call, over `tokens` tokens up to `step`.
+  /// value = change * tokens / reference_tokens + decay * residual; frame = encode(value); residual = value - decode(frame).
+  /// The meta counts rolled-over tokens and leases too. Nothing may be in flight.
+  formed_contribution form(round_number round, std::span<const float> change, step_number step, std::uint64_t tokens,
+                           std::span<const lease> leases);
+  /// The round closed without us while we trained: the change becomes residual, tokens and leases roll over. Gives a ledger line.
+  std::string keep_late(round_number round, std::span<const float> change, step_number step, std::uint64_t tokens,
+                        std::span<const lease> leases);
+  /// The contribution in flight is in a committed record.
+  std::string counted(round_number round);
+  /// It is in none: residual += decode(frame).
+  std::string lost(round_number round);
+  /// A former home hands its aggregator residual back. [group.size]
+  std::string add(round_number round, std::span<const float> values);
+
+  bool in_flight() const { return frame_ != nullptr; }
+  std::span<const float> residual() const { return residual_.span(); }
+  contribution_snapshot snapshot(round_number round) const;
+  /// Restores a checkpoint's residual, unless a contribution of this site with a later step was committed meanwhile (`watermark`):
+  /// then, or when saved is null, it is written off with its norm. Gives the ledger line.
+  std::string restore(const contribution_snapshot* saved, step_number watermark, round_number round);
+
+private:
+  std::string line(const char* event, round_number round, double computed, double decayed, double written_off) const;
+  void add_scaled(std::span<const float> change, std::uint64_t tokens);
+
+  contribution_settings settings_;
+  float_array residual_;
+  shared_bytes frame_;
+  contributor meta_;             // of the frame in flight
+  step_number step_ = 0;
+  std::uint64_t tokens_ = 0;     // rolled over
+  std::vector<lease> leases_;
+};
+
+}  // namespace isthmus

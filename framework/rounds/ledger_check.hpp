@@ -1,0 +1,34 @@
+#pragma once
+
+#include "framework/core/storage.hpp"
+#include "framework/rounds/messages.hpp"
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+namespace isthmus {
+
+struct ledger_violation {
+  std::string where;   // "ledger/site-1.jsonl:17"
+  std::string rule;    // stable name, docs/ledger.md
+  std::string what;    // plain words
+};
+
+/// What the ledgers prove. Positions are samples; a position granted again after a return counts again in assigned and returned.
+struct ledger_report {
+  std::uint64_t assigned = 0, committed = 0, partial = 0, returned = 0, written_off = 0, outstanding = 0;  // positions, over all sites
+  std::uint64_t epochs = 0, rounds = 0, records_void = 0, checkpoints = 0, torn_lines = 0, lines = 0;
+  std::map<group_id, round_number> last_round;
+  std::map<group_id, hash128> last_anchor;
+  bool complete = false;                          // every site ended cleanly: nothing may be outstanding
+  std::vector<ledger_violation> violations;       // in file and line order, at most 1000
+  bool balanced() const { return violations.empty(); }
+};
+
+/// Reads coordinator.jsonl and ledger/site-*.jsonl below `run` and proves or refutes the promises of docs/rounds.md, from logs alone.
+/// Missing files of sites are no error: what they would say is proved from the others. Errors: not_found when there is no log at all.
+expected<ledger_report> check_ledgers(const storage& run);
+
+}  // namespace isthmus

@@ -1,0 +1,29 @@
+#pragma once
+
+#include "framework/rounds/messages.hpp"
+
+#include <span>
+#include <vector>
+
+namespace isthmus {
+
+/// Appends leases to others and joins those that touch: sorted by shard and begin, disjoint. Overlaps are joined too.
+std::vector<lease> joined(std::span<const lease> a, std::span<const lease> b);
+
+/// Per site the last step whose mass is in a committed record of one group, with all tokens and leases of that site in this group's
+/// history so far. Equal at every site that stands at the same round.
+class watermark_table {
+public:
+  watermark_table() = default;
+  explicit watermark_table(std::vector<contributor> entries);
+  void apply(const round_record& record);
+  /// Step 0 and no leases for a site without committed contributions.
+  contributor of(site_id site) const;
+  /// In site order.
+  const std::vector<contributor>& entries() const { return entries_; }
+
+private:
+  std::vector<contributor> entries_;
+};
+
+}  // namespace isthmus
