@@ -1,0 +1,149 @@
+@0x98ca0ee544766d2e;
+# Frames between the sites of a run. Field numbers are never reused; a change that an old reader would misread raises wire::version.
+
+using Cxx = import "/capnp/c++.capnp";
+$Cxx.namespace("isthmus::wire::schema");
+
+struct Hash {
+  high @0 :UInt64;
+  low @1 :UInt64;
+}
+
+struct Lease {
+  shard @0 :UInt32;
+  begin @1 :UInt64;
+  end @2 :UInt64;
+}
+
+struct Contributor {
+  site @0 :UInt32;
+  incarnation @1 :UInt64;
+  step @2 :UInt64;
+  tokens @3 :UInt64;
+  leases @4 :List(Lease);
+  mass @5 :Float64;
+}
+
+struct RoundRecord {
+  group @0 :UInt32;
+  round @1 :UInt64;
+  epoch @2 :UInt64;
+  home @3 :UInt32;
+  contributors @4 :List(Contributor);
+  weight @5 :Float64;
+  mass @6 :Float64;
+  deltaHash @7 :Hash;
+  anchorHash @8 :Hash;
+  previous @9 :Hash;
+  tokensTotal @10 :UInt64;
+}
+
+struct GroupCut {
+  group @0 :UInt32;
+  home @1 :UInt32;
+  round @2 :UInt64;
+  recordHash @3 :Hash;
+  anchorHash @4 :Hash;
+}
+
+struct Member {
+  site @0 :UInt32;
+  incarnation @1 :UInt64;
+  joining @2 :Bool;
+  source @3 :UInt32;
+}
+
+struct EpochView {
+  number @0 :UInt64;
+  members @1 :List(Member);
+  cuts @2 :List(GroupCut);
+  reason @3 :Text;
+}
+
+struct HeldRecord {
+  group @0 :UInt32;
+  round @1 :UInt64;
+  recordHash @2 :Hash;
+  anchorHash @3 :Hash;
+}
+
+struct Place {  # in the history of a group
+  epoch @0 :UInt64;
+  group @1 :UInt32;
+  round @2 :UInt64;
+}
+
+struct Frame {
+  version @0 :UInt32;
+  site @1 :UInt32;          # the sender
+  incarnation @2 :UInt64;   # the sender's
+  runTag @3 :UInt64;        # hash of the run's id
+  payloadBytes @4 :UInt64;  # what follows on the bulk path; 0 on the control path
+
+  body :union {
+    bodyInFront @5 :UInt32;  # bytes of the frame in front of the payload that holds the body
+
+    join :group {
+      incarnation @6 :UInt64;
+      held @7 :List(HeldRecord);
+    }
+    beat :group {
+      sequence @8 :UInt64;
+      echo @9 :UInt64;
+    }
+    suspect :group {
+      peer @10 :UInt32;
+      incarnation @11 :UInt64;
+      reason @12 :Text;
+    }
+    seal @13 :UInt64;  # epoch
+    sealed :group {
+      epoch @14 :UInt64;
+      held @15 :List(HeldRecord);
+    }
+    newEpoch @16 :EpochView;
+    synced @17 :UInt64;  # epoch
+    leave :group {
+      reason @18 :Text;
+      finished @19 :Bool;
+    }
+    report :group {
+      step @20 :UInt64;
+      tokens @21 :UInt64;
+      loss @22 :Float64;
+      tokensPerSecond @23 :Float64;
+    }
+    stopRun :group {
+      reason @24 :Text;
+      finished @25 :Bool;
+    }
+    contribution :group {
+      place @26 :Place;
+      from @27 :Contributor;
+      frameHash @28 :Hash;
+    }
+    delta @29 :RoundRecord;
+    statePart :group {
+      place @30 :Place;
+      part @31 :UInt32;
+      record @32 :RoundRecord;
+      watermarks @33 :List(Contributor);
+    }
+    stored :group {
+      place @34 :Place;
+      recordHash @35 :Hash;
+    }
+    commit :group {
+      place @36 :Place;
+      recordHash @37 :Hash;
+    }
+    refused :group {
+      place @38 :Place;
+      code @39 :UInt32;
+      reason @40 :Text;
+    }
+    wantState @41 :UInt64;  # epoch
+    wantRecord @42 :Place;
+    toActor @43 :Text;      # name
+  }
+}
