@@ -17,7 +17,7 @@ namespace isthmus {
 /// passed its range and the checks between keys.
 struct recipe {
   struct run_section {
-    std::string name = "run";         // part of the run folder's name
+    std::string name = "run";  // part of the run folder's name
     std::int64_t seed = 1;
     std::int64_t tokens = 1'000'000;  // trained in all, over all sites
     bool deterministic = false;       // same seed, same bits: one device a site, rounds wait for all sites
@@ -27,37 +27,39 @@ struct recipe {
   model_config model;  // [model]; its vocabulary is data.vocabulary
 
   struct train_section {
-    std::int64_t context = 256;           // tokens in a row
-    std::int64_t tokens_per_step = 1024;  // of one site and local step, a multiple of context
-    double learning_rate = 2e-3;          // peak
-    std::int64_t warm_up_tokens = 50'000; // of the whole run: linear up to the peak
-    double final_rate_ratio = 0.1;        // the cosine ends at learning_rate times this
+    std::int64_t context = 256;            // tokens in a row
+    std::int64_t tokens_per_step = 1024;   // of one site and local step, a multiple of context
+    double learning_rate = 2e-3;           // peak
+    std::int64_t warm_up_tokens = 50'000;  // of the whole run: linear up to the peak
+    double final_rate_ratio = 0.1;         // the cosine ends at learning_rate times this
     double weight_decay = 0.1;
     double beta1 = 0.9, beta2 = 0.95, epsilon = 1e-8;
-    double clip_norm = 1.0;               // global gradient norm; 0: no clipping
+    double clip_norm = 1.0;  // global gradient norm; 0: no clipping
     bool operator==(const train_section&) const = default;
   } train;
 
   struct round_section {
-    std::string codec = "sparse_loco";    // none | int8 | sparse_loco
-    std::int64_t inner_steps = 10;        // H
-    std::int64_t groups = 4;              // parameter groups, spread over the homes
-    std::string outer = "nesterov";       // nesterov | plain
+    std::string codec = "sparse_loco";  // none | int8 | sparse_loco
+    std::int64_t inner_steps = 10;      // H
+    std::int64_t groups = 4;            // parameter groups, spread over the homes
+    std::string outer = "nesterov";     // nesterov | plain
     double outer_learning_rate = 0.7;
     double outer_momentum = 0.9;
-    double residual_decay = 0.95;         // of a codec's error feedback, each round
-    std::int64_t quorum = 0;              // contributions that let a round close; 0: a majority of the members
-    double grace_seconds = 5;             // waited for the rest once the quorum is there
+    double residual_decay = 0.95;                                // of a codec's error feedback, each round
+    std::int64_t quorum = 0;                                     // contributions that let a round close; 0: a majority of the members
+    double grace_seconds = 5;                                    // waited for the rest once the quorum is there
     double deadline_min_seconds = 2, deadline_max_seconds = 60;  // bounds of the learned deadline
-    std::int64_t reference_tokens = 0;    // unit of contributions; 0: tokens_per_step * inner_steps
+    std::int64_t reference_tokens = 0;                           // unit of contributions; 0: tokens_per_step * inner_steps
     bool operator==(const round_section&) const = default;
   } round;
 
   struct data_section {
     std::int64_t vocabulary = 2048;
-    std::string tokenizer = "train";      // "train": merged pair counts of all sites; else the path of a tokenizer.json
-    std::string split = "by_domain";      // by_domain: each site its own source; alike: all shards drawn from the union
-    std::int64_t held_out_tokens = 32'768;  // kept apart at each site, for evaluation only
+    std::string tokenizer = "train";           // "train": merged pair counts of all sites; else the path of a tokenizer.json
+    std::string split = "by_domain";           // by_domain: each site its own source; alike: all shards drawn from the union
+    std::int64_t text_bytes_max = 10'000'000;  // of each source's text
+    std::int64_t shared_count_minimum = 10;    // a word rarer than this at a site is never told to the others for the tokenizer
+    std::int64_t held_out_tokens = 32'768;     // kept apart at each site, for evaluation only
     std::int64_t evaluation_every_rounds = 10;
     bool operator==(const data_section&) const = default;
   } data;
@@ -67,7 +69,7 @@ struct recipe {
     std::int64_t dead_after_ms = 2000;
     std::int64_t chunk_bytes = 1 << 20;
     std::int64_t window_bytes = 16 << 20;
-    std::int64_t endpoints = 1;           // UCX endpoints a link
+    std::int64_t endpoints = 1;  // UCX endpoints a link
     bool operator==(const links_section&) const = default;
   } links;
 
@@ -78,34 +80,34 @@ struct recipe {
   } checkpoint;
 
   struct site {
-    std::string name;                     // unique; part of file names
-    bool home = true;                     // may aggregate
-    std::int64_t devices = 1;             // data parallel in shared memory
+    std::string name;          // unique; part of file names
+    bool home = true;          // may aggregate
+    std::int64_t devices = 1;  // data parallel in shared memory
     std::int64_t threads_per_device = 1;
     std::string address = "127.0.0.1:0";  // port 0: a free one is picked at launch
     std::string source;                   // name of its corpus source (data.split = by_domain)
     bool operator==(const site&) const = default;
   };
-  std::vector<site> sites;                // [[sites]]; a site's id is its place here
+  std::vector<site> sites;  // [[sites]]; a site's id is its place here
 
   struct fault {
-    std::int64_t at_round = 0;            // fires when this round is committed; 0: at_tokens says when
-    std::int64_t at_tokens = 0;           // of the whole run
-    std::string kind = "kill";            // kill: SIGKILL; stop: SIGSTOP
+    std::int64_t at_round = 0;   // fires when this round is committed; 0: at_tokens says when
+    std::int64_t at_tokens = 0;  // of the whole run
+    std::string kind = "kill";   // kill: SIGKILL; stop: SIGSTOP
     std::string site;
-    double back_after_seconds = 3;        // then restarted, or continued
+    double back_after_seconds = 3;  // then restarted, or continued
     bool operator==(const fault&) const = default;
   };
-  std::vector<fault> faults;              // [[faults]]; rehearsed by the launcher
+  std::vector<fault> faults;  // [[faults]]; rehearsed by the launcher
 
   bool operator==(const recipe&) const = default;
 };
 
 // What follows from a recipe.
-std::int64_t steps_per_site(const recipe& r);      // local steps a site plans: tokens / sites / tokens_per_step, rounded up
-std::int64_t planned_rounds(const recipe& r);      // steps_per_site / inner_steps, rounded up
-std::int64_t reference_tokens(const recipe& r);    // round.reference_tokens with its default filled in
-std::int64_t rows_per_step(const recipe& r);       // tokens_per_step / context
+std::int64_t steps_per_site(const recipe& r);                // local steps a site plans: tokens / sites / tokens_per_step, rounded up
+std::int64_t planned_rounds(const recipe& r);                // steps_per_site / inner_steps, rounded up
+std::int64_t reference_tokens(const recipe& r);              // round.reference_tokens with its default filled in
+std::int64_t rows_per_step(const recipe& r);                 // tokens_per_step / context
 std::int64_t quorum(const recipe& r, std::int64_t members);  // contributions that let a round of so many members close
 /// The site of that name, or nothing.
 std::optional<std::uint32_t> find_site(const recipe& r, std::string_view name);

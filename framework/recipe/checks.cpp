@@ -1,0 +1,163 @@
+#include "framework/recipe/schema.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <set>
+
+namespace isthmus {
+
+namespace {
+
+/// Collects what the checks find.
+class checker {
+public:
+  checker(const recipe& r, const place_finder& places, std::vector<recipe_problem>& out) : r_(r), places_(places), out_(out) {}
+
+  void all() {
+    if (clean({"model"})) model();
+    if (clean({"run", "train", "data", "sites"})) train();
+    if (clean({"round", "sites"})) round();
+    if (clean({"links"})) links();
+    if (clean({"sites", "data", "train"})) sites();
+    if (clean({"run", "train", "round", "sites", "faults"})) faults();
+  }
+
+private:
+  bool clean(std::initializer_list<const char*> sections) const {
+    return std::all_of(sections.begin(), sections.end(), [&](const char* s) { return places_.clean(s); });
+  }
+  void wrong(const char* code, const std::string& key, std::string message, std::string allowed, std::string help = {}) {
+    out_.push_back({code, std::move(message), places_.place_of(key), std::move(allowed), std::move(help), false});
+  }
+  void doubtful(const char* code, const std::string& key, std::string message, std::string help) {
+    out_.push_back({code, std::move(message), places_.place_of(key), {}, std::move(help), true});
+  }
+
+  void model() {
+    const auto& m = r_.model;
+    if (m.layers.empty())
+      wrong("R030", "model", "the model has no layers", "layers = [\"attention\", \"mamba2\", ...], or pattern and n_layers");
+    if (m.n_heads % m.n_kv_heads != 0)
+      wrong("R031", "model.n_kv_heads", fmt::format("model.n_kv_heads = {} does not divide model.n_heads = {}", m.n_kv_heads, m.n_heads),
+            "a divisor of n_heads");
+    if (m.head_dim % 2 != 0)
+      wrong("R031", "model.head_dim", fmt::format("model.head_dim = {} is odd", m.head_dim), "an even number: rotary positions turn pairs");
+    if (m.ssm_inner % m.ssm_head_dim != 0)
+      wrong("R032", "model.ssm_head_dim",
+            fmt::format("model.ssm_head_dim = {} does not divide model.ssm_inner = {}", m.ssm_head_dim, m.ssm_inner),
+            "a divisor of ssm_inner");
+    else if ((m.ssm_inner / m.ssm_head_dim) % m.ssm_groups != 0)
+      wrong("R032", "model.ssm_groups",
+            fmt::format("model.ssm_groups = {} does not divide the {} Mamba-2 heads", m.ssm_groups, m.ssm_inner / m.ssm_head_dim),
+            "a divisor of ssm_inner / ssm_head_dim");
+  }
+
+  void train() {
+    const auto& t = r_.train;
+    if (t.tokens_per_step % t.context != 0)
+      wrong("R033", "train.tokens_per_step",
+            fmt::format("train.tokens_per_step = {} is not a multiple of train.context = {}", t.tokens_per_step, t.context),
+            "whole rows of context tokens",
+            fmt::format("use {} or {}", t.tokens_per_step / t.context * t.context + (t.tokens_per_step < t.context ? t.context : 0),
+                        (t.tokens_per_step / t.context + 1) * t.context));
+    if (t.warm_up_tokens >= r_.run.tokens)
+      wrong("R034", "train.warm_up_tokens",
+            fmt::format("train.warm_up_tokens = {} leaves nothing of run.tokens = {}", t.warm_up_tokens, r_.run.tokens),
+            "fewer than run.tokens");
+    const auto sites = std::max<std::int64_t>(1, static_cast<std::int64_t>(r_.sites.size()));
+    if (r_.run.tokens < sites * t.tokens_per_step)
+      wrong("R034", "run.tokens", fmt::format("run.tokens = {} is less than one step of every site", r_.run.tokens),
+            fmt::format("at least {} (sites x tokens_per_step)", sites * t.tokens_per_step));
+    if (r_.data.held_out_tokens <= t.context)
+      wrong("R034", "data.held_out_tokens",
+            fmt::format("data.held_out_tokens = {} holds no row of train.context = {}", r_.data.held_out_tokens, t.context),
+            "more than context");
+    if (t.learning_rate > 0.1)
+      doubtful("R060", "train.learning_rate", fmt::format("train.learning_rate = {} is unusually high", t.learning_rate),
+               "1e-4 to 3e-3 is common");
+  }
+
+  void round() {
+    const auto& d = r_.round;
+    if (d.deadline_min_seconds > d.deadline_max_seconds)
+      wrong("R035", "round.deadline_min_seconds",
+            fmt::format("round.deadline_min_seconds = {} is above round.deadline_max_seconds = {}", d.deadline_min_seconds,
+                        d.deadline_max_seconds),
+            "min <= max");
+    const auto sites = static_cast<std::int64_t>(r_.sites.size());
+    if (d.quorum > sites && sites > 0)
+      wrong("R035", "round.quorum", fmt::format("round.quorum = {}, but there are {} sites", d.quorum, sites),
+            fmt::format("0 to {}", sites));
+    if (d.outer == "nesterov" && d.outer_momentum == 0)
+      doubtful("R060", "round.outer_momentum", "round.outer = \"nesterov\" with outer_momentum = 0 is outer = \"plain\"", "0.9 is common");
+  }
+
+  void links() {
+    const auto& l = r_.links;
+    if (l.dead_after_ms < 3 * l.heartbeat_ms)
+      wrong("R036", "links.dead_after_ms",
+            fmt::format("links.dead_after_ms = {} is under three heartbeats of {} ms", l.dead_after_ms, l.heartbeat_ms),
+            fmt::format("at least {}", 3 * l.heartbeat_ms), "one late heartbeat must not end a link");
+    if (l.window_bytes < l.chunk_bytes)
+      wrong("R036", "links.window_bytes",
+            fmt::format("links.window_bytes = {} is under links.chunk_bytes = {}", l.window_bytes, l.chunk_bytes), "at least one chunk");
+  }
+
+  void sites() {
+    if (r_.sites.empty()) {
+      wrong("R040", "sites", "the recipe has no [[sites]]", "at least one, with its name");
+      return;
+    }
+    std::set<std::string> names;
+    std::set<std::string> addresses;
+    for (std::size_t i = 0; i < r_.sites.size(); ++i) site(r_.sites[i], fmt::format("sites.{}", i), names, addresses);
+    if (std::none_of(r_.sites.begin(), r_.sites.end(), [](const recipe::site& s) { return s.home; }))
+      wrong("R042", "sites", "no site has home = true", "at least one home",
+            "a home aggregates rounds; give it to the best connected sites");
+  }
+
+  void site(const recipe::site& s, const std::string& path, std::set<std::string>& names, std::set<std::string>& addresses) {
+    if (!s.name.empty() && !names.insert(s.name).second)
+      wrong("R041", path + ".name", fmt::format("two sites are named \"{}\"", s.name), "unique names");
+    if (!s.address.ends_with(":0") && !addresses.insert(s.address).second)
+      wrong("R041", path + ".address", fmt::format("two sites have the address {}", s.address), "unique addresses, or port 0");
+    if (s.name == "coordinator") wrong("R041", path + ".name", "\"coordinator\" is the name of the coordinator", "another name");
+    if (r_.data.split == "by_domain" && s.source.empty())
+      wrong("R043", path + ".source", fmt::format("site \"{}\" has no source, but data.split = \"by_domain\"", s.name),
+            "source = the name of a corpus source", "`isthmus doctor` lists the sources; data.split = \"alike\" needs none");
+    if (r_.train.tokens_per_step % r_.train.context == 0 && s.devices > rows_per_step(r_))
+      wrong("R044", path + ".devices", fmt::format("site \"{}\" has {} devices for {} rows a step", s.name, s.devices, rows_per_step(r_)),
+            fmt::format("1 to {} (tokens_per_step / context)", rows_per_step(r_)));
+  }
+
+  void faults() {
+    for (std::size_t i = 0; i < r_.faults.size(); ++i) {
+      const auto& f = r_.faults[i];
+      const auto path = fmt::format("faults.{}", i);
+      if (!find_site(r_, f.site)) {
+        std::string names;
+        for (const auto& s : r_.sites) names += (names.empty() ? "" : ", ") + s.name;
+        wrong("R050", path + ".site", fmt::format("the fault hits \"{}\", which is no site", f.site),
+              names.empty() ? "a site's name" : names);
+      }
+      if ((f.at_round > 0) == (f.at_tokens > 0))
+        wrong("R051", path, "a fault needs a time: either at_round or at_tokens", "exactly one of the two above 0");
+      if (f.at_round > planned_rounds(r_) || f.at_tokens > r_.run.tokens)
+        wrong("R051", path, "the fault lies behind the end of the run",
+              fmt::format("at_round up to {}, at_tokens up to {}", planned_rounds(r_), r_.run.tokens));
+    }
+  }
+
+  const recipe& r_;
+  const place_finder& places_;
+  std::vector<recipe_problem>& out_;
+};
+
+}  // namespace
+
+void check_between_keys(const recipe& r, const place_finder& places, std::vector<recipe_problem>& problems) {
+  checker(r, places, problems).all();
+}
+
+}  // namespace isthmus

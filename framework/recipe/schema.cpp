@@ -1,0 +1,183 @@
+#include "framework/recipe/schema.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace isthmus {
+
+namespace {
+constexpr std::int64_t tera = 1'000'000'000'000;
+constexpr double tiny = 1e-30;
+}  // namespace
+
+void visit_fields(recipe::run_section& s, field_visitor& v) {
+  v.text("name", s.name, text_rule::name, "part of the run folder's name");
+  v.integer("seed", s.seed, 0, INT64_MAX, "every random draw derives from it");
+  v.integer("tokens", s.tokens, 1, 1000 * tera, "trained in all, over all sites");
+  v.flag("deterministic", s.deterministic, "same seed, same bits: rounds wait for all sites");
+}
+
+void visit_fields(model_config& s, field_visitor& v) {
+  v.layers(s.layers);
+  v.integer("d_model", s.d_model, 16, 65536, "width of the residual stream");
+  v.integer("n_heads", s.n_heads, 1, 1024, "attention heads");
+  v.integer("n_kv_heads", s.n_kv_heads, 1, 1024, "key and value heads; divides n_heads");
+  v.integer("head_dim", s.head_dim, 2, 1024, "width of an attention head, even");
+  v.real("rope_theta", s.rope_theta, 1, 1e9, "base of the rotary position angles");
+  v.integer("ffn_hidden", s.ffn_hidden, 16, 262144, "hidden width of the SwiGLU");
+  v.integer("ssm_inner", s.ssm_inner, 16, 262144, "inner width of a Mamba-2 mixer");
+  v.integer("ssm_head_dim", s.ssm_head_dim, 1, 1024, "width of a Mamba-2 head; divides ssm_inner");
+  v.integer("ssm_state", s.ssm_state, 1, 1024, "state size of a Mamba-2 head");
+  v.integer("ssm_groups", s.ssm_groups, 1, 1024, "groups that share B and C; divides the number of Mamba-2 heads");
+  v.integer("conv_width", s.conv_width, 1, 16, "width of the causal convolution");
+  v.integer("ssm_chunk", s.ssm_chunk, 1, 1024, "tokens in a chunk of the Mamba-2 scan");
+  v.real("norm_eps", s.norm_eps, 1e-12, 1e-1, "added to the mean square in RMSNorm");
+  v.precision("precision", s.precision, "of matrix products; weights, norms and states stay fp32");
+}
+
+void visit_fields(recipe::train_section& s, field_visitor& v) {
+  v.integer("context", s.context, 2, 1 << 20, "tokens in a row");
+  v.integer("tokens_per_step", s.tokens_per_step, 2, 1 << 30, "of one site and local step; a multiple of context");
+  v.real("learning_rate", s.learning_rate, tiny, 10, "peak of the schedule");
+  v.integer("warm_up_tokens", s.warm_up_tokens, 0, 1000 * tera, "of the whole run: linear up to the peak");
+  v.real("final_rate_ratio", s.final_rate_ratio, 0, 1, "the cosine ends at learning_rate times this");
+  v.real("weight_decay", s.weight_decay, 0, 10, "decoupled, on matrices only");
+  v.real("beta1", s.beta1, 0, 0.999999, "AdamW, first moment");
+  v.real("beta2", s.beta2, 0, 0.99999999, "AdamW, second moment");
+  v.real("epsilon", s.epsilon, tiny, 1, "AdamW, added to the root");
+  v.real("clip_norm", s.clip_norm, 0, 1e9, "global gradient norm; 0: no clipping");
+}
+
+void visit_fields(recipe::round_section& s, field_visitor& v) {
+  v.choice("codec", s.codec, {"none", "int8", "sparse_loco"}, "how contributions become bytes");
+  v.integer("inner_steps", s.inner_steps, 1, 100'000, "local steps a round (H)");
+  v.integer("groups", s.groups, 1, 1024, "parameter groups, spread over the homes");
+  v.choice("outer", s.outer, {"nesterov", "plain"}, "the outer optimizer");
+  v.real("outer_learning_rate", s.outer_learning_rate, tiny, 10, "of the outer optimizer");
+  v.real("outer_momentum", s.outer_momentum, 0, 0.999999, "of outer = \"nesterov\"");
+  v.real("residual_decay", s.residual_decay, 0, 1, "of the codec's error feedback, each round");
+  v.integer("quorum", s.quorum, 0, sites_max, "contributions that let a round close; 0: a majority of the members");
+  v.real("grace_seconds", s.grace_seconds, 0, 86400, "waited for the rest once the quorum is there");
+  v.real("deadline_min_seconds", s.deadline_min_seconds, 0.01, 86400, "lower bound of the learned deadline");
+  v.real("deadline_max_seconds", s.deadline_max_seconds, 0.01, 604800, "upper bound of the learned deadline");
+  v.integer("reference_tokens", s.reference_tokens, 0, tera, "unit of contributions; 0: tokens_per_step * inner_steps");
+}
+
+void visit_fields(recipe::data_section& s, field_visitor& v) {
+  v.integer("vocabulary", s.vocabulary, 257, 1 << 20, "tokens of the model and its tokenizer");
+  v.text("tokenizer", s.tokenizer, text_rule::path, "\"train\": from the pair counts of all sites; else the path of a tokenizer.json");
+  v.choice("split", s.split, {"by_domain", "alike"}, "each site its own source, or all shards drawn from the union");
+  v.integer("text_bytes_max", s.text_bytes_max, 10'000, tera, "of each source's text");
+  v.integer("shared_count_minimum", s.shared_count_minimum, 1, tera, "words rarer than this at a site never leave it");
+  v.integer("held_out_tokens", s.held_out_tokens, 1024, tera, "kept apart at each site, for evaluation only");
+  v.integer("evaluation_every_rounds", s.evaluation_every_rounds, 1, 1'000'000, "rounds between two evaluations of the anchor");
+}
+
+void visit_fields(recipe::links_section& s, field_visitor& v) {
+  v.integer("heartbeat_ms", s.heartbeat_ms, 10, 60'000, "between two heartbeats on a link");
+  v.integer("dead_after_ms", s.dead_after_ms, 50, 600'000, "silence after which a peer is taken for dead");
+  v.integer("chunk_bytes", s.chunk_bytes, 4096, 64 << 20, "of a bulk transfer; 1 to 4 MiB is best");
+  v.integer("window_bytes", s.window_bytes, 4096, std::int64_t{4} << 30, "in flight on a link");
+  v.integer("endpoints", s.endpoints, 1, 16, "UCX endpoints a link");
+}
+
+void visit_fields(recipe::checkpoint_section& s, field_visitor& v) {
+  v.integer("every_rounds", s.every_rounds, 1, 1'000'000, "rounds between two checkpoints");
+  v.integer("keep", s.keep, 2, 1000, "complete checkpoints kept at each site");
+}
+
+void visit_fields(recipe::site& s, field_visitor& v) {
+  v.text("name", s.name, text_rule::name, "unique; part of file names");
+  v.flag("home", s.home, "may aggregate rounds");
+  v.integer("devices", s.devices, 1, 256, "data parallel in shared memory");
+  v.integer("threads_per_device", s.threads_per_device, 1, 1024, "CPU threads of a device");
+  v.text("address", s.address, text_rule::address, "IPv4 and port; port 0: a free one is picked at launch");
+  v.text("source", s.source, text_rule::optional_name, "its corpus source (data.split = \"by_domain\")");
+}
+
+void visit_fields(recipe::fault& s, field_visitor& v) {
+  v.integer("at_round", s.at_round, 0, INT64_MAX, "fires when this round is committed; 0: at_tokens says when");
+  v.integer("at_tokens", s.at_tokens, 0, 1000 * tera, "of the whole run");
+  v.choice("kind", s.kind, {"kill", "stop"}, "SIGKILL or SIGSTOP");
+  v.text("site", s.site, text_rule::optional_name, "name of the site it hits");
+  v.real("back_after_seconds", s.back_after_seconds, 0, 86400, "then restarted, or continued");
+}
+
+const char* mixer_name(mixer_kind kind) { return kind == mixer_kind::attention ? "attention" : "mamba2"; }
+
+std::optional<mixer_kind> find_mixer(std::string_view name) {
+  for (const auto kind : {mixer_kind::attention, mixer_kind::mamba2})
+    if (name == mixer_name(kind)) return kind;
+  return std::nullopt;
+}
+
+namespace {
+
+bool is_name(const std::string& s) {
+  const auto alphanumeric = [](char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9'); };
+  return !s.empty() && s.size() <= 64 && alphanumeric(s[0]) &&
+         std::all_of(s.begin(), s.end(), [&](char c) { return alphanumeric(c) || c == '_' || c == '-' || c == '.'; });
+}
+
+/// Reads digits at s[at], up to max; -1 when there are none or too many.
+int read_number(const std::string& s, std::size_t& at, int max) {
+  int value = -1;
+  for (; at < s.size() && s[at] >= '0' && s[at] <= '9'; ++at) {
+    value = std::max(value, 0) * 10 + (s[at] - '0');
+    if (value > max) return -1;
+  }
+  return value;
+}
+
+bool is_address(const std::string& s) {
+  std::size_t at = 0;
+  for (const char separator : {'.', '.', '.', ':'})
+    if (read_number(s, at, 255) < 0 || at >= s.size() || s[at++] != separator) return false;
+  return read_number(s, at, 65535) >= 0 && at == s.size();
+}
+
+}  // namespace
+
+std::string breaks_rule(const std::string& value, text_rule rule) {
+  switch (rule) {
+    case text_rule::optional_name:
+      if (value.empty()) return {};
+      [[fallthrough]];
+    case text_rule::name: return is_name(value) ? "" : "1 to 64 of a-z A-Z 0-9 _ - . and the first a letter or digit";
+    case text_rule::address: return is_address(value) ? "" : "IPv4 address and port, as in \"127.0.0.1:0\"";
+    case text_rule::path:
+      return !value.empty() && value.size() <= 4096 && value.find('\0') == std::string::npos ? "" : "1 to 4096 bytes without NUL";
+  }
+  return {};
+}
+
+namespace {
+std::string with_point(std::string digits) { return digits.find_first_of(".e") == std::string::npos ? digits + ".0" : digits; }
+}  // namespace
+
+std::string toml_text(double value) { return with_point(fmt::format("{}", value)); }
+std::string toml_text(float value) { return with_point(fmt::format("{}", value)); }
+std::string toml_text(bool value) { return value ? "true" : "false"; }
+
+std::string toml_text(const std::string& value) {
+  std::string out = "\"";
+  for (const char c : value) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (c == '"' || c == '\\')
+      out += {'\\', c};
+    else if (byte < 0x20 || byte == 0x7f)
+      out += fmt::format("\\u{:04x}", byte);
+    else
+      out += c;
+  }
+  return out + '"';
+}
+
+std::string toml_text(const std::vector<mixer_kind>& value) {
+  std::string out = "[";
+  for (std::size_t i = 0; i < value.size(); ++i) out += fmt::format("{}\"{}\"", i == 0 ? "" : ", ", mixer_name(value[i]));
+  return out + "]";
+}
+
+}  // namespace isthmus

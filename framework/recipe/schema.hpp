@@ -1,0 +1,80 @@
+#pragma once
+
+#include "framework/recipe/recipe.hpp"
+
+#include <initializer_list>
+
+namespace isthmus {
+
+/// What a text value must look like.
+enum class text_rule {
+  name,  // [A-Za-z0-9][A-Za-z0-9_.-]{0,63}: safe as part of a file name
+  optional_name,
+  address,  // "127.0.0.1:0": IPv4 and port
+  path,     // 1 to 4096 bytes without NUL
+};
+
+/// Walks over the keys of a recipe. The reader, the writer and the help are three visitors of one list, so that they cannot differ.
+class field_visitor {
+public:
+  virtual ~field_visitor() = default;
+  virtual void integer(const char* key, std::int64_t& value, std::int64_t min, std::int64_t max, const char* help) = 0;
+  virtual void real(const char* key, double& value, double min, double max, const char* help) = 0;
+  virtual void real(const char* key, float& value, double min, double max, const char* help) = 0;
+  virtual void flag(const char* key, bool& value, const char* help) = 0;
+  virtual void text(const char* key, std::string& value, text_rule rule, const char* help) = 0;
+  virtual void choice(const char* key, std::string& value, std::initializer_list<const char*> allowed, const char* help) = 0;
+  virtual void precision(const char* key, precision_kind& value, const char* help) = 0;
+  /// Three keys that say one thing: layers, or pattern repeated over n_layers.
+  virtual void layers(std::vector<mixer_kind>& value) = 0;
+};
+
+void visit_fields(recipe::run_section& s, field_visitor& v);
+void visit_fields(model_config& s, field_visitor& v);
+void visit_fields(recipe::train_section& s, field_visitor& v);
+void visit_fields(recipe::round_section& s, field_visitor& v);
+void visit_fields(recipe::data_section& s, field_visitor& v);
+void visit_fields(recipe::links_section& s, field_visitor& v);
+void visit_fields(recipe::checkpoint_section& s, field_visitor& v);
+void visit_fields(recipe::site& s, field_visitor& v);
+void visit_fields(recipe::fault& s, field_visitor& v);
+
+/// Calls f(section name, section) for each plain section in file order.
+template <class F>
+void for_each_section(recipe& r, F&& f) {
+  f("run", r.run);
+  f("model", r.model);
+  f("train", r.train);
+  f("round", r.round);
+  f("data", r.data);
+  f("links", r.links);
+  f("checkpoint", r.checkpoint);
+}
+
+inline constexpr std::size_t layers_max = 1024, sites_max = 256, faults_max = 256;
+
+const char* mixer_name(mixer_kind kind);
+std::optional<mixer_kind> find_mixer(std::string_view name);
+
+// Values as canonical TOML.
+std::string toml_text(double value);
+std::string toml_text(float value);
+std::string toml_text(bool value);
+std::string toml_text(const std::string& value);
+std::string toml_text(const std::vector<mixer_kind>& value);
+
+/// Empty when the text obeys the rule, else what is allowed.
+std::string breaks_rule(const std::string& value, text_rule rule);
+
+/// Where the keys of a recipe stand. place_of: of a key path ("train.context"), of its section when the key is not written.
+class place_finder {
+public:
+  virtual ~place_finder() = default;
+  virtual std::string place_of(const std::string& key_path) const = 0;
+  /// No error was found inside this section, so its values are what the user meant.
+  virtual bool clean(const std::string& section) const = 0;
+};
+/// The checks between keys; those on sections that are not clean are left for the next time.
+void check_between_keys(const recipe& r, const place_finder& places, std::vector<recipe_problem>& problems);
+
+}  // namespace isthmus

@@ -1,0 +1,125 @@
+#include "framework/recipe/schema.hpp"
+
+#include <fmt/format.h>
+
+namespace isthmus {
+
+namespace {
+
+/// One "key = value" line a field.
+class line_writer final : public field_visitor {
+public:
+  std::string out;
+
+  void integer(const char* key, std::int64_t& value, std::int64_t, std::int64_t, const char*) override { line(key, std::to_string(value)); }
+  void real(const char* key, double& value, double, double, const char*) override { line(key, toml_text(value)); }
+  void real(const char* key, float& value, double, double, const char*) override { line(key, toml_text(value)); }
+  void flag(const char* key, bool& value, const char*) override { line(key, toml_text(value)); }
+  void text(const char* key, std::string& value, text_rule, const char*) override { line(key, toml_text(value)); }
+  void choice(const char* key, std::string& value, std::initializer_list<const char*>, const char*) override {
+    line(key, toml_text(value));
+  }
+  void precision(const char* key, precision_kind& value, const char*) override {
+    line(key, value == precision_kind::bf16 ? "\"bf16\"" : "\"fp32\"");
+  }
+  void layers(std::vector<mixer_kind>& value) override { line("layers", toml_text(value)); }
+
+private:
+  void line(const char* key, const std::string& value) { out += fmt::format("{} = {}\n", key, value); }
+};
+
+/// One row a field: key, default, range, help.
+class help_writer final : public field_visitor {
+public:
+  std::string out;
+  std::string section;
+
+  void integer(const char* key, std::int64_t& value, std::int64_t min, std::int64_t max, const char* help) override {
+    row(key, std::to_string(value), fmt::format("{} to {}", min, max), help);
+  }
+  void real(const char* key, double& value, double min, double max, const char* help) override {
+    row(key, toml_text(value), fmt::format("{} to {}", min, max), help);
+  }
+  void real(const char* key, float& value, double min, double max, const char* help) override {
+    row(key, toml_text(value), fmt::format("{} to {}", min, max), help);
+  }
+  void flag(const char* key, bool& value, const char* help) override { row(key, toml_text(value), "true, false", help); }
+  void text(const char* key, std::string& value, text_rule rule, const char* help) override {
+    row(key, value.empty() ? "-" : toml_text(value),
+        rule == text_rule::address ? "address:port"
+        : rule == text_rule::path  ? "path"
+                                   : "name",
+        help);
+  }
+  void choice(const char* key, std::string& value, std::initializer_list<const char*> allowed, const char* help) override {
+    row(key, toml_text(value), fmt::format("{}", fmt::join(allowed, ", ")), help);
+  }
+  void precision(const char* key, precision_kind&, const char* help) override { row(key, "\"fp32\"", "fp32, bf16", help); }
+  void layers(std::vector<mixer_kind>&) override {
+    row("layers", "-", "attention, mamba2", "sequence mixers, one entry a layer");
+    row("pattern", "-", "attention, mamba2", "a shorter list, repeated over n_layers");
+    row("n_layers", "-", fmt::format("1 to {}", layers_max), "with pattern");
+  }
+
+private:
+  void row(const char* key, const std::string& value, const std::string& range, const char* help) {
+    out += fmt::format("{:<28} {:<16} {:<26} {}\n", section + "." + key, value, range, help);
+  }
+};
+
+}  // namespace
+
+std::string write_recipe(const recipe& r) {
+  auto copy = r;  // visitors take their fields by reference
+  line_writer writer;
+  for_each_section(copy, [&](const char* name, auto& section) {
+    writer.out += fmt::format("[{}]\n", name);
+    visit_fields(section, writer);
+    writer.out += '\n';
+  });
+  for (auto& site : copy.sites) {
+    writer.out += "[[sites]]\n";
+    visit_fields(site, writer);
+    writer.out += '\n';
+  }
+  for (auto& fault : copy.faults) {
+    writer.out += "[[faults]]\n";
+    visit_fields(fault, writer);
+    writer.out += '\n';
+  }
+  return writer.out;
+}
+
+hash128 recipe_hash(const recipe& r) {
+  const auto text = write_recipe(r);
+  return hash_bytes(std::as_bytes(std::span(text)));
+}
+
+std::string show_problems(const std::vector<recipe_problem>& problems) {
+  std::string out;
+  for (const auto& p : problems) {
+    out += fmt::format("{}[{}]: {}\n  --> {}\n", p.warning ? "warning" : "error", p.code, p.message, p.place);
+    if (!p.allowed.empty()) out += fmt::format("  allowed: {}\n", p.allowed);
+    if (!p.help.empty()) out += fmt::format("  help: {}\n", p.help);
+  }
+  return out;
+}
+
+std::string recipe_schema(std::string_view section) {
+  recipe r;
+  help_writer writer;
+  const auto wanted = [&](std::string_view name) {
+    writer.section = name;
+    return section.empty() || section == name;
+  };
+  for_each_section(r, [&](const char* name, auto& fields) {
+    if (wanted(name)) visit_fields(fields, writer);
+  });
+  recipe::site site;
+  recipe::fault fault;
+  if (wanted("sites")) visit_fields(site, writer);
+  if (wanted("faults")) visit_fields(fault, writer);
+  return writer.out;
+}
+
+}  // namespace isthmus

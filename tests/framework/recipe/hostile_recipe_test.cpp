@@ -1,0 +1,235 @@
+#include "framework/core/rng.hpp"
+#include "framework/recipe/recipe.hpp"
+
+#include <boost/test/unit_test.hpp>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <sys/stat.h>
+#include <unistd.h>
+
+using namespace isthmus;
+
+namespace {
+
+// Line 1 is [run]; tests put their lines behind it.
+std::string with(const std::string& lines,
+                 const std::string& tail = "[model]\nlayers = [\"attention\"]\n[[sites]]\nname = \"a\"\nsource = \"perl\"\n") {
+  return "[run]\n" + lines + "\n" + tail;
+}
+
+/// The reading must fail with this code at this place, and say these words.
+void refused(const recipe_reading& reading, const std::string& code, const std::string& place, const std::string& words = {}) {
+  BOOST_TEST(!reading.value.has_value());
+  const auto found = std::find_if(reading.problems.begin(), reading.problems.end(), [&](const recipe_problem& p) {
+    return p.code == code && (place.empty() || p.place == place) && (p.message + p.allowed + p.help).find(words) != std::string::npos;
+  });
+  BOOST_TEST((found != reading.problems.end()), code << " at " << place << " saying '" << words << "' expected, got\n"
+                                                     << show_problems(reading.problems));
+}
+
+void refused(const std::string& text, const std::string& code, const std::string& place, const std::string& words = {}) {
+  refused(read_recipe(text, "t.toml"), code, place, words);
+}
+
+void override_refused(const std::string& override_text, const std::string& code, const std::string& words) {
+  refused(read_recipe(with(""), "t.toml", {override_text}), code, {}, words);
+}
+
+struct scratch_folder {
+  scratch_folder() {
+    std::string name = (std::filesystem::temp_directory_path() / "isthmus-recipe-XXXXXX").string();
+    path = ::mkdtemp(name.data());
+  }
+  ~scratch_folder() { std::filesystem::remove_all(path); }
+  std::filesystem::path path;
+};
+
+}  // namespace
+
+BOOST_AUTO_TEST_SUITE(hostile_recipes)
+
+BOOST_AUTO_TEST_CASE(unknown_keys_get_the_nearest_name_and_their_place) {
+  refused(with("sed = 3"), "R012", "t.toml:2:1", "did you mean \"run.seed\"?");
+  refused(with("", "[model]\nlayers=[\"attention\"]\n  n_head = 2\n[[sites]]\nname='a'\nsource='perl'\n"), "R012", "t.toml:5:3",
+          "model.n_heads");
+  refused(with("", "[links]\nheartbeat = 250\n"), "R012", "t.toml:4:1", "links.heartbeat_ms");
+  refused(with("", "[modle]\nlayers=[\"attention\"]\n"), "R011", "", "did you mean \"model\"?");
+  refused("seed = 1\n", "R011", "t.toml:1:1", "run.seed");
+  refused(with("learning_rate = 1"), "R012", "t.toml:2:1", "train.learning_rate");
+  refused(with("", "[[sites]]\nname = \"a\"\nthreads = 2\n"), "R012", "t.toml:5:1", "sites.threads_per_device");
+}
+
+BOOST_AUTO_TEST_CASE(all_errors_come_at_once) {
+  const auto reading = read_recipe("[run]\nseed = -1\nfoo = 1\n[train]\ncontext = \"x\"\nbeta1 = nan\n[[sites]]\nhome = 3\n", "t.toml");
+  BOOST_TEST(reading.problems.size() == 7U, show_problems(reading.problems));
+}
+
+BOOST_AUTO_TEST_CASE(wrong_types) {
+  refused(with("seed = \"1\""), "R013", "t.toml:2:8", "text");
+  refused(with("seed = 1.0"), "R013", "t.toml:2:8", "without point");
+  refused(with("seed = true"), "R013", "t.toml:2:8");
+  refused(with("seed = [1]"), "R013", "t.toml:2:8", "a list");
+  refused(with("seed = {a=1}"), "R013", "t.toml:2:8", "a table");
+  refused(with("seed = 2026-11-23"), "R013", "t.toml:2:8", "date");
+  refused(with("name = 3"), "R013", "t.toml:2:8");
+  refused(with("deterministic = 1"), "R013", "t.toml:2:17");
+  refused("run = 3\n", "R013", "t.toml:1:7", "[run]");
+  refused("sites = 3\n", "R013", "", "[[sites]]");
+  refused("sites = [3]\n", "R013", "", "[[sites]]");
+  refused("[model]\nlayers = \"attention\"\n", "R013", "t.toml:2:10");
+  refused("[model]\nlayers = [1]\n", "R016", "t.toml:2:11");
+  refused("[model]\nlayers = [\"mamba\"]\n", "R016", "t.toml:2:11", "mamba2");
+  refused("[model]\nlayers = []\n", "R014", "t.toml:2:10");
+  refused("[model]\nn_layers = 3\n", "R017", "t.toml:2:12");
+  refused("[model]\npattern = [\"mamba2\"]\nn_layers = 3000\n", "R014", "t.toml:3:12");
+  refused("[model]\nlayers = [\"mamba2\"]\nn_layers = 1\n", "R017", "t.toml:2:10");
+}
+
+BOOST_AUTO_TEST_CASE(numbers_out_of_range) {
+  refused(with("seed = -1"), "R014", "t.toml:2:8", "0 to");
+  refused(with("tokens = 0"), "R014", "t.toml:2:10");
+  refused(with("tokens = 9223372036854775807"), "R014", "t.toml:2:10");
+  refused(with("seed = 9223372036854775808"), "R004", "t.toml:2:27");
+  for (const auto* number : {"nan", "-nan", "inf", "-inf", "-1.0", "0.0", "1e300", "-1"})
+    refused(with("", fmt::format("[train]\nlearning_rate = {}\n", number)), "R014", "t.toml:4:17");
+  BOOST_TEST(!read_recipe(with("", "[train]\nlearning_rate = 1e400\n"), "t.toml").value.has_value());
+  refused(with("", "[data]\nvocabulary = 256\n"), "R014", "t.toml:4:14", "257");
+  refused(with("", "[links]\nendpoints = 17\n"), "R014", "t.toml:4:13");
+  refused(with("", "[checkpoint]\nkeep = 1\n"), "R014", "t.toml:4:8");
+}
+
+BOOST_AUTO_TEST_CASE(bad_names_and_addresses) {
+  refused(with("name = \"../up\""), "R014", "t.toml:2:8");
+  refused(with("name = \"a/b\""), "R014", "t.toml:2:8");
+  refused(with("name = \"\""), "R014", "t.toml:2:8");
+  refused(with("name = \"a\\u0000b\""), "R014", "t.toml:2:8");
+  refused(with("name = \"" + std::string(65, 'x') + "\""), "R014", "t.toml:2:8");
+  for (const auto* address : {"", "localhost:1", "127.0.0.1", "127.0.0.1:65536", "127.0.0.1:-1", "256.0.0.1:1", "1.2.3:4", "1.2.3.4:5x",
+                              "1.2.3.4:99999999999999999999"})
+    refused(fmt::format("[[sites]]\nname = \"a\"\naddress = \"{}\"\n", address), "R014", "t.toml:3:11", "127.0.0.1:0");
+  refused("[[sites]]\nhome = true\n", "R018", "", "missing");
+}
+
+BOOST_AUTO_TEST_CASE(keys_that_do_not_fit_each_other) {
+  const std::string head = "[model]\nlayers = [\"attention\"]\n";
+  const std::string site = "[[sites]]\nname = \"a\"\nsource = \"perl\"\n";
+  refused(head + "n_heads = 4\nn_kv_heads = 3\n" + site, "R031", "t.toml:4:14");
+  refused(head + "head_dim = 33\n" + site, "R031", "t.toml:3:12");
+  refused(head + "ssm_head_dim = 60\n" + site, "R032", "t.toml:3:16");
+  refused(head + "ssm_groups = 3\n" + site, "R032", "t.toml:3:14");
+  refused(head + "[train]\ncontext = 100\n" + site, "R033", "", "1100");
+  refused(head + "[run]\ntokens = 100\n" + site, "R034", "t.toml:4:10");
+  refused(head + "[data]\nheld_out_tokens = 1024\n[train]\ncontext = 1024\n" + site, "R034", "t.toml:4:19");
+  refused(head + "[round]\ndeadline_min_seconds = 100\n" + site, "R035", "t.toml:4:24");
+  refused(head + "[round]\nquorum = 2\n" + site, "R035", "t.toml:4:10");
+  refused(head + "[links]\nheartbeat_ms = 1000\n" + site, "R036", "");
+  refused(head + "[links]\nwindow_bytes = 5000\n" + site, "R036", "t.toml:4:16");
+  refused(head, "R040", "t.toml");
+  refused(site, "R030", "t.toml");
+  refused(head + site + site, "R041", "t.toml:7:8");
+  refused(head + site + "address = \"127.0.0.1:9\"\n[[sites]]\nname=\"b\"\nsource=\"vim\"\naddress = \"127.0.0.1:9\"\n", "R041", "");
+  refused(head + "[[sites]]\nname = \"coordinator\"\nsource = \"perl\"\n", "R041", "t.toml:4:8");
+  refused(head + site + "home = false\n", "R042", "");
+  refused(head + "[[sites]]\nname = \"a\"\n", "R043", "t.toml:3:1");
+  refused(head + site + "devices = 5\n", "R044", "t.toml:6:11", "1 to 4");
+  refused(head + site + "[[faults]]\nat_round = 1\nsite = \"b\"\n", "R050", "t.toml:8:8", "a");
+  refused(head + site + "[[faults]]\nsite = \"a\"\n", "R051", "t.toml:6:1");
+  refused(head + site + "[[faults]]\nsite = \"a\"\nat_round = 1\nat_tokens = 1\n", "R051", "");
+  refused(head + site + "[[faults]]\nsite = \"a\"\nat_round = 100000\n", "R051", "", "behind the end");
+}
+
+BOOST_AUTO_TEST_CASE(text_that_is_no_toml) {
+  refused("[run\nseed = 1\n", "R004", "t.toml:1:5");
+  refused("[run]\nseed = 1\nseed = 2\n", "R004", "", "");
+  refused("[run]\n[run]\n", "R004", "", "");
+  refused("[run]\nname = \"\xff\xfe\"\n", "R004", "", "");
+  refused(std::string("[run]\nname = \"a\0b\"\n", 19), "R004", "", "");
+  refused(std::string("\0\0\0\0", 4), "R004", "", "");
+  refused("[run]\nname = \"open\n", "R004", "", "");
+  refused("seed", "R004", "", "");
+}
+
+BOOST_AUTO_TEST_CASE(harmless_spellings_are_read) {
+  auto text = with("seed = 5");
+  BOOST_TEST(read_recipe("\xef\xbb\xbf" + text, "t.toml").value.has_value());  // byte order mark
+  std::string crlf;
+  for (const char c : text) crlf += c == '\n' ? "\r\n" : std::string(1, c);
+  BOOST_TEST(read_recipe(crlf, "t.toml").value.has_value());
+  BOOST_TEST(read_recipe(with("seed = 0x10"), "t.toml").value->run.seed == 16);
+}
+
+BOOST_AUTO_TEST_CASE(deep_nesting_ends_in_an_error) {
+  std::string dots = "a";
+  for (int i = 0; i < 100'000; ++i) dots += ".a";
+  refused(dots + " = 1\n", "R005", "t.toml:1:34");
+  refused("[" + dots + "]\n", "R005", "");
+  refused("[run]\nseed = " + std::string(100'000, '[') + "\n", "R004", "");
+  std::string tables = "[run]\nseed = ";
+  for (int i = 0; i < 50'000; ++i) tables += "{a=";
+  refused(tables, "R004", "");
+}
+
+BOOST_AUTO_TEST_CASE(no_secrets) { refused(with("api_key = \"x\""), "R012", "t.toml:2:1", "no secrets"); }
+
+BOOST_AUTO_TEST_CASE(bad_overrides) {
+  override_refused("nonsense", "R020", "section.key=value");
+  override_refused("=", "R020", "section.key=value");
+  override_refused("run=1", "R020", "section.key=value");
+  override_refused("run..seed=1", "R020", "section.key=value");
+  override_refused("sites.7.devices=1", "R020", "names nothing");
+  override_refused("sites.nobody.devices=1", "R020", "names nothing");
+  override_refused("sites.99999999999999999999.devices=1", "R020", "names nothing");
+  override_refused("run.seed.x=1", "R020", "names nothing");
+  override_refused("run.sed=1", "R012", "run.seed");
+  override_refused("rum.seed=1", "R011", "run");
+  override_refused("run.seed=", "R013", "text");
+  override_refused("run.seed=nine", "R013", "text");
+  override_refused("train.learning_rate=nan", "R014", "");
+  override_refused("run.seed=1\nseed = 2", "R013", "");
+  override_refused("run.seed=" + std::string(1 << 20, '9'), "R013", "");
+  override_refused(std::string("run.name=a\xff"), "R020", "UTF-8");
+}
+
+BOOST_AUTO_TEST_CASE(paths_that_are_no_recipe) {
+  const scratch_folder scratch;
+  refused(read_recipe_file(""), "R001", "");
+  refused(read_recipe_file((scratch.path / "missing.toml").string()), "R001", (scratch.path / "missing.toml").string());
+  refused(read_recipe_file(scratch.path.string()), "R002", "");
+  const auto fifo = (scratch.path / "fifo").string();
+  BOOST_TEST_REQUIRE(::mkfifo(fifo.c_str(), 0600) == 0);
+  refused(read_recipe_file(fifo), "R002", fifo);
+  refused(read_recipe_file("/dev/zero"), "R002", "");
+  const auto big = (scratch.path / "big.toml").string();
+  std::ofstream(big) << "# big\n";
+  std::filesystem::resize_file(big, 100 << 20);
+  refused(read_recipe_file(big), "R003", big);
+  BOOST_TEST((load_recipe((scratch.path / "missing.toml").string()).error().code == errc::not_found));
+  BOOST_TEST((load_recipe(big).error().code == errc::recipe_invalid));
+}
+
+BOOST_AUTO_TEST_CASE(mutated_recipes_never_crash) {
+  const auto whole = read_recipe_file("recipes/quickstart.toml");
+  std::string text = write_recipe(*whole.value);
+  const std::string alphabet = "[]{}=\"'.,#\n\\0123456789eE+-_ naif\x80\xff";
+  for (std::uint64_t seed = 0; seed < 300; ++seed) {
+    rng random(seed, 0, 0, draw::fault);
+    auto bytes = text;
+    for (std::uint64_t n = 1 + random.below(8); n > 0; --n) {
+      const auto at = random.below(bytes.size());
+      switch (random.below(3)) {
+        case 0: bytes[at] = alphabet[random.below(alphabet.size())]; break;
+        case 1: bytes.erase(at, 1 + random.below(20)); break;
+        default: bytes.insert(at, bytes.substr(random.below(bytes.size()), random.below(30)));
+      }
+    }
+    BOOST_TEST_INFO("seed " << seed);
+    const auto reading = read_recipe(bytes, "t.toml");
+    const bool sound = std::all_of(reading.problems.begin(), reading.problems.end(), [](const recipe_problem& p) { return p.warning; });
+    BOOST_TEST(reading.value.has_value() == sound);
+  }
+}
+
+BOOST_AUTO_TEST_SUITE_END()

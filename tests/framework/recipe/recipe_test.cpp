@@ -1,0 +1,161 @@
+#include "framework/recipe/recipe.hpp"
+
+#include <boost/test/unit_test.hpp>
+
+#include <algorithm>
+#include <filesystem>
+
+using namespace isthmus;
+
+namespace {
+
+const std::string small = R"([run]
+tokens = 100_000
+[model]
+layers = ["attention", "mamba2"]
+[train]
+context = 128
+tokens_per_step = 512
+warm_up_tokens = 1000
+[[sites]]
+name = "alpha"
+source = "perl"
+[[sites]]
+name = "beta"
+source = "vim"
+threads_per_device = 2
+)";
+
+recipe must_read(const std::string& text, const std::vector<std::string>& overrides = {}) {
+  auto reading = read_recipe(text, "test.toml", overrides);
+  BOOST_TEST_REQUIRE(reading.value.has_value(), show_problems(reading.problems));
+  return *reading.value;
+}
+
+}  // namespace
+
+BOOST_AUTO_TEST_SUITE(recipes)
+
+BOOST_AUTO_TEST_CASE(fills_in_defaults) {
+  const auto r = must_read(small);
+  BOOST_TEST(r.run.tokens == 100'000);
+  BOOST_TEST(r.run.name == "run");
+  BOOST_TEST(r.model.layers.size() == 2U);
+  BOOST_TEST(r.model.vocabulary == r.data.vocabulary);
+  BOOST_TEST(r.sites.at(1).threads_per_device == 2);
+  BOOST_TEST(r.sites.at(0).home);
+  BOOST_TEST((find_site(r, "beta") == 1U));
+  BOOST_TEST(!find_site(r, "delta").has_value());
+}
+
+BOOST_AUTO_TEST_CASE(every_shipped_recipe_is_valid_without_warnings) {
+  int count = 0;
+  for (const auto& entry : std::filesystem::directory_iterator("recipes")) {
+    const auto reading = read_recipe_file(entry.path());
+    BOOST_TEST(reading.value.has_value(), entry.path() << "\n" << show_problems(reading.problems));
+    BOOST_TEST(reading.problems.empty(), show_problems(reading.problems));
+    ++count;
+  }
+  BOOST_TEST(count >= 3);
+}
+
+BOOST_AUTO_TEST_CASE(quickstart_is_what_the_readme_promises) {
+  const auto r = load_recipe("recipes/quickstart.toml");
+  BOOST_TEST_REQUIRE(r.has_value());
+  BOOST_TEST(r->sites.size() == 3U);
+  BOOST_TEST(planned_rounds(*r) >= 30);
+  BOOST_TEST(r->data.vocabulary == 2048);
+  BOOST_TEST(r->train.tokens_per_step == 1024);
+  BOOST_TEST(r->round.inner_steps == 10);
+  BOOST_TEST(std::any_of(r->faults.begin(), r->faults.end(), [](const recipe::fault& f) { return f.kind == "kill"; }));
+}
+
+BOOST_AUTO_TEST_CASE(a_written_recipe_reads_back_equal) {
+  for (const auto* path : {"recipes/quickstart.toml", "recipes/single.toml", "recipes/three_sites_wan.toml"}) {
+    const auto r = load_recipe(path, {"train.learning_rate=0.1e-3", "model.norm_eps=3e-6", "run.seed=9223372036854775807"});
+    BOOST_TEST_REQUIRE(r.has_value());
+    const auto again = read_recipe(write_recipe(*r), "recipe.resolved.toml");
+    BOOST_TEST_REQUIRE(again.value.has_value(), show_problems(again.problems));
+    BOOST_TEST((*again.value == *r));
+    BOOST_TEST((recipe_hash(*again.value) == recipe_hash(*r)));
+  }
+}
+
+BOOST_AUTO_TEST_CASE(the_hash_sees_every_value_and_no_spelling) {
+  const auto base = recipe_hash(must_read(small));
+  BOOST_TEST((recipe_hash(must_read("# a comment\n" + small)) == base));
+  BOOST_TEST((recipe_hash(must_read(small, {"run.seed=1"})) == base));
+  for (const auto* change : {"run.seed=2", "model.d_model=128", "train.clip_norm=0.5", "round.codec=int8", "data.split=alike",
+                             "links.endpoints=2", "checkpoint.keep=3", "sites.1.home=false"})
+    BOOST_TEST((recipe_hash(must_read(small, {change})) != base), change);
+}
+
+BOOST_AUTO_TEST_CASE(a_pattern_is_repeated) {
+  const auto r = must_read(small, {"run.name=x"});
+  auto text = small;
+  text.replace(text.find("layers = [\"attention\", \"mamba2\"]"), 32, "pattern = [\"mamba2\", \"mamba2\", \"attention\"]\nn_layers = 7");
+  const auto hybrid = must_read(text);
+  using enum mixer_kind;
+  const std::vector<mixer_kind> wanted{mamba2, mamba2, attention, mamba2, mamba2, attention, mamba2};
+  BOOST_TEST((hybrid.model.layers == wanted));
+  BOOST_TEST((r.model.layers != wanted));
+}
+
+BOOST_AUTO_TEST_CASE(overrides_reach_sections_and_list_entries_and_the_last_wins) {
+  const auto r = must_read(small, {"train.learning_rate=0.25e-3", "sites.0.threads_per_device=4", "sites.beta.home=false",
+                                   "run.name=bare-word", "round.codec=none", "round.codec=\"int8\"", "model.layers=[\"mamba2\"]"});
+  BOOST_TEST(r.train.learning_rate == 0.25e-3);
+  BOOST_TEST(r.sites.at(0).threads_per_device == 4);
+  BOOST_TEST(!r.sites.at(1).home);
+  BOOST_TEST(r.run.name == "bare-word");
+  BOOST_TEST(r.round.codec == "int8");
+  BOOST_TEST(r.model.layers.size() == 1U);
+}
+
+BOOST_AUTO_TEST_CASE(every_value_knows_where_it_came_from) {
+  const auto reading = read_recipe(small, "test.toml", {"run.seed=7"});
+  const auto origin = [&](const std::string& key) {
+    const auto found = std::find_if(reading.values.begin(), reading.values.end(), [&](const recipe_value& v) { return v.key == key; });
+    return found == reading.values.end() ? "missing" : found->origin;
+  };
+  BOOST_TEST(origin("run.tokens") == "test.toml:2:10");
+  BOOST_TEST(origin("run.seed") == "override `run.seed=7`");
+  BOOST_TEST(origin("run.name") == "default");
+  BOOST_TEST(origin("sites.1.threads_per_device") == "test.toml:15:22");
+}
+
+BOOST_AUTO_TEST_CASE(derived_numbers) {
+  const auto r = must_read(small);
+  BOOST_TEST(rows_per_step(r) == 4);
+  BOOST_TEST(steps_per_site(r) == 98);  // 50,000 tokens a site
+  BOOST_TEST(planned_rounds(r) == 10);
+  BOOST_TEST(reference_tokens(r) == 5120);
+  BOOST_TEST(quorum(r, 3) == 2);
+  BOOST_TEST(quorum(r, 1) == 1);
+  BOOST_TEST(quorum(must_read(small, {"run.deterministic=true"}), 3) == 3);
+  BOOST_TEST(quorum(must_read(small, {"round.quorum=2"}), 1) == 1);
+}
+
+BOOST_AUTO_TEST_CASE(the_learning_rate_warms_up_and_falls) {
+  const auto r = must_read(small, {"train.learning_rate=1.0", "train.warm_up_tokens=1000", "train.final_rate_ratio=0.1"});
+  BOOST_TEST(learning_rate_at(r, 0) == 0);
+  BOOST_TEST(learning_rate_at(r, 500) == 0.5, boost::test_tools::tolerance(1e-12));
+  BOOST_TEST(learning_rate_at(r, 1000) == 1.0, boost::test_tools::tolerance(1e-12));
+  BOOST_TEST(learning_rate_at(r, 50'500) == 0.55, boost::test_tools::tolerance(1e-9));
+  BOOST_TEST(learning_rate_at(r, 100'000) == 0.1, boost::test_tools::tolerance(1e-12));
+  BOOST_TEST(learning_rate_at(r, 1'000'000) == 0.1, boost::test_tools::tolerance(1e-12));
+}
+
+BOOST_AUTO_TEST_CASE(the_schema_names_every_key) {
+  const auto reading = read_recipe(small, "test.toml");
+  const auto all = recipe_schema("");
+  for (const auto& v : reading.values) {
+    auto key = v.key;  // "sites.0.name" is "sites.name" there
+    if (const auto digit = key.find_first_of("0123456789"); key.starts_with("sites.") && digit == 6) key.erase(6, 2);
+    BOOST_TEST(all.find(key + " ") != std::string::npos, key);
+  }
+  BOOST_TEST(recipe_schema("links").find("train.") == std::string::npos);
+  BOOST_TEST(recipe_schema("nonsense").empty());
+}
+
+BOOST_AUTO_TEST_SUITE_END()
