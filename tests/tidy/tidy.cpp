@@ -79,6 +79,11 @@ std::vector<include_line> includes_of(std::string_view text) {
 }
 
 void check_project_include(const std::string& path, const std::string& place, const std::string& target, findings& out) {
+  if (ends(target, ".capnp.h")) {  // generated, below the build folder
+    if (is_header(path) || !(starts(path, "framework/wire/") || starts(path, "tests/")))
+      out.push_back(place + "only .cpp files of framework/wire include generated Cap'n Proto headers");
+    return;
+  }
   const auto from = height(top(path)), to = height(top(target));
   if (!to) {
     out.push_back(place + "\"" + target + "\" is not a path from the root (kernels/, framework/, ...)");
@@ -91,8 +96,6 @@ void check_project_include(const std::string& path, const std::string& place, co
   if (*from <= 1 && starts(target, "framework/transport/") && !starts(path, "framework/transport/") &&
       target != "framework/transport/transport.hpp")
     out.push_back(place + "the framework builds without UCX: outside framework/transport only its transport.hpp may be included");
-  if (ends(target, ".capnp.h") && (is_header(path) || !(starts(path, "framework/wire/") || starts(path, "tests/"))))
-    out.push_back(place + "only .cpp files of framework/wire include generated Cap'n Proto headers");
 }
 
 void check_library_include(const std::string& path, const std::string& place, const std::string& target, findings& out) {
@@ -114,6 +117,9 @@ bool skipped_folder(const fs::path& relative) {
   const std::string name = relative.generic_string();
   return name == "build" || name == "runs" || name == "tests/golden" || (starts(name, ".") && name != ".ci");
 }
+
+/// The formatter aims at 140; what it leaves a little longer (a comment at a line's end) is no error.
+constexpr std::size_t line_limit = 150;
 
 std::size_t characters(std::string_view line) {
   return static_cast<std::size_t>(std::count_if(line.begin(), line.end(), [](char c) { return (c & 0xC0) != 0x80; }));
@@ -160,8 +166,8 @@ findings check_text(const std::string& path, std::string_view text) {
       if (line.find(word) != std::string_view::npos) out.push_back(place + "a path of somebody's machine: " + word);
     for (const auto& word : marks)
       if (line.find(word) != std::string_view::npos) out.push_back(place + "unfinished work: " + word);
-    if (is_cpp(path) && characters(line) > 140)
-      out.push_back(place + "a line of " + std::to_string(characters(line)) + " characters, at most 140");
+    if (is_cpp(path) && characters(line) > line_limit)
+      out.push_back(place + "a line of " + std::to_string(characters(line)) + " characters, at most 140 are meant");
   }
   return out;
 }
