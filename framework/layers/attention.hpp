@@ -1,0 +1,36 @@
+#pragma once
+
+#include "framework/layers/layer.hpp"
+#include "framework/models/config.hpp"
+
+#include <string>
+
+namespace isthmus {
+
+/// Causal grouped-query attention with rotary positions: q, k, v from one product, o = attention(rope(q), rope(k), v), y = o W_o^T.
+template <class Act>
+class attention_layer final : public layer<Act> {
+public:
+  /// prefix: "model.layers.3.self_attn."
+  attention_layer(const model_config& config, const kernels::op_table<Act>& ops,
+                  const parameter_view<kernels::real<Act>>& parameters, const std::string& prefix);
+  void place(std::int64_t batch, std::int64_t length, arena& kept, arena& shared) override;
+  void forward(const layer_pass<Act>& p, const Act* x, Act* y) override;
+  void backward(const layer_pass<Act>& p, const Act* x, const Act* dy, Act* dx) override;
+  void advance(const layer_pass<Act>& p, std::int64_t position, layer_state& state, const Act* x, Act* y) override;
+  layer_state start() const override { return {}; }
+  void weights_changed() override;
+
+private:
+  void rotate(const layer_pass<Act>& p, Act* qkv, bool inverse) const;
+  void attend(const layer_pass<Act>& p) const;
+
+  std::int64_t heads_, kv_heads_, head_dim_, qkv_width_;
+  kernels::real<Act> scale_;
+  projection<Act> qkv_proj_, o_proj_;
+  Act *qkv_ = nullptr, *o_ = nullptr;      // kept: [rows, qkv_width], rotated; [rows, heads * head_dim]
+  kernels::real<Act>* lse_ = nullptr;      // kept: [batch, heads, length]
+  Act *d_qkv_ = nullptr, *d_o_ = nullptr;  // shared
+};
+
+}  // namespace isthmus

@@ -1,0 +1,30 @@
+#pragma once
+
+#include "framework/layers/pass.hpp"
+#include "framework/models/sequence_state.hpp"
+#include "framework/tensor/arena.hpp"
+
+#include <cstdint>
+
+namespace isthmus {
+
+/// A mixer, over the sequence or over the channels: [batch * length, d_model] -> the same, without the residual. Weights and
+/// gradients belong to someone else; what it keeps between forward and backward lies in an arena of someone else.
+template <class Act>
+class layer {
+public:
+  virtual ~layer() = default;
+  /// Says where activations of passes of this shape lie: `kept` from forward to backward, `shared` only inside one call, so all
+  /// layers take it from the same place.
+  virtual void place(std::int64_t batch, std::int64_t length, arena& kept, arena& shared) = 0;
+  /// x and y do not alias.
+  virtual void forward(const layer_pass<Act>& p, const Act* x, Act* y) = 0;
+  /// After forward with the same x. Overwrites dx, adds to the gradients. dx does not alias dy.
+  virtual void backward(const layer_pass<Act>& p, const Act* x, const Act* dy, Act* dx) = 0;
+  /// Rows of one sequence (batch = 1) that follow `position` earlier ones: prefill and decoding. Moves the state on.
+  virtual void advance(const layer_pass<Act>& p, std::int64_t position, layer_state& state, const Act* x, Act* y) = 0;
+  virtual layer_state start() const = 0;
+  virtual void weights_changed() = 0;
+};
+
+}  // namespace isthmus

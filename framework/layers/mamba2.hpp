@@ -1,0 +1,46 @@
+#pragma once
+
+#include "framework/layers/layer.hpp"
+#include "framework/models/config.hpp"
+
+#include <string>
+
+namespace isthmus {
+
+/// Mamba-2, Dao & Gu 2024, arXiv:2405.21060: [z x b c dt] = u W_in^T; x, b, c <- silu(conv(x, b, c)); y = ssd(x, dt, b, c);
+/// out = norm(y * silu(z)) W_out^T, the norm over each group of channels.
+template <class Act>
+class mamba2_layer final : public layer<Act> {
+public:
+  /// prefix: "model.layers.3.mamba."
+  mamba2_layer(const model_config& config, const kernels::op_table<Act>& ops,
+               const parameter_view<kernels::real<Act>>& parameters, const std::string& prefix);
+  void place(std::int64_t batch, std::int64_t length, arena& kept, arena& shared) override;
+  void forward(const layer_pass<Act>& p, const Act* x, Act* y) override;
+  void backward(const layer_pass<Act>& p, const Act* x, const Act* dy, Act* dx) override;
+  void advance(const layer_pass<Act>& p, std::int64_t position, layer_state& state, const Act* x, Act* y) override;
+  layer_state start() const override;
+  void weights_changed() override;
+
+private:
+  using real = kernels::real<Act>;
+  struct vector {
+    const real* weight;
+    real* gradient;
+  };
+  void conv_and_scan(const layer_pass<Act>& p, Act* conv_state, real* ssm_state, real* chunk_states) const;
+  void step(const layer_pass<Act>& p, Act* conv_state, real* ssm_state) const;
+  void gate(const layer_pass<Act>& p) const;
+  void scan_backward(const layer_pass<Act>& p) const;
+  std::int64_t state_size() const { return heads_ * head_dim_ * state_; }
+
+  std::int64_t inner_, heads_, head_dim_, groups_, state_, width_, chunk_, conv_channels_, in_width_;
+  real eps_;
+  projection<Act> in_proj_, out_proj_;
+  vector conv_weight_, conv_bias_, dt_bias_, a_log_, d_, norm_;
+  Act *zxbcdt_ = nullptr, *xbc_ = nullptr, *y_ = nullptr, *gated_ = nullptr;  // kept: [rows, in_width | conv_channels | inner | inner]
+  real *states_ = nullptr, *rstd_ = nullptr;                                  // kept: see ssd_args, gated_norm_args
+  Act *d_zxbcdt_ = nullptr, *d_xbc_ = nullptr, *d_y_ = nullptr;               // shared
+};
+
+}  // namespace isthmus

@@ -1,0 +1,51 @@
+#include "framework/models/hybrid_model.hpp"
+
+#include "framework/models/network.hpp"
+
+namespace isthmus {
+
+namespace {
+
+model_config checked(const model_config& config) {
+  const auto ok = check(config);
+  if (!ok) throw contract_error(ok.error().message);
+  return config;
+}
+
+template <class Act>
+std::unique_ptr<network<float>> make_network(const model_config& config, const parameter_layout& layout,
+                                             const kernels::backend& backend, kernels::stream& stream, const float* weights,
+                                             float* gradients, std::int64_t tokens_at_once) {
+  return std::make_unique<hybrid_network<Act>>(config, layout, kernels::ops_of<Act>(backend), stream, weights, gradients,
+                                               tokens_at_once);
+}
+
+}  // namespace
+
+hybrid_model::hybrid_model(const model_config& config, const kernels::backend& backend, kernels::team& team,
+                           std::int64_t tokens_at_once)
+    : config_(checked(config)),
+      backend_(backend),
+      layout_(hybrid_layout(config)),
+      weights_(static_cast<std::size_t>(layout_.size)),
+      gradients_(static_cast<std::size_t>(layout_.size)),
+      stream_(backend.make_stream(team)) {
+  const auto make = config.precision == precision_kind::bf16 ? make_network<kernels::bf16> : make_network<float>;
+  network_ = make(config_, layout_, backend_, *stream_, weights_.data(), gradients_.data(), tokens_at_once);
+}
+
+hybrid_model::~hybrid_model() = default;
+
+void hybrid_model::weights_changed() { network_->weights_changed(); }
+
+double hybrid_model::accumulate(const token_batch& batch, double scale) { return network_->run(batch, scale, true); }
+
+double hybrid_model::evaluate(const token_batch& batch) { return network_->run(batch, 0, false); }
+
+sequence_state hybrid_model::start() const { return network_->start(); }
+
+std::span<const float> hybrid_model::advance(sequence_state& state, std::span<const std::int32_t> ids) {
+  return network_->advance(state, ids);
+}
+
+}  // namespace isthmus

@@ -1,0 +1,69 @@
+#pragma once
+
+#include "framework/core/buffer.hpp"
+#include "framework/core/expected.hpp"
+#include "framework/models/config.hpp"
+#include "framework/models/learner.hpp"
+#include "framework/models/sequence_state.hpp"
+#include "kernels/backend.hpp"
+
+#include <cstdint>
+#include <memory>
+#include <span>
+
+namespace isthmus {
+
+template <class Real>
+class network;
+
+/// Says what is wrong with a model's extents: recipe_invalid, naming the key, what was found and what is allowed.
+expected<void> check(const model_config& config);
+
+/// Where the tensors lie, named as Hugging Face's Bamba names them (docs/model.md).
+parameter_layout hybrid_layout(const model_config& config);
+
+/// Fills weights [hybrid_layout(config).size]: the same for the same (config, seed) at every site. Matrices uniform within
+/// +-1/sqrt(fan in), those that write to the residual stream divided by sqrt(2 layers); embeddings normal, deviation 0.02; Mamba-2's own
+/// parameters as in its paper (docs/model.md).
+void initial_weights(const model_config& config, std::uint64_t seed, std::span<float> weights);
+
+/// The hybrid language model of config.hpp on one device: a learner, and a decoder. Weights, gradients and activations lie in huge
+/// pages; a step with the shape of the one before allocates nothing. Used by one thread at a time.
+class hybrid_model final : public learner {
+public:
+  /// Borrows backend and team, which outlive it. Weights start at zero: copy some in, or use initial_weights. A batch is worked
+  /// through in pieces of whole rows of at most tokens_at_once tokens (one row if that is longer), which bounds the memory.
+  /// Throws contract_error if check(config) fails.
+  hybrid_model(const model_config& config, const kernels::backend& backend, kernels::team& team,
+               std::int64_t tokens_at_once = 2048);
+  ~hybrid_model() override;
+
+  const model_config& config() const { return config_; }
+  const parameter_layout& layout() const override { return layout_; }
+  std::span<float> weights() override { return weights_.span(); }
+  std::span<const float> weights() const { return weights_.span(); }
+  std::span<float> gradients() override { return gradients_.span(); }
+  void weights_changed() override;
+  double accumulate(const token_batch& batch, double scale) override;
+  double evaluate(const token_batch& batch) override;
+
+  /// The state before the first token.
+  sequence_state start() const;
+  /// Feeds ids (at least one; ids out of range throw contract_error) and moves the state on: many at once to read a prompt, one to
+  /// decode. Gives the logits that follow the last one, [vocabulary]; valid until the next call of any member.
+  std::span<const float> advance(sequence_state& state, std::span<const std::int32_t> ids);
+
+  /// Where its kernels run, for whoever updates the weights.
+  kernels::stream& stream() { return *stream_; }
+  const kernels::backend& backend() const { return backend_; }
+
+private:
+  model_config config_;
+  const kernels::backend& backend_;
+  parameter_layout layout_;
+  float_array weights_, gradients_;
+  std::unique_ptr<kernels::stream> stream_;
+  std::unique_ptr<network<float>> network_;
+};
+
+}  // namespace isthmus

@@ -1,0 +1,241 @@
+#include "framework/models/network.hpp"
+
+#include "framework/core/error.hpp"
+#include "framework/layers/attention.hpp"
+#include "framework/layers/feed_forward.hpp"
+#include "framework/layers/mamba2.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+#include <type_traits>
+
+namespace isthmus {
+
+template <class Act>
+hybrid_network<Act>::hybrid_network(const model_config& config, const parameter_layout& layout, const kernels::op_table<Act>& ops,
+                                    kernels::stream& stream, const real* weights, real* gradients, std::int64_t tokens_at_once)
+    : config_(config), tokens_at_once_(tokens_at_once), ops_(ops), stream_(stream) {
+  const parameter_view<real> parameters{layout, weights, gradients};
+  embedding_ = parameters.weight("model.embed_tokens.weight");
+  d_embedding_ = parameters.gradient("model.embed_tokens.weight");
+  head_ = ops.make_matrix(embedding_, config.vocabulary, config.d_model);
+  for (std::size_t i = 0; i < config.layers.size(); ++i) {
+    const std::string prefix = "model.layers." + std::to_string(i) + ".";
+    block b{.before_mixer = norm_of(parameters, prefix + "input_layernorm.weight"),
+            .before_ffn = norm_of(parameters, prefix + "pre_ff_layernorm.weight"),
+            .mixer = nullptr,
+            .ffn = std::make_unique<feed_forward_layer<Act>>(config, ops, parameters, prefix + "feed_forward.")};
+    if (config.layers[i] == mixer_kind::attention)
+      b.mixer = std::make_unique<attention_layer<Act>>(config, ops, parameters, prefix + "self_attn.");
+    else
+      b.mixer = std::make_unique<mamba2_layer<Act>>(config, ops, parameters, prefix + "mamba.");
+    blocks_.push_back(std::move(b));
+  }
+  final_norm_ = norm_of(parameters, "model.final_layernorm.weight");
+}
+
+template <class Act>
+typename hybrid_network<Act>::norm hybrid_network<Act>::norm_of(const parameter_view<real>& parameters,
+                                                                const std::string& name) const {
+  return {.gain = parameters.weight(name), .gradient = parameters.gradient(name)};
+}
+
+template <class Act>
+void hybrid_network<Act>::weights_changed() {
+  head_->weights_changed();
+  for (auto& b : blocks_) {
+    b.mixer->weights_changed();
+    b.ffn->weights_changed();
+  }
+}
+
+/// Takes the memory of all activations of a pass of batch_ x length_ from `memory`.
+template <class Act>
+void hybrid_network<Act>::place_in(arena& memory) {
+  const std::int64_t rows = batch_ * length_, d = config_.d_model;
+  const auto place_norm = [&](norm& n) {
+    n.rstd = memory.take<real>(rows);
+    n.y = memory.take<Act>(rows * d);
+  };
+  inputs_ = memory.take<std::int32_t>(rows);
+  targets_ = memory.take<std::int32_t>(rows);
+  x_out_ = memory.take<real>(rows * d);
+  d_x_ = memory.take<real>(rows * d);
+  losses_ = memory.take<real>(rows);
+  logits_ = memory.take<real>(config_.vocabulary);
+  last_logits_ = memory.take<Act>(config_.vocabulary);
+  branch_ = memory.take<Act>(rows * d);
+  d_branch_ = memory.take<Act>(rows * d);
+  d_norm_ = memory.take<Act>(rows * d);
+  place_norm(final_norm_);
+  // What all layers share comes behind what each keeps: `shared` counts in a first round, and is given its place in a second.
+  arena nothing, shared;
+  for (auto& b : blocks_) {
+    b.mixer->place(batch_, length_, nothing, shared);
+    shared.rewind(0);
+    b.ffn->place(batch_, length_, nothing, shared);
+    shared.rewind(0);
+  }
+  std::byte* place = memory.take<std::byte>(static_cast<std::int64_t>(shared.most_used()));
+  if (place) shared = arena({place, shared.most_used()});
+  for (auto& b : blocks_) {
+    b.x_in = memory.take<real>(rows * d);
+    b.x_mid = memory.take<real>(rows * d);
+    place_norm(b.before_mixer);
+    place_norm(b.before_ffn);
+    shared.rewind(0);
+    b.mixer->place(batch_, length_, memory, shared);
+    shared.rewind(0);
+    b.ffn->place(batch_, length_, memory, shared);
+  }
+}
+
+template <class Act>
+void hybrid_network<Act>::place(std::int64_t batch, std::int64_t length) {
+  if (batch == batch_ && length == length_) return;
+  batch_ = batch;
+  length_ = length;
+  arena counting;
+  place_in(counting);
+  if (!memory_ || memory_->size() < counting.most_used()) {
+    memory_.reset();
+    memory_ = std::make_unique<buffer>(counting.most_used());
+  }
+  arena memory(memory_->bytes());
+  place_in(memory);
+}
+
+template <class Act>
+void hybrid_network<Act>::check_ids(std::span<const std::int32_t> ids) const {
+  for (const std::int32_t id : ids) ensure(id >= 0 && id < config_.vocabulary, "model: token id out of range");
+}
+
+/// A pass of batch_ x length_ whose rows start at a position; makes the rotary table reach far enough.
+template <class Act>
+layer_pass<Act> hybrid_network<Act>::pass(std::int64_t first_position) {
+  const std::int64_t half = config_.head_dim / 2, wanted = (first_position + length_) * half;
+  for (auto at = static_cast<std::int64_t>(cosine_.size()); at < wanted; ++at) {
+    const double turn = std::pow(static_cast<double>(config_.rope_theta), -2.0 * static_cast<double>(at % half) /
+                                                                              static_cast<double>(config_.head_dim));
+    cosine_.push_back(static_cast<real>(std::cos(static_cast<double>(at / half) * turn)));
+    sine_.push_back(static_cast<real>(std::sin(static_cast<double>(at / half) * turn)));
+  }
+  return {ops_, stream_, batch_, length_, cosine_.data() + first_position * half, sine_.data() + first_position * half};
+}
+
+template <class Act>
+void hybrid_network<Act>::normalise(const layer_pass<Act>& p, const norm& n, const real* residual, const Act* branch,
+                                    real* x) const {
+  p.ops.rms_norm(p.stream, {.residual = residual, .branch = branch, .gain = n.gain, .x = x, .y = n.y, .rstd = n.rstd,
+                            .rows = p.rows(), .cols = config_.d_model, .eps = static_cast<real>(config_.norm_eps)});
+}
+
+/// d_x_ grows by what comes through the norm (or, for the last norm, starts with it); gives it as the branch before it wants it.
+template <class Act>
+const Act* hybrid_network<Act>::normalise_backward(const layer_pass<Act>& p, const norm& n, const Act* dy, const real* x,
+                                                   bool last) {
+  constexpr bool same = std::is_same_v<Act, real>;
+  p.ops.rms_norm_backward(p.stream, {.dy = dy, .x = x, .gain = n.gain, .rstd = n.rstd, .d_residual = last ? nullptr : d_x_,
+                                     .dx = d_x_, .d_branch = same ? nullptr : d_branch_, .d_gain = n.gradient, .rows = p.rows(),
+                                     .cols = config_.d_model});
+  if constexpr (same)
+    return d_x_;
+  else
+    return d_branch_;
+}
+
+template <class Act>
+void hybrid_network<Act>::backward_blocks(const layer_pass<Act>& p) {
+  const Act* dy = normalise_backward(p, final_norm_, d_norm_, x_out_, true);
+  for (auto b = blocks_.rbegin(); b != blocks_.rend(); ++b) {
+    b->ffn->backward(p, b->before_ffn.y, dy, d_norm_);
+    dy = normalise_backward(p, b->before_ffn, d_norm_, b->x_mid, false);
+    b->mixer->backward(p, b->before_mixer.y, dy, d_norm_);
+    dy = normalise_backward(p, b->before_mixer, d_norm_, b->x_in, false);
+  }
+  ops_.embedding_backward(stream_, {.dx = d_x_, .ids = inputs_, .d_table = d_embedding_, .rows = p.rows(),
+                                    .cols = config_.d_model, .vocabulary = config_.vocabulary});
+}
+
+template <class Act>
+double hybrid_network<Act>::piece(const token_batch& batch, real scale, bool backward) {
+  place(batch.rows, batch.context);
+  const auto p = pass(0);
+  for (std::int64_t r = 0; r < batch.rows; ++r) {
+    const std::int32_t* row = batch.ids.data() + r * (batch.context + 1);
+    std::copy_n(row, batch.context, inputs_ + r * batch.context);
+    std::copy_n(row + 1, batch.context, targets_ + r * batch.context);
+  }
+  ops_.embedding(stream_, {.table = embedding_, .ids = inputs_, .x = blocks_.front().x_in, .rows = p.rows(),
+                           .cols = config_.d_model, .vocabulary = config_.vocabulary});
+  const real* x = blocks_.front().x_in;
+  for (auto& b : blocks_) {
+    normalise(p, b.before_mixer, x, &b == blocks_.data() ? nullptr : branch_, b.x_in);
+    b.mixer->forward(p, b.before_mixer.y, branch_);
+    normalise(p, b.before_ffn, b.x_in, branch_, b.x_mid);
+    b.ffn->forward(p, b.before_ffn.y, branch_);
+    x = b.x_mid;
+  }
+  normalise(p, final_norm_, x, branch_, x_out_);
+  ops_.cross_entropy(stream_, {.head = head_.get(), .h = final_norm_.y, .targets = targets_, .losses = losses_,
+                               .dh = backward ? d_norm_ : nullptr, .dw = d_embedding_, .rows = p.rows(), .scale = scale});
+  if (backward) backward_blocks(p);
+  double sum = 0;
+  for (std::int64_t r = 0; r < p.rows(); ++r) sum += static_cast<double>(losses_[r]);
+  return sum;
+}
+
+template <class Act>
+double hybrid_network<Act>::run(const token_batch& batch, double scale, bool backward) {
+  const std::int64_t width = batch.context + 1;
+  ensure(batch.rows > 0 && batch.context > 0 && static_cast<std::int64_t>(batch.ids.size()) == batch.rows * width,
+         "model: a batch has no rows, or ids of another shape");
+  check_ids(batch.ids);
+  const std::int64_t rows_at_once = std::max<std::int64_t>(1, tokens_at_once_ / batch.context);
+  double sum = 0;
+  for (std::int64_t row = 0; row < batch.rows; row += rows_at_once) {
+    const std::int64_t rows = std::min(rows_at_once, batch.rows - row);
+    const auto ids = batch.ids.subspan(static_cast<std::size_t>(row * width), static_cast<std::size_t>(rows * width));
+    sum += piece({ids, rows, batch.context}, static_cast<real>(scale), backward);
+  }
+  return sum;
+}
+
+template <class Act>
+sequence_state hybrid_network<Act>::start() const {
+  sequence_state state;
+  for (const auto& b : blocks_) state.layers.push_back(b.mixer->start());
+  return state;
+}
+
+template <class Act>
+std::span<const typename hybrid_network<Act>::real> hybrid_network<Act>::advance(sequence_state& state,
+                                                                                 std::span<const std::int32_t> ids) {
+  ensure(!ids.empty() && state.layers.size() == blocks_.size(), "model: no ids to read, or the state of another model");
+  check_ids(ids);
+  place(1, static_cast<std::int64_t>(ids.size()));
+  const auto p = pass(state.position);
+  const std::int64_t d = config_.d_model;
+  ops_.embedding(stream_, {.table = embedding_, .ids = ids.data(), .x = x_out_, .rows = p.rows(), .cols = d,
+                           .vocabulary = config_.vocabulary});
+  for (std::size_t i = 0; i < blocks_.size(); ++i) {
+    block& b = blocks_[i];
+    normalise(p, b.before_mixer, x_out_, i == 0 ? nullptr : branch_, x_out_);
+    b.mixer->advance(p, state.position, state.layers[i], b.before_mixer.y, branch_);
+    normalise(p, b.before_ffn, x_out_, branch_, x_out_);
+    b.ffn->advance(p, state.position, state.layers[i], b.before_ffn.y, branch_);
+  }
+  normalise(p, final_norm_, x_out_, branch_, x_out_);
+  state.position += p.length;
+  ops_.linear(stream_, {.w = head_.get(), .x = final_norm_.y + (p.length - 1) * d, .y = last_logits_, .rows = 1, .x_stride = d,
+                        .y_stride = config_.vocabulary});
+  for (std::int64_t v = 0; v < config_.vocabulary; ++v) logits_[v] = static_cast<real>(last_logits_[v]);
+  return {logits_, static_cast<std::size_t>(config_.vocabulary)};
+}
+
+template class hybrid_network<float>;
+template class hybrid_network<kernels::bf16>;
+template class hybrid_network<double>;
+
+}  // namespace isthmus

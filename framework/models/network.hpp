@@ -1,0 +1,84 @@
+#pragma once
+
+#include "framework/core/buffer.hpp"
+#include "framework/layers/layer.hpp"
+#include "framework/models/config.hpp"
+#include "framework/models/learner.hpp"
+#include "framework/models/sequence_state.hpp"
+#include "framework/tensor/arena.hpp"
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+namespace isthmus {
+
+/// The arithmetic behind hybrid_model, for any type of activations whose weights are Real. Borrows weights and gradients.
+template <class Real>
+class network {
+public:
+  virtual ~network() = default;
+  virtual void weights_changed() = 0;
+  /// The sum of the token losses in nats; with `backward` the gradient of that sum * scale is added to the gradients.
+  virtual double run(const token_batch& batch, double scale, bool backward) = 0;
+  virtual sequence_state start() const = 0;
+  /// Gives the logits that follow the last id, [vocabulary].
+  virtual std::span<const Real> advance(sequence_state& state, std::span<const std::int32_t> ids) = 0;
+};
+
+/// A network whose activations are of type Act: float, bf16, or double (with the reference kernels, to check gradients).
+template <class Act>
+class hybrid_network final : public network<kernels::real<Act>> {
+public:
+  using real = kernels::real<Act>;
+  /// weights, gradients: [layout.size]. Borrows all but config.
+  hybrid_network(const model_config& config, const parameter_layout& layout, const kernels::op_table<Act>& ops,
+                 kernels::stream& stream, const real* weights, real* gradients, std::int64_t tokens_at_once);
+  void weights_changed() override;
+  double run(const token_batch& batch, double scale, bool backward) override;
+  sequence_state start() const override;
+  std::span<const real> advance(sequence_state& state, std::span<const std::int32_t> ids) override;
+
+private:
+  struct norm {
+    const real* gain;
+    real* gradient;
+    real* rstd = nullptr;  // [rows]
+    Act* y = nullptr;      // [rows, d]
+  };
+  struct block {
+    norm before_mixer, before_ffn;
+    std::unique_ptr<layer<Act>> mixer, ffn;
+    real *x_in = nullptr, *x_mid = nullptr;  // [rows, d]: the residual stream that the two norms read
+  };
+
+  norm norm_of(const parameter_view<real>& parameters, const std::string& name) const;
+  void place(std::int64_t batch, std::int64_t length);
+  void place_in(arena& memory);
+  void check_ids(std::span<const std::int32_t> ids) const;
+  layer_pass<Act> pass(std::int64_t first_position);
+  void normalise(const layer_pass<Act>& p, const norm& n, const real* residual, const Act* branch, real* x) const;
+  const Act* normalise_backward(const layer_pass<Act>& p, const norm& n, const Act* dy, const real* x, bool last);
+  double piece(const token_batch& batch, real scale, bool backward);
+  void backward_blocks(const layer_pass<Act>& p);
+
+  model_config config_;
+  std::int64_t tokens_at_once_;
+  const kernels::op_table<Act>& ops_;
+  kernels::stream& stream_;
+  const real* embedding_;
+  real* d_embedding_;
+  std::unique_ptr<kernels::matrix<Act>> head_;
+  std::vector<block> blocks_;
+  norm final_norm_;
+
+  std::vector<real> cosine_, sine_;  // [positions, head_dim / 2]
+  std::unique_ptr<buffer> memory_;
+  std::int64_t batch_ = 0, length_ = 0;       // what the memory is laid out for
+  std::int32_t *inputs_ = nullptr, *targets_ = nullptr;  // [rows]
+  real *x_out_ = nullptr, *d_x_ = nullptr, *losses_ = nullptr, *logits_ = nullptr;  // [rows, d] twice, [rows], [vocabulary]
+  Act *branch_ = nullptr, *d_branch_ = nullptr, *d_norm_ = nullptr, *last_logits_ = nullptr;
+};
+
+}  // namespace isthmus

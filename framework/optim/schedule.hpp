@@ -1,0 +1,15 @@
+#pragma once
+
+#include <cstdint>
+
+namespace isthmus {
+
+/// Learning rate over the run, in tokens, so that it does not depend on how many sites share the work: linear from 0 to peak over
+/// the warm-up, then half a cosine down to floor at total_tokens, then floor. Loshchilov & Hutter 2016, arXiv:1608.03983.
+struct rate_schedule {
+  double peak = 1e-3, floor = 1e-4;
+  std::int64_t warmup_tokens = 0, total_tokens = 1;
+  double learning_rate(std::int64_t tokens_done) const;
+};
+
+}  // namespace isthmus

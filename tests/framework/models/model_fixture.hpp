@@ -1,0 +1,54 @@
+#pragma once
+
+#include "framework/core/rng.hpp"
+#include "framework/models/hybrid_model.hpp"
+
+#include <cstdint>
+#include <vector>
+
+namespace isthmus::testing {
+
+/// A model small enough for finite differences. One letter a layer: a = attention, m = Mamba-2.
+inline model_config tiny_config(const char* layers, std::int64_t ssm_groups = 1) {
+  model_config c;
+  c.vocabulary = 37;
+  c.d_model = 16;
+  c.layers.clear();
+  for (const char* l = layers; *l; ++l) c.layers.push_back(*l == 'a' ? mixer_kind::attention : mixer_kind::mamba2);
+  c.n_heads = 4;
+  c.n_kv_heads = 2;
+  c.head_dim = 6;
+  c.ffn_hidden = 20;
+  c.ssm_inner = 32;
+  c.ssm_head_dim = 8;
+  c.ssm_state = 5;
+  c.ssm_groups = ssm_groups;
+  c.conv_width = 4;
+  c.ssm_chunk = 4;
+  return c;
+}
+
+inline std::vector<std::int32_t> random_ids(std::uint64_t seed, std::int64_t count, std::int64_t vocabulary) {
+  rng random(seed, 0, 0, draw::sampling);
+  std::vector<std::int32_t> ids(static_cast<std::size_t>(count));
+  for (auto& id : ids) id = static_cast<std::int32_t>(random.below(static_cast<std::uint64_t>(vocabulary)));
+  return ids;
+}
+
+/// Every weight moved a little from its initial value, so that no gradient is zero by symmetry.
+inline std::vector<float> shaken_weights(const model_config& config, std::uint64_t seed) {
+  const parameter_layout layout = hybrid_layout(config);
+  std::vector<float> weights(static_cast<std::size_t>(layout.size));
+  initial_weights(config, seed, weights);
+  rng random(seed, 1, 0, draw::sampling);
+  for (const auto& slot : layout.slots) {
+    for (std::int64_t i = slot.offset; i < slot.offset + slot.count; ++i) {
+      auto& w = weights[static_cast<std::size_t>(i)];
+      if (slot.name.find("embed") != std::string::npos) w *= 20;
+      w += static_cast<float>(0.1 * random.normal());
+    }
+  }
+  return weights;
+}
+
+}  // namespace isthmus::testing
