@@ -44,6 +44,8 @@ struct GroupCut {
   round @2 :UInt64;
   recordHash @3 :Hash;
   anchorHash @4 :Hash;
+  epoch @5 :UInt64;
+  holder @6 :UInt32;
 }
 
 struct Member {
@@ -65,6 +67,7 @@ struct HeldRecord {
   round @1 :UInt64;
   recordHash @2 :Hash;
   anchorHash @3 :Hash;
+  epoch @4 :UInt64;
 }
 
 struct Place {  # in the history of a group
@@ -142,8 +145,11 @@ struct Frame {
       code @39 :UInt32;
       reason @40 :Text;
     }
-    wantState @41 :UInt64;  # epoch
-    wantRecord @42 :Place;
-    toActor @43 :Text;      # name
+    wantState :group {
+      epoch @41 :UInt64;
+      group @42 :UInt32;
+    }
+    wantRecord @43 :Place;
+    toActor @44 :Text;  # name
   }
 }

@@ -57,13 +57,13 @@ public:
   }
 
   group_cut one(schema::GroupCut::Reader in) {
-    return {in.getGroup(), in.getHome(), in.getRound(), hash(in.getRecordHash()), hash(in.getAnchorHash())};
+    return {in.getGroup(), in.getHome(), in.getRound(), in.getEpoch(), hash(in.getRecordHash()), hash(in.getAnchorHash()), in.getHolder()};
   }
 
   epoch_member one(schema::Member::Reader in) { return {in.getSite(), in.getIncarnation(), in.getJoining(), in.getSource()}; }
 
   held_record one(schema::HeldRecord::Reader in) {
-    return {in.getGroup(), in.getRound(), hash(in.getRecordHash()), hash(in.getAnchorHash())};
+    return {in.getGroup(), in.getRound(), in.getEpoch(), hash(in.getRecordHash()), hash(in.getAnchorHash())};
   }
 
   round_record one(schema::RoundRecord::Reader in) {
@@ -185,7 +185,7 @@ peer_message read_exchange(field_reader& f, schema::Frame::Body::Reader body) {
       return message::refused{place.getEpoch(), place.getGroup(), place.getRound(), in.getCode(),
                               f.text(in.getReason(), text_bytes_max, "a refusal's reason")};
     }
-    case which::WANT_STATE: return message::want_state{body.getWantState()};
+    case which::WANT_STATE: return message::want_state{body.getWantState().getEpoch(), body.getWantState().getGroup()};
     case which::WANT_RECORD: {
       const auto place = body.getWantRecord();
       return message::want_record{place.getEpoch(), place.getGroup(), f.round(place.getRound())};

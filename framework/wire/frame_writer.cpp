@@ -38,6 +38,8 @@ void write(schema::GroupCut::Builder out, const group_cut& c) {
   out.setGroup(c.group);
   out.setHome(c.home);
   out.setRound(c.round);
+  out.setEpoch(c.epoch);
+  out.setHolder(c.holder);
   write(out.initRecordHash(), c.record_hash);
   write(out.initAnchorHash(), c.anchor_hash);
 }
@@ -52,6 +54,7 @@ void write(schema::Member::Builder out, const epoch_member& m) {
 void write(schema::HeldRecord::Builder out, const held_record& h) {
   out.setGroup(h.group);
   out.setRound(h.round);
+  out.setEpoch(h.epoch);
   write(out.initRecordHash(), h.record_hash);
   write(out.initAnchorHash(), h.anchor_hash);
 }
@@ -185,7 +188,11 @@ void write_body(body_builder out, const message::refused& m) {
   refused.setReason(text(clipped_utf8(m.reason, text_bytes_max)));
 }
 
-void write_body(body_builder out, const message::want_state& m) { out.setWantState(m.epoch); }
+void write_body(body_builder out, const message::want_state& m) {
+  auto want = out.initWantState();
+  want.setEpoch(m.epoch);
+  want.setGroup(m.group);
+}
 
 void write_body(body_builder out, const message::want_record& m) { write_place(out.initWantRecord(), m.epoch, m.group, m.round); }
 

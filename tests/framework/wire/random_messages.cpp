@@ -55,7 +55,7 @@ round_record random_record(rng& r, std::size_t longest) {
 
 std::vector<held_record> random_held(rng& r, std::size_t longest) {
   std::vector<held_record> held;
-  for (std::size_t n = r.below(longest + 1); n > 0; --n) held.push_back({small(r), r.next(), random_hash(r), random_hash(r)});
+  for (std::size_t n = r.below(longest + 1); n > 0; --n) held.push_back({small(r), r.next(), r.next(), random_hash(r), random_hash(r)});
   return held;
 }
 
@@ -65,7 +65,7 @@ epoch_view random_view(rng& r, std::size_t longest) {
   for (std::size_t n = r.below(longest + 1), site = 0; n > 0; --n)
     v.members.push_back({static_cast<site_id>(site += 1 + r.below(9)), r.next(), r.below(2) == 1, small(r)});
   for (std::size_t n = r.below(longest + 1), group = 0; n > 0; --n)
-    v.cuts.push_back({static_cast<group_id>(group += 1 + r.below(9)), small(r), r.next(), random_hash(r), random_hash(r)});
+    v.cuts.push_back({static_cast<group_id>(group += 1 + r.below(9)), small(r), r.next(), r.next(), random_hash(r), random_hash(r), small(r)});
   v.reason = random_text(r, 1024);
   return v;
 }
@@ -98,7 +98,9 @@ bool equal(const message::state_part& a, const message::state_part& b) {
 bool equal(const message::stored& a, const message::stored& b) { return same_place(a, b) && a.record_hash == b.record_hash; }
 bool equal(const message::commit& a, const message::commit& b) { return same_place(a, b) && a.record_hash == b.record_hash; }
 bool equal(const message::refused& a, const message::refused& b) { return same_place(a, b) && a.code == b.code && a.reason == b.reason; }
-bool equal(const message::want_state& a, const message::want_state& b) { return a.epoch == b.epoch; }
+bool equal(const message::want_state& a, const message::want_state& b) {
+  return a.epoch == b.epoch && a.group == b.group;
+}
 bool equal(const message::want_record& a, const message::want_record& b) { return same_place(a, b); }
 bool equal(const message::to_actor& a, const message::to_actor& b) { return a.name == b.name; }
 
@@ -123,7 +125,7 @@ peer_message random_message(rng& r, std::size_t kind, std::size_t longest) {
     case 13: return message::stored{positive(r), small(r), positive(r), random_hash(r)};
     case 14: return message::commit{positive(r), small(r), positive(r), random_hash(r)};
     case 15: return message::refused{r.next(), small(r), r.next(), small(r) % 10, random_text(r, 1024)};
-    case 16: return message::want_state{r.next()};
+    case 16: return message::want_state{r.next(), small(r)};
     case 17: return message::want_record{r.next(), small(r), positive(r)};
     case 18: return message::to_actor{"actor" + random_text(r, 100)};
     default: throw contract_error("random_message: no such kind");
