@@ -1,0 +1,98 @@
+#include "kernels/reference/backend.hpp"
+#include "tests/kernels/cases.hpp"
+
+#include <boost/test/unit_test.hpp>
+
+#include <cmath>
+#include <memory>
+
+using namespace isthmus::kernels;
+using namespace isthmus::kernels::testing;
+
+BOOST_AUTO_TEST_SUITE(backends)
+
+namespace {
+
+struct candidate {
+  const backend* table;
+  std::unique_ptr<team> workers;
+};
+
+/// Every backend with every kind of team it should work on: add yours here.
+std::vector<candidate> candidates() {
+  std::vector<candidate> all;
+  all.push_back({&reference_backend(), std::make_unique<serial_team>()});
+  return all;
+}
+
+template <class Act>
+void compare(double tolerance) {
+  for (const auto& c : candidates()) {
+    const auto s = c.table->make_stream(*c.workers);
+    for (const auto& k : kernel_cases()) {
+      for (std::uint64_t seed = 1; seed <= 2; ++seed) {
+        const auto [distance, tensor] = distance_from_reference(k, ops_of<Act>(*c.table), *s, seed);
+        BOOST_TEST(distance <= tolerance, c.table->name << " with " << c.workers->size() << " workers, " << k.name << ", seed "
+                                                        << seed << ": " << tensor << " is off by " << distance);
+      }
+    }
+  }
+}
+
+}  // namespace
+
+BOOST_AUTO_TEST_CASE(fp32_agrees_with_the_reference_in_double) { compare<float>(1e-5); }
+BOOST_AUTO_TEST_CASE(bf16_agrees_with_the_reference_in_double) { compare<bf16>(2e-2); }
+
+BOOST_AUTO_TEST_CASE(adamw_agrees_with_its_formula) {
+  for (const auto& c : candidates()) {
+    const auto s = c.table->make_stream(*c.workers);
+    inputs random(5, false);
+    const std::int64_t n = 10007;
+    auto w = random.reals<float>(n), m = random.reals<float>(n, 0.1), v = random.reals<float>(n, 0.01, 0.1), g = random.reals<float>(n);
+    const auto w0 = w, m0 = m, v0 = v, g0 = g;
+    const decay_extent extents[] = {{0, 5000, 0.1F}, {5001, 5000, 0.0F}};
+    c.table->adamw(*s, {.weights = w.data(), .first = m.data(), .second = v.data(), .gradients = g.data(), .extents = extents,
+                        .n_extents = 2, .rate = 0.01F, .beta1 = 0.9F, .beta2 = 0.95F, .eps = 1e-8F, .gradient_scale = 0.5F,
+                        .correction1 = 0.19F, .correction2 = 0.0975F, .clear_gradients = true});
+    for (std::size_t i = 0; i < w.size(); ++i) {
+      if (i == 5000 || i > 10000) {  // outside
+        BOOST_REQUIRE(w[i] == w0[i] && m[i] == m0[i] && v[i] == v0[i] && g[i] == g0[i]);
+        continue;
+      }
+      const double gi = 0.5 * static_cast<double>(g0[i]), mi = 0.9 * static_cast<double>(m0[i]) + 0.1 * gi;
+      const double vi = 0.95 * static_cast<double>(v0[i]) + 0.05 * gi * gi, decay = i < 5000 ? 0.1 : 0.0;
+      const double wi = static_cast<double>(w0[i]) -
+                        0.01 * (mi / 0.19 / (std::sqrt(vi / 0.0975) + 1e-8) + decay * static_cast<double>(w0[i]));
+      BOOST_REQUIRE(std::abs(static_cast<double>(w[i]) - wi) < 1e-5 && std::abs(static_cast<double>(m[i]) - mi) < 1e-6 &&
+                    std::abs(static_cast<double>(v[i]) - vi) < 1e-6 && g[i] == 0);
+    }
+  }
+}
+
+BOOST_AUTO_TEST_CASE(sums_of_squares_agree_with_double) {
+  for (const auto& c : candidates()) {
+    const auto s = c.table->make_stream(*c.workers);
+    for (const std::int64_t n : {0, 1, 4095, 4096, 4097, 100003}) {
+      inputs random(static_cast<std::uint64_t>(n), false);
+      const auto values = random.reals<float>(n);
+      double found = -1, wide = 0;
+      c.table->sum_of_squares(*s, {values.data(), n, &found});
+      for (const float v : values) wide += static_cast<double>(v) * static_cast<double>(v);
+      BOOST_TEST(std::abs(found - wide) <= 1e-12 * (1 + wide));
+    }
+  }
+}
+
+BOOST_AUTO_TEST_CASE(bf16_rounds_to_nearest_even) {
+  const auto rounded = [](float x) { return static_cast<float>(bf16(x)); };
+  BOOST_TEST(rounded(1.0F) == 1.0F);
+  BOOST_TEST(rounded(1.00390625F) == 1.0F);        // half way, to even below
+  BOOST_TEST(rounded(1.01171875F) == 1.015625F);   // half way, to even above
+  BOOST_TEST(rounded(1.00390637F) == 1.0078125F);  // just above half way
+  BOOST_TEST(rounded(-3.5F) == -3.5F);
+  BOOST_TEST(std::isinf(rounded(3.4e38F)));
+  BOOST_TEST(std::isnan(rounded(std::nanf(""))));
+}
+
+BOOST_AUTO_TEST_SUITE_END()
