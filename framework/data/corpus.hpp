@@ -22,7 +22,7 @@ struct corpus_source {
   std::string name, domain, package, license;
 };
 
-/// perl, vim, wordnet, go.
+/// perl, vim, wordnet, python, go.
 const std::vector<corpus_source>& corpus_sources();
 expected<corpus_source> find_source(std::string_view name);
 
@@ -34,7 +34,8 @@ expected<std::vector<document>> build_corpus(const storage& root, std::string_vi
 /// Of all names and texts, in order.
 hash128 hash_documents(std::span<const document> documents);
 
-/// Deals documents round-robin to `sites` hands: shards drawn alike. Gives hand number `site`.
+/// Deals documents to `sites` hands, the largest first, each to the hand with the fewest bytes: shards drawn alike, of one size.
+/// Gives hand number `site`, in the order of the documents.
 std::vector<document> deal(std::span<const document> documents, std::uint32_t sites, std::uint32_t site);
 
 }  // namespace isthmus

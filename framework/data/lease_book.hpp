@@ -67,31 +67,39 @@ public:
   step_number highest_watermark() const;
   /// The leases granted for steps in (after, upto], ascending and joined: what a contribution names.
   std::vector<lease> granted(step_number after, step_number upto) const;
-  /// Throws contract_error when positions are lost or counted twice.
-  void check() const;
+  /// Whether every position below next_position() is accounted for exactly once, and the totals balance.
+  bool balanced() const;
 
   /// The whole state, for a checkpoint.
   std::string to_json() const;
+  /// Errors name `where` and the value; a state that does not balance is refused.
   static expected<lease_book> from_json(std::string_view text, const std::string& where);
   bool operator==(const lease_book&) const = default;
 
 private:
+  friend class lease_book_reader;
   struct grant_entry {
     std::uint64_t begin = 0, end = 0;
     std::uint32_t device = 0;
     step_number step = 0;
     bool operator==(const grant_entry&) const = default;
   };
-  lease_settlement settle_all(bool site_returns);
-  void settle(const range_set& ranges, range_set lease_book::*into, std::uint64_t lease_totals::*count, std::vector<lease>& report);
   std::vector<lease> as_leases(const range_set& ranges) const;
+  std::vector<lease> settle_committed(const range_set& ranges);
+  std::vector<lease> settle_returned(const range_set& ranges);
+  std::vector<lease> settle_written_off(const range_set& ranges);
+  void settle_partial(const range_set& ranges, const std::vector<group_id>& missed, lease_settlement& into);
+  lease_settlement settle_outstanding(bool site_returns);
+  range_set partial_positions() const;
 
   std::uint32_t shard_ = 0;
   std::uint64_t samples_ = 1;
   std::uint64_t next_ = 0;
-  std::vector<step_number> watermarks_;    // per group
-  std::vector<grant_entry> outstanding_;   // in order of grant: steps ascend
-  range_set waiting_, committed_, written_off_;
+  step_number last_step_ = 0;             // of the latest grant
+  std::vector<step_number> watermarks_;   // by group
+  std::vector<grant_entry> outstanding_;  // in order of grant: steps ascend
+  range_set waiting_;                     // returned, to be granted before new positions
+  range_set committed_, written_off_;
   std::vector<partial_lease> partial_;
   lease_totals totals_;
 };

@@ -40,7 +40,7 @@ struct shard_expectation {
   std::optional<hash128> tokenizer, content;
 };
 
-inline constexpr std::uint64_t shard_bytes_max = std::uint64_t{8} << 30;
+inline constexpr std::uint64_t shard_bytes_max = std::uint64_t{2} << 30;
 
 /// Writes to a temporary name, syncs, renames, syncs the folder: a reader sees all of it or nothing.
 expected<void> write_shard(storage& disk, const std::string& path, const token_shard& shard);

@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <span>
 #include <string>
@@ -55,9 +56,10 @@ private:
     std::int32_t rank = 0;
     token_id result = 0;
   };
+  const ranked* find_merge(token_id left, token_id right) const;
+  /// Merges ids in place, the best ranked pair first, of equals the leftmost. Short: a scan a merge; long: a heap.
   void merge_short(std::vector<token_id>& ids) const;
   void merge_long(std::vector<token_id>& ids) const;
-  const ranked* find_merge(token_id left, token_id right) const;
 
   bpe_model model_;
   std::vector<token_id> byte_ids_;  // [256]
@@ -78,19 +80,28 @@ public:
   void encode(std::string_view text, std::vector<token_id>& out, specials mode = specials::as_text);
 
 private:
+  struct range {
+    std::uint32_t begin = 0, count = 0;  // in pool_
+  };
+  struct slot {
+    std::uint64_t low = 0, high = 0;  // up to 15 bytes, the length above them; 0, 0 is empty
+    range ids;
+  };
+  struct text_hash {
+    using is_transparent = void;
+    std::size_t operator()(std::string_view text) const { return std::hash<std::string_view>()(text); }
+  };
   void encode_plain(std::string_view text, std::vector<token_id>& out);
-  void encode_pre_token(std::string_view piece, std::vector<token_id>& out);
-  void merge_piece(std::string_view piece);
+  void encode_long(std::string_view piece, std::vector<token_id>& out);
+  slot& find_slot(std::uint64_t low, std::uint64_t high);
+  range merged(std::string_view piece);
+  void forget();
 
   const tokenizer& tokens_;
-  struct cached {
-    std::uint64_t key_low = 0, key_high = 0;  // up to 15 bytes and the length; an empty slot is 0, 0
-    std::uint32_t begin = 0, count = 0;       // in pool_
-  };
-  std::vector<cached> slots_;   // a power of two, open addressing
+  std::vector<slot> slots_;  // a power of two, open addressing
   std::size_t used_ = 0;
-  std::vector<token_id> pool_;
-  std::vector<token_id> scratch_;
+  std::unordered_map<std::string, range, text_hash, std::equal_to<>> long_;
+  std::vector<token_id> pool_, scratch_;
 };
 
 /// tokenizer.json as Hugging Face `tokenizers` reads it.

@@ -1,0 +1,94 @@
+#include "framework/tokenizer/pre_token.hpp"
+
+#include "framework/tokenizer/utf8.hpp"
+
+#include <unicode/uchar.h>
+
+#include <array>
+#include <cstdint>
+
+namespace isthmus {
+
+namespace {
+
+enum class kind : std::uint8_t { letter, number, space, symbol };
+
+struct character {
+  kind what = kind::symbol;
+  std::size_t bytes = 1;
+};
+
+kind kind_of(char32_t code) {
+  if (code == not_a_character) return kind::symbol;
+  const auto c = static_cast<UChar32>(code);
+  if (u_isUWhiteSpace(c)) return kind::space;
+  const std::uint32_t category = U_MASK(u_charType(c));
+  if (category & U_GC_L_MASK) return kind::letter;
+  return category & U_GC_N_MASK ? kind::number : kind::symbol;
+}
+
+constexpr std::array<kind, 128> make_ascii() {
+  std::array<kind, 128> table{};
+  for (unsigned c = 0; c < 128; ++c) {
+    const bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+    const bool space = c == ' ' || (c >= 9 && c <= 13);
+    table[c] = letter ? kind::letter : c >= '0' && c <= '9' ? kind::number : space ? kind::space : kind::symbol;
+  }
+  return table;
+}
+constexpr std::array<kind, 128> ascii = make_ascii();
+
+character look(std::string_view text, std::size_t at) {
+  const auto lead = static_cast<unsigned char>(text[at]);
+  if (lead < 0x80) return {ascii[lead], 1};
+  const auto c = decode_utf8(text, at);
+  return {kind_of(c.code), c.bytes};
+}
+
+std::size_t run_end(std::string_view text, std::size_t at, kind what) {
+  while (at < text.size()) {
+    const character c = look(text, at);
+    if (c.what != what) break;
+    at += c.bytes;
+  }
+  return at;
+}
+
+// 's|'t|'re|'ve|'m|'ll|'d after the apostrophe at `at`: its length, or 0.
+std::size_t contraction(std::string_view text, std::size_t at) {
+  const auto next = [&](std::size_t i) { return at + i < text.size() ? text[at + i] : '\0'; };
+  switch (next(1)) {
+    case 's': case 't': case 'm': case 'd': return 2;
+    case 'r': case 'v': return next(2) == 'e' ? 3 : 0;
+    case 'l': return next(2) == 'l' ? 3 : 0;
+    default: return 0;
+  }
+}
+
+// \s+(?!\S)|\s+: a run of spaces but for its last one when something follows, which then leads the next piece.
+std::size_t space_end(std::string_view text, std::size_t at) {
+  std::size_t last = at, end = at;
+  while (end < text.size()) {
+    const character c = look(text, end);
+    if (c.what != kind::space) break;
+    last = end;
+    end += c.bytes;
+  }
+  return end == text.size() || last == at ? end : last;
+}
+
+}  // namespace
+
+std::size_t pre_token_end(std::string_view text, std::size_t at) {
+  const character first = look(text, at);
+  if (text[at] == '\'')
+    if (const std::size_t length = contraction(text, at); length > 0) return at + length;
+  if (first.what != kind::space) return run_end(text, at + first.bytes, first.what);
+  if (text[at] == ' ' && at + 1 < text.size()) {
+    const character second = look(text, at + 1);
+    if (second.what != kind::space) return run_end(text, at + 1 + second.bytes, second.what);
+  }
+  return space_end(text, at);
+}
+
+}  // namespace isthmus

@@ -1,0 +1,131 @@
+#include "framework/tokenizer/tokenizer.hpp"
+
+#include "framework/tokenizer/bpe_trainer.hpp"
+
+#include <boost/test/unit_test.hpp>
+#include <nlohmann/json.hpp>
+
+#include <functional>
+
+using namespace isthmus;
+
+namespace {
+
+struct small_tokenizer {
+  bpe_model model;
+  nlohmann::json file;
+  small_tokenizer() {
+    pre_token_counts counts;
+    counts.add("low lower lowest slow slower slowest");
+    bpe_options options;
+    options.vocabulary = 262;
+    model = *train_bpe(counts, options);
+    file = nlohmann::json::parse(to_tokenizer_json(model));
+  }
+  /// The message of the error that a changed file gives.
+  std::string refusal(const std::function<void(nlohmann::json&)>& change) const {
+    nlohmann::json changed = file;
+    change(changed);
+    const auto read = parse_tokenizer_json(changed.dump(), "t/tokenizer.json");
+    return read ? "accepted" : read.error().message;
+  }
+};
+
+#define CHECK_REFUSED(message, ...)                                                     \
+  do {                                                                                  \
+    const std::string found = refusal([](nlohmann::json & f) { __VA_ARGS__; });         \
+    BOOST_TEST(found.starts_with("t/tokenizer.json: "), found);                         \
+    BOOST_TEST(found.find(message) != std::string::npos, found << " lacks " << message); \
+  } while (false)
+
+}  // namespace
+
+BOOST_FIXTURE_TEST_SUITE(tokenizer_json_test, small_tokenizer)
+
+BOOST_AUTO_TEST_CASE(what_is_written_is_read) {
+  const auto read = parse_tokenizer_json(to_tokenizer_json(model), "t");
+  BOOST_REQUIRE(read.has_value());
+  BOOST_TEST((*read == model));
+  BOOST_TEST((tokenizer(*read).hash() == tokenizer(model).hash()));
+  bpe_model other = model;
+  std::swap(other.merges[0], other.merges[1]);
+  BOOST_TEST((tokenizer(other).hash() != tokenizer(model).hash()));
+}
+
+BOOST_AUTO_TEST_CASE(merges_may_be_pairs) {
+  for (auto& m : file["model"]["merges"]) {
+    const std::string text = m;
+    m = {text.substr(0, text.find(' ')), text.substr(text.find(' ') + 1)};
+  }
+  BOOST_TEST((*parse_tokenizer_json(file.dump(), "t") == model));
+}
+
+BOOST_AUTO_TEST_CASE(ids_that_do_not_fit) {
+  CHECK_REFUSED("model.vocab[\"low\"]: id -1 is not in [0", f["model"]["vocab"]["low"] = -1);
+  CHECK_REFUSED("model.vocab[\"low\"]: an id is expected", f["model"]["vocab"]["low"] = 1.5);
+  CHECK_REFUSED("model.vocab[\"low\"]: id 18446744073709551615 is not in", f["model"]["vocab"]["low"] = 0xffffffffffffffffU);
+  CHECK_REFUSED("id 4000 leaves a hole", f["model"]["vocab"]["low"] = 4000);
+  CHECK_REFUSED("id 7 is already that of", f["model"]["vocab"]["low"] = 7);
+  CHECK_REFUSED("no token has id", f["model"]["vocab"].erase("low"); f["model"]["merges"].clear());
+  CHECK_REFUSED("no token \"!\" for byte 33", f["model"]["vocab"]["zz"] = f["model"]["vocab"]["!"]; f["model"]["vocab"].erase("!"));
+  CHECK_REFUSED("a token of 5000 bytes", f["model"]["vocab"][std::string(5000, 'x')] = 262);
+  CHECK_REFUSED("stands for no byte", f["model"]["vocab"]["\u4e00"] = 262);
+}
+
+BOOST_AUTO_TEST_CASE(special_tokens_that_do_not_fit) {
+  CHECK_REFUSED("added_tokens[0].id: \"<|endoftext|>\" has id 5 here and 0 in model.vocab", f["added_tokens"][0]["id"] = 5);
+  CHECK_REFUSED("added_tokens[1].id: id 9000 is past the end", auto t = f["added_tokens"][0]; t["id"] = 9000; t["content"] = "<x>"; f["added_tokens"].push_back(t));
+  CHECK_REFUSED("added_tokens[1].id: id 0 was added before", f["added_tokens"].push_back(f["added_tokens"][0]));
+  CHECK_REFUSED("added_tokens[0].lstrip: true is not supported", f["added_tokens"][0]["lstrip"] = true);
+  CHECK_REFUSED("added_tokens[0].content", f["added_tokens"][0]["content"] = "");
+  CHECK_REFUSED("added_tokens[0]: an object", f["added_tokens"][0] = 3);
+}
+
+BOOST_AUTO_TEST_CASE(merges_of_unknown_tokens) {
+  CHECK_REFUSED("model.merges[0]: \"qq\" is not in model.vocab", f["model"]["merges"][0] = "qq l");
+  CHECK_REFUSED("model.merges[1]: \"left right\"", f["model"]["merges"][1] = "l o w");
+  CHECK_REFUSED("model.merges[1]: \"left right\"", f["model"]["merges"][1] = 7);
+  CHECK_REFUSED("was merged before", f["model"]["merges"].push_back(f["model"]["merges"][0]));
+  CHECK_REFUSED("model.merges: an array", f["model"]["merges"] = "l o");
+}
+
+BOOST_AUTO_TEST_CASE(what_we_do_not_do_alike_is_refused_not_skipped) {
+  CHECK_REFUSED("normalizer: only null is supported, found NFC", f["normalizer"] = {{"type", "NFC"}});
+  CHECK_REFUSED("pre_tokenizer: only ByteLevel is supported, found Whitespace", f["pre_tokenizer"] = {{"type", "Whitespace"}});
+  CHECK_REFUSED("pre_tokenizer: only ByteLevel", f["pre_tokenizer"] = {{"type", "Split"}, {"pattern", {{"Regex", "(a+)+$"}}}});
+  CHECK_REFUSED("pre_tokenizer.add_prefix_space", f["pre_tokenizer"]["add_prefix_space"] = true);
+  CHECK_REFUSED("model.type: \"Unigram\" is not supported", f["model"]["type"] = "Unigram");
+  CHECK_REFUSED("model.byte_fallback", f["model"]["byte_fallback"] = true);
+  CHECK_REFUSED("model.dropout", f["model"]["dropout"] = 0.1);
+  CHECK_REFUSED("post_processor: only", f["post_processor"] = {{"type", "TemplateProcessing"}});
+  CHECK_REFUSED("decoder: only", f["decoder"] = nullptr);
+  CHECK_REFUSED("model: an object", f["model"] = nlohmann::json::array());
+  CHECK_REFUSED("model.vocab: an object", f["model"].erase("vocab"));
+}
+
+BOOST_AUTO_TEST_CASE(text_that_is_not_json_is_told_by_line_and_column) {
+  const auto message = [](const std::string& text) {
+    const auto read = parse_tokenizer_json(text, "t.json");
+    return read ? "accepted" : read.error().message;
+  };
+  BOOST_TEST(message("{\n  \"a\": 1,\n  oops\n}").starts_with("t.json:3:3: not JSON"), message("{\n  \"a\": 1,\n  oops\n}"));
+  BOOST_TEST(message("{\"a\": \"\\ud800\"}").find("not JSON") != std::string::npos);  // a lone surrogate
+  BOOST_TEST(message("{\n\"a\": \"\xff\"}").starts_with("t.json:2:7: not UTF-8"));
+  BOOST_TEST(message("{\"a\": 1, \"a\": 2}").find("\"a\" stands twice") != std::string::npos);
+  BOOST_TEST(message(std::string(100'000, '[')).find("nested deeper") != std::string::npos);
+  BOOST_TEST(message("").find("not JSON") != std::string::npos);
+  BOOST_TEST(message("[]").find("an object is expected") != std::string::npos);
+}
+
+BOOST_AUTO_TEST_CASE(a_torn_file_is_an_error_at_every_length) {
+  const std::string text = to_tokenizer_json(model);
+  for (std::size_t size = 0; size + 2 < text.size(); size += 97) BOOST_TEST(!parse_tokenizer_json(text.substr(0, size), "t").has_value());
+}
+
+BOOST_AUTO_TEST_CASE(the_models_vocabulary_must_be_the_same) {
+  const tokenizer tokens(model);
+  BOOST_TEST(check_vocabulary(tokens, 262, "t").has_value());
+  BOOST_TEST(check_vocabulary(tokens, 2048, "t").error().message.starts_with("t: a vocabulary of 262 tokens, but the model has 2048"));
+}
+
+BOOST_AUTO_TEST_SUITE_END()
