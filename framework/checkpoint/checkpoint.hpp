@@ -83,6 +83,8 @@ public:
   std::vector<summary> list() const;
 
 private:
+  void remove_older(std::uint64_t verified);
+
   storage& disk_;
   std::string folder_;
   std::size_t keep_;

@@ -1,11 +1,14 @@
 #pragma once
 
 #include <array>
-#include <cstdint>
 #include <compare>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
 #include <span>
 #include <string>
-#include <cstddef>
+#include <string_view>
 
 namespace isthmus {
 
@@ -17,8 +20,26 @@ struct hash128 {
   std::string hex() const;
 };
 
+/// The reverse of hex(); nothing when text is anything else than 32 lower-case hex digits.
+std::optional<hash128> parse_hash(std::string_view text);
+
 hash128 hash_bytes(std::span<const std::byte> bytes, std::uint64_t seed = 0);
 hash128 hash_floats(std::span<const float> values, std::uint64_t seed = 0);
+/// The same hash as hash_bytes (seed 0) of all that was added, for bytes that never lie in one place.
+class hash_stream {
+public:
+  hash_stream();
+  ~hash_stream();
+  hash_stream(const hash_stream&) = delete;
+  hash_stream& operator=(const hash_stream&) = delete;
+  void add(std::span<const std::byte> bytes);
+  hash128 digest() const;
+
+private:
+  struct state;
+  std::unique_ptr<state> state_;
+};
+
 /// A link in a chain: depends on both and on their order.
 hash128 hash_chain(const hash128& previous, const hash128& next);
 
