@@ -142,7 +142,7 @@ expected<void> check_envelope(json& manifest, const std::string& where) {
 
 std::uint64_t checkpoint_manifest::bytes() const {
   std::uint64_t sum = 0;
-  for (const auto& file : files) sum += file.digest.bytes;  // each below 2^50
+  for (const auto& one : files) sum += one.digest.bytes;  // each below 2^50
   return sum;
 }
 

@@ -79,6 +79,8 @@ private:
 
 expected<json> parse_json(std::string_view text, const std::string& where, std::size_t depth_max) {
   if (text.substr(0, 3) == "\xEF\xBB\xBF") return fail(errc::malformed, where + ": begins with a byte-order mark, expected plain UTF-8");
+  if (const std::size_t at = text.find('\0'); at != std::string_view::npos)  // the parser would take it for the end
+    return fail(errc::malformed, where + ": not valid JSON: byte " + std::to_string(at + 1) + ": a NUL character");
   strict_reader reader(depth_max);
   if (!json::sax_parse(text.begin(), text.end(), &reader)) return fail(errc::malformed, where + ": not valid JSON: " + reader.fault);
   return std::move(reader.root);
