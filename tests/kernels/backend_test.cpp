@@ -1,4 +1,4 @@
-#include "kernels/reference/backend.hpp"
+#include "kernels/select.hpp"
 #include "tests/kernels/cases.hpp"
 
 #include <boost/test/unit_test.hpp>
@@ -9,7 +9,7 @@
 using namespace isthmus::kernels;
 using namespace isthmus::kernels::testing;
 
-BOOST_AUTO_TEST_SUITE(backends)
+BOOST_AUTO_TEST_SUITE(every_backend)
 
 namespace {
 
@@ -18,10 +18,10 @@ struct candidate {
   std::unique_ptr<team> workers;
 };
 
-/// Every backend with every kind of team it should work on: add yours here.
+/// Every backend with every kind of team it should work on: a further team is added here.
 std::vector<candidate> candidates() {
   std::vector<candidate> all;
-  all.push_back({&reference_backend(), std::make_unique<serial_team>()});
+  for (const backend* b : backends()) all.push_back({b, std::make_unique<serial_team>()});
   return all;
 }
 
@@ -82,6 +82,13 @@ BOOST_AUTO_TEST_CASE(sums_of_squares_agree_with_double) {
       BOOST_TEST(std::abs(found - wide) <= 1e-12 * (1 + wide));
     }
   }
+}
+
+BOOST_AUTO_TEST_CASE(backends_are_found_by_name) {
+  BOOST_TEST(find_backend("reference") == backends().back());
+  BOOST_TEST(&default_backend() == backends().front());
+  for (const backend* b : backends()) BOOST_TEST(find_backend(b->name) == b);
+  BOOST_TEST(find_backend("abacus") == nullptr);
 }
 
 BOOST_AUTO_TEST_CASE(bf16_rounds_to_nearest_even) {

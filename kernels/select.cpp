@@ -1,0 +1,29 @@
+#include "kernels/select.hpp"
+
+#include "kernels/reference/backend.hpp"
+#ifdef ISTHMUS_CPU_BACKEND
+#include "kernels/cpu/backend.hpp"
+#endif
+
+#include <algorithm>
+
+namespace isthmus::kernels {
+
+std::vector<const backend*> backends() {
+  std::vector<const backend*> all;
+#ifdef ISTHMUS_CPU_BACKEND
+  all.push_back(&cpu_backend());
+#endif
+  all.push_back(&reference_backend());
+  return all;
+}
+
+const backend* find_backend(std::string_view name) {
+  const auto all = backends();
+  const auto at = std::find_if(all.begin(), all.end(), [&](const backend* b) { return name == b->name; });
+  return at == all.end() ? nullptr : *at;
+}
+
+const backend& default_backend() { return *backends().front(); }
+
+}  // namespace isthmus::kernels

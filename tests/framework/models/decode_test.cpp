@@ -1,0 +1,122 @@
+#include "framework/models/generate.hpp"
+#include "kernels/select.hpp"
+#include "tests/framework/models/model_fixture.hpp"
+
+#include <boost/test/unit_test.hpp>
+
+#include <algorithm>
+#include <cmath>
+
+using namespace isthmus;
+using namespace isthmus::testing;
+
+BOOST_AUTO_TEST_SUITE(decode)
+
+namespace {
+
+struct ready_model {
+  explicit ready_model(const model_config& c, const kernels::backend& backend, std::uint64_t seed = 1) : model(c, backend, team) {
+    const auto w = shaken_weights(c, seed);
+    std::copy(w.begin(), w.end(), model.weights().begin());
+    model.weights_changed();
+  }
+  kernels::serial_team team;
+  hybrid_model model;
+};
+
+double surprise(std::span<const float> logits, std::int32_t id) {
+  double total = 0;
+  for (const float l : logits) total += std::exp(static_cast<double>(l));
+  return std::log(total) - static_cast<double>(logits[static_cast<std::size_t>(id)]);
+}
+
+/// Reading a text in pieces of any size gives each time what the forward pass gives.
+void check_pieces(const kernels::backend& backend, const char* layers, precision_kind precision, double tolerance) {
+  auto config = tiny_config(layers, 2);
+  config.precision = precision;
+  ready_model m(config, backend);
+  const std::int64_t context = 23;
+  const auto ids = random_ids(4, context + 1, config.vocabulary);
+  const double expected = m.model.evaluate({ids, 1, context});
+  const std::span<const std::int32_t> all = ids;
+  for (const std::size_t first : {std::size_t{1}, std::size_t{3}, std::size_t{12}}) {
+    double sum = 0;
+    sequence_state stepped = m.model.start(), in_pieces = m.model.start();
+    for (std::size_t t = 0; t < static_cast<std::size_t>(context); ++t)
+      sum += surprise(m.model.advance(stepped, all.subspan(t, 1)), all[t + 1]);
+    BOOST_TEST(std::abs(sum - expected) <= tolerance * expected, backend.name << " " << layers << ": " << sum << " against " << expected);
+    BOOST_TEST(stepped.position == context);
+    const auto last = m.model.advance(stepped, all.last(1));
+    const std::vector<float> by_steps(last.begin(), last.end());
+    m.model.advance(in_pieces, all.first(first));
+    m.model.advance(in_pieces, all.subspan(first, 6));
+    const auto logits = m.model.advance(in_pieces, all.subspan(first + 6));
+    for (std::size_t v = 0; v < by_steps.size(); ++v)
+      BOOST_REQUIRE(std::abs(logits[v] - by_steps[v]) <= 20 * static_cast<float>(tolerance) * (1 + std::abs(by_steps[v])));
+  }
+}
+
+}  // namespace
+
+BOOST_AUTO_TEST_CASE(prefill_and_steps_equal_the_forward_pass) {
+  for (const auto* b : kernels::backends())
+    for (const char* layers : {"aa", "mm", "ma", "ama"}) check_pieces(*b, layers, precision_kind::fp32, 1e-5);
+}
+BOOST_AUTO_TEST_CASE(prefill_and_steps_in_bf16_stay_near_the_forward_pass) {
+  for (const auto* b : kernels::backends()) check_pieces(*b, "ama", precision_kind::bf16, 1e-2);
+}
+
+BOOST_AUTO_TEST_CASE(a_copied_state_is_a_snapshot) {
+  for (const auto* b : kernels::backends()) {
+    ready_model m(tiny_config("am"), *b);
+    sequence_state state = m.model.start();
+    const auto ids = random_ids(1, 9, 37);
+    m.model.advance(state, {ids.data(), 5});
+    const sequence_state snapshot = state;
+    const auto once = m.model.advance(state, {ids.data() + 5, 4});
+    const std::vector<float> first(once.begin(), once.end());
+    state = snapshot;
+    const auto again = m.model.advance(state, {ids.data() + 5, 4});
+    BOOST_TEST(std::equal(first.begin(), first.end(), again.begin(), again.end()));
+  }
+}
+
+BOOST_AUTO_TEST_CASE(text_depends_on_the_seed_alone) {
+  ready_model m(tiny_config("ma"), kernels::default_backend());
+  const auto prompt = random_ids(2, 4, 37);
+  generate_options options{.tokens_max = 30, .temperature = 1.2F, .top_k = 10, .top_p = 0.9F, .seed = 7};
+  std::vector<std::int32_t> heard;
+  const auto text = generate(m.model, prompt, options, [&](std::int32_t id) {
+    heard.push_back(id);
+    return true;
+  });
+  BOOST_TEST(text.size() == 30U);
+  BOOST_TEST(text == heard);
+  BOOST_TEST(text == generate(m.model, prompt, options));
+  options.seed = 8;
+  BOOST_TEST(text != generate(m.model, prompt, options));
+  options.stop_id = text[3];
+  options.seed = 7;
+  const auto stopped = generate(m.model, prompt, options);
+  BOOST_TEST(stopped.back() == text[3]);
+  BOOST_TEST(stopped.size() <= 4U);
+  BOOST_TEST(generate(m.model, prompt, options, [](std::int32_t) { return false; }).size() == 1U);
+}
+
+BOOST_AUTO_TEST_CASE(draws_follow_the_options) {
+  const std::vector<float> logits = {0.0F, 3.0F, 1.0F, 3.0F, 2.0F};
+  BOOST_TEST(sample(logits, {.temperature = 0}, 0.99) == 1);
+  for (const double u : {0.0, 0.3, 0.7, 0.999}) {
+    BOOST_TEST(sample(logits, {.temperature = 1, .top_k = 1}, u) == 1);
+    BOOST_TEST(sample(logits, {.temperature = 1, .top_k = 0, .top_p = 0.01F}, u) == 1);
+    const auto two = sample(logits, {.temperature = 1, .top_k = 2}, u);
+    BOOST_TEST(two == (u < 0.5 ? 1 : 3));
+  }
+  std::vector<double> counts(5), expected(5);
+  for (int i = 0; i < 10000; ++i) counts[static_cast<std::size_t>(sample(logits, {.temperature = 2}, (i + 0.5) / 10000))] += 1e-4;
+  double total = 0;
+  for (std::size_t v = 0; v < 5; ++v) total += expected[v] = std::exp(static_cast<double>(logits[v]) / 2);
+  for (std::size_t v = 0; v < 5; ++v) BOOST_TEST(std::abs(counts[v] - expected[v] / total) < 2e-4);
+}
+
+BOOST_AUTO_TEST_SUITE_END()
