@@ -1,0 +1,32 @@
+#pragma once
+
+#include "framework/core/expected.hpp"
+
+#include <netinet/in.h>
+#include <sys/socket.h>
+
+#include <string>
+
+namespace isthmus {
+
+/// A numeric IPv4 or IPv6 address with a port.
+struct socket_address {
+  sockaddr_storage storage{};
+  socklen_t size = 0;
+  const sockaddr* get() const { return reinterpret_cast<const sockaddr*>(&storage); }
+  bool is_loopback() const;
+  bool is_private() const;   // RFC 1918, RFC 4193
+  std::string text() const;  // "127.0.0.1:7000", "[::1]:7000"
+};
+
+/// "a.b.c.d:port", "[v6]:port" or "localhost:port". Errors: environment.
+expected<socket_address> parse_address(const std::string& text);
+
+/// Whether unsealed links may use the address: loopback always; private ones if `allow_test_network` holds and this process lives in a
+/// network namespace that is not init's. Errors: environment, saying why.
+expected<void> check_allowed(const socket_address& address, bool allow_test_network);
+
+/// The network interface that has the address, for UCX_NET_DEVICES. Errors: environment.
+expected<std::string> device_of(const socket_address& address);
+
+}  // namespace isthmus

@@ -1,0 +1,336 @@
+#include "framework/transport/wire_site.hpp"
+
+#include "framework/transport/byte_io.hpp"
+#include "framework/wire/wire.hpp"
+
+#include <netinet/tcp.h>
+#include <sys/epoll.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+namespace isthmus {
+
+namespace {
+
+constexpr duration drain_time = std::chrono::seconds(1);
+constexpr int user_timeout_ms = 20'000;                          // unacknowledged control bytes; heartbeats decide long before
+constexpr std::size_t control_queue_bytes_max = 64U << 20;       // to a peer that does not read
+constexpr int reads_in_a_row = 8;                                // of 64 KiB, before others have their turn
+
+std::uint64_t random_number() {
+  std::uint64_t number = 0;
+  ensure(::getrandom(&number, sizeof number, 0) == sizeof number, "getrandom");
+  return number;
+}
+
+void set_options(int socket) {
+  const int on = 1, timeout = user_timeout_ms;
+  ::setsockopt(socket, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+  ::setsockopt(socket, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout, sizeof timeout);
+}
+
+bool is_final(errc code) {
+  return code == errc::wrong_run || code == errc::wrong_version || code == errc::wrong_recipe || code == errc::stale_incarnation;
+}
+
+}  // namespace
+
+wire_site::session* wire_site::find(std::uint64_t id) {
+  const auto found = sessions_.find(id);
+  return found == sessions_.end() || found->second->dead ? nullptr : found->second.get();
+}
+
+wire_site::session* wire_site::up_session(site_id peer) {
+  const auto found = peers_.find(peer);
+  session* s = found == peers_.end() ? nullptr : find(found->second.session);
+  return s != nullptr && s->at == stage::up ? s : nullptr;
+}
+
+bool wire_site::we_dial(site_id peer) const {
+  const site_id self = options_.hello.site;
+  return self != coordinator_id && (peer == coordinator_id || self > peer);
+}
+
+wire_site::session& wire_site::add_session(int socket, std::string remote) {
+  set_options(socket);
+  auto made = std::make_unique<session>(socket, options_);
+  session& s = *made;
+  s.id = next_session_++;
+  s.remote = std::move(remote);
+  s.deadline = time_.now() + options_.greeting_timeout;
+  s.token = random_number();
+  by_token_[s.token] = s.id;
+  s.interest = EPOLLIN;
+  epoll_event e{};
+  e.events = s.interest;
+  e.data.u64 = s.id;
+  ::epoll_ctl(epoll_, EPOLL_CTL_ADD, socket, &e);
+  sessions_.emplace(s.id, std::move(made));
+  return s;
+}
+
+void wire_site::accept_all() {
+  if (stopping_) return;
+  for (;;) {
+    socket_address from;
+    from.size = sizeof from.storage;
+    const int socket = ::accept4(listener_, reinterpret_cast<sockaddr*>(&from.storage), &from.size, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (socket < 0) {
+      if (errno == EMFILE || errno == ENFILE) log("no file descriptor is left for another connection; raise the limit (ulimit -n)");
+      if (errno == EINTR || errno == ECONNABORTED) continue;
+      return;
+    }
+    make_room();
+    add_session(socket, from.text());
+  }
+}
+
+void wire_site::make_room() {
+  std::size_t unadmitted = 0;
+  session* oldest = nullptr;
+  for (const auto& [id, s] : sessions_) {
+    if (s->dead || s->dialled || s->at == stage::up) continue;
+    ++unadmitted;
+    if (oldest == nullptr) oldest = s.get();
+  }
+  if (unadmitted < options_.unadmitted_max) return;
+  log(oldest->remote + ": closed, more than " + std::to_string(options_.unadmitted_max) + " connections have not said who they are");
+  oldest->dead = true;
+}
+
+void wire_site::dial(site_id peer) {
+  peer_state& p = peers_[peer];
+  p.next_dial.reset();
+  if (!p.kept || !p.address || p.session != 0) return;
+  const int socket = ::socket(p.address->storage.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  if (socket < 0) {
+    log("no socket: " + std::string(std::strerror(errno)));
+    return schedule_dial(peer, false);
+  }
+  session& s = add_session(socket, p.address->text());
+  s.dialled = true;
+  s.peer = peer;
+  p.session = s.id;
+  if (::connect(socket, p.address->get(), p.address->size) == 0) return greet(s);
+  if (errno != EINPROGRESS) return broken(s, {errc::disconnected, std::string("cannot connect: ") + std::strerror(errno)});
+  s.at = stage::connecting;
+  epoll_event e{};
+  e.events = s.interest = EPOLLOUT;
+  e.data.u64 = s.id;
+  ::epoll_ctl(epoll_, EPOLL_CTL_MOD, socket, &e);
+}
+
+void wire_site::schedule_dial(site_id peer, bool refused) {
+  peer_state& p = peers_[peer];
+  if (!p.kept || !p.address || stopping_) return;
+  const duration longest = options_.back_off_max;
+  duration wait = refused ? longest : std::min(longest, options_.back_off_min * (1U << std::min(p.attempts, 10U)));
+  // Jitter, so that sites that lost the same peer do not come back in step: half of it drawn.
+  rng draws(options_.hello.incarnation, options_.hello.site, p.attempts, draw::back_off);
+  wait = wait / 2 + std::chrono::duration_cast<duration>(wait / 2 * draws.uniform());
+  ++p.attempts;
+  p.next_dial = time_.now() + wait;
+}
+
+void wire_site::on_socket(session& s, std::uint32_t events) {
+  if (s.at == stage::connecting) return on_connected(s);
+  if (s.at == stage::draining) {
+    for (int i = 0; i < reads_in_a_row; ++i) {
+      const auto more = s.wire.fill();
+      if (!more) s.dead = true;
+      if (!more || !*more) return;
+      s.wire.discard();
+    }
+    return;
+  }
+  if ((events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0) read_frames(s);
+}
+
+void wire_site::on_connected(session& s) {
+  int status = 0;
+  socklen_t size = sizeof status;
+  ::getsockopt(s.wire.socket(), SOL_SOCKET, SO_ERROR, &status, &size);
+  if (status != 0) return broken(s, {errc::disconnected, std::string("cannot connect: ") + std::strerror(status)});
+  s.at = stage::greeting;
+  greet(s);
+}
+
+void wire_site::read_frames(session& s) {
+  for (int i = 0; i < reads_in_a_row; ++i) {
+    const std::uint64_t before = s.wire.bytes_in();
+    const auto more = s.wire.fill();
+    if (s.at == stage::up) count(s.peer, [&](link_counters& c) { c.control_bytes_in += s.wire.bytes_in() - before; });
+    bool any = false;
+    while (!s.dead && s.at != stage::draining) {
+      const auto frame = s.wire.read_frame(s.at == stage::up ? wire::control_bytes_max : greeting_bytes_max);
+      if (!frame) return broken(s, frame.error());
+      if (!*frame) break;
+      any = true;
+      on_frame(s, **frame);
+    }
+    if (s.dead || s.at == stage::draining) return;
+    if (!more) return broken(s, more.error());
+    if (!s.wire.holds_part())
+      s.part_since.reset();
+    else if (any || !s.part_since)
+      s.part_since = time_.now();
+    if (!*more) return;
+  }
+}
+
+void wire_site::on_frame(session& s, const control_frame& f) {
+  if (s.at == stage::up) return on_admitted_frame(s, f);
+  if (f.kind == control_kind::greeting && s.at == stage::greeting) return on_greeting(s, f.body);
+  if (f.kind == control_kind::ready && s.at == stage::welcomed) return admit(s);
+  if (f.kind == control_kind::refusal && (s.dialled || s.at == stage::welcomed)) {
+    const error why = read_reason(f.body);
+    return broken(s, {why.code, "refused by " + name_of(s.peer) + ": " + why.message});
+  }
+  refuse(s, {errc::malformed, "a control frame of kind " + std::to_string(static_cast<int>(f.kind)) + " before admission"});
+}
+
+void wire_site::on_admitted_frame(session& s, const control_frame& f) {
+  switch (f.kind) {
+    case control_kind::message: return events_.control(s.peer, make_shared_bytes(f.body));
+    case control_kind::acknowledge: return on_acknowledge(s, f.body);
+    case control_kind::ping:
+      if (f.body.size() != 8) break;
+      s.wire.write_frame(control_kind::pong, f.body);
+      if (s.wire.queued_bytes() > control_queue_bytes_max) end(s, {errc::timed_out, name_of(s.peer) + " does not read its control channel"}, false);
+      return;
+    case control_kind::pong: {
+      byte_reader in(f.body);
+      const duration taken = time_.now() - time_point(duration(static_cast<std::int64_t>(in.number<std::uint64_t>())));
+      if (!in.exhausted() || taken.count() < 0 || taken > std::chrono::hours(1)) break;
+      return count(s.peer, [&](link_counters& c) {
+        c.round_trip_seconds = c.round_trip_seconds == 0 ? to_seconds(taken) : 0.875 * c.round_trip_seconds + 0.125 * to_seconds(taken);
+      });
+    }
+    case control_kind::goodbye: return end(s, {errc::disconnected, name_of(s.peer) + " said goodbye"}, false);
+    case control_kind::closing: return end(s, {errc::disconnected, "closed by " + name_of(s.peer) + ": " + read_reason(f.body).message}, false);
+    default: break;
+  }
+  end(s, {errc::malformed, "a control frame of kind " + std::to_string(static_cast<int>(f.kind)) + " that has no place here"}, true);
+}
+
+void wire_site::greet(session& s) {
+  greeting g;
+  g.hello = options_.hello;
+  g.to = s.peer;
+  g.link_token = s.token;
+  g.worker_address.assign(worker_->address().begin(), worker_->address().end());
+  s.wire.write_frame(control_kind::greeting, write_greeting(g));
+}
+
+void wire_site::on_greeting(session& s, std::span<const std::byte> body) {
+  const auto theirs = read_greeting(body, options_.hello.version);
+  if (!theirs) return refuse(s, theirs.error());
+  if (const auto ok = accept_greeting(s, *theirs); !ok) return refuse(s, ok.error());
+  s.peer = theirs->hello.site;
+  s.incarnation = theirs->hello.incarnation;
+  s.peer_token = theirs->link_token;
+  s.peer_address = theirs->worker_address;
+  if (!s.dialled) {
+    greet(s);
+    s.at = stage::welcomed;
+    return;
+  }
+  s.wire.write_frame(control_kind::ready, {});
+  admit(s);
+}
+
+expected<void> wire_site::accept_greeting(session& s, const greeting& theirs) {
+  if (const auto ok = check_greeting(options_.hello, theirs); !ok) return ok;
+  const site_id peer = theirs.hello.site;
+  if (s.dialled && peer != s.peer) return fail(errc::refused, "dialled " + name_of(s.peer) + " and reached " + name_of(peer));
+  if (!s.dialled && we_dial(peer)) return fail(errc::refused, name_of(options_.hello.site) + " dials " + name_of(peer) + ", not the other way");
+  const auto found = peers_.find(peer);
+  // Whoever belongs to the run may call the coordinator; a site answers the peers it was told to keep.
+  if (options_.hello.site != coordinator_id && (found == peers_.end() || !found->second.kept))
+    return fail(errc::refused, name_of(options_.hello.site) + " does not expect " + name_of(peer) + " yet");
+  if (found != peers_.end() && theirs.hello.incarnation < found->second.incarnation_seen)
+    return fail(errc::stale_incarnation, name_of(peer) + " comes with incarnation " + std::to_string(theirs.hello.incarnation) + ", but " +
+                                           std::to_string(found->second.incarnation_seen) + " was here already: this process was replaced");
+  return {};
+}
+
+void wire_site::refuse(session& s, const error& why) {
+  s.wire.write_frame(control_kind::refusal, write_reason(why));
+  const std::uint64_t id = s.id;
+  if (s.dialled) dial_failed(s, why);
+  else log(s.remote + " refused: " + std::string(describe(why.code)) + ": " + why.message);
+  if (session* still = find(id)) drain(*still);
+}
+
+void wire_site::broken(session& s, const error& why) {
+  if (s.at == stage::up) return end(s, why, false);
+  if (s.at != stage::draining) {
+    if (s.dialled)
+      dial_failed(s, why);
+    else
+      log(s.remote + " closed before admission: " + std::string(describe(why.code)) + ": " + why.message);
+  }
+  s.dead = true;
+}
+
+void wire_site::dial_failed(session& s, const error& why) {
+  peer_state& p = peers_[s.peer];
+  if (p.session == s.id) p.session = 0;
+  const std::string trouble = name_of(s.peer) + " at " + s.remote + ": " + std::string(describe(why.code)) + ": " + why.message;
+  if (std::exchange(p.trouble, trouble) != trouble) log(trouble);
+  schedule_dial(s.peer, is_final(why.code));
+  if (is_final(why.code)) events_.down(s.peer, why);
+}
+
+void wire_site::admit(session& s) {
+  peer_state& p = peers_[s.peer];
+  if (s.incarnation < p.incarnation_seen)  // a newer one was admitted between its greeting and now
+    return refuse(s, {errc::stale_incarnation, name_of(s.peer) + " was replaced by incarnation " + std::to_string(p.incarnation_seen)});
+  if (session* older = find(p.session); older != nullptr && older != &s)
+    end(*older, {errc::disconnected, "replaced by a newer connection of " + name_of(s.peer)}, true);
+  if (!open_bulk(s)) return;
+  p.session = s.id;
+  p.incarnation_seen = s.incarnation;
+  p.attempts = 0;
+  p.next_dial.reset();
+  p.trouble.clear();
+  s.at = stage::up;
+  s.next_ping = time_.now();
+  count(s.peer, [&](link_counters& c) {
+    c.reconnects += c.control_bytes_in > 0 ? 1 : 0;
+    c.control_bytes_in += s.wire.bytes_in();
+    c.control_bytes_out += s.wire.bytes_out();
+    c.bytes_in_flight = 0;
+  });
+  events_.up(s.peer, s.incarnation);
+  for (auto& whole : std::exchange(s.early, {})) events_.bulk(s.peer, std::move(whole.header), std::move(whole.payload));
+}
+
+void wire_site::end(session& s, const error& reason, bool tell_peer) {
+  if (s.at != stage::up) return;
+  peer_state& p = peers_[s.peer];
+  if (p.session == s.id) p.session = 0;
+  if (tell_peer) s.wire.write_frame(control_kind::closing, write_reason(reason));
+  drain(s);
+  close_bulk(s);
+  if (!tell_peer) s.dead = true;
+  count(s.peer, [](link_counters& c) { c.bytes_in_flight = 0; });
+  for (const std::uint64_t id : s.outgoing.abandon()) events_.sent(s.peer, id, fail(reason.code, reason.message));
+  if (we_dial(s.peer)) schedule_dial(s.peer, false);
+  events_.down(s.peer, reason);
+}
+
+void wire_site::drain(session& s) {
+  s.at = stage::draining;
+  s.part_since.reset();
+  s.deadline = time_.now() + drain_time;
+}
+
+}  // namespace isthmus

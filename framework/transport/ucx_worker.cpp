@@ -1,0 +1,211 @@
+#include "framework/transport/ucx_worker.hpp"
+
+#include <ucp/api/ucp.h>
+
+#include <chrono>
+#include <cstring>
+#include <utility>
+
+namespace isthmus {
+
+namespace {
+
+constexpr unsigned chunk_message = 1;  // active message id
+
+unexpected ucx_failure(const std::string& what, ucs_status_t status) {
+  return fail(errc::environment, "UCX: " + what + ": " + ucs_status_string(status));
+}
+
+}  // namespace
+
+struct ucx_worker::endpoint {
+  ucx_worker* owner = nullptr;
+  endpoint_id id = 0;
+  ucp_ep_h handle = nullptr;
+};
+
+struct ucx_worker::closing {
+  void* request;  // null: closed at once
+  std::unique_ptr<endpoint> one;
+};
+
+struct ucx_worker::send_context {
+  ucx_worker* worker;
+  endpoint_id to;
+  std::vector<std::byte> header;
+  std::shared_ptr<const void> owner;
+};
+
+struct ucx_worker::receive_context {
+  ucx_worker* worker;
+  place into;
+};
+
+/// What UCX calls, always from inside progress() or a send.
+struct ucx_worker::callbacks {
+  static void endpoint_failed(void* argument, ucp_ep_h, ucs_status_t) {
+    auto* e = static_cast<endpoint*>(argument);
+    e->owner->failed_.push_back(e->id);  // closed later: never in here
+  }
+
+  static void sent(void* request, ucs_status_t status, void* user) {
+    const std::unique_ptr<send_context> context(static_cast<send_context*>(user));
+    --context->worker->outstanding_;
+    if (status != UCS_OK) context->worker->failed_.push_back(context->to);
+    ucp_request_free(request);
+  }
+
+  static void received(void* request, ucs_status_t status, std::size_t, void* user) {
+    const std::unique_ptr<receive_context> context(static_cast<receive_context*>(user));
+    --context->worker->outstanding_;
+    context->worker->finished_.emplace_back(std::move(context->into.done), status == UCS_OK);
+    ucp_request_free(request);
+  }
+
+  static ucs_status_t message(void* argument, const void* header, std::size_t header_bytes, void* data, std::size_t bytes,
+                              const ucp_am_recv_param_t* param) {
+    auto& worker = *static_cast<ucx_worker*>(argument);
+    auto into = worker.receive_(std::span(static_cast<const std::byte*>(header), header_bytes), bytes);
+    if (!into) return UCS_OK;  // dropped
+    if ((param->recv_attr & UCP_AM_RECV_ATTR_FLAG_RNDV) == 0) {
+      if (bytes > 0) std::memcpy(into->to, data, bytes);
+      worker.finished_.emplace_back(std::move(into->done), true);
+      return UCS_OK;
+    }
+    auto context = std::make_unique<receive_context>(receive_context{&worker, std::move(*into)});
+    ucp_request_param_t request{};
+    request.op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA;
+    request.cb.recv_am = received;
+    request.user_data = context.get();
+    const ucs_status_ptr_t started = ucp_am_recv_data_nbx(worker.worker_, data, context->into.to, bytes, &request);
+    if (UCS_PTR_IS_PTR(started)) {
+      ++worker.outstanding_;
+      context.release();  // received() takes it back
+      return UCS_INPROGRESS;
+    }
+    worker.finished_.emplace_back(std::move(context->into.done), started == nullptr);
+    return UCS_OK;
+  }
+};
+
+expected<std::unique_ptr<ucx_worker>> ucx_worker::make(const std::string& device, receive_handler receive) {
+  std::unique_ptr<ucx_worker> w(new ucx_worker());
+  w->receive_ = std::move(receive);
+  if (const auto ok = w->open(device); !ok) return ok.failure();
+  return w;
+}
+
+expected<void> ucx_worker::open(const std::string& device) {
+  set_ucx_environment();
+  ucp_config_t* config = nullptr;
+  if (const auto status = ucp_config_read(nullptr, nullptr, &config); status != UCS_OK) return ucx_failure("no configuration", status);
+  const std::unique_ptr<ucp_config_t, void (*)(ucp_config_t*)> owner(config, ucp_config_release);
+  ucp_config_modify(config, "TLS", "tcp,self");
+  ucp_config_modify(config, "NET_DEVICES", device.c_str());
+
+  ucp_params_t params{};
+  params.field_mask = UCP_PARAM_FIELD_FEATURES;
+  params.features = UCP_FEATURE_AM | UCP_FEATURE_WAKEUP;
+  if (const auto status = ucp_init(&params, config, &context_); status != UCS_OK)
+    return ucx_failure("no context on device '" + device + "'", status);
+
+  ucp_worker_params_t worker_params{};
+  worker_params.field_mask = UCP_WORKER_PARAM_FIELD_THREAD_MODE;
+  worker_params.thread_mode = UCS_THREAD_MODE_SINGLE;
+  if (const auto status = ucp_worker_create(context_, &worker_params, &worker_); status != UCS_OK)
+    return ucx_failure("no worker on device '" + device + "'", status);
+  if (const auto status = ucp_worker_get_efd(worker_, &event_fd_); status != UCS_OK) return ucx_failure("no event descriptor", status);
+
+  ucp_am_handler_param_t handler{};
+  handler.field_mask =
+    UCP_AM_HANDLER_PARAM_FIELD_ID | UCP_AM_HANDLER_PARAM_FIELD_FLAGS | UCP_AM_HANDLER_PARAM_FIELD_CB | UCP_AM_HANDLER_PARAM_FIELD_ARG;
+  handler.id = chunk_message;
+  handler.flags = UCP_AM_FLAG_WHOLE_MSG;
+  handler.cb = callbacks::message;
+  handler.arg = this;
+  if (const auto status = ucp_worker_set_am_recv_handler(worker_, &handler); status != UCS_OK) return ucx_failure("no handler", status);
+
+  ucp_address_t* address = nullptr;
+  std::size_t bytes = 0;
+  if (const auto status = ucp_worker_get_address(worker_, &address, &bytes); status != UCS_OK) return ucx_failure("no address", status);
+  const auto* begin = reinterpret_cast<const std::byte*>(address);
+  address_.assign(begin, begin + bytes);
+  ucp_worker_release_address(worker_, address);
+  return {};
+}
+
+ucx_worker::~ucx_worker() {
+  while (!endpoints_.empty()) close(endpoints_.begin()->first);
+  const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(2);
+  while (worker_ != nullptr && (outstanding_ > 0 || !closing_.empty()) && std::chrono::steady_clock::now() < until) progress();
+  if (worker_ != nullptr) ucp_worker_destroy(worker_);
+  if (context_ != nullptr) ucp_cleanup(context_);
+}
+
+bool ucx_worker::arm() { return finished_.empty() && failed_.empty() && ucp_worker_arm(worker_) == UCS_OK; }
+
+bool ucx_worker::progress() {
+  bool any = ucp_worker_progress(worker_) != 0;
+  any = any || !finished_.empty();
+  run_finished();
+  std::erase_if(closing_, [](const closing& c) {
+    if (c.request != nullptr && ucp_request_check_status(c.request) == UCS_INPROGRESS) return false;
+    if (c.request != nullptr) ucp_request_free(c.request);
+    return true;
+  });
+  return any;
+}
+
+void ucx_worker::run_finished() {
+  auto finished = std::exchange(finished_, {});
+  for (auto& [done, ok] : finished) done(ok);
+}
+
+expected<ucx_worker::endpoint_id> ucx_worker::connect(std::span<const std::byte> peer_address) {
+  auto e = std::make_unique<endpoint>();
+  e->owner = this;
+  e->id = next_id_++;
+  ucp_ep_params_t params{};
+  params.field_mask = UCP_EP_PARAM_FIELD_REMOTE_ADDRESS | UCP_EP_PARAM_FIELD_ERR_HANDLING_MODE | UCP_EP_PARAM_FIELD_ERR_HANDLER;
+  params.address = reinterpret_cast<const ucp_address_t*>(peer_address.data());
+  params.err_mode = UCP_ERR_HANDLING_MODE_PEER;
+  params.err_handler.cb = callbacks::endpoint_failed;
+  params.err_handler.arg = e.get();
+  if (const auto status = ucp_ep_create(worker_, &params, &e->handle); status != UCS_OK) return ucx_failure("no endpoint", status);
+  const endpoint_id id = e->id;
+  endpoints_.emplace(id, std::move(e));
+  return id;
+}
+
+void ucx_worker::send(endpoint_id to, std::vector<std::byte> header, std::shared_ptr<const void> owner, std::span<const std::byte> data) {
+  const auto found = endpoints_.find(to);
+  ensure(found != endpoints_.end(), "ucx_worker: send to an endpoint that is closed");
+  auto context = std::make_unique<send_context>(send_context{this, to, std::move(header), std::move(owner)});
+  ucp_request_param_t request{};
+  request.op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA;
+  request.cb.send = callbacks::sent;
+  request.user_data = context.get();
+  const ucs_status_ptr_t started = ucp_am_send_nbx(found->second->handle, chunk_message, context->header.data(), context->header.size(),
+                                                   data.data(), data.size(), &request);
+  if (UCS_PTR_IS_PTR(started)) {
+    ++outstanding_;
+    context.release();  // sent() takes it back
+  } else if (UCS_PTR_IS_ERR(started)) {
+    failed_.push_back(to);
+  }
+}
+
+void ucx_worker::close(endpoint_id id) {
+  const auto found = endpoints_.find(id);
+  if (found == endpoints_.end()) return;
+  ucp_request_param_t request{};
+  request.op_attr_mask = UCP_OP_ATTR_FIELD_FLAGS;
+  request.flags = UCP_EP_CLOSE_FLAG_FORCE;
+  const ucs_status_ptr_t started = ucp_ep_close_nbx(found->second->handle, &request);
+  closing_.push_back({UCS_PTR_IS_PTR(started) ? started : nullptr, std::move(found->second)});
+  endpoints_.erase(found);
+}
+
+std::vector<ucx_worker::endpoint_id> ucx_worker::take_failed() { return std::exchange(failed_, {}); }
+
+}  // namespace isthmus

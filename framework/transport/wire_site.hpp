@@ -1,0 +1,160 @@
+#pragma once
+
+#include "framework/core/rng.hpp"
+#include "framework/transport/address.hpp"
+#include "framework/transport/bulk_receiver.hpp"
+#include "framework/transport/bulk_sender.hpp"
+#include "framework/transport/control_connection.hpp"
+#include "framework/transport/greeting.hpp"
+#include "framework/transport/ucx_transport.hpp"
+#include "framework/transport/ucx_worker.hpp"
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace isthmus {
+
+/// Everything the transport's one thread owns: the listening socket, the connections, the UCX worker, the links. Only post() and
+/// counters() may be called from elsewhere.
+class wire_site {
+public:
+  wire_site(ucx_transport_options options, const clock& time);
+  ~wire_site();
+  wire_site(const wire_site&) = delete;
+  wire_site& operator=(const wire_site&) = delete;
+
+  /// Binds and makes the worker. Errors: environment.
+  expected<void> open();
+  std::string address() const { return listening_.text(); }
+  /// Runs until stop() was posted and connections are closed.
+  void run(transport_events events);
+  /// Has the thread run this.
+  void post(std::function<void()> command);
+  link_counters counters(site_id peer) const;
+
+  void keep(site_id peer, const std::string& address);
+  void forget(site_id peer);
+  void close(site_id peer, error reason);
+  void send_control(site_id peer, const shared_bytes& bytes);
+  void send_bulk(site_id peer, std::uint64_t id, shared_bytes header, shared_bytes payload);
+  void stop();
+
+private:
+  enum class stage { connecting, greeting, welcomed, up, draining };
+
+  /// One TCP connection from its first byte to its last, and the link it carries once it is up.
+  struct session {
+    session(int socket, const ucx_transport_options& o)
+        : wire(socket), outgoing(o.chunk_bytes, o.window_bytes), incoming(o.transfer_bytes_max, o.incoming_bytes_max) {}
+    std::uint64_t id = 0;
+    control_connection wire;
+    stage at = stage::greeting;
+    bool dialled = false, dead = false;
+    std::uint32_t interest = 0;                      // epoll events asked for
+    std::string remote;                              // address, for the log
+    site_id peer = 0;                                // known when dialled, claimed from the greeting on
+    incarnation_number incarnation = 0;
+    time_point deadline{};                           // of the greeting, or of the draining
+    std::optional<time_point> part_since;            // of a frame that is not whole yet
+    std::uint64_t token = 0, peer_token = 0;         // in chunks to us; in chunks to the peer
+    std::vector<std::byte> peer_address;             // of the peer's UCX worker
+    std::vector<ucx_worker::endpoint_id> endpoints;
+    std::size_t next_endpoint = 0;
+    std::optional<time_point> bulk_failed;
+    bulk_sender outgoing;
+    bulk_receiver incoming;
+    std::vector<bulk_receiver::arrived> early;       // whole before the link was up
+    std::optional<error> violation;                  // seen inside UCX, acted upon outside
+    time_point next_ping{};
+  };
+
+  struct peer_state {
+    bool kept = false;
+    std::string address_text;
+    std::optional<socket_address> address;
+    std::uint64_t session = 0;                       // the one that is up, or being dialled
+    std::uint32_t attempts = 0;                      // dials since it was last up
+    std::optional<time_point> next_dial;
+    incarnation_number incarnation_seen = 0;
+    std::string trouble;                             // last thing logged, so that a retry says nothing new
+  };
+
+  // wire_site.cpp: the loop
+  void run_commands();
+  void wait(bool busy);
+  void check_timers();
+  time_point next_deadline() const;
+  void flush_all();
+  void sweep();
+  void log(const std::string& line);
+  template <class Change>
+  void count(site_id peer, Change change);
+
+  // session_control.cpp: connections
+  void accept_all();
+  session& add_session(int socket, std::string remote);
+  void make_room();
+  bool we_dial(site_id peer) const;
+  void dial(site_id peer);
+  void dial_failed(session& s, const error& why);
+  void schedule_dial(site_id peer, bool refused);
+  void on_socket(session& s, std::uint32_t events);
+  void on_connected(session& s);
+  void read_frames(session& s);
+  void on_frame(session& s, const control_frame& f);
+  void on_admitted_frame(session& s, const control_frame& f);
+  void on_greeting(session& s, std::span<const std::byte> body);
+  expected<void> accept_greeting(session& s, const greeting& theirs);
+  void greet(session& s);
+  void refuse(session& s, const error& why);
+  void broken(session& s, const error& why);
+  void admit(session& s);
+  void end(session& s, const error& reason, bool tell_peer);
+  void drain(session& s);
+  session* find(std::uint64_t id);
+  session* up_session(site_id peer);
+
+  // session_bulk.cpp: the bulk path
+  bool open_bulk(session& s);
+  void close_bulk(session& s);
+  void pump(session& s);
+  std::optional<ucx_worker::place> receive_chunk(std::span<const std::byte> header, std::size_t bytes);
+  void chunk_arrived(std::uint64_t session_id, std::uint64_t transfer, std::uint64_t offset, std::size_t wire_bytes,
+                     std::size_t payload_bytes, bool ok);
+  void on_acknowledge(session& s, std::span<const std::byte> body);
+  void take_failed_endpoints();
+
+  ucx_transport_options options_;
+  const clock& time_;
+  transport_events events_;
+  socket_address listening_;
+  int listener_ = -1, epoll_ = -1, wake_ = -1;
+  std::unique_ptr<ucx_worker> worker_;
+  bool stopping_ = false;
+
+  std::map<std::uint64_t, std::unique_ptr<session>> sessions_;
+  std::map<site_id, peer_state> peers_;
+  std::map<std::uint64_t, std::uint64_t> by_token_;                    // -> session
+  std::map<ucx_worker::endpoint_id, std::uint64_t> by_endpoint_;       // -> session
+  std::uint64_t next_session_ = 16;                                    // smaller ones name our own descriptors in epoll
+  time_point log_window_{};
+  std::uint32_t log_lines_ = 0, log_left_out_ = 0;
+
+  std::mutex commands_mutex_;
+  std::vector<std::function<void()>> commands_;
+  mutable std::mutex counters_mutex_;
+  std::map<site_id, link_counters> counters_;
+};
+
+template <class Change>
+void wire_site::count(site_id peer, Change change) {
+  const std::lock_guard lock(counters_mutex_);
+  change(counters_[peer]);
+}
+
+}  // namespace isthmus

@@ -1,0 +1,54 @@
+#include "tests/framework/transport/probe.hpp"
+
+#include <boost/test/unit_test.hpp>
+
+#include <algorithm>
+
+using namespace isthmus;
+using namespace isthmus::testing;
+
+BOOST_AUTO_TEST_SUITE(links)
+
+BOOST_AUTO_TEST_CASE(both_ends_come_up_and_hear_control_messages_in_order) {
+  probe a(options_of(0, 3)), b(options_of(1, 7));
+  keep_each_other(a, 0, b, 1);
+  BOOST_REQUIRE(a.wait_up() && b.wait_up());
+  BOOST_TEST((a.now().ups.at(0) == std::pair<site_id, incarnation_number>{1, 7}));
+  BOOST_TEST((b.now().ups.at(0) == std::pair<site_id, incarnation_number>{0, 3}));
+  for (int i = 0; i < 100; ++i) a.wire().send_control(1, text_bytes("message " + std::to_string(i)));
+  a.wire().send_control(1, patterned(1U << 20, 5));
+  BOOST_REQUIRE(b.wait([](const auto& n) { return n.controls.size() == 101; }));
+  const auto heard = b.now().controls;
+  for (int i = 0; i < 100; ++i)
+    BOOST_TEST(same_bytes(heard[static_cast<std::size_t>(i)].second, text_bytes("message " + std::to_string(i))));
+  BOOST_TEST(same_bytes(heard[100].second, patterned(1U << 20, 5)));
+}
+
+BOOST_AUTO_TEST_CASE(bulk_messages_of_all_sizes_arrive_whole) {
+  auto options = options_of(1);
+  options.endpoints = 3;
+  probe a(options_of(0)), b(options);
+  keep_each_other(a, 0, b, 1);
+  BOOST_REQUIRE(a.wait_up() && b.wait_up());
+  const std::vector<std::size_t> sizes{0, 1, 100, 65'536, 1U << 20, (1U << 20) + 1, 40U << 20};
+  std::uint64_t id = 100;
+  for (const std::size_t size : sizes) {
+    b.wire().send_bulk(0, ++id, text_bytes("from b " + std::to_string(size)), patterned(size, size));
+    a.wire().send_bulk(1, ++id, text_bytes("from a " + std::to_string(size)), patterned(size, size + 1));
+  }
+  for (auto* end : {&a, &b}) {
+    BOOST_REQUIRE(end->wait([&](const auto& n) { return n.bulks.size() == sizes.size() && n.sent.size() == sizes.size(); }));
+    const auto notes = end->now();
+    for (const auto& [sent, outcome] : notes.sent) BOOST_TEST(bool(outcome));
+    const std::string from = end == &a ? "from b " : "from a ";
+    for (const std::size_t size : sizes) {
+      const auto found = std::find_if(notes.bulks.begin(), notes.bulks.end(), [&](const auto& m) {
+        return same_bytes(m.header, text_bytes(from + std::to_string(size)));
+      });
+      BOOST_REQUIRE(found != notes.bulks.end());
+      BOOST_TEST(same_bytes(found->payload, patterned(size, end == &a ? size : size + 1)));
+    }
+  }
+}
+
+BOOST_AUTO_TEST_SUITE_END()
