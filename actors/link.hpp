@@ -1,0 +1,25 @@
+#pragma once
+
+#include "framework/rounds/liveness.hpp"
+#include "framework/rounds/messages.hpp"
+#include "framework/transport/transport.hpp"
+
+#include <caf/fwd.hpp>
+
+#include <string>
+
+namespace isthmus::actors {
+
+struct link_settings {
+  site_id self = 0, peer = 0;
+  std::string run_id;              // every frame carries it
+  liveness::settings beats;
+};
+
+/// The only door to the wire towards one peer: packs what it is sent (outbound), unpacks what comes (inbound, to the owner), beats, and
+/// breaks the link when the peer falls silent. Tells its owner link_changed. Borrows wire, which outlives it. Errors in a peer's bytes
+/// close the link; they never stop the actor.
+/// The owner spawns and monitors it.
+caf::actor spawn_link(caf::event_based_actor* owner, link_settings settings, transport& wire);
+
+}  // namespace isthmus::actors

@@ -1,0 +1,97 @@
+#pragma once
+
+#include "framework/core/buffer.hpp"
+#include "framework/core/error.hpp"
+#include "framework/rounds/messages.hpp"
+
+#include <caf/allowed_unsafe_message_type.hpp>
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+/// What actors of one process say to each other. Plain structs that never leave the process; payloads travel as shared_bytes.
+namespace isthmus::actors {
+
+// --- transport -> link
+struct wire_up { incarnation_number incarnation; };
+struct wire_down { error reason; };
+struct wire_control { shared_bytes bytes; };
+struct wire_bulk { shared_bytes header, payload; };
+struct wire_sent { std::uint64_t id; error outcome; };  // outcome.code ok: the peer has it
+
+// --- anybody -> supervisor -> link; link -> supervisor
+struct outbound { site_id to; envelope what; };
+struct inbound { site_id from; incarnation_number incarnation; envelope what; };
+struct link_changed { site_id peer; incarnation_number incarnation; bool up; error reason; };
+
+// --- timers
+struct link_tick {};
+struct group_tick {};
+struct site_tick {};
+struct coordinator_tick {};
+
+// --- site supervisor <-> parameter groups
+struct enter_epoch { epoch_view view; };
+struct seal_group { epoch_number epoch; };
+struct group_sealed { epoch_number epoch; held_record held; };
+struct group_holds { held_record held; };
+struct group_message { site_id from; incarnation_number incarnation; envelope what; };
+struct group_synced { group_id group; epoch_number epoch; };
+
+// --- trainer <-> parameter groups
+struct train_result {                     // of one period, for every group
+  step_number step = 0;                   // reached
+  std::uint64_t tokens = 0;
+  std::vector<lease> leases;
+};
+struct contribute { train_result what; };
+struct group_settled { group_id group; round_number round; std::uint64_t tokens_total; bool finished; };
+struct group_unsettled { group_id group; };
+struct yield_period { group_id group; };
+struct load_anchor {};                    // -> group: copy the anchor to the working weights
+struct anchor_loaded { group_id group; round_number round; };
+
+// --- trainer <-> devices
+struct compute_gradient { std::uint64_t ticket; std::shared_ptr<const std::vector<std::int32_t>> ids; std::int64_t rows, context; double scale; };
+struct gradient_done { std::uint32_t device; std::uint64_t ticket; double loss_sum; std::uint64_t tokens; double seconds; };
+struct reduce_slice { std::uint64_t ticket; std::uint32_t devices; std::int64_t begin, end; };
+struct slice_reduced { std::uint32_t device; std::uint64_t ticket; double sum_of_squares; };
+struct update_slice { std::uint64_t ticket; std::int64_t begin, end; double learning_rate, gradient_scale; std::uint64_t step; };
+struct slice_updated { std::uint32_t device; std::uint64_t ticket; };
+struct evaluate_rows { std::uint64_t ticket; std::shared_ptr<const std::vector<std::int32_t>> ids; std::int64_t rows, context; };
+struct rows_evaluated { std::uint32_t device; std::uint64_t ticket; double loss_sum; std::uint64_t tokens; };
+
+// --- trainer <-> shard
+struct want_rows { std::uint64_t ticket; step_number step; std::int64_t rows; };
+struct rows_leased { std::uint64_t ticket; lease what; std::shared_ptr<const std::vector<std::int32_t>> ids; std::int64_t rows, context; };
+struct return_lease { lease what; std::string reason; };
+struct lease_committed { group_id group; step_number watermark; };
+
+// --- life of a site
+struct drain { std::string reason; };     // finish the step, checkpoint, stop: resumable
+struct save_now {};                       // checkpoint at the next boundary and go on
+struct run_finished {};                   // every group has its last round
+struct site_stopped { int exit_code; std::string reason; };
+
+}  // namespace isthmus::actors
+
+#define ISTHMUS_LOCAL_MESSAGE(name) CAF_ALLOW_UNSAFE_MESSAGE_TYPE(isthmus::actors::name)
+ISTHMUS_LOCAL_MESSAGE(wire_up) ISTHMUS_LOCAL_MESSAGE(wire_down) ISTHMUS_LOCAL_MESSAGE(wire_control)
+ISTHMUS_LOCAL_MESSAGE(wire_bulk) ISTHMUS_LOCAL_MESSAGE(wire_sent)
+ISTHMUS_LOCAL_MESSAGE(outbound) ISTHMUS_LOCAL_MESSAGE(inbound) ISTHMUS_LOCAL_MESSAGE(link_changed)
+ISTHMUS_LOCAL_MESSAGE(link_tick) ISTHMUS_LOCAL_MESSAGE(group_tick) ISTHMUS_LOCAL_MESSAGE(site_tick)
+ISTHMUS_LOCAL_MESSAGE(coordinator_tick)
+ISTHMUS_LOCAL_MESSAGE(enter_epoch) ISTHMUS_LOCAL_MESSAGE(seal_group) ISTHMUS_LOCAL_MESSAGE(group_sealed)
+ISTHMUS_LOCAL_MESSAGE(group_holds) ISTHMUS_LOCAL_MESSAGE(group_message) ISTHMUS_LOCAL_MESSAGE(group_synced)
+ISTHMUS_LOCAL_MESSAGE(contribute) ISTHMUS_LOCAL_MESSAGE(group_settled) ISTHMUS_LOCAL_MESSAGE(group_unsettled)
+ISTHMUS_LOCAL_MESSAGE(yield_period) ISTHMUS_LOCAL_MESSAGE(load_anchor) ISTHMUS_LOCAL_MESSAGE(anchor_loaded)
+ISTHMUS_LOCAL_MESSAGE(compute_gradient) ISTHMUS_LOCAL_MESSAGE(gradient_done) ISTHMUS_LOCAL_MESSAGE(reduce_slice)
+ISTHMUS_LOCAL_MESSAGE(slice_reduced) ISTHMUS_LOCAL_MESSAGE(update_slice) ISTHMUS_LOCAL_MESSAGE(slice_updated)
+ISTHMUS_LOCAL_MESSAGE(evaluate_rows) ISTHMUS_LOCAL_MESSAGE(rows_evaluated)
+ISTHMUS_LOCAL_MESSAGE(want_rows) ISTHMUS_LOCAL_MESSAGE(rows_leased) ISTHMUS_LOCAL_MESSAGE(return_lease)
+ISTHMUS_LOCAL_MESSAGE(lease_committed)
+ISTHMUS_LOCAL_MESSAGE(drain) ISTHMUS_LOCAL_MESSAGE(save_now) ISTHMUS_LOCAL_MESSAGE(run_finished)
+ISTHMUS_LOCAL_MESSAGE(site_stopped)
+#undef ISTHMUS_LOCAL_MESSAGE
