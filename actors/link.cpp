@@ -6,8 +6,8 @@
 #include <caf/event_based_actor.hpp>
 #include <caf/stateful_actor.hpp>
 
-#include <deque>
 #include <map>
+#include <optional>
 
 namespace isthmus::actors {
 
@@ -15,7 +15,8 @@ namespace {
 
 struct link_state {
   link_settings settings;
-  transport* wire = nullptr;
+  std::optional<wire::framer> frames;
+  transport* bytes = nullptr;
   caf::actor owner;
   liveness beats{liveness::settings{}};
   incarnation_number incarnation = 0;
@@ -27,15 +28,16 @@ struct link_state {
 using link_actor = caf::stateful_actor<link_state>;
 
 time_point now(link_actor* self) { return self->clock().now(); }
+wire::frame_origin origin(link_actor* self) { return {self->state.settings.peer, self->state.incarnation}; }
 
 void transmit(link_actor* self, const envelope& what) {
   auto& s = self->state;
   if (!s.up) return;  // whoever needs it there sends it again when the link is back
-  outgoing packed = pack(what, s.settings.run_id);
+  wire::outgoing packed = s.frames->pack(what);
   if (packed.bulk) {
-    s.wire->send_bulk(s.settings.peer, ++s.bulk_id, std::move(packed.header), std::move(packed.payload));
+    s.bytes->send_bulk(s.settings.peer, ++s.bulk_id, std::move(packed.header), std::move(packed.payload));
   } else {
-    s.wire->send_control(s.settings.peer, std::move(packed.header));
+    s.bytes->send_control(s.settings.peer, std::move(packed.header));
   }
 }
 
@@ -51,7 +53,7 @@ void went_down(link_actor* self, error reason) {
 void take(link_actor* self, expected<envelope> got) {
   auto& s = self->state;
   if (!got) {  // a stranger's bytes: this connection cannot be trusted any further
-    s.wire->close(s.settings.peer, got.error());
+    s.bytes->close(s.settings.peer, got.error());
     went_down(self, got.error());
     return;
   }
@@ -72,7 +74,7 @@ void tick(link_actor* self) {
   self->delayed_send(self, s.settings.beats.interval, link_tick{});
   if (s.beats.is_dead(now(self))) {
     const error reason{errc::timed_out, "no heartbeat for " + std::to_string(to_seconds(s.beats.silence(now(self)))) + " s"};
-    s.wire->close(s.settings.peer, reason);
+    s.bytes->close(s.settings.peer, reason);
     went_down(self, reason);
   } else if (s.beats.beat_is_due(now(self))) {
     s.beats_out.emplace(++s.sequence, now(self));
@@ -80,10 +82,11 @@ void tick(link_actor* self) {
   }
 }
 
-caf::behavior link(link_actor* self, link_settings settings, transport* wire, caf::actor owner) {
+caf::behavior link(link_actor* self, link_settings settings, transport* bytes, caf::actor owner) {
   auto& s = self->state;
   s.settings = std::move(settings);
-  s.wire = wire;
+  s.bytes = bytes;
+  s.frames.emplace(s.settings.run_id, wire::frame_origin{s.settings.self, s.settings.incarnation});
   s.owner = std::move(owner);
   s.beats = liveness(s.settings.beats);
   self->delayed_send(self, s.settings.beats.interval, link_tick{});
@@ -97,8 +100,8 @@ caf::behavior link(link_actor* self, link_settings settings, transport* wire, ca
         self->send(state.owner, link_changed{state.settings.peer, m.incarnation, true, {}});
       },
       [=](const wire_down& m) { went_down(self, m.reason); },
-      [=](const wire_control& m) { take(self, unpack_control(m.bytes->bytes(), self->state.settings.run_id)); },
-      [=](const wire_bulk& m) { take(self, unpack_bulk(m.header->bytes(), m.payload, self->state.settings.run_id)); },
+      [=](const wire_control& m) { take(self, self->state.frames->unpack_control(origin(self), m.bytes->bytes())); },
+      [=](const wire_bulk& m) { take(self, self->state.frames->unpack_bulk(origin(self), m.header->bytes(), m.payload)); },
       [=](const wire_sent&) { self->state.beats.heard(now(self)); },
       [=](const outbound& m) { transmit(self, m.what); },
       [=](const link_tick&) { tick(self); },
@@ -107,8 +110,8 @@ caf::behavior link(link_actor* self, link_settings settings, transport* wire, ca
 
 }  // namespace
 
-caf::actor spawn_link(caf::event_based_actor* owner, link_settings settings, transport& wire) {
-  return owner->spawn<caf::monitored>(link, std::move(settings), &wire, caf::actor_cast<caf::actor>(owner));
+caf::actor spawn_link(caf::event_based_actor* owner, link_settings settings, transport& bytes) {
+  return owner->spawn<caf::linked>(link, std::move(settings), &bytes, caf::actor_cast<caf::actor>(owner));
 }
 
 }  // namespace isthmus::actors

@@ -12,14 +12,15 @@ namespace isthmus::actors {
 
 struct link_settings {
   site_id self = 0, peer = 0;
+  incarnation_number incarnation = 0;  // ours
   std::string run_id;              // every frame carries it
   liveness::settings beats;
 };
 
 /// The only door to the wire towards one peer: packs what it is sent (outbound), unpacks what comes (inbound, to the owner), beats, and
-/// breaks the link when the peer falls silent. Tells its owner link_changed. Borrows wire, which outlives it. Errors in a peer's bytes
+/// breaks the link when the peer falls silent. Tells its owner link_changed. Borrows bytes, which outlives it. Errors in a peer's bytes
 /// close the link; they never stop the actor.
-/// The owner spawns and monitors it.
-caf::actor spawn_link(caf::event_based_actor* owner, link_settings settings, transport& wire);
+/// The owner spawns and links with it.
+caf::actor spawn_link(caf::event_based_actor* owner, link_settings settings, transport& bytes);
 
 }  // namespace isthmus::actors

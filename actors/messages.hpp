@@ -4,6 +4,7 @@
 #include "framework/core/error.hpp"
 #include "framework/rounds/messages.hpp"
 
+#include <caf/actor.hpp>
 #include <caf/allowed_unsafe_message_type.hpp>
 
 #include <cstdint>
@@ -53,24 +54,37 @@ struct yield_period { group_id group; };
 struct load_anchor {};                    // -> group: copy the anchor to the working weights
 struct anchor_loaded { group_id group; round_number round; };
 
-// --- trainer <-> devices
-struct compute_gradient { std::uint64_t ticket; std::shared_ptr<const std::vector<std::int32_t>> ids; std::int64_t rows, context; double scale; };
-struct gradient_done { std::uint32_t device; std::uint64_t ticket; double loss_sum; std::uint64_t tokens; double seconds; };
-struct reduce_slice { std::uint64_t ticket; std::uint32_t devices; std::int64_t begin, end; };
+// --- trainer <-> devices. A ticket names one step; a reply to an older one is ignored.
+using token_rows = std::shared_ptr<const std::vector<std::int32_t>>;  // [rows, context + 1]
+struct row_range { std::int64_t begin = 0, end = 0; };
+struct compute_gradient { std::uint64_t ticket; token_rows ids; row_range rows; double scale; bool fresh; };  // fresh: clear gradients, weights changed
+struct gradient_done { std::uint32_t device; std::uint64_t ticket; row_range rows; double loss_sum; };
+struct reduce_slice { std::uint64_t ticket; std::vector<std::uint32_t> devices; row_range floats; };  // into the first device's gradients
 struct slice_reduced { std::uint32_t device; std::uint64_t ticket; double sum_of_squares; };
-struct update_slice { std::uint64_t ticket; std::int64_t begin, end; double learning_rate, gradient_scale; std::uint64_t step; };
+struct update_slice { std::uint64_t ticket; std::uint32_t gradients_of; row_range floats; double learning_rate, gradient_scale; step_number step; };
 struct slice_updated { std::uint32_t device; std::uint64_t ticket; };
-struct evaluate_rows { std::uint64_t ticket; std::shared_ptr<const std::vector<std::int32_t>> ids; std::int64_t rows, context; };
-struct rows_evaluated { std::uint32_t device; std::uint64_t ticket; double loss_sum; std::uint64_t tokens; };
+struct evaluate_rows { std::uint64_t ticket; token_rows ids; row_range rows; bool fresh; };
+struct rows_evaluated { std::uint32_t device; std::uint64_t ticket; double loss_sum; };
+struct device_ready { std::uint32_t device; caf::actor handle; };
+struct device_lost { std::uint32_t device; std::string reason; };
 
 // --- trainer <-> shard
 struct want_rows { std::uint64_t ticket; step_number step; std::int64_t rows; };
-struct rows_leased { std::uint64_t ticket; lease what; std::shared_ptr<const std::vector<std::int32_t>> ids; std::int64_t rows, context; };
-struct return_lease { lease what; std::string reason; };
-struct lease_committed { group_id group; step_number watermark; };
+struct rows_leased { std::uint64_t ticket; std::vector<lease> leases; token_rows ids; std::int64_t rows; };
+struct save_cursor {};                    // -> shard, answered by cursor
+struct cursor { std::string json; };
+struct watermark_moved { group_id group; step_number watermark; };  // -> shard: a committed record of the group reaches this step
+
+// --- trainer -> metrics
+struct step_sample { step_number step; std::uint64_t tokens; double loss, gradient_norm, learning_rate, seconds; round_number round; };
+struct evaluation_sample { round_number round; std::uint64_t tokens_total; double loss; std::uint64_t tokens; };
+struct round_sample { round_record record; std::uint64_t bytes_up, bytes_down; double seconds; };
+struct event_line { std::string kind, text; };
 
 // --- life of a site
 struct drain { std::string reason; };     // finish the step, checkpoint, stop: resumable
+struct save_boundary { step_number step; round_number round; std::uint64_t tokens_total; bool last; };  // trainer -> supervisor
+struct boundary_saved {};                 // the state has been copied; the files may still be on their way
 struct save_now {};                       // checkpoint at the next boundary and go on
 struct run_finished {};                   // every group has its last round
 struct site_stopped { int exit_code; std::string reason; };
@@ -78,20 +92,19 @@ struct site_stopped { int exit_code; std::string reason; };
 }  // namespace isthmus::actors
 
 #define ISTHMUS_LOCAL_MESSAGE(name) CAF_ALLOW_UNSAFE_MESSAGE_TYPE(isthmus::actors::name)
-ISTHMUS_LOCAL_MESSAGE(wire_up) ISTHMUS_LOCAL_MESSAGE(wire_down) ISTHMUS_LOCAL_MESSAGE(wire_control)
-ISTHMUS_LOCAL_MESSAGE(wire_bulk) ISTHMUS_LOCAL_MESSAGE(wire_sent)
-ISTHMUS_LOCAL_MESSAGE(outbound) ISTHMUS_LOCAL_MESSAGE(inbound) ISTHMUS_LOCAL_MESSAGE(link_changed)
+ISTHMUS_LOCAL_MESSAGE(wire_up) ISTHMUS_LOCAL_MESSAGE(wire_down) ISTHMUS_LOCAL_MESSAGE(wire_control) ISTHMUS_LOCAL_MESSAGE(wire_bulk)
+ISTHMUS_LOCAL_MESSAGE(wire_sent) ISTHMUS_LOCAL_MESSAGE(outbound) ISTHMUS_LOCAL_MESSAGE(inbound) ISTHMUS_LOCAL_MESSAGE(link_changed)
 ISTHMUS_LOCAL_MESSAGE(link_tick) ISTHMUS_LOCAL_MESSAGE(group_tick) ISTHMUS_LOCAL_MESSAGE(site_tick)
-ISTHMUS_LOCAL_MESSAGE(coordinator_tick)
-ISTHMUS_LOCAL_MESSAGE(enter_epoch) ISTHMUS_LOCAL_MESSAGE(seal_group) ISTHMUS_LOCAL_MESSAGE(group_sealed)
-ISTHMUS_LOCAL_MESSAGE(group_holds) ISTHMUS_LOCAL_MESSAGE(group_message) ISTHMUS_LOCAL_MESSAGE(group_synced)
-ISTHMUS_LOCAL_MESSAGE(contribute) ISTHMUS_LOCAL_MESSAGE(group_settled) ISTHMUS_LOCAL_MESSAGE(group_unsettled)
-ISTHMUS_LOCAL_MESSAGE(yield_period) ISTHMUS_LOCAL_MESSAGE(load_anchor) ISTHMUS_LOCAL_MESSAGE(anchor_loaded)
-ISTHMUS_LOCAL_MESSAGE(compute_gradient) ISTHMUS_LOCAL_MESSAGE(gradient_done) ISTHMUS_LOCAL_MESSAGE(reduce_slice)
-ISTHMUS_LOCAL_MESSAGE(slice_reduced) ISTHMUS_LOCAL_MESSAGE(update_slice) ISTHMUS_LOCAL_MESSAGE(slice_updated)
-ISTHMUS_LOCAL_MESSAGE(evaluate_rows) ISTHMUS_LOCAL_MESSAGE(rows_evaluated)
-ISTHMUS_LOCAL_MESSAGE(want_rows) ISTHMUS_LOCAL_MESSAGE(rows_leased) ISTHMUS_LOCAL_MESSAGE(return_lease)
-ISTHMUS_LOCAL_MESSAGE(lease_committed)
-ISTHMUS_LOCAL_MESSAGE(drain) ISTHMUS_LOCAL_MESSAGE(save_now) ISTHMUS_LOCAL_MESSAGE(run_finished)
-ISTHMUS_LOCAL_MESSAGE(site_stopped)
+ISTHMUS_LOCAL_MESSAGE(coordinator_tick) ISTHMUS_LOCAL_MESSAGE(enter_epoch) ISTHMUS_LOCAL_MESSAGE(seal_group)
+ISTHMUS_LOCAL_MESSAGE(group_sealed) ISTHMUS_LOCAL_MESSAGE(group_holds) ISTHMUS_LOCAL_MESSAGE(group_message)
+ISTHMUS_LOCAL_MESSAGE(group_synced) ISTHMUS_LOCAL_MESSAGE(contribute) ISTHMUS_LOCAL_MESSAGE(group_settled)
+ISTHMUS_LOCAL_MESSAGE(group_unsettled) ISTHMUS_LOCAL_MESSAGE(yield_period) ISTHMUS_LOCAL_MESSAGE(load_anchor)
+ISTHMUS_LOCAL_MESSAGE(anchor_loaded) ISTHMUS_LOCAL_MESSAGE(compute_gradient) ISTHMUS_LOCAL_MESSAGE(gradient_done)
+ISTHMUS_LOCAL_MESSAGE(reduce_slice) ISTHMUS_LOCAL_MESSAGE(slice_reduced) ISTHMUS_LOCAL_MESSAGE(update_slice)
+ISTHMUS_LOCAL_MESSAGE(slice_updated) ISTHMUS_LOCAL_MESSAGE(evaluate_rows) ISTHMUS_LOCAL_MESSAGE(rows_evaluated)
+ISTHMUS_LOCAL_MESSAGE(device_ready) ISTHMUS_LOCAL_MESSAGE(device_lost) ISTHMUS_LOCAL_MESSAGE(want_rows)
+ISTHMUS_LOCAL_MESSAGE(rows_leased) ISTHMUS_LOCAL_MESSAGE(watermark_moved) ISTHMUS_LOCAL_MESSAGE(step_sample)
+ISTHMUS_LOCAL_MESSAGE(evaluation_sample) ISTHMUS_LOCAL_MESSAGE(round_sample) ISTHMUS_LOCAL_MESSAGE(event_line)
+ISTHMUS_LOCAL_MESSAGE(drain) ISTHMUS_LOCAL_MESSAGE(save_cursor) ISTHMUS_LOCAL_MESSAGE(cursor) ISTHMUS_LOCAL_MESSAGE(save_boundary)
+ISTHMUS_LOCAL_MESSAGE(boundary_saved) ISTHMUS_LOCAL_MESSAGE(save_now) ISTHMUS_LOCAL_MESSAGE(run_finished) ISTHMUS_LOCAL_MESSAGE(site_stopped)
 #undef ISTHMUS_LOCAL_MESSAGE

@@ -1,0 +1,107 @@
+#include "actors/device.hpp"
+
+#include "actors/messages.hpp"
+#include "framework/core/error.hpp"
+
+#include <algorithm>
+
+namespace isthmus::actors {
+
+/// Rest of a request that is computed slice by slice: the actor hears other messages in between.
+struct more_gradient { compute_gradient request; std::int64_t at; double loss_sum; };
+struct more_evaluation { evaluate_rows request; std::int64_t at; double loss_sum; };
+
+}  // namespace isthmus::actors
+
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(isthmus::actors::more_gradient)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(isthmus::actors::more_evaluation)
+
+namespace isthmus::actors {
+
+namespace {
+
+struct device_state {
+  device_settings settings;
+  std::unique_ptr<learner> model;
+};
+using device_actor = caf::stateful_actor<device_state>;
+
+token_batch rows_of(const std::vector<std::int32_t>& ids, std::int64_t begin, std::int64_t end, std::int64_t context) {
+  const auto width = static_cast<std::size_t>(context + 1);
+  return {std::span(ids).subspan(static_cast<std::size_t>(begin) * width, static_cast<std::size_t>(end - begin) * width), end - begin, context};
+}
+
+/// gradients of devices[0] += those of the others, floats [begin, end), in device order; gives the sum of squares, summed in double in
+/// blocks of 4096 so that the cut into slices does not matter.
+double reduce(const site_memory& memory, const reduce_slice& m) {
+  const std::span<float> sum = memory.gradients.at(m.devices.front());
+  double squares = 0;
+  for (std::int64_t block = m.floats.begin; block < m.floats.end; block += 4096) {
+    const std::int64_t end = std::min(block + 4096, m.floats.end);
+    for (std::size_t d = 1; d < m.devices.size(); ++d) {
+      const std::span<float> other = memory.gradients.at(m.devices[d]);
+      for (std::int64_t i = block; i < end; ++i) sum[static_cast<std::size_t>(i)] += other[static_cast<std::size_t>(i)];
+    }
+    double of_block = 0;
+    for (std::int64_t i = block; i < end; ++i) of_block += static_cast<double>(sum[static_cast<std::size_t>(i)]) * sum[static_cast<std::size_t>(i)];
+    squares += of_block;
+  }
+  return squares;
+}
+
+caf::behavior device(device_actor* self, std::shared_ptr<device_settings> given) {
+  auto& state = self->state;
+  state.settings = *given;
+  state.model = state.settings.make_learner(state.settings.index, state.settings.memory->weights);
+  state.settings.memory->gradients.at(state.settings.index) = state.model->gradients();
+  ensure(state.model->layout().size == state.settings.memory->layout.size, "device: the learner's layout is not the site's");
+  return {
+      [=](const compute_gradient& m) {
+        auto& model = *self->state.model;
+        if (m.fresh) {
+          std::ranges::fill(model.gradients(), 0.0F);
+          model.weights_changed();
+        }
+        return self->delegate(caf::actor_cast<caf::actor>(self), more_gradient{m, m.rows.begin, 0});
+      },
+      [=](more_gradient& m) -> caf::result<gradient_done> {
+        auto& s = self->state;
+        const std::int64_t end = std::min(m.at + s.settings.rows_per_slice, m.request.rows.end);
+        m.loss_sum += s.model->accumulate(rows_of(*m.request.ids, m.at, end, s.settings.context), m.request.scale);
+        m.at = end;
+        if (end < m.request.rows.end) return self->delegate(caf::actor_cast<caf::actor>(self), std::move(m));
+        return gradient_done{s.settings.index, m.request.ticket, m.request.rows, m.loss_sum};
+      },
+      [=](const reduce_slice& m) {
+        return slice_reduced{self->state.settings.index, m.ticket, reduce(*self->state.settings.memory, m)};
+      },
+      [=](const update_slice& m) {
+        auto& s = self->state.settings;
+        s.update({s.memory->weights->span(), s.memory->first.span(), s.memory->second.span(), s.memory->gradients.at(m.gradients_of),
+                  m.floats.begin, m.floats.end, m.learning_rate, m.gradient_scale, m.step});
+        return slice_updated{s.index, m.ticket};
+      },
+      [=](const evaluate_rows& m) {
+        if (m.fresh) self->state.model->weights_changed();
+        return self->delegate(caf::actor_cast<caf::actor>(self), more_evaluation{m, m.rows.begin, 0});
+      },
+      [=](more_evaluation& m) -> caf::result<rows_evaluated> {
+        auto& s = self->state;
+        const std::int64_t end = std::min(m.at + s.settings.rows_per_slice, m.request.rows.end);
+        m.loss_sum += s.model->evaluate(rows_of(*m.request.ids, m.at, end, s.settings.context));
+        m.at = end;
+        if (end < m.request.rows.end) return self->delegate(caf::actor_cast<caf::actor>(self), std::move(m));
+        return rows_evaluated{s.settings.index, m.request.ticket, m.loss_sum};
+      },
+  };
+}
+
+}  // namespace
+
+caf::actor spawn_device(caf::event_based_actor* owner, tier where, device_settings settings) {
+  auto given = std::make_shared<device_settings>(std::move(settings));
+  return where == tier::real ? owner->spawn<caf::linked + caf::detached>(device, std::move(given))
+                             : owner->spawn<caf::linked>(device, std::move(given));
+}
+
+}  // namespace isthmus::actors

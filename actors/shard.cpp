@@ -1,0 +1,45 @@
+#include "actors/shard.hpp"
+
+#include "actors/messages.hpp"
+
+#include <map>
+
+namespace isthmus::actors {
+
+namespace {
+
+struct shard_state {
+  std::optional<shard_settings> settings;
+  std::optional<batch_reader> reader;
+};
+using shard_actor = caf::stateful_actor<shard_state>;
+
+rows_leased lease_rows(shard_settings& s, const batch_reader& reader, const want_rows& m) {
+  auto leases = s.book.grant(static_cast<std::uint64_t>(m.rows), 0, m.step);
+  s.granted(leases, m.step);
+  auto ids = std::make_shared<std::vector<std::int32_t>>(static_cast<std::size_t>(m.rows * (s.context + 1)));
+  reader.fill(leases, *ids);
+  return {m.ticket, std::move(leases), std::move(ids), m.rows};
+}
+
+caf::behavior shard(shard_actor* self, std::shared_ptr<shard_settings> given) {
+  self->state.settings = std::move(*given);
+  auto& s = *self->state.settings;
+  self->state.reader.emplace(s.tokens->train, s.context, s.seed, s.book.shard());
+  return {
+      [=](const want_rows& m) { return lease_rows(*self->state.settings, *self->state.reader, m); },
+      [=](const watermark_moved& m) {
+        auto& settings = *self->state.settings;
+        if (auto settled = settings.book.commit(m.group, m.watermark); !settled.empty()) settings.settled(settled, "committed");
+      },
+      [=](const save_cursor&) { return cursor{self->state.settings->book.to_json()}; },
+  };
+}
+
+}  // namespace
+
+caf::actor spawn_shard(caf::event_based_actor* owner, shard_settings settings) {
+  return owner->spawn<caf::linked>(shard, std::make_shared<shard_settings>(std::move(settings)));
+}
+
+}  // namespace isthmus::actors

@@ -1,0 +1,324 @@
+#include "actors/trainer.hpp"
+
+#include "actors/messages.hpp"
+#include "framework/core/error.hpp"
+#include "framework/schedules/diloco.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <optional>
+
+namespace isthmus::actors {
+
+namespace {
+
+/// What the devices are doing for the ticket under way.
+enum class work { none, loading, evaluating, saving, leasing, gradient, reduction, update };
+
+struct trainer_state {
+  trainer_settings settings;
+  caf::actor owner, shard, metrics;
+  std::vector<caf::actor> groups;
+  std::map<std::uint32_t, caf::actor> devices;  // alive, by index
+  std::optional<diloco_schedule> schedule;
+
+  work doing = work::none;
+  std::uint64_t ticket = 0;
+  std::map<std::uint32_t, row_range> pending;   // device -> what it works on
+  std::vector<std::uint32_t> gradient_devices;  // that hold a part of this step's gradient
+  rows_leased rows;
+  time_point step_began{};
+  double loss_sum = 0, squares = 0, gradient_norm = 0, rate = 0;
+
+  step_number step = 0;
+  train_result period;
+  std::vector<std::uint64_t> tokens_total;      // per group, at its anchor
+  std::vector<round_number> rounds;
+  std::size_t loads_missing = 0;
+  round_number evaluated_at = 0, saved_at = 0;
+  bool loaded = false, load_valid = false, evaluated_once = false, save_asked = false, drain_asked = false, final_save = false, told_finished = false;
+};
+using trainer_actor = caf::stateful_actor<trainer_state>;
+
+void drive(trainer_actor* self);
+
+/// Cuts [0, total) into one contiguous part a device, as even as whole `unit`s allow.
+std::map<std::uint32_t, row_range> spread(const std::map<std::uint32_t, caf::actor>& devices, std::int64_t total, std::int64_t unit = 1) {
+  std::map<std::uint32_t, row_range> parts;
+  const auto n = static_cast<std::int64_t>(devices.size());
+  std::int64_t i = 0;
+  for (const auto& [index, handle] : devices) {
+    const auto edge = [&](std::int64_t k) { return k == n ? total : total * k / n / unit * unit; };
+    const row_range part{edge(i), edge(i + 1)};
+    if (part.end > part.begin) parts.emplace(index, part);
+    ++i;
+  }
+  return parts;
+}
+
+/// Starts a phase of the ticket on every device that gets a part.
+template <class Make>
+void start(trainer_actor* self, work what, std::map<std::uint32_t, row_range> parts, Make make) {
+  auto& s = self->state;
+  s.doing = what;
+  s.pending = std::move(parts);
+  for (const auto& [device, part] : s.pending) self->send(s.devices.at(device), make(device, part));
+}
+
+void begin_gradient(trainer_actor* self) {
+  auto& s = self->state;
+  s.loss_sum = 0;
+  const double scale = 1.0 / static_cast<double>(s.rows.rows * s.settings.context);
+  auto parts = spread(s.devices, s.rows.rows);
+  s.gradient_devices.clear();
+  for (const auto& [device, part] : parts) s.gradient_devices.push_back(device);
+  start(self, work::gradient, std::move(parts),
+        [&](std::uint32_t, row_range part) { return compute_gradient{s.ticket, s.rows.ids, part, scale, true}; });
+}
+
+void begin_reduction(trainer_actor* self) {
+  auto& s = self->state;
+  s.squares = 0;
+  start(self, work::reduction, spread(s.devices, s.settings.layout_size, 4096),
+        [&](std::uint32_t, row_range part) { return reduce_slice{s.ticket, s.gradient_devices, part}; });
+}
+
+void begin_update(trainer_actor* self) {
+  auto& s = self->state;
+  s.gradient_norm = std::sqrt(s.squares);
+  const double clip = s.settings.clip_norm;
+  const double scale = clip > 0 && s.gradient_norm > clip ? clip / s.gradient_norm : 1.0;
+  const std::uint64_t done = *std::min_element(s.tokens_total.begin(), s.tokens_total.end()) + s.period.tokens * s.settings.sites;
+  s.rate = s.settings.learning_rate(done);
+  start(self, work::update, spread(s.devices, s.settings.layout_size, 4096), [&](std::uint32_t, row_range part) {
+    return update_slice{s.ticket, s.gradient_devices.front(), part, s.rate, scale, s.step + 1};
+  });
+}
+
+void end_step(trainer_actor* self) {
+  auto& s = self->state;
+  const auto tokens = static_cast<std::uint64_t>(s.rows.rows * s.settings.context);
+  ++s.step;
+  s.period.step = s.step;
+  s.period.tokens += tokens;
+  s.period.leases.insert(s.period.leases.end(), s.rows.leases.begin(), s.rows.leases.end());
+  s.doing = work::none;
+  s.schedule->step_done();
+  self->send(s.metrics, step_sample{s.step, tokens, s.loss_sum / static_cast<double>(tokens), s.gradient_norm, s.rate,
+                                    to_seconds(self->clock().now() - s.step_began), s.rounds.front()});
+  drive(self);
+}
+
+/// One device's part of the phase under way is done; when it was the last, the next phase begins.
+void part_done(trainer_actor* self, std::uint32_t device, std::uint64_t ticket, work of) {
+  auto& s = self->state;
+  if (ticket != s.ticket || s.doing != of || s.pending.erase(device) == 0 || !s.pending.empty()) return;
+  switch (of) {
+    case work::gradient: return begin_reduction(self);
+    case work::reduction: return begin_update(self);
+    case work::update: return end_step(self);
+    case work::evaluating: {
+      const auto tokens = static_cast<std::uint64_t>(s.settings.held_out_rows * s.settings.context);
+      s.doing = work::none;
+      self->send(s.metrics, evaluation_sample{s.rounds.front(), s.tokens_total.front(), s.loss_sum / static_cast<double>(tokens), tokens});
+      return drive(self);
+    }
+    default: return;
+  }
+}
+
+void begin_evaluation(trainer_actor* self) {
+  auto& s = self->state;
+  ++s.ticket;
+  s.loss_sum = 0;
+  s.evaluated_at = s.rounds.front();
+  s.evaluated_once = true;
+  start(self, work::evaluating, spread(s.devices, s.settings.held_out_rows),
+        [&](std::uint32_t, row_range part) { return evaluate_rows{s.ticket, s.settings.held_out, part, true}; });
+}
+
+bool evaluation_is_due(const trainer_state& s, bool finishing) {
+  if (s.settings.evaluation_every_rounds == 0 || s.settings.held_out_rows == 0) return false;
+  if (!s.evaluated_once) return true;
+  return finishing ? s.evaluated_at != s.rounds.front() : s.rounds.front() >= s.evaluated_at + s.settings.evaluation_every_rounds;
+}
+
+bool save_is_due(const trainer_state& s, bool finishing) {
+  if (s.save_asked || s.drain_asked || (finishing && !s.final_save)) return true;
+  return s.settings.checkpoint_every_rounds > 0 && s.rounds.front() >= s.saved_at + s.settings.checkpoint_every_rounds;
+}
+
+/// Between periods: anchors are copied to the weights, then whatever is due there is done, then a period begins or the run ends.
+void at_boundary(trainer_actor* self, bool finishing) {
+  auto& s = self->state;
+  if (s.devices.empty()) return;
+  if (!s.loaded) {
+    s.doing = work::loading;
+    s.loads_missing = s.groups.size();
+    s.load_valid = true;
+    for (const auto& group : s.groups) self->send(group, load_anchor{});
+    return;
+  }
+  if (evaluation_is_due(s, finishing)) return begin_evaluation(self);
+  if (save_is_due(s, finishing)) {
+    s.doing = work::saving;
+    s.saved_at = s.rounds.front();
+    s.final_save = s.final_save || finishing;
+    s.save_asked = false;
+    self->send(s.owner, save_boundary{s.step, s.rounds.front(), s.tokens_total.front(), finishing || s.drain_asked});
+    return;
+  }
+  if (finishing) {
+    if (!s.told_finished) self->send(s.owner, run_finished{});
+    s.told_finished = true;
+    return;
+  }
+  if (s.drain_asked) return;  // saved; the owner ends us
+  s.period = {s.step, 0, {}};
+  s.schedule->period_begun();
+  drive(self);
+}
+
+void drive(trainer_actor* self) {
+  auto& s = self->state;
+  if (s.doing != work::none) return;
+  switch (s.schedule->next()) {
+    case diloco_schedule::action::wait: return;
+    case diloco_schedule::action::begin_period: return at_boundary(self, false);
+    case diloco_schedule::action::finish: return at_boundary(self, true);
+    case diloco_schedule::action::contribute:
+      s.schedule->contributed();
+      s.loaded = false;
+      for (const auto& group : s.groups) self->send(group, contribute{s.period});
+      return drive(self);
+    case diloco_schedule::action::train_step:
+      if (s.devices.empty()) return;
+      s.doing = work::leasing;
+      s.step_began = self->clock().now();
+      self->send(s.shard, want_rows{++s.ticket, s.step + 1, s.settings.rows_per_step});
+      return;
+  }
+}
+
+void lost(trainer_actor* self, std::uint32_t device) {
+  auto& s = self->state;
+  if (s.devices.erase(device) == 0) return;
+  const bool held_gradient = std::count(s.gradient_devices.begin(), s.gradient_devices.end(), device) > 0;
+  const bool worked = s.pending.contains(device);
+  switch (s.doing) {
+    case work::gradient:
+    case work::reduction:  // gradients of the dead device are gone with it: the step's rows are computed again by those that live
+      if (!held_gradient && !worked) return;
+      ++s.ticket;
+      s.pending.clear();
+      if (s.devices.empty()) {
+        s.doing = work::gradient;  // goes on when a device is back
+        return;
+      }
+      return begin_gradient(self);
+    case work::update: ensure(!worked && !(held_gradient && s.gradient_devices.front() == device), "a device died inside an update: weights are torn"); return;
+    case work::evaluating:
+      if (worked) {
+        ++s.ticket;
+        s.doing = work::none;
+        s.evaluated_once = false;
+        drive(self);
+      }
+      return;
+    default: return;
+  }
+}
+
+caf::behavior trainer(trainer_actor* self, std::shared_ptr<trainer_state> given) {
+  self->state = std::move(*given);
+  auto& state = self->state;
+  state.schedule.emplace(state.settings.groups, state.settings.inner_steps);
+  state.tokens_total.assign(state.settings.groups, 0);
+  state.rounds.assign(state.settings.groups, 0);
+  state.step = state.settings.first_step;
+  return {
+      [=](const group_settled& m) {
+        auto& s = self->state;
+        s.tokens_total.at(m.group) = m.tokens_total;
+        s.rounds.at(m.group) = m.round;
+        s.schedule->group_settled(m.group, m.round, m.finished);
+        drive(self);
+      },
+      [=](const group_unsettled& m) {
+        self->state.schedule->group_unsettled(m.group);
+        self->state.loaded = self->state.load_valid = false;
+      },
+      [=](const yield_period& m) {
+        auto& s = self->state;
+        if (s.schedule->training()) s.schedule->yield_asked();
+        else {  // nothing under way: the group may move on, and its anchor is copied again
+          s.loaded = s.load_valid = false;
+          self->send(s.groups.at(m.group), contribute{{s.step, 0, {}}});
+        }
+        drive(self);
+      },
+      [=](const anchor_loaded& m) {
+        auto& s = self->state;
+        if (s.doing != work::loading || s.loads_missing == 0) return;
+        s.rounds.at(m.group) = m.round;
+        if (--s.loads_missing > 0) return;
+        s.doing = work::none;
+        s.loaded = s.load_valid;
+        drive(self);
+      },
+      [=](const rows_leased& m) {
+        auto& s = self->state;
+        if (s.doing != work::leasing || m.ticket != s.ticket) return;
+        s.rows = m;
+        begin_gradient(self);
+      },
+      [=](const gradient_done& m) {
+        if (m.ticket == self->state.ticket) self->state.loss_sum += m.loss_sum;
+        part_done(self, m.device, m.ticket, work::gradient);
+      },
+      [=](const slice_reduced& m) {
+        if (m.ticket == self->state.ticket) self->state.squares += m.sum_of_squares;
+        part_done(self, m.device, m.ticket, work::reduction);
+      },
+      [=](const slice_updated& m) { part_done(self, m.device, m.ticket, work::update); },
+      [=](const rows_evaluated& m) {
+        if (m.ticket == self->state.ticket) self->state.loss_sum += m.loss_sum;
+        part_done(self, m.device, m.ticket, work::evaluating);
+      },
+      [=](const boundary_saved&) {
+        if (self->state.doing != work::saving) return;
+        self->state.doing = work::none;
+        drive(self);
+      },
+      [=](const device_ready& m) {
+        auto& s = self->state;
+        s.devices[m.device] = m.handle;
+        if (s.doing == work::gradient && s.pending.empty()) begin_gradient(self);
+        else drive(self);
+      },
+      [=](const device_lost& m) { lost(self, m.device); },
+      [=](const save_now&) { self->state.save_asked = true; },
+      [=](const drain&) {
+        auto& s = self->state;
+        s.drain_asked = true;  // at the next boundary: a period cut short would not replay bit for bit
+        drive(self);
+      },
+  };
+}
+
+}  // namespace
+
+caf::actor spawn_trainer(caf::event_based_actor* owner, trainer_settings settings, caf::actor shard, std::vector<caf::actor> groups,
+                         std::vector<caf::actor> devices, caf::actor metrics) {
+  auto state = std::make_shared<trainer_state>();
+  state->settings = std::move(settings);
+  state->owner = caf::actor_cast<caf::actor>(owner);
+  state->shard = std::move(shard);
+  state->groups = std::move(groups);
+  state->metrics = std::move(metrics);
+  for (std::uint32_t i = 0; i < devices.size(); ++i) state->devices.emplace(i, devices[i]);
+  return owner->spawn<caf::linked>(trainer, std::move(state));
+}
+
+}  // namespace isthmus::actors
