@@ -8,8 +8,8 @@
 namespace isthmus::actors {
 
 /// Rest of a request that is computed slice by slice: the actor hears other messages in between.
-struct more_gradient { compute_gradient request; std::int64_t at; double loss_sum; };
-struct more_evaluation { evaluate_rows request; std::int64_t at; double loss_sum; };
+struct more_gradient { compute_gradient request; caf::actor asker; std::int64_t at; double loss_sum; };
+struct more_evaluation { evaluate_rows request; caf::actor asker; std::int64_t at; double loss_sum; };
 
 }  // namespace isthmus::actors
 
@@ -25,6 +25,8 @@ struct device_state {
   std::unique_ptr<learner> model;
 };
 using device_actor = caf::stateful_actor<device_state>;
+
+caf::actor asker(device_actor* self) { return caf::actor_cast<caf::actor>(self->current_sender()); }
 
 token_batch rows_of(const std::vector<std::int32_t>& ids, std::int64_t begin, std::int64_t end, std::int64_t context) {
   const auto width = static_cast<std::size_t>(context + 1);
@@ -62,15 +64,14 @@ caf::behavior device(device_actor* self, std::shared_ptr<device_settings> given)
           std::ranges::fill(model.gradients(), 0.0F);
           model.weights_changed();
         }
-        return self->delegate(caf::actor_cast<caf::actor>(self), more_gradient{m, m.rows.begin, 0});
+        self->send(self, more_gradient{m, asker(self), m.rows.begin, 0});
       },
-      [=](more_gradient& m) -> caf::result<gradient_done> {
+      [=](const more_gradient& m) {
         auto& s = self->state;
         const std::int64_t end = std::min(m.at + s.settings.rows_per_slice, m.request.rows.end);
-        m.loss_sum += s.model->accumulate(rows_of(*m.request.ids, m.at, end, s.settings.context), m.request.scale);
-        m.at = end;
-        if (end < m.request.rows.end) return self->delegate(caf::actor_cast<caf::actor>(self), std::move(m));
-        return gradient_done{s.settings.index, m.request.ticket, m.request.rows, m.loss_sum};
+        const double loss = m.loss_sum + s.model->accumulate(rows_of(*m.request.ids, m.at, end, s.settings.context), m.request.scale);
+        if (end < m.request.rows.end) self->send(self, more_gradient{m.request, m.asker, end, loss});
+        else self->send(m.asker, gradient_done{s.settings.index, m.request.ticket, m.request.rows, loss});
       },
       [=](const reduce_slice& m) {
         return slice_reduced{self->state.settings.index, m.ticket, reduce(*self->state.settings.memory, m)};
@@ -83,15 +84,14 @@ caf::behavior device(device_actor* self, std::shared_ptr<device_settings> given)
       },
       [=](const evaluate_rows& m) {
         if (m.fresh) self->state.model->weights_changed();
-        return self->delegate(caf::actor_cast<caf::actor>(self), more_evaluation{m, m.rows.begin, 0});
+        self->send(self, more_evaluation{m, asker(self), m.rows.begin, 0});
       },
-      [=](more_evaluation& m) -> caf::result<rows_evaluated> {
+      [=](const more_evaluation& m) {
         auto& s = self->state;
         const std::int64_t end = std::min(m.at + s.settings.rows_per_slice, m.request.rows.end);
-        m.loss_sum += s.model->evaluate(rows_of(*m.request.ids, m.at, end, s.settings.context));
-        m.at = end;
-        if (end < m.request.rows.end) return self->delegate(caf::actor_cast<caf::actor>(self), std::move(m));
-        return rows_evaluated{s.settings.index, m.request.ticket, m.loss_sum};
+        const double loss = m.loss_sum + s.model->evaluate(rows_of(*m.request.ids, m.at, end, s.settings.context));
+        if (end < m.request.rows.end) self->send(self, more_evaluation{m.request, m.asker, end, loss});
+        else self->send(m.asker, rows_evaluated{s.settings.index, m.request.ticket, loss});
       },
   };
 }

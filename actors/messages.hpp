@@ -13,6 +13,11 @@
 #include <vector>
 
 /// What actors of one process say to each other. Plain structs that never leave the process; payloads travel as shared_bytes.
+namespace isthmus {
+struct group_snapshot;
+struct contribution_snapshot;
+}  // namespace isthmus
+
 namespace isthmus::actors {
 
 // --- transport -> link
@@ -39,6 +44,10 @@ struct seal_group { epoch_number epoch; };
 struct group_sealed { epoch_number epoch; held_record held; };
 struct group_holds { held_record held; };
 struct group_message { site_id from; incarnation_number incarnation; envelope what; };
+struct group_wiring { caf::actor trainer, shard; };
+struct peer_is_synced { site_id site; epoch_number epoch; };
+struct save_group {};                     // answered by group_saved
+struct group_saved { group_id group; std::shared_ptr<const group_snapshot> group_state; std::shared_ptr<const contribution_snapshot> book; };
 struct group_synced { group_id group; epoch_number epoch; };
 
 // --- trainer <-> parameter groups
@@ -106,5 +115,6 @@ ISTHMUS_LOCAL_MESSAGE(device_ready) ISTHMUS_LOCAL_MESSAGE(device_lost) ISTHMUS_L
 ISTHMUS_LOCAL_MESSAGE(rows_leased) ISTHMUS_LOCAL_MESSAGE(watermark_moved) ISTHMUS_LOCAL_MESSAGE(step_sample)
 ISTHMUS_LOCAL_MESSAGE(evaluation_sample) ISTHMUS_LOCAL_MESSAGE(round_sample) ISTHMUS_LOCAL_MESSAGE(event_line)
 ISTHMUS_LOCAL_MESSAGE(drain) ISTHMUS_LOCAL_MESSAGE(save_cursor) ISTHMUS_LOCAL_MESSAGE(cursor) ISTHMUS_LOCAL_MESSAGE(save_boundary)
-ISTHMUS_LOCAL_MESSAGE(boundary_saved) ISTHMUS_LOCAL_MESSAGE(save_now) ISTHMUS_LOCAL_MESSAGE(run_finished) ISTHMUS_LOCAL_MESSAGE(site_stopped)
+ISTHMUS_LOCAL_MESSAGE(boundary_saved) ISTHMUS_LOCAL_MESSAGE(group_wiring) ISTHMUS_LOCAL_MESSAGE(peer_is_synced)
+ISTHMUS_LOCAL_MESSAGE(save_group) ISTHMUS_LOCAL_MESSAGE(group_saved) ISTHMUS_LOCAL_MESSAGE(save_now) ISTHMUS_LOCAL_MESSAGE(run_finished) ISTHMUS_LOCAL_MESSAGE(site_stopped)
 #undef ISTHMUS_LOCAL_MESSAGE

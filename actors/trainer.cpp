@@ -1,6 +1,7 @@
 #include "actors/trainer.hpp"
 
 #include "actors/messages.hpp"
+#include "framework/core/clock.hpp"
 #include "framework/core/error.hpp"
 #include "framework/schedules/diloco.hpp"
 

@@ -1,10 +1,11 @@
 #pragma once
 
 #include "actors/spawn.hpp"
-#include "framework/core/parameter_layout.hpp"
+#include "framework/rounds/messages.hpp"
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <vector>
 
 namespace isthmus::actors {

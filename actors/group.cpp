@@ -1,0 +1,191 @@
+#include "actors/group.hpp"
+
+#include "actors/messages.hpp"
+
+#include <algorithm>
+#include <deque>
+
+namespace isthmus::actors {
+
+namespace {
+
+template <class... Handlers>
+struct overloaded : Handlers... {
+  using Handlers::operator()...;
+};
+
+using gated_event = std::variant<group_message, enter_epoch>;
+
+struct group_actor_state {
+  group_parts parts;
+  group_settings settings;
+  caf::actor owner, trainer, shard, metrics;
+  bool lent = false;                // the trainer works from our anchor
+  std::deque<gated_event> waiting;  // would move the anchor
+  held_record told;
+  time_point contributed_at{};
+  std::uint64_t bytes_up = 0, bytes_down = 0;
+};
+using group_actor = caf::stateful_actor<group_actor_state>;
+
+time_point now(group_actor* self) { return self->clock().now(); }
+group_id id_of(group_actor* self) { return self->state.settings.shape.id; }
+
+void tell_settled(group_actor* self) {
+  const auto& group = *self->state.parts.group;
+  self->send(self->state.trainer, group_settled{id_of(self), group.round(), group.tokens_total(), group.finished()});
+}
+
+void settle(group_actor* self, const group_effect::applied& e) {
+  auto& s = self->state;
+  if (e.mine) s.parts.write_ledger(s.parts.book->counted(e.record.round));
+  const contributor mark = s.parts.group->watermarks().of(s.settings.self);
+  if (mark.step > 0) self->send(s.shard, watermark_moved{id_of(self), mark.step});
+  self->send(s.metrics, round_sample{e.record, e.mine ? s.bytes_up : 0, s.bytes_down, to_seconds(now(self) - s.contributed_at)});
+  tell_settled(self);
+}
+
+void perform(group_actor* self, const group_action& action) {
+  auto& s = self->state;
+  std::visit(overloaded{
+                 [&](const group_effect::send& e) {
+                   if (std::holds_alternative<message::delta>(e.what.body)) s.bytes_down = e.what.payload->size();
+                   self->send(s.owner, outbound{e.to, e.what});
+                 },
+                 [&](const group_effect::applied& e) { settle(self, e); },
+                 [&](const group_effect::frame_lost& e) { s.parts.write_ledger(s.parts.book->lost(e.round)); },
+                 [&](const group_effect::residual_returned& e) {
+                   s.parts.write_ledger(s.parts.book->add(s.parts.group->round(), e.values->span()));
+                 },
+                 [&](const group_effect::ledger_line& e) { s.parts.write_ledger(e.json); },
+                 [&](const group_effect::diverged& e) {
+                   self->send(s.metrics, event_line{"diverged", "group " + std::to_string(id_of(self)) + " round " + std::to_string(e.round) +
+                                                                    ": anchor " + e.found.hex() + " instead of " + e.expected.hex() +
+                                                                    "; copying it from a peer"});
+                 },
+                 [&](const group_effect::unsettled&) { self->send(s.trainer, group_unsettled{id_of(self)}); },
+                 [&](const group_effect::settled& e) {
+                   const contributor mark = s.parts.group->watermarks().of(s.settings.self);
+                   if (mark.step > 0) self->send(s.shard, watermark_moved{id_of(self), mark.step});
+                   tell_settled(self);
+                   self->send(s.owner, group_synced{id_of(self), e.epoch});
+                 },
+                 [&](const group_effect::wake_at& e) {
+                   self->delayed_send(self, std::max(e.when - now(self), duration{}), group_tick{});
+                 },
+             },
+             action);
+}
+
+void perform(group_actor* self, const group_actions& actions) {
+  for (const auto& action : actions) perform(self, action);
+  if (const held_record held = self->state.parts.group->held(); held != self->state.told) {
+    self->state.told = held;
+    self->send(self->state.owner, group_holds{held});
+  }
+}
+
+/// Could this event move the anchor?
+bool moves_anchor(const group_actor_state& s, const gated_event& event) {
+  const round_number round = s.parts.group->round();
+  if (const auto* epoch = std::get_if<enter_epoch>(&event)) {
+    for (const auto& member : epoch->view.members)
+      if (member.site == s.settings.self && member.joining) return true;
+    for (const auto& cut : epoch->view.cuts)
+      if (cut.group == s.settings.shape.id && cut.round != round) return true;
+    return false;
+  }
+  const auto& body = std::get<group_message>(event).what.body;
+  if (const auto* m = std::get_if<message::commit>(&body)) return m->round > round;
+  if (const auto* m = std::get_if<message::stored>(&body)) return m->round > round;
+  return std::holds_alternative<message::state_part>(body);
+}
+
+void take(group_actor* self, const gated_event& event) {
+  auto& s = self->state;
+  if (s.lent && moves_anchor(s, event)) {
+    if (s.waiting.empty()) self->send(s.trainer, yield_period{id_of(self)});
+    s.waiting.push_back(event);
+    return;
+  }
+  if (const auto* epoch = std::get_if<enter_epoch>(&event)) {
+    perform(self, s.parts.group->enter_epoch(epoch->view, now(self)));
+    return;
+  }
+  const auto& m = std::get<group_message>(event);
+  if (std::holds_alternative<message::delta>(m.what.body)) s.bytes_down = m.what.payload->size();
+  perform(self, s.parts.group->receive(m.from, m.incarnation, m.what, now(self)));
+}
+
+/// The trainer hands back what it made of our anchor.
+void take_back(group_actor* self, const train_result& what) {
+  auto& s = self->state;
+  auto& group = *s.parts.group;
+  s.lent = false;
+  if (what.tokens > 0 && !group.finished()) {
+    const auto working = std::as_const(*s.parts.memory->weights).span().subspan(static_cast<std::size_t>(s.settings.shape.offset),
+                                                                              static_cast<std::size_t>(s.settings.shape.size));
+    std::vector<float> change(working.size());
+    const auto anchor = group.anchor();
+    for (std::size_t i = 0; i < change.size(); ++i) change[i] = anchor[i] - working[i];
+    if (!s.waiting.empty() || !group.is_settled() || group.has_frame_in_flight()) {
+      s.parts.write_ledger(s.parts.book->keep_late(group.round() + 1, change, what.step, what.tokens, what.leases));
+    } else {
+      auto formed = s.parts.book->form(group.round() + 1, change, what.step, what.tokens, what.leases);
+      s.bytes_up = formed.frame->size();
+      s.contributed_at = now(self);
+      s.parts.write_ledger(formed.ledger_line);
+      perform(self, group.local_contribution(group.round() + 1, formed.frame, formed.meta, now(self)));
+    }
+  }
+  auto waiting = std::move(s.waiting);
+  s.waiting.clear();
+  const round_number before = group.round();
+  for (const auto& event : waiting) take(self, event);
+  if (what.tokens == 0 && group.round() == before && group.is_settled()) tell_settled(self);
+}
+
+caf::behavior group_behaviour(group_actor* self, std::shared_ptr<group_actor_state> given) {
+  self->state = std::move(*given);
+  return {
+      [=](const group_wiring& m) {
+        self->state.trainer = m.trainer;
+        self->state.shard = m.shard;
+        perform(self, group_actions{});
+      },
+      [=](const enter_epoch& m) { take(self, m); },
+      [=](const group_message& m) { take(self, m); },
+      [=](const group_tick&) { perform(self, self->state.parts.group->tick(now(self))); },
+      [=](const seal_group& m) {
+        if (const auto held = self->state.parts.group->seal(m.epoch)) self->send(self->state.owner, group_sealed{m.epoch, *held});
+      },
+      [=](const peer_is_synced& m) { perform(self, self->state.parts.group->peer_synced(m.site, m.epoch, now(self))); },
+      [=](const load_anchor&) {
+        auto& s = self->state;
+        const auto anchor = s.parts.group->anchor();
+        std::ranges::copy(anchor, s.parts.memory->weights->span().begin() + s.settings.shape.offset);
+        s.lent = true;
+        return anchor_loaded{id_of(self), s.parts.group->round()};
+      },
+      [=](const contribute& m) { take_back(self, m.what); },
+      [=](const save_group&) {
+        auto& s = self->state;
+        return group_saved{id_of(self), std::make_shared<const group_snapshot>(s.parts.group->snapshot()),
+                           std::make_shared<const contribution_snapshot>(s.parts.book->snapshot(s.parts.group->round()))};
+      },
+  };
+}
+
+}  // namespace
+
+caf::actor spawn_group(caf::event_based_actor* owner, tier where, group_parts parts, group_settings settings, caf::actor metrics) {
+  auto state = std::make_shared<group_actor_state>();
+  state->parts = std::move(parts);
+  state->settings = std::move(settings);
+  state->owner = caf::actor_cast<caf::actor>(owner);
+  state->metrics = std::move(metrics);
+  return where == tier::real ? owner->spawn<caf::linked + caf::detached>(group_behaviour, std::move(state))
+                             : owner->spawn<caf::linked>(group_behaviour, std::move(state));
+}
+
+}  // namespace isthmus::actors
