@@ -20,6 +20,7 @@ struct group_actor_state {
   group_parts parts;
   group_settings settings;
   caf::actor owner, trainer, shard, metrics;
+  bool started = false;
   bool lent = false;                // the trainer works from our anchor
   std::deque<gated_event> waiting;  // would move the anchor
   held_record told;
@@ -67,6 +68,10 @@ void perform(group_actor* self, const group_action& action) {
                  [&](const group_effect::settled& e) {
                    const contributor mark = s.parts.group->watermarks().of(s.settings.self);
                    if (mark.step > 0) self->send(s.shard, watermark_moved{id_of(self), mark.step});
+                   if (!s.started) {
+                     s.started = true;
+                     self->send(s.owner, group_started{id_of(self), mark});
+                   }
                    tell_settled(self);
                    self->send(s.owner, group_synced{id_of(self), e.epoch});
                  },
@@ -168,6 +173,13 @@ caf::behavior group_behaviour(group_actor* self, std::shared_ptr<group_actor_sta
         return anchor_loaded{id_of(self), s.parts.group->round()};
       },
       [=](const contribute& m) { take_back(self, m.what); },
+      [=](const restore_book&) {
+        auto& s = self->state;
+        const step_number mark = s.parts.group->watermarks().of(s.settings.self).step;
+        if (s.parts.saved_book || mark > 0)
+          s.parts.write_ledger(s.parts.book->restore(s.parts.saved_book ? &*s.parts.saved_book : nullptr, mark, s.parts.group->round()));
+        s.parts.saved_book.reset();
+      },
       [=](const save_group&) {
         auto& s = self->state;
         return group_saved{id_of(self), std::make_shared<const group_snapshot>(s.parts.group->snapshot()),

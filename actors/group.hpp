@@ -7,6 +7,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 namespace isthmus::actors {
@@ -15,6 +16,7 @@ namespace isthmus::actors {
 struct group_parts {
   std::unique_ptr<parameter_group> group;
   std::unique_ptr<contribution_book> book;
+  std::optional<contribution_snapshot> saved_book;  // of the checkpoint, until it is known whether it still counts
   std::shared_ptr<site_memory> memory;
   std::function<void(const std::string& line)> write_ledger;
 };

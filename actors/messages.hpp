@@ -3,6 +3,7 @@
 #include "framework/core/buffer.hpp"
 #include "framework/core/error.hpp"
 #include "framework/rounds/messages.hpp"
+#include "framework/transport/transport.hpp"
 
 #include <caf/actor.hpp>
 #include <caf/allowed_unsafe_message_type.hpp>
@@ -19,6 +20,8 @@ struct contribution_snapshot;
 }  // namespace isthmus
 
 namespace isthmus::actors {
+
+struct site_copy;
 
 // --- transport -> link
 struct wire_up { incarnation_number incarnation; };
@@ -46,6 +49,8 @@ struct group_holds { held_record held; };
 struct group_message { site_id from; incarnation_number incarnation; envelope what; };
 struct group_wiring { caf::actor trainer, shard; };
 struct peer_is_synced { site_id site; epoch_number epoch; };
+struct group_started { group_id group; contributor mark; };  // settled for the first time: what this site has in its records
+struct restore_book {};                   // -> group: bring the residual back, or write it off
 struct save_group {};                     // answered by group_saved
 struct group_saved { group_id group; std::shared_ptr<const group_snapshot> group_state; std::shared_ptr<const contribution_snapshot> book; };
 struct group_synced { group_id group; epoch_number epoch; };
@@ -82,6 +87,8 @@ struct want_rows { std::uint64_t ticket; step_number step; std::int64_t rows; };
 struct rows_leased { std::uint64_t ticket; std::vector<lease> leases; token_rows ids; std::int64_t rows; };
 struct save_cursor {};                    // -> shard, answered by cursor
 struct cursor { std::string json; };
+struct recover_leases { std::vector<std::vector<lease>> named; };  // per group: this site's, in committed records; answered
+struct leases_recovered {};
 struct watermark_moved { group_id group; step_number watermark; };  // -> shard: a committed record of the group reaches this step
 
 // --- trainer -> metrics
@@ -89,11 +96,17 @@ struct step_sample { step_number step; std::uint64_t tokens; double loss, gradie
 struct evaluation_sample { round_number round; std::uint64_t tokens_total; double loss; std::uint64_t tokens; };
 struct round_sample { round_record record; std::uint64_t bytes_up, bytes_down; double seconds; };
 struct event_line { std::string kind, text; };
+struct link_sample { site_id peer; bool up; link_counters counters; };
+struct site_progress { std::string state; std::int64_t devices; std::uint64_t tokens; bool tokens_known, flush; };
+struct metrics_tick {};
 
 // --- life of a site
+struct begin_training { step_number after_step; };
 struct drain { std::string reason; };     // finish the step, checkpoint, stop: resumable
 struct save_boundary { step_number step; round_number round; std::uint64_t tokens_total; bool last; };  // trainer -> supervisor
 struct boundary_saved {};                 // the state has been copied; the files may still be on their way
+struct save_copy { std::shared_ptr<const site_copy> copy; round_number round; bool last; };
+struct checkpoint_written { round_number round; step_number step; std::string folder; std::uint64_t bytes; double seconds; std::string error; bool last; };
 struct save_now {};                       // checkpoint at the next boundary and go on
 struct run_finished {};                   // every group has its last round
 struct site_stopped { int exit_code; std::string reason; };
@@ -116,5 +129,8 @@ ISTHMUS_LOCAL_MESSAGE(rows_leased) ISTHMUS_LOCAL_MESSAGE(watermark_moved) ISTHMU
 ISTHMUS_LOCAL_MESSAGE(evaluation_sample) ISTHMUS_LOCAL_MESSAGE(round_sample) ISTHMUS_LOCAL_MESSAGE(event_line)
 ISTHMUS_LOCAL_MESSAGE(drain) ISTHMUS_LOCAL_MESSAGE(save_cursor) ISTHMUS_LOCAL_MESSAGE(cursor) ISTHMUS_LOCAL_MESSAGE(save_boundary)
 ISTHMUS_LOCAL_MESSAGE(boundary_saved) ISTHMUS_LOCAL_MESSAGE(group_wiring) ISTHMUS_LOCAL_MESSAGE(peer_is_synced)
-ISTHMUS_LOCAL_MESSAGE(save_group) ISTHMUS_LOCAL_MESSAGE(group_saved) ISTHMUS_LOCAL_MESSAGE(save_now) ISTHMUS_LOCAL_MESSAGE(run_finished) ISTHMUS_LOCAL_MESSAGE(site_stopped)
+ISTHMUS_LOCAL_MESSAGE(link_sample) ISTHMUS_LOCAL_MESSAGE(site_progress) ISTHMUS_LOCAL_MESSAGE(metrics_tick)
+ISTHMUS_LOCAL_MESSAGE(save_copy) ISTHMUS_LOCAL_MESSAGE(checkpoint_written) ISTHMUS_LOCAL_MESSAGE(recover_leases)
+ISTHMUS_LOCAL_MESSAGE(leases_recovered) ISTHMUS_LOCAL_MESSAGE(group_started) ISTHMUS_LOCAL_MESSAGE(restore_book)
+ISTHMUS_LOCAL_MESSAGE(begin_training) ISTHMUS_LOCAL_MESSAGE(save_group) ISTHMUS_LOCAL_MESSAGE(group_saved) ISTHMUS_LOCAL_MESSAGE(save_now) ISTHMUS_LOCAL_MESSAGE(run_finished) ISTHMUS_LOCAL_MESSAGE(site_stopped)
 #undef ISTHMUS_LOCAL_MESSAGE

@@ -32,6 +32,11 @@ caf::behavior shard(shard_actor* self, std::shared_ptr<shard_settings> given) {
         auto& settings = *self->state.settings;
         if (auto settled = settings.book.commit(m.group, m.watermark); !settled.empty()) settings.settled(settled, "committed");
       },
+      [=](const recover_leases& m) {
+        auto& settings = *self->state.settings;
+        if (auto settled = settings.book.recover(m.named); !settled.empty()) settings.settled(settled, "not in any record when the site came back");
+        return leases_recovered{};
+      },
       [=](const save_cursor&) { return cursor{self->state.settings->book.to_json()}; },
   };
 }

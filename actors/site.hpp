@@ -1,9 +1,10 @@
 #pragma once
 
+#include "actors/device.hpp"
 #include "actors/spawn.hpp"
 #include "framework/core/storage.hpp"
 #include "framework/data/token_shard.hpp"
-#include "framework/models/learner.hpp"
+#include "framework/metrics/run_store.hpp"
 #include "framework/recipe/recipe.hpp"
 #include "framework/rounds/messages.hpp"
 #include "framework/transport/transport.hpp"
@@ -15,39 +16,46 @@
 
 namespace isthmus::actors {
 
-/// Hears what a site does, for the run store, the live display and tests. Called from the metrics actor alone.
-class site_observer {
+/// Where measurements go: the run store, a test's memory. Called by the metrics actor alone.
+class metrics_sink {
 public:
-  virtual ~site_observer() = default;
-  virtual void on_step(step_number step, std::uint64_t tokens, double loss, double gradient_norm, double learning_rate, double seconds,
-                       round_number round) = 0;
-  virtual void on_evaluation(round_number round, std::uint64_t tokens_total, double loss) = 0;
-  virtual void on_round(const round_record& record, std::uint64_t bytes_up, std::uint64_t bytes_down, double seconds) = 0;
-  virtual void on_link(site_id peer, bool up, const link_counters& counters, const std::string& reason) = 0;
-  virtual void on_checkpoint(std::uint64_t id, round_number round, std::uint64_t bytes, double seconds, const std::string& error) = 0;
-  virtual void on_event(const std::string& kind, const std::string& text) = 0;
+  virtual ~metrics_sink() = default;
+  virtual void put(store_row row) = 0;
+  virtual void flush() = 0;
+};
+
+/// The arithmetic of a site, as functions so that a simulation can give a small one.
+struct site_arithmetic {
+  parameter_layout layout;
+  /// Fills the weights that every site starts from: [layout.size].
+  std::function<void(std::span<float> weights)> initialise;
+  /// Called in the device's own thread; the learner works on the weights it is given.
+  std::function<std::unique_ptr<learner>(std::uint32_t device, std::shared_ptr<float_array> weights)> make_learner;
+  /// Thread-safe for disjoint slices.
+  std::function<void(const optimizer_slice&)> update;
 };
 
 /// All that a site is made of; main builds it, a simulation builds another. References outlive the site.
 struct site_parts {
-  const recipe& plan;
+  recipe plan;
   std::string run_id;
   site_id self = 0;
   incarnation_number incarnation = 1;
   tier where = tier::real;
   transport& wire;
   std::map<site_id, std::string> addresses;  // of the other sites and the coordinator
-  storage& disk;                             // the site's own folder
+  storage& disk;                             // the run's folder: ledger/, sites/<id>/checkpoints
+  const clock& wall;                         // display times only
   std::shared_ptr<const token_shard> tokens;
-  /// Makes the arithmetic of one device, in the device's own thread; initial weights are in place, the same at every site.
-  std::function<std::unique_ptr<learner>(std::uint32_t device)> make_learner;
-  site_observer& observer;
+  double unigram_entropy = 0;                // of the held-out tokens, for display beside the loss
+  site_arithmetic arithmetic;
+  metrics_sink& metrics;
   /// Called once, when the site has nothing left to do: 0 the run is finished, 7 stopped on purpose, 1 failed, 6 refused, 8 a promise
   /// was broken.
   std::function<void(int exit_code, std::string reason)> stopped;
 };
 
-/// The root of a site's tree of actors. Heeds drain (finish, checkpoint, stop with 7) and save_now; ends by itself after `stopped`.
+/// The root of a site's tree of actors. Heeds drain (finish the period, checkpoint, stop with 7) and save_now.
 caf::actor spawn_site(caf::actor_system& system, std::shared_ptr<site_parts> parts);
 
 }  // namespace isthmus::actors

@@ -237,7 +237,7 @@ caf::behavior trainer(trainer_actor* self, std::shared_ptr<trainer_state> given)
   state.schedule.emplace(state.settings.groups, state.settings.inner_steps);
   state.tokens_total.assign(state.settings.groups, 0);
   state.rounds.assign(state.settings.groups, 0);
-  state.step = state.settings.first_step;
+  state.schedule->pause();  // until begin_training
   return {
       [=](const group_settled& m) {
         auto& s = self->state;
@@ -297,6 +297,11 @@ caf::behavior trainer(trainer_actor* self, std::shared_ptr<trainer_state> given)
         s.devices[m.device] = m.handle;
         if (s.doing == work::gradient && s.pending.empty()) begin_gradient(self);
         else drive(self);
+      },
+      [=](const begin_training& m) {
+        self->state.step = m.after_step;
+        self->state.schedule->resume();
+        drive(self);
       },
       [=](const device_lost& m) { lost(self, m.device); },
       [=](const save_now&) { self->state.save_asked = true; },

@@ -20,7 +20,6 @@ struct trainer_settings {
   std::uint64_t evaluation_every_rounds = 0, checkpoint_every_rounds = 0;  // 0: never
   std::shared_ptr<const std::vector<std::int32_t>> held_out;  // [rows, context + 1]
   std::int64_t held_out_rows = 0;
-  step_number first_step = 0;                                 // reached before this process
 };
 
 /// Conducts the devices of a site through the schedule: leases rows, spreads them over the devices that live, has gradients reduced and

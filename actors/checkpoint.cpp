@@ -1,0 +1,48 @@
+#include "actors/messages.hpp"
+#include "actors/services.hpp"
+#include "framework/rounds/ledger.hpp"
+
+namespace isthmus::actors {
+
+namespace {
+
+struct checkpoint_state {
+  std::shared_ptr<const site_parts> parts;
+  std::optional<checkpoint_store> store;
+  std::function<void(const std::string&)> write_ledger;
+};
+using checkpoint_actor = caf::stateful_actor<checkpoint_state>;
+
+checkpoint_written save(checkpoint_actor* self, const save_copy& m) {
+  auto& s = self->state;
+  const time_point began = self->clock().now();
+  checkpoint_written done{m.round, m.copy->facts.step, "", 0, 0, "", m.last};
+  auto saved = s.store->save(m.copy->facts, parts_of(*m.copy));
+  done.seconds = to_seconds(self->clock().now() - began);
+  if (!saved) {
+    done.error = saved.error().message;
+    return done;
+  }
+  done.folder = saved->folder;
+  done.bytes = saved->bytes;
+  s.write_ledger(ledger::checkpoint(saved->folder, "durable", hash_bytes(std::as_bytes(std::span(m.copy->facts.state)))));
+  return done;
+}
+
+caf::behavior checkpoint(checkpoint_actor* self, std::shared_ptr<const site_parts> parts, std::function<void(const std::string&)> write) {
+  auto& s = self->state;
+  s.parts = std::move(parts);
+  s.write_ledger = std::move(write);
+  s.store.emplace(s.parts->disk, checkpoint_folder(s.parts->self), static_cast<std::size_t>(s.parts->plan.checkpoint.keep));
+  return {[=](const save_copy& m) { return save(self, m); }};
+}
+
+}  // namespace
+
+caf::actor spawn_checkpoint(caf::event_based_actor* owner, std::shared_ptr<const site_parts> parts,
+                            std::function<void(const std::string& line)> write_ledger) {
+  return parts->where == tier::real ? owner->spawn<caf::linked + caf::detached>(checkpoint, parts, std::move(write_ledger))
+                                    : owner->spawn<caf::linked>(checkpoint, parts, std::move(write_ledger));
+}
+
+}  // namespace isthmus::actors

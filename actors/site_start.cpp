@@ -1,0 +1,204 @@
+#include "actors/site_start.hpp"
+
+#include "framework/rounds/ledger.hpp"
+
+#include <nlohmann/json.hpp>
+
+#include <algorithm>
+#include <chrono>
+#include <utility>
+
+namespace isthmus::actors {
+
+namespace {
+
+using nlohmann::json;
+
+duration seconds(double s) { return std::chrono::duration_cast<duration>(std::chrono::duration<double>(s)); }
+
+expected<group_settings> settings_of(const site_parts& parts, const group_shape& shape) {
+  const auto& plan = parts.plan.round;
+  auto codecs = make_codec_pair(plan.codec);
+  if (!codecs) return codecs.failure();
+  group_settings s;
+  s.self = parts.self;
+  s.incarnation = parts.incarnation;
+  s.shape = shape;
+  s.codecs = *codecs;
+  s.outer = {plan.outer == "plain" ? outer_kind::plain : outer_kind::nesterov, static_cast<float>(plan.outer_learning_rate),
+             static_cast<float>(plan.outer_momentum)};
+  s.reference_tokens = static_cast<double>(reference_tokens(parts.plan));
+  s.tokens_goal = static_cast<std::uint64_t>(parts.plan.run.tokens);
+  s.quorum = static_cast<std::uint32_t>(parts.plan.run.deterministic ? parts.plan.sites.size() : static_cast<std::size_t>(plan.quorum));
+  s.deadline.min = seconds(plan.deadline_min_seconds);
+  s.deadline.max = seconds(plan.deadline_max_seconds);
+  s.deadline.grace = seconds(plan.grace_seconds);
+  return s;
+}
+
+/// Watermarks travel as the contributors of a record, which has a text form already.
+std::string watermarks_json(const std::vector<contributor>& marks) {
+  round_record carrier;
+  carrier.contributors = marks;
+  return ledger::record_json(carrier);
+}
+
+json json_of(const contribution_snapshot& book) {
+  json leases = json::array();
+  for (const auto& l : book.leases) leases.push_back({l.shard, l.begin, l.end});
+  return {{"round", book.round}, {"step", book.step}, {"tokens", book.tokens}, {"mass", book.mass}, {"leases", leases}};
+}
+
+/// One group's floats out of a flat array.
+std::vector<float> cut(const float_array& flat, const group_shape& shape) {
+  const auto part = flat.span().subspan(static_cast<std::size_t>(shape.offset), static_cast<std::size_t>(shape.size));
+  return {part.begin(), part.end()};
+}
+
+struct flat_arrays {
+  float_array anchor, momentum, residual;
+};
+
+expected<void> read_group(const json& entry, const flat_arrays& flat, std::size_t i, const std::string& where, site_start& start) {
+  const auto& shape = start.shapes[i];
+  auto record = ledger::parse_record(entry.at("record").dump(), where);
+  if (!record) return record.failure();
+  auto marks = ledger::parse_record(entry.at("watermarks").dump(), where);
+  if (!marks) return marks.failure();
+  group_snapshot snapshot;
+  snapshot.round = entry.at("round").get<round_number>();
+  snapshot.record = *record;
+  snapshot.watermarks = marks->contributors;
+  snapshot.anchor = cut(flat.anchor, shape);
+  if (start.settings[i].outer.has_momentum()) snapshot.momentum = cut(flat.momentum, shape);
+  contribution_snapshot book;
+  book.residual = cut(flat.residual, shape);
+  const auto& b = entry.at("book");
+  book.round = b.at("round").get<round_number>();
+  book.step = b.at("step").get<step_number>();
+  book.tokens = b.at("tokens").get<std::uint64_t>();
+  book.mass = b.at("mass").get<double>();
+  for (const auto& l : b.at("leases")) book.leases.push_back({l.at(0).get<std::uint32_t>(), l.at(1).get<std::uint64_t>(), l.at(2).get<std::uint64_t>()});
+  start.groups[i] = std::move(snapshot);
+  start.books[i] = std::move(book);
+  return {};
+}
+
+expected<void> read_checkpoint(const loaded_checkpoint& saved, site_start& start) {
+  const std::string where = saved.folder + "/manifest.json";
+  const auto& layout = start.memory->layout;
+  const auto floats = static_cast<std::size_t>(layout.size);
+  flat_arrays flat{float_array(floats), float_array(floats), float_array(floats)};
+  const std::pair<const char*, std::span<float>> files[] = {{"model", flat.anchor.span()},
+                                                            {"momentum", flat.momentum.span()},
+                                                            {"residual", flat.residual.span()},
+                                                            {"moment1", start.memory->first.span()},
+                                                            {"moment2", start.memory->second.span()}};
+  for (const auto& [name, into] : files)
+    if (auto ok = saved.parts.at(name).copy_to(layout, into); !ok) return ok;
+  const json state = json::parse(saved.facts.state, nullptr, false);
+  if (!state.is_object()) return fail(errc::malformed, where + ": its state is not a JSON object");
+  try {
+    const auto& groups = state.at("groups");
+    if (groups.size() != start.shapes.size())
+      return fail(errc::malformed, where + ": " + std::to_string(groups.size()) + " groups, expected " + std::to_string(start.shapes.size()));
+    for (std::size_t i = 0; i < groups.size(); ++i)
+      if (auto ok = read_group(groups[i], flat, i, where, start); !ok) return ok;
+    auto leases = lease_book::from_json(state.at("cursor").get<std::string>(), where);
+    if (!leases) return leases.failure();
+    start.leases = std::move(*leases);
+  } catch (const std::exception& e) {
+    return fail(errc::malformed, where + ": " + e.what());
+  }
+  start.step = saved.facts.step;
+  start.tokens = saved.facts.tokens;
+  start.resumed = true;
+  start.checkpoint = saved.folder;
+  start.warnings = saved.warnings;
+  return {};
+}
+
+}  // namespace
+
+std::string checkpoint_folder(site_id site) { return "checkpoints/site-" + std::to_string(site); }
+
+expected<site_start> start_site(const site_parts& parts) {
+  const auto& layout = parts.arithmetic.layout;
+  site_start start;
+  start.memory = std::make_shared<site_memory>(layout, static_cast<std::uint32_t>(parts.plan.sites.at(parts.self).devices));
+  start.shapes = cut_groups(layout, static_cast<std::uint32_t>(parts.plan.round.groups));
+  for (const auto& shape : start.shapes) {
+    auto settings = settings_of(parts, shape);
+    if (!settings) return settings.failure();
+    start.settings.push_back(std::move(*settings));
+  }
+  start.groups.resize(start.shapes.size());
+  start.books.resize(start.shapes.size());
+
+  checkpoint_needs needs;
+  needs.recipe_hash = recipe_hash(parts.plan);
+  needs.run_id = parts.run_id;
+  needs.site = parts.self;
+  needs.parts = {"model", "moment1", "moment2", "momentum", "residual"};
+  needs.state_keys = {"groups", "cursor"};
+  auto saved = checkpoint_store(parts.disk, checkpoint_folder(parts.self)).load(needs);
+  if (saved) {
+    if (auto ok = read_checkpoint(*saved, start); !ok) return ok.failure();
+  } else if (saved.error().code != errc::not_found) {
+    return saved.failure();
+  }
+  if (!start.leases) {
+    const std::uint64_t samples = sample_count(parts.tokens->train, parts.plan.train.context);
+    if (samples == 0)
+      return fail(errc::out_of_range, "shard " + parts.tokens->name + ": " + std::to_string(parts.tokens->train.size()) +
+                                          " training tokens, at least " + std::to_string(parts.plan.train.context + 1) + " are needed");
+    start.leases.emplace(parts.self, samples, static_cast<std::uint32_t>(start.shapes.size()));
+  }
+  parts.arithmetic.initialise(start.memory->weights->span());
+  return start;
+}
+
+std::shared_ptr<const site_copy> copy_site(const site_parts& parts, const site_start& start, step_number step, std::uint64_t tokens,
+                                           const std::vector<std::shared_ptr<const group_snapshot>>& groups,
+                                           const std::vector<std::shared_ptr<const contribution_snapshot>>& books,
+                                           const std::string& cursor) {
+  auto copy = std::make_shared<site_copy>(start.memory->weights->size());
+  copy->layout_of = start.memory;
+  std::ranges::copy(start.memory->first.span(), copy->first.data());
+  std::ranges::copy(start.memory->second.span(), copy->second.data());
+  json entries = json::array();
+  auto& facts = copy->facts;
+  for (std::size_t i = 0; i < groups.size(); ++i) {
+    const auto offset = start.shapes[i].offset;
+    std::ranges::copy(groups[i]->anchor, copy->weights.data() + offset);
+    std::ranges::copy(groups[i]->momentum, copy->momentum.data() + offset);
+    std::ranges::copy(books[i]->residual, copy->residual.data() + offset);
+    entries.push_back({{"round", groups[i]->round},
+                       {"record", json::parse(ledger::record_json(groups[i]->record))},
+                       {"watermarks", json::parse(watermarks_json(groups[i]->watermarks))},
+                       {"book", json_of(*books[i])}});
+    const auto& record = groups[i]->record;
+    facts.groups.push_back({static_cast<group_id>(i), groups[i]->round, record.epoch,
+                            groups[i]->round > 0 ? hash_record(record) : hash128{}, hash_floats(groups[i]->anchor)});
+  }
+  facts.run_id = parts.run_id;
+  facts.recipe_hash = recipe_hash(parts.plan);
+  facts.site = parts.self;
+  facts.incarnation = parts.incarnation;
+  facts.step = step;
+  facts.tokens = tokens;
+  facts.seed = static_cast<std::uint64_t>(parts.plan.run.seed);
+  facts.state = json{{"groups", entries}, {"cursor", cursor}}.dump();
+  return copy;
+}
+
+std::vector<checkpoint_part> parts_of(const site_copy& copy) {
+  const auto& layout = copy.layout_of->layout;
+  return {{"model", views_of(layout, copy.weights.span())},
+          {"moment1", views_of(layout, copy.first.span())},
+          {"moment2", views_of(layout, copy.second.span())},
+          {"momentum", views_of(layout, copy.momentum.span())},
+          {"residual", views_of(layout, copy.residual.span())}};
+}
+
+}  // namespace isthmus::actors
