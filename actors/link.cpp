@@ -59,6 +59,7 @@ void take(link_actor* self, expected<envelope> got) {
   }
   s.beats.heard(now(self));
   if (const auto* beat = std::get_if<message::beat>(&got->body)) {
+    self->send(s.owner, link_heard{s.settings.peer});
     if (beat->sequence > 0) transmit(self, {message::beat{0, beat->sequence}, nullptr});
     if (const auto sent = s.beats_out.find(beat->echo); sent != s.beats_out.end()) {
       s.beats.echoed(sent->second, now(self));

@@ -33,6 +33,7 @@ struct wire_sent { std::uint64_t id; error outcome; };  // outcome.code ok: the 
 // --- anybody -> supervisor -> link; link -> supervisor
 struct outbound { site_id to; envelope what; };
 struct inbound { site_id from; incarnation_number incarnation; envelope what; };
+struct link_heard { site_id peer; };       // a beat came: the peer lives
 struct link_changed { site_id peer; incarnation_number incarnation; bool up; error reason; };
 
 // --- timers
@@ -132,5 +133,5 @@ ISTHMUS_LOCAL_MESSAGE(boundary_saved) ISTHMUS_LOCAL_MESSAGE(group_wiring) ISTHMU
 ISTHMUS_LOCAL_MESSAGE(link_sample) ISTHMUS_LOCAL_MESSAGE(site_progress) ISTHMUS_LOCAL_MESSAGE(metrics_tick)
 ISTHMUS_LOCAL_MESSAGE(save_copy) ISTHMUS_LOCAL_MESSAGE(checkpoint_written) ISTHMUS_LOCAL_MESSAGE(recover_leases)
 ISTHMUS_LOCAL_MESSAGE(leases_recovered) ISTHMUS_LOCAL_MESSAGE(group_started) ISTHMUS_LOCAL_MESSAGE(restore_book)
-ISTHMUS_LOCAL_MESSAGE(begin_training) ISTHMUS_LOCAL_MESSAGE(save_group) ISTHMUS_LOCAL_MESSAGE(group_saved) ISTHMUS_LOCAL_MESSAGE(save_now) ISTHMUS_LOCAL_MESSAGE(run_finished) ISTHMUS_LOCAL_MESSAGE(site_stopped)
+ISTHMUS_LOCAL_MESSAGE(begin_training) ISTHMUS_LOCAL_MESSAGE(link_heard) ISTHMUS_LOCAL_MESSAGE(save_group) ISTHMUS_LOCAL_MESSAGE(group_saved) ISTHMUS_LOCAL_MESSAGE(save_now) ISTHMUS_LOCAL_MESSAGE(run_finished) ISTHMUS_LOCAL_MESSAGE(site_stopped)
 #undef ISTHMUS_LOCAL_MESSAGE

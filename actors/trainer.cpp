@@ -106,8 +106,10 @@ void end_step(trainer_actor* self) {
   s.period.leases.insert(s.period.leases.end(), s.rows.leases.begin(), s.rows.leases.end());
   s.doing = work::none;
   s.schedule->step_done();
-  self->send(s.metrics, step_sample{s.step, tokens, s.loss_sum / static_cast<double>(tokens), s.gradient_norm, s.rate,
-                                    to_seconds(self->clock().now() - s.step_began), s.rounds.front()});
+  const step_sample sample{s.step, tokens, s.loss_sum / static_cast<double>(tokens), s.gradient_norm, s.rate,
+                           to_seconds(self->clock().now() - s.step_began), s.rounds.front()};
+  self->send(s.metrics, sample);
+  self->send(s.owner, sample);
   drive(self);
 }
 

@@ -1,0 +1,131 @@
+#include "actors/coordinator.hpp"
+
+#include "actors/link.hpp"
+#include "actors/messages.hpp"
+#include "actors/wire_events.hpp"
+#include "framework/rounds/membership.hpp"
+
+#include <algorithm>
+#include <chrono>
+
+namespace isthmus::actors {
+
+namespace {
+
+template <class... Handlers>
+struct overloaded : Handlers... {
+  using Handlers::operator()...;
+};
+
+constexpr auto tick_every = std::chrono::milliseconds(100);
+constexpr auto linger = std::chrono::seconds(1);  // after the end: the last words reach the sites
+
+struct coordinator_state {
+  std::shared_ptr<coordinator_parts> parts;
+  std::optional<membership> members;
+  std::shared_ptr<link_table> table;
+  std::map<site_id, caf::actor> links;
+  bool ended = false;
+};
+using coordinator_actor = caf::stateful_actor<coordinator_state>;
+
+time_point now(coordinator_actor* self) { return self->clock().now(); }
+
+void end(coordinator_actor* self, int exit_code, const std::string& reason) {
+  if (self->state.ended) return;
+  self->state.ended = true;
+  self->delayed_send(self, linger, site_stopped{exit_code, reason});
+}
+
+void perform(coordinator_actor* self, const membership_actions& actions) {
+  auto& s = self->state;
+  for (const auto& action : actions) {
+    bool fenced = false;
+    std::visit(overloaded{
+                   [&](const membership_effect::send& e) {
+                     if (const auto link = s.links.find(e.to); link != s.links.end())
+                       self->send(link->second, outbound{e.to, {e.what, nullptr}});
+                   },
+                   [&](const membership_effect::append& e) {
+                     if (auto ok = s.parts->log.append(e.entry); !ok) {
+                       s.parts->decided("fenced", "the log could not be extended: " + ok.error().message);
+                       fenced = true;
+                     }
+                   },
+                   [&](const membership_effect::decision& e) { s.parts->decided("decision", e.text); },
+                   [&](const membership_effect::wake_at& e) {
+                     self->delayed_send(self, std::max(e.when - now(self), duration{}), group_tick{});
+                   },
+                   [&](const membership_effect::finished& e) { end(self, 0, e.reason); },
+               },
+               action);
+    if (fenced) return end(self, 1, "another coordinator has taken over");
+  }
+}
+
+void take(coordinator_actor* self, const inbound& m) {
+  auto& members = *self->state.members;
+  const time_point t = now(self);
+  perform(self, std::visit(overloaded{
+                               [&](const message::join& x) { return members.join(m.from, x, t); },
+                               [&](const message::suspect& x) { return members.suspect(m.from, x, t); },
+                               [&](const message::sealed& x) { return members.sealed(m.from, x, t); },
+                               [&](const message::synced& x) { return members.synced(m.from, x, t); },
+                               [&](const message::leave& x) { return members.leave(m.from, x, t); },
+                               [&](const message::report& x) { return members.report(m.from, x, t); },
+                               [&](const auto&) { return members.heard(m.from, t); },
+                           },
+                           m.what.body));
+}
+
+membership_settings settings_of(const coordinator_parts& parts) {
+  membership_settings s;
+  for (std::size_t i = 0; i < parts.plan.sites.size(); ++i) s.roster.push_back({static_cast<site_id>(i), parts.plan.sites[i].home});
+  s.groups = parts.groups;
+  if (parts.plan.run.deterministic) s.min_sites = static_cast<std::uint32_t>(parts.plan.sites.size());
+  s.dead_after = std::chrono::milliseconds(parts.plan.links.dead_after_ms);
+  return s;
+}
+
+caf::behavior coordinator(coordinator_actor* self, std::shared_ptr<coordinator_parts> parts) {
+  auto& s = self->state;
+  s.parts = std::move(parts);
+  s.table = std::make_shared<link_table>();
+  s.members.emplace(settings_of(*s.parts), s.parts->log.entries(), now(self));
+  self->set_exit_handler([=](caf::exit_msg& m) {  // a link failed: begin it again
+    for (auto& [peer, link] : self->state.links)
+      if (link.address() == m.source) return end(self, 1, "a link actor failed: " + caf::to_string(m.reason));
+  });
+  const auto& links = s.parts->plan.links;
+  for (site_id peer = 0; peer < s.parts->plan.sites.size(); ++peer) {
+    s.links[peer] = spawn_link(self,
+                               {coordinator_id, peer, s.parts->incarnation, s.parts->run_id,
+                                {std::chrono::milliseconds(links.heartbeat_ms), std::chrono::milliseconds(links.dead_after_ms)}},
+                               s.parts->wire);
+    s.table->set(peer, s.links[peer]);
+  }
+  s.parts->wire.start(events_for(s.table));
+  self->delayed_send(self, tick_every, coordinator_tick{});
+  return {
+      [=](const inbound& m) { take(self, m); },
+      [=](const link_changed& m) {
+        if (!m.up) perform(self, self->state.members->lost(m.peer, m.incarnation, m.reason.message, now(self)));
+      },
+      [=](const link_heard& m) { perform(self, self->state.members->heard(m.peer, now(self))); },
+      [=](const coordinator_tick&) {
+        self->delayed_send(self, tick_every, coordinator_tick{});
+        perform(self, self->state.members->tick(now(self)));
+      },
+      [=](const group_tick&) { perform(self, self->state.members->tick(now(self))); },
+      [=](const drain& m) { perform(self, self->state.members->stop(m.reason, now(self))); },
+      [=](const site_stopped& m) { self->state.parts->stopped(m.exit_code, m.reason); },
+  };
+}
+
+}  // namespace
+
+caf::actor spawn_coordinator(caf::actor_system& system, std::shared_ptr<coordinator_parts> parts) {
+  return system.spawn(coordinator, std::move(parts));
+}
+
+}  // namespace isthmus::actors

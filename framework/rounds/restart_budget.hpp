@@ -1,0 +1,28 @@
+#pragma once
+
+#include "framework/core/clock.hpp"
+
+#include <cstddef>
+#include <deque>
+
+namespace isthmus {
+
+/// How often something may be begun again before the failure climbs: at most `restarts` in any `window` (Erlang's intensity).
+class restart_budget {
+public:
+  restart_budget(std::size_t restarts, duration window) : restarts_(restarts), window_(window) {}
+  /// Counts a restart at `now`; false when that is one too many.
+  bool spend(time_point now) {
+    while (!spent_.empty() && now - spent_.front() > window_) spent_.pop_front();
+    if (spent_.size() >= restarts_) return false;
+    spent_.push_back(now);
+    return true;
+  }
+
+private:
+  std::size_t restarts_;
+  duration window_;
+  std::deque<time_point> spent_;
+};
+
+}  // namespace isthmus
