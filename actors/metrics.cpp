@@ -93,10 +93,10 @@ caf::behavior metrics(metrics_actor* self, std::shared_ptr<const site_parts> par
           on_event(self, {"checkpoint_failed", m.error});
       },
       [=](const site_progress& m) {
-        auto& site = self->state.site;
-        if (m.tokens_known) site.tokens = m.tokens;
-        site.devices = m.devices;
-        site.state = m.state;
+        auto& row = self->state.site;
+        if (m.tokens_known) row.tokens = m.tokens;
+        row.devices = m.devices;
+        row.state = m.state;
         put_site(self);
         if (m.flush) self->state.parts->metrics.flush();
       },

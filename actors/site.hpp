@@ -2,6 +2,7 @@
 
 #include "actors/device.hpp"
 #include "actors/spawn.hpp"
+#include "framework/core/clock.hpp"
 #include "framework/core/storage.hpp"
 #include "framework/data/token_shard.hpp"
 #include "framework/metrics/run_store.hpp"
@@ -45,7 +46,7 @@ struct site_parts {
   transport& wire;
   std::map<site_id, std::string> addresses;  // of the other sites and the coordinator
   storage& disk;                             // the run's folder: ledger/, sites/<id>/checkpoints
-  const clock& wall;                         // display times only
+  const isthmus::clock& wall;                         // display times only
   std::shared_ptr<const token_shard> tokens;
   double unigram_entropy = 0;                // of the held-out tokens, for display beside the loss
   site_arithmetic arithmetic;

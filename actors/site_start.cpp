@@ -1,5 +1,6 @@
 #include "actors/site_start.hpp"
 
+#include "framework/data/sample_order.hpp"
 #include "framework/rounds/ledger.hpp"
 
 #include <nlohmann/json.hpp>
