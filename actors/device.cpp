@@ -42,7 +42,10 @@ double reduce(const site_memory& memory, const reduce_slice& m) {
     const std::int64_t end = std::min(block + 4096, m.floats.end);
     for (std::size_t d = 1; d < m.devices.size(); ++d) {
       const std::span<float> other = memory.gradients.at(m.devices[d]);
-      for (std::int64_t i = block; i < end; ++i) sum[static_cast<std::size_t>(i)] += other[static_cast<std::size_t>(i)];
+      for (std::int64_t i = block; i < end; ++i) {
+        sum[static_cast<std::size_t>(i)] += other[static_cast<std::size_t>(i)];
+        other[static_cast<std::size_t>(i)] = 0;  // clear for the next step
+      }
     }
     double of_block = 0;
     for (std::int64_t i = block; i < end; ++i) of_block += static_cast<double>(sum[static_cast<std::size_t>(i)]) * sum[static_cast<std::size_t>(i)];
@@ -60,10 +63,8 @@ caf::behavior device(device_actor* self, std::shared_ptr<device_settings> given)
   return {
       [=](const compute_gradient& m) {
         auto& model = *self->state.model;
-        if (m.fresh) {
-          std::ranges::fill(model.gradients(), 0.0F);
-          model.weights_changed();
-        }
+        if (m.clear) std::ranges::fill(model.gradients(), 0.0F);
+        model.weights_changed();
         self->send(self, more_gradient{m, asker(self), m.rows.begin, 0});
       },
       [=](const more_gradient& m) {
@@ -78,7 +79,7 @@ caf::behavior device(device_actor* self, std::shared_ptr<device_settings> given)
       },
       [=](const update_slice& m) {
         auto& s = self->state.settings;
-        s.update({s.memory->weights->span(), s.memory->first.span(), s.memory->second.span(), s.memory->gradients.at(m.gradients_of),
+        s.update(*self->state.model, {s.memory->weights->span(), s.memory->gradients.at(m.gradients_of),
                   m.floats.begin, m.floats.end, m.learning_rate, m.gradient_scale, m.step});
         return slice_updated{s.index, m.ticket};
       },

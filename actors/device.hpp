@@ -12,26 +12,23 @@
 
 namespace isthmus::actors {
 
-/// One inner optimizer step over floats [begin, end) of flat arrays; see framework/optim.
+/// One inner optimizer step over floats [begin, end) of flat arrays; those gradients are zero afterwards. See framework/optim.
 struct optimizer_slice {
-  std::span<float> weights, first, second, gradients;  // whole arrays
+  std::span<float> weights, gradients;  // whole arrays
   std::int64_t begin, end;
   double learning_rate, gradient_scale;
   std::uint64_t step;
 };
 
-/// What the devices of a site share: master weights and moments. Who may touch which part when is the trainer's business: a device
+/// What the devices of a site share: master weights. Who may touch which part when is the trainer's business: a device
 /// writes only the slice it was given, a group only its own floats between periods.
 struct site_memory {
   site_memory(parameter_layout l, std::uint32_t devices)
       : layout(std::move(l)),
         weights(std::make_shared<float_array>(static_cast<std::size_t>(layout.size))),
-        first(static_cast<std::size_t>(layout.size)),
-        second(static_cast<std::size_t>(layout.size)),
         gradients(devices) {}
   parameter_layout layout;
   std::shared_ptr<float_array> weights;
-  float_array first, second;                // moments of the inner optimizer
   std::vector<std::span<float>> gradients;  // of each device's learner; empty until it is made
 };
 
@@ -41,7 +38,7 @@ struct device_settings {
   std::int64_t context = 0, rows_per_slice = 4;  // a slice of work lasts well under a second, so that a stop is heard
   std::shared_ptr<site_memory> memory;
   std::function<std::unique_ptr<learner>(std::uint32_t device, std::shared_ptr<float_array> weights)> make_learner;
-  std::function<void(const optimizer_slice&)> update;
+  std::function<void(learner&, const optimizer_slice&)> update;
 };
 
 /// A device: gradients of rows, reduction and update of slices, evaluation. Answers its trainer.

@@ -72,7 +72,7 @@ struct anchor_loaded { group_id group; round_number round; };
 // --- trainer <-> devices. A ticket names one step; a reply to an older one is ignored.
 using token_rows = std::shared_ptr<const std::vector<std::int32_t>>;  // [rows, context + 1]
 struct row_range { std::int64_t begin = 0, end = 0; };
-struct compute_gradient { std::uint64_t ticket; token_rows ids; row_range rows; double scale; bool fresh; };  // fresh: clear gradients, weights changed
+struct compute_gradient { std::uint64_t ticket; token_rows ids; row_range rows; double scale; bool clear; };  // clear: gradients hold something
 struct gradient_done { std::uint32_t device; std::uint64_t ticket; row_range rows; double loss_sum; };
 struct reduce_slice { std::uint64_t ticket; std::vector<std::uint32_t> devices; row_range floats; };  // into the first device's gradients
 struct slice_reduced { std::uint32_t device; std::uint64_t ticket; double sum_of_squares; };

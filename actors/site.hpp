@@ -32,8 +32,10 @@ struct site_arithmetic {
   std::function<void(std::span<float> weights)> initialise;
   /// Called in the device's own thread; the learner works on the weights it is given.
   std::function<std::unique_ptr<learner>(std::uint32_t device, std::shared_ptr<float_array> weights)> make_learner;
-  /// Thread-safe for disjoint slices.
-  std::function<void(const optimizer_slice&)> update;
+  /// The inner optimizer, on the device's own learner; thread-safe for disjoint slices.
+  std::function<void(learner&, const optimizer_slice&)> update;
+  /// Its moments, [layout.size] each: kept in checkpoints.
+  std::span<float> first_moment, second_moment;
 };
 
 /// All that a site is made of; main builds it, a simulation builds another. References outlive the site.

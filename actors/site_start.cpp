@@ -85,7 +85,7 @@ expected<void> read_group(const json& entry, const flat_arrays& flat, std::size_
   return {};
 }
 
-expected<void> read_checkpoint(const loaded_checkpoint& saved, site_start& start) {
+expected<void> read_checkpoint(const loaded_checkpoint& saved, const site_parts& parts, site_start& start) {
   const std::string where = saved.folder + "/manifest.json";
   const auto& layout = start.memory->layout;
   const auto floats = static_cast<std::size_t>(layout.size);
@@ -93,8 +93,8 @@ expected<void> read_checkpoint(const loaded_checkpoint& saved, site_start& start
   const std::pair<const char*, std::span<float>> files[] = {{"model", flat.anchor.span()},
                                                             {"momentum", flat.momentum.span()},
                                                             {"residual", flat.residual.span()},
-                                                            {"moment1", start.memory->first.span()},
-                                                            {"moment2", start.memory->second.span()}};
+                                                            {"moment1", parts.arithmetic.first_moment},
+                                                            {"moment2", parts.arithmetic.second_moment}};
   for (const auto& [name, into] : files)
     if (auto ok = saved.parts.at(name).copy_to(layout, into); !ok) return ok;
   const json state = json::parse(saved.facts.state, nullptr, false);
@@ -144,7 +144,7 @@ expected<site_start> start_site(const site_parts& parts) {
   needs.state_keys = {"groups", "cursor"};
   auto saved = checkpoint_store(parts.disk, checkpoint_folder(parts.self)).load(needs);
   if (saved) {
-    if (auto ok = read_checkpoint(*saved, start); !ok) return ok.failure();
+    if (auto ok = read_checkpoint(*saved, parts, start); !ok) return ok.failure();
   } else if (saved.error().code != errc::not_found) {
     return saved.failure();
   }
@@ -165,8 +165,8 @@ std::shared_ptr<const site_copy> copy_site(const site_parts& parts, const site_s
                                            const std::string& cursor) {
   auto copy = std::make_shared<site_copy>(start.memory->weights->size());
   copy->layout_of = start.memory;
-  std::ranges::copy(start.memory->first.span(), copy->first.data());
-  std::ranges::copy(start.memory->second.span(), copy->second.data());
+  std::ranges::copy(parts.arithmetic.first_moment, copy->first.data());
+  std::ranges::copy(parts.arithmetic.second_moment, copy->second.data());
   json entries = json::array();
   auto& facts = copy->facts;
   for (std::size_t i = 0; i < groups.size(); ++i) {

@@ -67,7 +67,7 @@ void start(trainer_actor* self, work what, std::map<std::uint32_t, row_range> pa
   for (const auto& [device, part] : s.pending) self->send(s.devices.at(device), make(device, part));
 }
 
-void begin_gradient(trainer_actor* self) {
+void begin_gradient(trainer_actor* self, bool again = false) {
   auto& s = self->state;
   s.loss_sum = 0;
   const double scale = 1.0 / static_cast<double>(s.rows.rows * s.settings.context);
@@ -75,7 +75,7 @@ void begin_gradient(trainer_actor* self) {
   s.gradient_devices.clear();
   for (const auto& [device, part] : parts) s.gradient_devices.push_back(device);
   start(self, work::gradient, std::move(parts),
-        [&](std::uint32_t, row_range part) { return compute_gradient{s.ticket, s.rows.ids, part, scale, true}; });
+        [&](std::uint32_t, row_range part) { return compute_gradient{s.ticket, s.rows.ids, part, scale, again}; });
 }
 
 void begin_reduction(trainer_actor* self) {
@@ -219,7 +219,7 @@ void lost(trainer_actor* self, std::uint32_t device) {
         s.doing = work::gradient;  // goes on when a device is back
         return;
       }
-      return begin_gradient(self);
+      return begin_gradient(self, true);
     case work::update: ensure(!worked && !(held_gradient && s.gradient_devices.front() == device), "a device died inside an update: weights are torn"); return;
     case work::evaluating:
       if (worked) {
@@ -297,7 +297,7 @@ caf::behavior trainer(trainer_actor* self, std::shared_ptr<trainer_state> given)
       [=](const device_ready& m) {
         auto& s = self->state;
         s.devices[m.device] = m.handle;
-        if (s.doing == work::gradient && s.pending.empty()) begin_gradient(self);
+        if (s.doing == work::gradient && s.pending.empty()) begin_gradient(self, true);
         else drive(self);
       },
       [=](const begin_training& m) {

@@ -25,7 +25,8 @@ double adamw::squared_norm(const kernels::backend& backend, kernels::stream& str
 }
 
 void adamw::update(const kernels::backend& backend, kernels::stream& stream, std::span<float> weights, std::span<float> gradients,
-                   std::int64_t begin, std::int64_t end, double learning_rate, float gradient_scale, bool clear_gradients) {
+                   std::int64_t begin, std::int64_t end, double learning_rate, float gradient_scale, bool clear_gradients,
+                   std::int64_t step_number) {
   ensure(weights.size() == first_.size() && gradients.size() == first_.size(), "adamw: arrays of another layout");
   ensure(0 <= begin && begin <= end && end <= static_cast<std::int64_t>(first_.size()), "adamw: slice out of range");
   std::vector<kernels::decay_extent> slice;
@@ -33,7 +34,7 @@ void adamw::update(const kernels::backend& backend, kernels::stream& stream, std
     const std::int64_t from = std::max(extent.offset, begin), to = std::min(extent.offset + extent.count, end);
     if (from < to) slice.push_back({from, to - from, extent.decay});
   }
-  const auto step = static_cast<double>(steps_ + 1);
+  const auto step = static_cast<double>(step_number);
   backend.adamw(stream, {.weights = weights.data(),
                          .first = first_.data(),
                          .second = second_.data(),
@@ -55,7 +56,7 @@ double adamw::step(const kernels::backend& backend, kernels::stream& stream, std
   const double squared = squared_norm(backend, stream, gradients);
   if (!std::isfinite(squared)) return squared;
   update(backend, stream, weights, gradients, 0, static_cast<std::int64_t>(weights.size()), learning_rate,
-         clip_scale(squared, options_.clip_norm), true);
+         clip_scale(squared, options_.clip_norm), true, steps_ + 1);
   finish_step();
   return std::sqrt(squared);
 }

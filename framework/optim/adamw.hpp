@@ -34,9 +34,9 @@ public:
   /// Or in parts: the squared norm of a slice; then for every slice update(); then once finish_step().
   static double squared_norm(const kernels::backend& backend, kernels::stream& stream, std::span<const float> gradients);
   /// Updates [begin, end) of weights and moments by gradients * gradient_scale and, if asked, zeroes those gradients.
-  /// weights, gradients: the whole arrays. Slices that do not meet may be updated by different threads at once.
+  /// step: this step's number, 1 for the first. weights, gradients: the whole arrays. Slices that do not meet may be updated by different threads at once.
   void update(const kernels::backend& backend, kernels::stream& stream, std::span<float> weights, std::span<float> gradients,
-              std::int64_t begin, std::int64_t end, double learning_rate, float gradient_scale, bool clear_gradients);
+              std::int64_t begin, std::int64_t end, double learning_rate, float gradient_scale, bool clear_gradients, std::int64_t step);
   void finish_step() { ++steps_; }
 
   /// For checkpoints: moments in the layout's order, and how many steps made them (their version).
