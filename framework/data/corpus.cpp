@@ -42,11 +42,13 @@ expected<std::string> read_text(const storage& root, const std::string& path) {
   return is_utf8(text) ? text : latin1_to_utf8(text);
 }
 
-/// The last of the folders that match prefix* in a parent: the newest version, where names are versioned.
+/// The inner folder of the newest version: the longest, then last of the folders named prefix* (1.19 is longer than 1.9).
 std::string newest(const storage& root, const std::string& parent, std::string_view prefix, const std::string& inner) {
   std::string best;
-  for (const std::string& entry : root.list(parent))
-    if (entry.starts_with(prefix) && root.exists(parent + "/" + entry + "/" + inner)) best = parent + "/" + entry + "/" + inner;
+  for (const std::string& entry : root.list(parent)) {
+    const std::string folder = parent + "/" + entry + "/" + inner;
+    if (entry.starts_with(prefix) && folder.size() >= best.size() && root.exists(folder)) best = folder;
+  }
   return best;
 }
 

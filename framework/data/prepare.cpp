@@ -165,6 +165,7 @@ expected<site_data> prepare_site_data(storage& out, const std::string& folder, s
 }
 
 expected<std::vector<site_data>> prepare_data(const storage& root, storage& out, const std::string& folder, const data_options& options) {
+  if (auto ok = check_options(options); !ok) return ok.failure();
   std::vector<std::vector<document>> documents;
   std::vector<pre_token_counts> counts;
   for (std::uint32_t site = 0; site < options.sites; ++site) {
@@ -173,7 +174,6 @@ expected<std::vector<site_data>> prepare_data(const storage& root, storage& out,
     counts.push_back(shareable_counts(*mine, options));
     documents.push_back(std::move(*mine));
   }
-  if (documents.empty()) return fail(errc::recipe_invalid, "data: no sites");
   const auto tokens = train_shared_tokenizer(counts, options);
   if (!tokens) return tokens.failure();
   if (auto ok = write_tokenizer(out, folder + "/tokenizer.json", *tokens); !ok) return ok.failure();
