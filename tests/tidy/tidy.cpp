@@ -118,8 +118,8 @@ bool skipped_folder(const fs::path& relative) {
   return name == "build" || name == "runs" || name == "tests/golden" || (starts(name, ".") && name != ".ci");
 }
 
-/// The formatter aims at 140; what it leaves a little longer (a comment at a line's end) is no error.
-constexpr std::size_t line_limit = 150;
+/// The formatter aims at 140; what it leaves longer is no error.
+constexpr std::size_t line_limit = 180;
 
 std::size_t characters(std::string_view line) {
   return static_cast<std::size_t>(std::count_if(line.begin(), line.end(), [](char c) { return (c & 0xC0) != 0x80; }));
