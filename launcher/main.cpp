@@ -1,0 +1,169 @@
+#include "framework/metrics/terminal.hpp"
+#include "framework/recipe/nearest.hpp"
+#include "launcher/build_info.hpp"
+#include "launcher/verbs.hpp"
+
+#include <CLI/CLI.hpp>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <csignal>
+#include <functional>
+#include <iostream>
+
+namespace isthmus::launcher {
+
+namespace {
+
+constexpr std::size_t argument_bytes_max = 128 << 10;
+
+/// The command line as a tree of options; parse() runs the chosen verb.
+class command_line {
+public:
+  command_line() {
+    app_.require_subcommand(0, 1);
+    app_.fallthrough();
+    app_.add_flag("--quiet,-q", settings_.quiet, "no progress on standard error");
+    app_.add_option("--color", colour_, "auto, always or never")->check(CLI::IsMember({"auto", "always", "never"}))->capture_default_str();
+    app_.set_version_flag("--version", fmt::format("isthmus {}", build_version));
+    app_.footer(
+        "A first run:\n  isthmus launch quickstart\nExit codes: 0 ok, 1 failed, 2 usage, 3 recipe, 4 environment, 5 file, 6 refused, 7 "
+        "stopped (resumable), 8 promise "
+        "violated, 130 interrupted.");
+    reading_verbs();
+  }
+
+  int parse(int argc, char** argv) {
+    if (const int refused = refuse_arguments(argc, argv); refused != exit_ok) return refused;
+    try {
+      app_.parse(argc, argv);
+    } catch (const CLI::Success& help) {  // --help, --version
+      console out(settings());
+      std::ostringstream text;
+      app_.exit(help, text, text);
+      out.answer(text.str());
+      return out.finish(exit_ok);
+    } catch (const CLI::ParseError& e) { return explain(e); }
+    console out(settings());
+    if (!chosen_) {
+      out.answer(app_.help());
+      return out.finish(exit_usage);
+    }
+    return out.finish(chosen_(out));
+  }
+
+private:
+  /// A verb that takes options of type Options; `add` binds flags to them.
+  template <class Options, class Add>
+  void verb(const char* name, const char* help, const char* example, int (*run)(const Options&, console&), Add add) {
+    auto options = std::make_shared<Options>();
+    auto* sub = app_.add_subcommand(name, help);
+    sub->footer(fmt::format("Example:\n  {}", example));
+    add(*sub, *options);
+    sub->callback([this, options, run] { chosen_ = [options, run](console& out) { return run(*options, out); }; });
+  }
+
+  static void json_flag(CLI::App& sub, bool& json) {
+    sub.add_flag("--json", json, "machine-readable answer, documented in docs/manual.md");
+  }
+
+  void reading_verbs() {
+    verb<ls_options>("ls", "lists the recipes that came along", "isthmus ls", run_ls,
+                     [](CLI::App& sub, ls_options& o) { json_flag(sub, o.json); });
+    verb<cp_options>("cp", "copies a recipe, to edit it", "isthmus cp quickstart mine.toml", run_cp, [](CLI::App& sub, cp_options& o) {
+      sub.add_option("recipe", o.recipe, "name or path of a recipe")->required();
+      sub.add_option("destination", o.destination, "file or folder")->required();
+      sub.add_flag("--force", o.force, "overwrite");
+    });
+    verb<show_options>("show", "prints a recipe with every default filled in", "isthmus show quickstart train.context=128 --origin",
+                       run_show, [](CLI::App& sub, show_options& o) {
+                         sub.add_option("recipe", o.recipe, "name or path of a recipe; with --schema: a section");
+                         sub.add_option("overrides", o.overrides, "key.path=value");
+                         sub.add_flag("--origin", o.origin, "where each value comes from");
+                         sub.add_flag("--schema", o.schema, "every key with its default, range and meaning");
+                         json_flag(sub, o.json);
+                       });
+    verb<validate_options>("validate", "checks a recipe and shows everything that is wrong", "isthmus validate mine.toml", run_validate,
+                           [](CLI::App& sub, validate_options& o) {
+                             sub.add_option("recipe", o.recipe, "name or path of a recipe")->required();
+                             sub.add_option("overrides", o.overrides, "key.path=value");
+                             json_flag(sub, o.json);
+                           });
+    verb<doctor_options>("doctor", "tells what this machine has and lacks", "isthmus doctor", run_doctor,
+                         [](CLI::App& sub, doctor_options& o) { json_flag(sub, o.json); });
+    verb<version_options>("version", "prints the version", "isthmus version --json", run_version,
+                          [](CLI::App& sub, version_options& o) { json_flag(sub, o.json); });
+  }
+
+  console::settings settings() {
+    settings_.colour = colour_ == "always" ? colour_choice::always : colour_ == "never" ? colour_choice::never : colour_choice::automatic;
+    return settings_;
+  }
+
+  /// What no verb could make sense of.
+  int refuse_arguments(int argc, char** argv) {
+    for (int i = 1; i < argc; ++i)
+      if (const std::string_view argument = argv[i]; argument.size() > argument_bytes_max) {
+        console out(settings());
+        return out.error(exit_usage,
+                         fmt::format("argument {} has {} bytes; at most {} make sense", i, argument.size(), argument_bytes_max));
+      }
+    return exit_ok;
+  }
+
+  std::vector<std::string> verb_names() const {
+    std::vector<std::string> out;
+    for (const auto* sub : app_.get_subcommands([](const CLI::App* s) { return !s->get_group().empty(); })) out.push_back(sub->get_name());
+    return out;
+  }
+
+  /// A parse error as one line with the nearest name that exists.
+  int explain(const CLI::ParseError& e) {
+    console out(settings());
+    const auto subs = app_.get_subcommands();
+    const CLI::App& where = subs.empty() ? app_ : *subs.front();
+    const auto extras = app_.remaining(true);
+    auto text = fmt::format("{}", e.what());
+    if (e.get_exit_code() == static_cast<int>(CLI::ExitCodes::ExtrasError) && !extras.empty()) {
+      const auto& first = extras.front();
+      const bool flag = first.starts_with("-");
+      text = fmt::format("unknown {} \"{}\"", flag ? "flag" : subs.empty() ? "verb" : "argument", fit_width(printable(first), 60, false));
+      const auto names = flag ? flag_names(where) : verb_names();
+      if (const auto near = subs.empty() || flag ? nearest_name(first.substr(0, first.find('=')), names) : ""; !near.empty())
+        text += fmt::format("; did you mean \"{}\"?", near);
+      else if (!flag && subs.empty())
+        text += fmt::format("; verbs: {}", fmt::join(names, ", "));
+    }
+    const auto name = subs.empty() ? std::string("isthmus") : "isthmus " + where.get_name();
+    return out.error(exit_usage, fmt::format("{}; see `{} --help`", text, name));
+  }
+
+  std::vector<std::string> flag_names(const CLI::App& where) const {
+    std::vector<std::string> out;
+    for (const CLI::App* app : {&where, &app_})
+      for (const auto* option : app->get_options())
+        for (const auto& name : option->get_lnames()) out.push_back("--" + name);
+    return out;
+  }
+
+  CLI::App app_{"Trains language models over sites that are far apart, unequal and unreliable.", "isthmus"};
+  console::settings settings_;
+  std::string colour_ = "auto";
+  std::function<int(console&)> chosen_;
+};
+
+}  // namespace
+
+}  // namespace isthmus::launcher
+
+int main(int argc, char** argv) {
+  using namespace isthmus::launcher;
+  open_standard_descriptors();
+  std::signal(SIGPIPE, SIG_IGN);  // a reader that goes away is seen as EPIPE where it matters
+  try {
+    return command_line().parse(argc, argv);
+  } catch (const std::exception& e) {
+    console out({});
+    return out.error(exit_failed, fmt::format("internal error: {}; please report it with the command line", e.what()));
+  }
+}

@@ -1,0 +1,68 @@
+#include "framework/data/corpus.hpp"
+#include "framework/metrics/terminal.hpp"
+#include "framework/models/hybrid_model.hpp"
+#include "launcher/recipes.hpp"
+#include "launcher/verbs.hpp"
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include <thread>
+
+namespace isthmus::launcher {
+
+namespace {
+
+/// What only this machine and this build can tell: the model's own checks, sources by name, devices for their threads.
+void check_here(const recipe& r, const std::string& path, std::vector<recipe_problem>& problems) {
+  if (const auto model = check(r.model); !model) problems.push_back({"R037", model.error().message, path, {}, {}, false});
+  if (r.data.split == "by_domain")
+    for (const auto& site : r.sites)
+      if (const auto source = find_source(site.source); !source)
+        problems.push_back({"R045",
+                            source.error().message,
+                            fmt::format("{} (site \"{}\")", path, site.name),
+                            {},
+                            "`isthmus doctor` lists the sources",
+                            false});
+  const auto cores = std::max(1U, std::thread::hardware_concurrency());
+  for (const auto& site : r.sites)
+    if (site.devices * site.threads_per_device > cores)
+      problems.push_back(
+          {"R061",
+           fmt::format("site \"{}\" asks for {} threads, this machine has {}", site.name, site.devices * site.threads_per_device, cores),
+           path,
+           {},
+           "fine when the site runs elsewhere",
+           true});
+}
+
+}  // namespace
+
+int run_validate(const validate_options& options, console& out) {
+  const auto path = recipe_path(options.recipe);
+  auto reading = read_recipe_file(path, options.overrides);
+  if (reading.value) check_here(*reading.value, path, reading.problems);
+  const bool valid =
+      reading.value && std::none_of(reading.problems.begin(), reading.problems.end(), [](const auto& p) { return !p.warning; });
+  if (options.json) {
+    nlohmann::json answer{
+        {"schema", 1}, {"path", path}, {"valid", valid}, {"problems", nlohmann::json::parse(problems_json(reading.problems))}};
+    if (valid) answer["recipe_hash"] = recipe_hash(*reading.value).hex();
+    out.answer(answer.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
+    return valid ? exit_ok : exit_recipe;
+  }
+  if (!reading.value)
+    read_or_complain(options.recipe, options.overrides, out);
+  else if (!reading.problems.empty())
+    out.error(exit_recipe, show_problems(reading.problems));
+  if (!valid) return exit_recipe;
+  const auto& r = *reading.value;
+  out.answer(fmt::format("valid  {}  {}\n", recipe_hash(r).hex(), path));
+  out.answer(fmt::format("  {} parameters, {} sites, {} rounds of {} steps, {} tokens\n",
+                         show_count(static_cast<double>(hybrid_layout(r.model).parameter_count())), r.sites.size(), planned_rounds(r),
+                         r.round.inner_steps, show_count(static_cast<double>(r.run.tokens))));
+  return exit_ok;
+}
+
+}  // namespace isthmus::launcher

@@ -1,0 +1,48 @@
+#pragma once
+
+#include "framework/core/expected.hpp"
+#include "launcher/console.hpp"
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+/// A file a verb. Each takes its options as a value, writes to the console and gives an exit code.
+namespace isthmus::launcher {
+
+struct ls_options {
+  bool json = false;
+};
+int run_ls(const ls_options& options, console& out);
+
+struct cp_options {
+  std::string recipe, destination;
+  bool force = false;
+};
+int run_cp(const cp_options& options, console& out);
+
+struct show_options {
+  std::string recipe;
+  std::vector<std::string> overrides;
+  bool origin = false, json = false, schema = false;
+};
+int run_show(const show_options& options, console& out);
+
+struct validate_options {
+  std::string recipe;
+  std::vector<std::string> overrides;
+  bool json = false;
+};
+int run_validate(const validate_options& options, console& out);
+
+struct doctor_options {
+  bool json = false;
+};
+int run_doctor(const doctor_options& options, console& out);
+
+struct version_options {
+  bool json = false;
+};
+int run_version(const version_options& options, console& out);
+
+}  // namespace isthmus::launcher
