@@ -1,0 +1,169 @@
+#include "tests/launcher/program.hpp"
+
+#include <boost/test/unit_test.hpp>
+#include <nlohmann/json.hpp>
+
+#include <fstream>
+#include <sstream>
+#include <unistd.h>
+
+using namespace isthmus::tests;
+
+namespace {
+
+/// Exit code, nothing on standard output, and these words on standard error.
+void refused(const std::vector<std::string>& arguments, int code, const std::string& words) {
+  const auto o = run_isthmus(arguments);
+  BOOST_TEST(o.code == code, (arguments.empty() ? "" : arguments.front().substr(0, 40)) << ": " << o.code << " " << o.err.substr(0, 500));
+  BOOST_TEST(o.out.empty());
+  BOOST_TEST(contains(o.err, words), o.err.substr(0, 500));
+  BOOST_TEST(o.err.size() < 2000U);
+}
+
+nlohmann::json json_of(const std::vector<std::string>& arguments, int code = 0) {
+  const auto o = run_isthmus(arguments);
+  BOOST_TEST(o.code == code, o.err);
+  auto parsed = nlohmann::json::parse(o.out, nullptr, false);
+  BOOST_TEST_REQUIRE(!parsed.is_discarded(), o.out);
+  BOOST_TEST(parsed.at("schema") == 1);
+  return parsed;
+}
+
+}  // namespace
+
+BOOST_AUTO_TEST_SUITE(arguments)
+
+BOOST_AUTO_TEST_CASE(usage_errors_exit_2_and_suggest) {
+  refused({"lss"}, 2, "did you mean \"ls\"?");
+  refused({"valdiate", "x"}, 2, "did you mean \"validate\"?");
+  refused({"frobnicate"}, 2, "verbs: ");
+  refused({""}, 2, "unknown verb \"\"");
+  refused({"show", "--orign"}, 2, "did you mean \"--origin\"?");
+  refused({"show", "quickstart", "--origin=x=y"}, 2, "--origin");
+  refused({"--quite", "ls"}, 2, "did you mean \"--quiet\"?");
+  refused({"ls", "extra"}, 2, "unknown argument \"extra\"");
+  refused({"validate"}, 2, "recipe is required");
+  refused({"cp", "quickstart"}, 2, "destination is required");
+  refused({"--color"}, 2, "--color");
+  refused({"--color=maybe", "ls"}, 2, "auto");
+  refused({"--color=never", "--color=always", "ls"}, 2, "--color");
+  refused({"show"}, 2, "needs a recipe");
+  refused({"show", "nonsense", "--schema"}, 2, "no section");
+  refused({"ls", "cp"}, 2, "cp");
+}
+
+BOOST_AUTO_TEST_CASE(hostile_arguments) {
+  refused({std::string(120 << 10, 'x')}, 2, "unknown verb");
+  refused({"show", "quickstart", "run.name=" + std::string((128 << 10) - 100, 'y')}, 3, "R014");
+  refused({"\xff\xfe\x1b[2J"}, 2, "unknown verb \"???[2J\"");
+  refused({"show", "\xff\x1b[31m"}, 3, "R001");
+  refused({"show", "quickstart", "\x1b[31m=\xff"}, 3, "R020");
+  refused({"show", "quickstart", "=\xff"}, 3, "R020");
+  refused({"show", "quickstart", "-x"}, 2, "unknown flag \"-x\"");
+  refused({"show", ""}, 2, "needs a recipe");
+  refused({"validate", ""}, 3, "R001");
+  refused({"validate", "."}, 3, "R002");
+  refused({"validate", "quickstart", "run.name=../../etc"}, 3, "R014");
+}
+
+BOOST_AUTO_TEST_CASE(no_verb_shows_the_help) {
+  const auto o = run_isthmus({});
+  BOOST_TEST(o.code == 2);
+  for (const auto* verb : {"ls", "cp", "show", "validate", "doctor", "version"}) BOOST_TEST(contains(o.out, verb), verb);
+  BOOST_TEST(run_isthmus({"--help"}).code == 0);
+}
+
+BOOST_AUTO_TEST_CASE(every_verb_has_help_with_an_example) {
+  std::istringstream lines(run_isthmus({"--help"}).out);
+  bool verbs = false;
+  int count = 0;
+  for (std::string line; std::getline(lines, line);) {
+    if (line.starts_with("Subcommands:"))
+      verbs = true;
+    else if (verbs && line.starts_with("  ") && line[2] != ' ' && !contains(line, "isthmus")) {
+      const auto verb = line.substr(2, line.find(' ', 2) - 2);
+      const auto o = run_isthmus({verb, "--help"});
+      BOOST_TEST(o.code == 0, verb);
+      BOOST_TEST(contains(o.out, "Example:\n  isthmus " + verb), verb);
+      ++count;
+    }
+  }
+  BOOST_TEST(count >= 6);
+}
+
+BOOST_AUTO_TEST_CASE(reading_verbs_answer_json) {
+  BOOST_TEST(json_of({"ls", "--json"}).at("recipes").size() >= 3U);
+  BOOST_TEST(json_of({"version", "--json"}).at("name") == "isthmus");
+  BOOST_TEST(json_of({"show", "quickstart", "--json"}).at("rounds") >= 30);
+  const auto valid = json_of({"validate", "single", "--json"});
+  BOOST_TEST(valid.at("valid") == true);
+  BOOST_TEST(valid.at("recipe_hash").get<std::string>().size() == 32U);
+  const auto invalid = json_of({"validate", "single", "--json", "run.sed=1", "train.beta1=2", "run.name=a\xff"}, 3);
+  BOOST_TEST(invalid.at("valid") == false);
+  BOOST_TEST(invalid.at("problems").size() >= 3U);
+  BOOST_TEST(invalid.at("problems").at(0).contains("place"));
+}
+
+BOOST_AUTO_TEST_CASE(validate_shows_every_error_and_a_valid_recipe_its_hash) {
+  const auto bad = run_isthmus({"validate", "quickstart", "run.seed=-1", "links.endpoints=99", "sites.alpha.home=7"});
+  BOOST_TEST(bad.code == 3);
+  for (const auto* words : {"run.seed", "links.endpoints", "sites.0.home", "override `run.seed=-1`"})
+    BOOST_TEST(contains(bad.err, words), bad.err);
+  const auto good = run_isthmus({"validate", "quickstart"});
+  BOOST_TEST(good.code == 0);
+  BOOST_TEST(contains(good.out, "valid  "));
+  const auto nowhere = run_isthmus({"validate", "quickstart", "sites.alpha.source=atlantis"});
+  BOOST_TEST(nowhere.code == 3);
+  BOOST_TEST(contains(nowhere.err, "R045"));
+}
+
+BOOST_AUTO_TEST_CASE(a_shown_recipe_is_the_recipe) {
+  const scratch_folder scratch;
+  const auto file = (scratch.path / "resolved.toml").string();
+  const auto shown = run_isthmus({"show", "quickstart", "run.seed=77"});
+  std::ofstream(file) << shown.out;
+  BOOST_TEST(run_isthmus({"show", file}).out == shown.out);
+  BOOST_TEST(contains(run_isthmus({"show", "quickstart", "run.seed=77", "--origin"}).out, "override `run.seed=77`"));
+}
+
+BOOST_AUTO_TEST_CASE(cp_never_overwrites_unasked) {
+  const scratch_folder scratch;
+  const auto file = (scratch.path / "mine.toml").string();
+  BOOST_TEST(run_isthmus({"cp", "quickstart", file}).code == 0);
+  refused({"cp", "single", file}, 2, "exists");
+  BOOST_TEST(run_isthmus({"validate", file}).code == 0);
+  BOOST_TEST(run_isthmus({"cp", "single", file, "--force"}).code == 0);
+  BOOST_TEST(contains(run_isthmus({"show", file}).out, "name = \"single\""));
+  BOOST_TEST(run_isthmus({"cp", "single", scratch.path.string()}).code == 0);
+  BOOST_TEST(std::filesystem::exists(scratch.path / "single.toml"));
+  refused({"cp", "single", (scratch.path / "missing" / "x.toml").string()}, 4, "cannot write");
+}
+
+BOOST_AUTO_TEST_CASE(a_reader_that_goes_away_is_no_error) {
+  surroundings short_reader;
+  short_reader.read_bytes_max = 10;
+  BOOST_TEST(run_isthmus({"show", "quickstart", "--json"}, short_reader).code == 0);
+  surroundings closed;
+  closed.output_closed = true;
+  BOOST_TEST(run_isthmus({"ls"}, closed).code == 0);
+}
+
+BOOST_AUTO_TEST_CASE(a_full_disk_is_told) {
+  surroundings full;
+  full.output = "/dev/full";
+  const auto o = run_isthmus({"show", "quickstart"}, full);
+  BOOST_TEST(o.code == 4);
+  BOOST_TEST(contains(o.err, "No space left"));
+}
+
+BOOST_AUTO_TEST_CASE(colour_only_where_it_is_wanted) {
+  const std::vector<std::string> wrong{"lss"};
+  BOOST_TEST(!contains(run_isthmus(wrong).err, "\x1b"));
+  BOOST_TEST(contains(run_isthmus_at_terminal(wrong, {"TERM=xterm"}).out, "\x1b[31m"));
+  BOOST_TEST(!contains(run_isthmus_at_terminal(wrong, {"TERM=xterm", "NO_COLOR=1"}).out, "\x1b"));
+  BOOST_TEST(!contains(run_isthmus_at_terminal(wrong, {"TERM=dumb"}).out, "\x1b"));
+  BOOST_TEST(!contains(run_isthmus_at_terminal(wrong, {}).out, "\x1b"));
+  BOOST_TEST(!contains(run_isthmus_at_terminal({"--color=never", "lss"}, {"TERM=xterm"}).out, "\x1b[31m"));
+}
+
+BOOST_AUTO_TEST_SUITE_END()
