@@ -16,8 +16,8 @@ template <class Act>
 std::unique_ptr<network<float>> make_network(const model_config& config, const parameter_layout& layout,
                                              const kernels::backend& backend, kernels::stream& stream, const float* weights,
                                              float* gradients, std::int64_t tokens_at_once) {
-  return std::make_unique<hybrid_network<Act>>(config, layout, kernels::ops_of<Act>(backend), stream, weights, gradients,
-                                               tokens_at_once);
+  return std::make_unique<hybrid_network<Act>>(config, layout, kernels::ops_of<Act>(backend), backend.f32, stream, weights,
+                                               gradients, tokens_at_once);
 }
 
 }  // namespace

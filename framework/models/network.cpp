@@ -14,12 +14,14 @@ namespace isthmus {
 
 template <class Act>
 hybrid_network<Act>::hybrid_network(const model_config& config, const parameter_layout& layout, const kernels::op_table<Act>& ops,
-                                    kernels::stream& stream, const real* weights, real* gradients, std::int64_t tokens_at_once)
-    : config_(config), tokens_at_once_(tokens_at_once), ops_(ops), stream_(stream) {
+                                    const kernels::op_table<real>& real_ops, kernels::stream& stream, const real* weights,
+                                    real* gradients, std::int64_t tokens_at_once)
+    : config_(config), tokens_at_once_(tokens_at_once), ops_(ops), real_ops_(real_ops), stream_(stream) {
   const parameter_view<real> parameters{layout, weights, gradients};
   embedding_ = parameters.weight("model.embed_tokens.weight");
   d_embedding_ = parameters.gradient("model.embed_tokens.weight");
   head_ = ops.make_matrix(embedding_, config.vocabulary, config.d_model);
+  logits_head_ = real_ops.make_matrix(embedding_, config.vocabulary, config.d_model);
   for (std::size_t i = 0; i < config.layers.size(); ++i) {
     const std::string prefix = "model.layers." + std::to_string(i) + ".";
     block b{.before_mixer = norm_of(parameters, prefix + "input_layernorm.weight"),
@@ -44,6 +46,7 @@ typename hybrid_network<Act>::norm hybrid_network<Act>::norm_of(const parameter_
 template <class Act>
 void hybrid_network<Act>::weights_changed() {
   head_->weights_changed();
+  logits_head_->weights_changed();
   for (auto& b : blocks_) {
     b.mixer->weights_changed();
     b.ffn->weights_changed();
@@ -64,7 +67,7 @@ void hybrid_network<Act>::place_in(arena& memory) {
   d_x_ = memory.take<real>(rows * d);
   losses_ = memory.take<real>(rows);
   logits_ = memory.take<real>(config_.vocabulary);
-  last_logits_ = memory.take<Act>(config_.vocabulary);
+  last_h_ = memory.take<real>(d);
   branch_ = memory.take<Act>(rows * d);
   d_branch_ = memory.take<Act>(rows * d);
   d_norm_ = memory.take<Act>(rows * d);
@@ -228,9 +231,9 @@ std::span<const typename hybrid_network<Act>::real> hybrid_network<Act>::advance
   }
   normalise(p, final_norm_, x_out_, branch_, x_out_);
   state.position += p.length;
-  ops_.linear(stream_, {.w = head_.get(), .x = final_norm_.y + (p.length - 1) * d, .y = last_logits_, .rows = 1, .x_stride = d,
-                        .y_stride = config_.vocabulary});
-  for (std::int64_t v = 0; v < config_.vocabulary; ++v) logits_[v] = static_cast<real>(last_logits_[v]);
+  std::transform(final_norm_.y + (p.length - 1) * d, final_norm_.y + p.length * d, last_h_, [](Act h) { return static_cast<real>(h); });
+  real_ops_.linear(stream_, {.w = logits_head_.get(), .x = last_h_, .y = logits_, .rows = 1, .x_stride = d,
+                             .y_stride = config_.vocabulary});
   return {logits_, static_cast<std::size_t>(config_.vocabulary)};
 }
 

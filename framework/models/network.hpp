@@ -32,9 +32,10 @@ template <class Act>
 class hybrid_network final : public network<kernels::real<Act>> {
 public:
   using real = kernels::real<Act>;
-  /// weights, gradients: [layout.size]. Borrows all but config.
+  /// weights, gradients: [layout.size]. Borrows all but config. real_ops: of the same backend, for the logits that decoding gives.
   hybrid_network(const model_config& config, const parameter_layout& layout, const kernels::op_table<Act>& ops,
-                 kernels::stream& stream, const real* weights, real* gradients, std::int64_t tokens_at_once);
+                 const kernels::op_table<real>& real_ops, kernels::stream& stream, const real* weights, real* gradients,
+                 std::int64_t tokens_at_once);
   void weights_changed() override;
   double run(const token_batch& batch, double scale, bool backward) override;
   sequence_state start() const override;
@@ -66,10 +67,12 @@ private:
   model_config config_;
   std::int64_t tokens_at_once_;
   const kernels::op_table<Act>& ops_;
+  const kernels::op_table<real>& real_ops_;
   kernels::stream& stream_;
   const real* embedding_;
   real* d_embedding_;
   std::unique_ptr<kernels::matrix<Act>> head_;
+  std::unique_ptr<kernels::matrix<real>> logits_head_;  // the same weights: sampling wants logits that are not rounded to Act
   std::vector<block> blocks_;
   norm final_norm_;
 
@@ -77,8 +80,9 @@ private:
   std::unique_ptr<buffer> memory_;
   std::int64_t batch_ = 0, length_ = 0;       // what the memory is laid out for
   std::int32_t *inputs_ = nullptr, *targets_ = nullptr;  // [rows]
-  real *x_out_ = nullptr, *d_x_ = nullptr, *losses_ = nullptr, *logits_ = nullptr;  // [rows, d] twice, [rows], [vocabulary]
-  Act *branch_ = nullptr, *d_branch_ = nullptr, *d_norm_ = nullptr, *last_logits_ = nullptr;
+  real *x_out_ = nullptr, *d_x_ = nullptr, *losses_ = nullptr;     // [rows, d] twice, [rows]
+  real *last_h_ = nullptr, *logits_ = nullptr;                     // [d], [vocabulary]
+  Act *branch_ = nullptr, *d_branch_ = nullptr, *d_norm_ = nullptr;  // [rows, d]
 };
 
 }  // namespace isthmus

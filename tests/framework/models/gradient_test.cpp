@@ -19,8 +19,8 @@ struct double_model {
       : config(c), layout(hybrid_layout(c)), gradients(static_cast<std::size_t>(layout.size)) {
     const auto narrow = shaken_weights(c, seed);
     weights.assign(narrow.begin(), narrow.end());
-    net = std::make_unique<hybrid_network<double>>(config, layout, kernels::reference_double_ops(), stream, weights.data(),
-                                                   gradients.data(), 1 << 20);
+    net = std::make_unique<hybrid_network<double>>(config, layout, kernels::reference_double_ops(), kernels::reference_double_ops(),
+                                                   stream, weights.data(), gradients.data(), 1 << 20);
   }
   double loss(const token_batch& batch) {
     net->weights_changed();
@@ -73,8 +73,8 @@ BOOST_AUTO_TEST_CASE(gradients_add_up_over_batches_and_pieces) {
   double_model whole(config, 9), parts(config, 9);
   const auto ids = random_ids(9, 6 * 9, config.vocabulary);
   const double loss = whole.net->run({ids, 6, 8}, 1, true);
-  hybrid_network<double> pieces(config, parts.layout, kernels::reference_double_ops(), parts.stream, parts.weights.data(),
-                                parts.gradients.data(), 16);  // two rows at once
+  hybrid_network<double> pieces(config, parts.layout, kernels::reference_double_ops(), kernels::reference_double_ops(), parts.stream,
+                                parts.weights.data(), parts.gradients.data(), 16);  // two rows at once
   const std::span<const std::int32_t> all = ids;
   double sum = pieces.run({all.first(5 * 9), 5, 8}, 1, true);
   sum += pieces.run({all.subspan(5 * 9), 1, 8}, 1, true);

@@ -1,0 +1,208 @@
+#include "kernels/reference/backend.hpp"
+#include "tests/kernels/cases.hpp"
+
+#include <boost/test/unit_test.hpp>
+
+#include <cmath>
+#include <numeric>
+
+// Each backward kernel of the reference, in double, against central differences of its forward kernel. The loss is a dot product of
+// the output with random numbers, which are then the gradient of the output.
+using namespace isthmus::kernels;
+using namespace isthmus::kernels::testing;
+using doubles = std::vector<double>;
+
+BOOST_AUTO_TEST_SUITE(gradients_in_double)
+
+namespace {
+
+struct reference_in_double {
+  serial_team team;
+  stream s{team};
+  const op_table<double>& ops = reference_double_ops();
+  inputs random{17, false};
+  doubles draw(std::int64_t n, double scale = 1, double offset = 0) { return random.reals<double>(n, scale, offset); }
+};
+
+double along(const doubles& a, const doubles& b) { return std::inner_product(a.begin(), a.end(), b.begin(), 0.0); }
+doubles zeros(std::int64_t n) { return doubles(static_cast<std::size_t>(n)); }
+
+/// Compares gradient with the central differences of loss() in value, at up to 40 places.
+template <class Loss>
+void check(const char* what, doubles& value, const doubles& gradient, Loss loss) {
+  BOOST_REQUIRE(value.size() == gradient.size());
+  const std::size_t stride = value.size() / 40 + 1;
+  for (std::size_t i = 0; i < value.size(); i += stride) {
+    const double at = value[i], step = 1e-5;
+    value[i] = at + step;
+    const double above = loss();
+    value[i] = at - step;
+    const double below = loss();
+    value[i] = at;
+    const double expected = (above - below) / (2 * step);
+    BOOST_TEST(std::abs(gradient[i] - expected) <= 1e-7 * (1 + std::abs(expected)),
+               what << "[" << i << "]: " << gradient[i] << " against " << expected);
+  }
+}
+
+}  // namespace
+
+BOOST_FIXTURE_TEST_CASE(of_linear, reference_in_double) {
+  const std::int64_t rows = 5, out = 7, in = 6;
+  doubles w = draw(out * in), x = draw(rows * in), y = zeros(rows * out), dy = draw(rows * out);
+  doubles dx = zeros(rows * in), dw = zeros(out * in);
+  const auto m = ops.make_matrix(w.data(), out, in);
+  ops.linear_backward_input(s, {m.get(), dy.data(), dx.data(), rows, out, in});
+  ops.linear_backward_weight(s, {m.get(), x.data(), dy.data(), dw.data(), rows, in, out});
+  const auto loss = [&] {
+    ops.linear(s, {m.get(), x.data(), y.data(), rows, in, out});
+    return along(y, dy);
+  };
+  check("x", x, dx, loss);
+  check("w", w, dw, loss);
+}
+
+BOOST_FIXTURE_TEST_CASE(of_embedding, reference_in_double) {
+  const std::int64_t rows = 9, cols = 4, vocabulary = 5;
+  const auto ids = random.ids(rows, vocabulary);
+  doubles table = draw(vocabulary * cols), x = zeros(rows * cols), dx = draw(rows * cols), d_table = zeros(vocabulary * cols);
+  ops.embedding_backward(s, {dx.data(), ids.data(), d_table.data(), rows, cols, vocabulary});
+  check("table", table, d_table, [&] {
+    ops.embedding(s, {table.data(), ids.data(), x.data(), rows, cols, vocabulary});
+    return along(x, dx);
+  });
+}
+
+BOOST_FIXTURE_TEST_CASE(of_rms_norm_with_residual, reference_in_double) {
+  const std::int64_t rows = 4, cols = 9;
+  doubles residual = draw(rows * cols), branch = draw(rows * cols), gain = draw(cols), x = zeros(rows * cols), y = x;
+  const doubles dy = draw(rows * cols);
+  const doubles past = draw(rows * cols);
+  doubles dx = past, d_gain = zeros(cols), rstd = zeros(rows);
+  const auto loss = [&] {
+    ops.rms_norm(s, {residual.data(), branch.data(), gain.data(), x.data(), y.data(), rstd.data(), rows, cols, 1e-5});
+    return along(y, dy) + along(x, past);
+  };
+  loss();
+  ops.rms_norm_backward(s, {dy.data(), x.data(), gain.data(), rstd.data(), dx.data(), dx.data(), nullptr, d_gain.data(), rows, cols});
+  check("residual", residual, dx, loss);
+  check("branch", branch, dx, loss);
+  check("gain", gain, d_gain, loss);
+}
+
+BOOST_FIXTURE_TEST_CASE(of_gated_norm, reference_in_double) {
+  const std::int64_t rows = 4, cols = 12, groups = 3;
+  doubles y = draw(rows * cols), z = draw(rows * cols), gain = draw(cols), out = y, rstd = zeros(rows * groups), d_out = draw(rows * cols);
+  doubles dy = zeros(rows * cols), dz = dy, d_gain = zeros(cols);
+  const auto loss = [&] {
+    ops.gated_norm(s, {y.data(), z.data(), gain.data(), out.data(), rstd.data(), rows, cols, groups, cols, 1e-5});
+    return along(out, d_out);
+  };
+  loss();
+  ops.gated_norm_backward(s, {d_out.data(), y.data(), z.data(), gain.data(), rstd.data(), dy.data(), dz.data(), d_gain.data(), rows,
+                              cols, groups, cols, cols});
+  check("y", y, dy, loss);
+  check("z", z, dz, loss);
+  check("gain", gain, d_gain, loss);
+}
+
+BOOST_FIXTURE_TEST_CASE(of_swiglu, reference_in_double) {
+  const std::int64_t rows = 3, hidden = 8;
+  doubles x = draw(rows * 2 * hidden, 2), y = zeros(rows * hidden), dy = draw(rows * hidden), dx = zeros(rows * 2 * hidden);
+  ops.swiglu_backward(s, {x.data(), dy.data(), dx.data(), nullptr, rows, hidden});
+  check("x", x, dx, [&] {
+    ops.swiglu(s, {x.data(), y.data(), rows, hidden});
+    return along(y, dy);
+  });
+}
+
+BOOST_FIXTURE_TEST_CASE(of_rotary_positions, reference_in_double) {
+  const std::int64_t batch = 2, length = 3, heads = 2, dim = 6, rows = batch * length, width = heads * dim;
+  doubles angles = draw(length * dim / 2), cosine = angles, sine = angles, x = draw(rows * width), dy = draw(rows * width), dx = dy;
+  for (std::size_t i = 0; i < angles.size(); ++i) {
+    cosine[i] = std::cos(angles[i]);
+    sine[i] = std::sin(angles[i]);
+  }
+  ops.rope(s, {dx.data(), cosine.data(), sine.data(), batch, length, heads, dim, width, true});
+  check("x", x, dx, [&] {
+    doubles y = x;
+    ops.rope(s, {y.data(), cosine.data(), sine.data(), batch, length, heads, dim, width, false});
+    return along(y, dy);
+  });
+}
+
+BOOST_FIXTURE_TEST_CASE(of_attention, reference_in_double) {
+  const std::int64_t batch = 2, length = 7, heads = 4, kv_heads = 2, dim = 5, rows = batch * length;
+  const std::int64_t k = heads * dim, v = k + kv_heads * dim, width = v + kv_heads * dim;
+  doubles qkv = draw(rows * width), o = zeros(rows * k), d_o = draw(rows * k), d_qkv = zeros(rows * width);
+  doubles lse = zeros(batch * heads * length);
+  const auto loss = [&] {
+    ops.attention(s, {qkv.data(), qkv.data() + k, qkv.data() + v, o.data(), lse.data(), batch, length, heads, kv_heads, dim, width,
+                      0.4});
+    return along(o, d_o);
+  };
+  loss();
+  ops.attention_backward(s, {qkv.data(), qkv.data() + k, qkv.data() + v, o.data(), d_o.data(), lse.data(), d_qkv.data(),
+                             d_qkv.data() + k, d_qkv.data() + v, batch, length, heads, kv_heads, dim, width, width, 0.4});
+  check("q, k, v", qkv, d_qkv, loss);
+}
+
+BOOST_FIXTURE_TEST_CASE(of_conv1d, reference_in_double) {
+  const std::int64_t batch = 2, length = 6, channels = 3, width = 4, rows = batch * length;
+  doubles x = draw(rows * channels), weight = draw(channels * width), bias = draw(channels), y = x, dy = draw(rows * channels);
+  doubles dx = y, d_weight = zeros(channels * width), d_bias = zeros(channels);
+  ops.conv1d_backward(s, {x.data(), weight.data(), bias.data(), dy.data(), dx.data(), d_weight.data(), d_bias.data(), batch, length,
+                          channels, width, channels, channels});
+  const auto loss = [&] {
+    ops.conv1d(s, {x.data(), weight.data(), bias.data(), y.data(), nullptr, nullptr, batch, length, channels, width, channels});
+    return along(y, dy);
+  };
+  check("x", x, dx, loss);
+  check("weight", weight, d_weight, loss);
+  check("bias", bias, d_bias, loss);
+}
+
+BOOST_FIXTURE_TEST_CASE(of_ssd, reference_in_double) {
+  const std::int64_t batch = 2, length = 9, heads = 4, dim = 3, groups = 2, state = 5, chunk = 4, rows = batch * length;
+  const std::int64_t inner = heads * dim, wide = groups * state, width = inner + 2 * wide, chunks = 3;
+  doubles xbc = draw(rows * width), dt = draw(rows * heads), bias = draw(heads), a_log = draw(heads, 0.5), d = draw(heads);
+  doubles y = zeros(rows * inner), dy = draw(rows * inner), states = zeros(batch * chunks * inner * state);
+  doubles d_xbc = zeros(rows * width), d_dt = zeros(rows * heads), d_bias = zeros(heads), d_a_log = d_bias, d_d = d_bias;
+  const auto loss = [&] {
+    ops.ssd(s, {.x = xbc.data(), .b = xbc.data() + inner, .c = xbc.data() + inner + wide, .dt = dt.data(), .dt_bias = bias.data(),
+                .a_log = a_log.data(), .d = d.data(), .y = y.data(), .states = states.data(), .initial = nullptr, .final = nullptr,
+                .batch = batch, .length = length, .heads = heads, .head_dim = dim, .groups = groups, .state = state, .chunk = chunk,
+                .xbc_stride = width, .dt_stride = heads, .dt_min = 0.3, .dt_max = 1.5});
+    return along(y, dy);
+  };
+  loss();
+  ops.ssd_backward(s, {.x = xbc.data(), .b = xbc.data() + inner, .c = xbc.data() + inner + wide, .dt = dt.data(),
+                       .dt_bias = bias.data(), .a_log = a_log.data(), .d = d.data(), .y = y.data(), .dy = dy.data(),
+                       .states = states.data(), .dx = d_xbc.data(), .db = d_xbc.data() + inner, .dc = d_xbc.data() + inner + wide,
+                       .d_dt = d_dt.data(), .d_dt_bias = d_bias.data(), .d_a_log = d_a_log.data(), .d_d = d_d.data(),
+                       .batch = batch, .length = length, .heads = heads, .head_dim = dim, .groups = groups, .state = state,
+                       .chunk = chunk, .xbc_stride = width, .dt_stride = heads, .d_xbc_stride = width, .d_dt_stride = heads,
+                       .dt_min = 0.3, .dt_max = 1.5});
+  check("x, b, c", xbc, d_xbc, loss);
+  check("dt", dt, d_dt, loss);
+  check("dt_bias", bias, d_bias, loss);
+  check("a_log", a_log, d_a_log, loss);
+  check("d", d, d_d, loss);
+}
+
+BOOST_FIXTURE_TEST_CASE(of_cross_entropy, reference_in_double) {
+  const std::int64_t rows = 4, vocabulary = 11, cols = 5;
+  const auto targets = random.ids(rows, vocabulary);
+  doubles w = draw(vocabulary * cols), h = draw(rows * cols), losses = zeros(rows);
+  doubles dh = zeros(rows * cols), dw = zeros(vocabulary * cols);
+  const auto head = ops.make_matrix(w.data(), vocabulary, cols);
+  ops.cross_entropy(s, {head.get(), h.data(), targets.data(), losses.data(), dh.data(), dw.data(), rows, 0.25});
+  const auto loss = [&] {
+    ops.cross_entropy(s, {head.get(), h.data(), targets.data(), losses.data(), nullptr, nullptr, rows, 0});
+    return 0.25 * std::accumulate(losses.begin(), losses.end(), 0.0);
+  };
+  check("h", h, dh, loss);
+  check("w", w, dw, loss);
+}
+
+BOOST_AUTO_TEST_SUITE_END()
