@@ -11,7 +11,11 @@ namespace isthmus {
 /// To the bit: sign(key, i) is bit i % 64 of probe_signs(key, i / 64), set meaning minus. Sixteen fp64 lanes; lane l adds the
 /// signed elements i = l mod 16 in ascending order; then lanes l and l + 8 are added, l + 4, l + 2, l + 1. The same on every CPU.
 /// Linear up to fp64 rounding: about 1e-13 of the sum of magnitudes at 30 M elements.
-double probe(std::span<const float> values, std::uint64_t key);
+/// values are the elements from `first` on, a multiple of 64.
+double probe(std::span<const float> values, std::uint64_t key, std::uint64_t first = 0);
+
+/// The last step of the probe: the sum of sixteen lanes, in its order. Overwrites them.
+double add_lanes(std::span<double, 16> sums);
 
 /// The signs of elements [64 * block, 64 * block + 64).
 inline std::uint64_t probe_signs(std::uint64_t key, std::uint64_t block) {

@@ -1,0 +1,68 @@
+#include "framework/core/probe.hpp"
+
+#include "framework/core/error.hpp"
+
+#define HWY_DISABLED_TARGETS (HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128 | HWY_RVV)  // arrays of vectors in probe-inl.hpp
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "framework/core/probe.cpp"
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+
+#include "framework/core/probe-inl.hpp"
+
+HWY_BEFORE_NAMESPACE();
+namespace isthmus::HWY_NAMESPACE {
+
+/// Adds 64 * blocks elements to the sixteen lanes.
+void probe_blocks(const float* values, std::size_t blocks, std::uint64_t key, std::uint64_t first_block, double* sums) {
+#if ISTHMUS_PLAIN_LOOPS
+  for (std::size_t i = 0; i < 64 * blocks; ++i) {
+    const bool minus = (probe_signs(key, first_block + i / 64) >> (i % 64) & 1) != 0;
+    sums[i % 16] += minus ? -static_cast<double>(values[i]) : static_cast<double>(values[i]);
+  }
+#else
+  lanes sum(sums);
+  for (std::size_t block = 0; block < blocks; ++block) {
+    const std::uint64_t signs = probe_signs(key, first_block + block);
+    for (std::size_t i = 0; i < 64; i += 16) {
+      for (std::size_t part = 0; part < 16 / width; ++part) {
+        const std::size_t at = i + part * width;
+        sum.add(part, hn::Xor(hn::LoadU(tag, values + 64 * block + at), sign_mask(signs >> at)));
+      }
+    }
+  }
+  sum.store(sums);
+#endif
+}
+
+}  // namespace isthmus::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+#include <algorithm>
+
+namespace isthmus {
+HWY_EXPORT(probe_blocks);
+
+double add_lanes(std::span<double, 16> sums) {
+  for (std::size_t half = 8; half > 0; half /= 2) {
+    for (std::size_t lane = 0; lane < half; ++lane) sums[lane] += sums[lane + half];
+  }
+  return sums[0];
+}
+
+double probe(std::span<const float> values, std::uint64_t key, std::uint64_t first) {
+  ensure(first % 64 == 0, "probe: the first element is not a multiple of 64");
+  double sums[16] = {};
+  const std::size_t blocks = values.size() / 64, rest = values.size() % 64;
+  HWY_DYNAMIC_DISPATCH(probe_blocks)(values.data(), blocks, key, first / 64, sums);
+  if (rest > 0) {
+    float last[64] = {};
+    std::copy_n(values.data() + 64 * blocks, rest, last);
+    HWY_DYNAMIC_DISPATCH(probe_blocks)(last, 1, key, first / 64 + blocks, sums);
+  }
+  return add_lanes(sums);
+}
+
+}  // namespace isthmus
+#endif
