@@ -9,7 +9,7 @@
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
-#include "framework/core/probe-inl.hpp"
+#include "framework/core/probe.inl"
 
 HWY_BEFORE_NAMESPACE();
 namespace isthmus::HWY_NAMESPACE {

@@ -2,13 +2,13 @@
 
 #include "framework/core/error.hpp"
 
-#define HWY_DISABLED_TARGETS (HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128 | HWY_RVV)  // arrays of vectors in probe-inl.hpp
+#define HWY_DISABLED_TARGETS (HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128 | HWY_RVV)  // arrays of vectors in probe.inl
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "framework/core/probe.cpp"
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
-#include "framework/core/probe-inl.hpp"
+#include "framework/core/probe.inl"
 
 HWY_BEFORE_NAMESPACE();
 namespace isthmus::HWY_NAMESPACE {
