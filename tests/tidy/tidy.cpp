@@ -118,13 +118,6 @@ bool skipped_folder(const fs::path& relative) {
   return name == "build" || name == "runs" || name == "tests/golden" || (starts(name, ".") && name != ".ci");
 }
 
-/// The formatter aims at 140; what it leaves longer is no error.
-constexpr std::size_t line_limit = 180;
-
-std::size_t characters(std::string_view line) {
-  return static_cast<std::size_t>(std::count_if(line.begin(), line.end(), [](char c) { return (c & 0xC0) != 0x80; }));
-}
-
 }  // namespace
 
 findings check_includes(const std::string& path, std::string_view text, bool has_own_header) {
@@ -166,8 +159,6 @@ findings check_text(const std::string& path, std::string_view text) {
       if (line.find(word) != std::string_view::npos) out.push_back(place + "a path of somebody's machine: " + word);
     for (const auto& word : marks)
       if (line.find(word) != std::string_view::npos) out.push_back(place + "unfinished work: " + word);
-    if (is_cpp(path) && characters(line) > line_limit)
-      out.push_back(place + "a line of " + std::to_string(characters(line)) + " characters, at most 140 are meant");
   }
   return out;
 }

@@ -15,7 +15,7 @@ using findings = std::vector<std::string>;
 findings check_includes(const std::string& path, std::string_view text, bool has_own_header);
 
 /// Checks the bytes of any text file: no tab, no carriage return, no blank at a line's end, a newline at the end, no path of a
-/// developer's machine, no unfinished-work marks, no line of C++ much over 140 characters.
+/// developer's machine, no unfinished-work marks. Line lengths are clang-format's affair.
 findings check_text(const std::string& path, std::string_view text);
 
 /// Every file below the root (the working directory) that the two checks apply to.

@@ -48,7 +48,8 @@ BOOST_AUTO_TEST_CASE(slices_give_the_bits_of_the_whole) {
       const float scale = clip_scale(norm * norm, 1.0);
       BOOST_TEST(scale < 1);
       const std::int64_t cuts[] = {0, 350, 711, 715, 5000, layout.size};
-      for (int i = 0; i + 1 < 6; ++i) sliced.update(*backend, *stream, w2, g2, cuts[i], cuts[i + 1], 0.01, scale, true);
+      const auto number = static_cast<std::int64_t>(step) + 1;
+      for (int i = 0; i + 1 < 6; ++i) sliced.update(*backend, *stream, w2, g2, cuts[i], cuts[i + 1], 0.01, scale, true, number);
       sliced.finish_step();
       for (const float g : g1) BOOST_REQUIRE(g == 0);
       for (const float g : g2) BOOST_REQUIRE(g == 0);
