@@ -3,17 +3,27 @@
 #include "framework/codecs/vector_ops.hpp"
 
 #include <fmt/format.h>
+#include <sys/mman.h>
 
 namespace isthmus {
 
 namespace {
 constexpr char magic[4] = {'I', 'S', 'C', 'F'};
 constexpr std::uint16_t version = 1;
+
+/// Advises huge pages for what is reserved: to fault small ones in takes longer than to encode.
+void advise_huge_pages(std::vector<std::byte>& frame) {
+  constexpr std::uintptr_t huge_page = std::uintptr_t{2} << 20;
+  const auto begin = (reinterpret_cast<std::uintptr_t>(frame.data()) + huge_page - 1) / huge_page * huge_page;
+  const auto end = (reinterpret_cast<std::uintptr_t>(frame.data()) + frame.capacity()) / huge_page * huge_page;
+  if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
+}
 }  // namespace
 
 std::vector<std::byte> begin_frame(codec_id id, const group_shape& group, std::size_t reserve) {
   std::vector<std::byte> frame;
   frame.reserve(frame_header_bytes + reserve);
+  advise_huge_pages(frame);
   append(frame, std::span<const char>(magic));
   append(frame, id);
   append(frame, version);

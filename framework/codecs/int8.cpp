@@ -72,9 +72,9 @@ private:
     }
     const auto q = reader.take(count, "numbers");
     if (!q) return q.failure();
-    int lowest = 0;
-    for (const std::byte b : *q) lowest = std::min<int>(lowest, static_cast<std::int8_t>(b));
-    if (lowest < -127) return reader.bad(errc::out_of_range, "numbers", "-128, allowed are -127 to 127");
+    std::byte found{0};
+    for (const std::byte b : *q) found |= static_cast<std::byte>(b == std::byte{0x80});
+    if (found != std::byte{0}) return reader.bad(errc::out_of_range, "numbers", "-128, allowed are -127 to 127");
     return {};
   }
 

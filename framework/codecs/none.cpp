@@ -25,12 +25,13 @@ public:
     ensure(value.size() == static_cast<std::size_t>(group.size), "none codec: the value has not the size of the group");
     auto frame = begin_frame(codec_id::none, group, size(group).payload());
     for (const auto& tensor : group.tensors) {
-      const auto part = value.subspan(static_cast<std::size_t>(tensor.offset), static_cast<std::size_t>(tensor.count));
-      ensure_magnitude(vector_ops::max_magnitude(part.data(), part.size()), limit_);
-      append(frame, std::span<const float>(part));
-    }
-    for (const auto& tensor : group.tensors) {
-      std::fill_n(value.begin() + tensor.offset, tensor.count, 0.0F);
+      for (std::int64_t done = 0; done < tensor.count; done += chunk_size) {  // in parts that stay in cache
+        const auto n = std::min<std::int64_t>(tensor.count - done, chunk_size);
+        const auto part = value.subspan(static_cast<std::size_t>(tensor.offset + done), static_cast<std::size_t>(n));
+        ensure_magnitude(vector_ops::max_magnitude(part.data(), part.size()), limit_);
+        append(frame, std::span<const float>(part));
+        std::fill(part.begin(), part.end(), 0.0F);
+      }
     }
     return frame;
   }

@@ -1,18 +1,16 @@
 #include "framework/optim/outer.hpp"
 
-#include <cmath>
+#include <fmt/format.h>
+
 #include <vector>
 
 namespace isthmus {
 
 namespace {
 
-struct divisor {
-  float value;
-  explicit divisor(double weight) : value(static_cast<float>(weight)) {
-    ensure(std::isfinite(value) && value > 0, "apply_outer: the weight is not positive");
-  }
-};
+/// Within these no quotient of a delta's numbers overflows.
+constexpr float weight_min = 0x1p-30F, weight_max = 0x1p60F;
+bool good_weight(double weight) { return static_cast<float>(weight) >= weight_min && static_cast<float>(weight) <= weight_max; }
 
 void step_plain(const outer_rule& rule, float w, std::size_t n, const float* __restrict sum, float* __restrict anchor) {
   const float lr = rule.lr;
@@ -66,23 +64,27 @@ void apply_outer(const outer_rule& rule, const group_shape& group, std::span<con
                  std::span<float> momentum) {
   check_spans(rule, group, anchor, momentum);
   ensure(sum.size() == anchor.size(), "apply_outer: the sum has not the size of the group");
-  const divisor w(weight);
-  if (rule.kind == outer_kind::plain) return step_plain(rule, w.value, sum.size(), sum.data(), anchor.data());
-  step_nesterov(rule, w.value, sum.size(), sum.data(), anchor.data(), momentum.data());
+  ensure(good_weight(weight), "apply_outer: the weight is not between 2^-30 and 2^60");
+  const auto w = static_cast<float>(weight);
+  if (rule.kind == outer_kind::plain) return step_plain(rule, w, sum.size(), sum.data(), anchor.data());
+  step_nesterov(rule, w, sum.size(), sum.data(), anchor.data(), momentum.data());
 }
 
 expected<void> apply_outer(const outer_rule& rule, const group_shape& group, const codec& down, std::span<const std::byte> frame,
                            double weight, std::span<float> anchor, std::span<float> momentum) {
   check_spans(rule, group, anchor, momentum);
-  const divisor w(weight);
+  if (!good_weight(weight)) {
+    return fail(errc::out_of_range, fmt::format("outer step of group {}: weight {}, allowed are 2^-30 to 2^60", group.id, weight));
+  }
+  const auto w = static_cast<float>(weight);
   if (rule.kind == outer_kind::plain) {
-    apply_sink sink(rule, w.value, anchor);
+    apply_sink sink(rule, w, anchor);
     return down.decode(group, frame, sink);
   }
   // Momentum moves every element, named or not.
   std::vector<float> sum(static_cast<std::size_t>(group.size));
   if (auto ok = down.add_to(group, frame, sum); !ok) return ok;
-  step_nesterov(rule, w.value, sum.size(), sum.data(), anchor.data(), momentum.data());
+  step_nesterov(rule, w, sum.size(), sum.data(), anchor.data(), momentum.data());
   return {};
 }
 

@@ -21,7 +21,7 @@ struct outer_rule {
   bool has_momentum() const { return kind == outer_kind::nesterov; }
 };
 
-/// One outer step. sum: the reduced contribution, weight: what it is divided by, > 0. Each line rounded to fp32, in this order,
+/// One outer step. sum: the reduced contribution, weight: what it is divided by, 2^-30 to 2^60. Each line rounded to fp32, in this order,
 /// with w = float(weight):
 ///   g = sum[i] / w
 ///   plain:    anchor[i] = anchor[i] - lr * g
@@ -31,7 +31,7 @@ void apply_outer(const outer_rule& rule, const group_shape& group, std::span<con
                  std::span<float> momentum);
 
 /// The same from the delta's bytes, with the same bits: a sparse frame under the plain rule touches only what it names.
-/// On an error (the codec's) nothing is changed.
+/// On an error (the codec's; out_of_range for the weight) nothing is changed.
 expected<void> apply_outer(const outer_rule& rule, const group_shape& group, const codec& down, std::span<const std::byte> frame,
                            double weight, std::span<float> anchor, std::span<float> momentum);
 

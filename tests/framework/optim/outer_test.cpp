@@ -57,6 +57,10 @@ BOOST_AUTO_TEST_CASE(a_bad_frame_changes_nothing) {
   auto anchor = random_values(group, 2);
   const auto before = anchor;
   BOOST_TEST(!apply_outer({outer_kind::plain, 1, 0}, group, *pair.down, frame, 3, anchor, {}).has_value());
+  const auto good = pair.down->encode(group, value);
+  for (const double weight : {0.0, -1.0, 1e-30, 1e300, std::nan("")}) {
+    BOOST_TEST(!apply_outer({outer_kind::plain, 1, 0}, group, *pair.down, good, weight, anchor, {}).has_value());
+  }
   BOOST_TEST(anchor == before, boost::test_tools::per_element());
 }
 
