@@ -1,7 +1,7 @@
-#include "framework/core/rng.hpp"
 #include "framework/tokenizer/pre_token.hpp"
 #include "framework/tokenizer/tokenizer.hpp"
 
+#include <algorithm>
 #include <bit>
 #include <cstring>
 
@@ -13,10 +13,11 @@ namespace {
 
 constexpr std::size_t key_bytes_max = 15;     // fits two words with its length
 constexpr std::size_t cached_bytes_max = 128;
-constexpr std::size_t short_merge_max = 48;   // above, a heap beats the scan
-constexpr std::size_t slots_count = std::size_t{1} << 16;
-constexpr std::size_t slots_used_max = slots_count / 2;
-constexpr std::size_t long_max = 1 << 16;
+constexpr int slots_bits = 18;
+constexpr std::size_t slots_count = std::size_t{1} << slots_bits;
+constexpr std::size_t slots_used_max = slots_count / 2;  // what comes later is merged each time: the frequent come early
+constexpr std::size_t long_max = 1 << 15;
+constexpr std::size_t block = 4096;  // ids written before they are appended
 
 struct cache_key {
   std::uint64_t low = 0, high = 0;
@@ -42,72 +43,85 @@ cache_key key_at(std::string_view text, std::size_t at, std::size_t length) {
 
 encoder::encoder(const tokenizer& tokens) : tokens_(tokens), slots_(slots_count) {}
 
-void encoder::forget() {
-  slots_.assign(slots_count, {});
-  used_ = 0;
-  long_.clear();
-  pool_.clear();
-}
-
 encoder::slot& encoder::find_slot(std::uint64_t low, std::uint64_t high) {
-  std::size_t at = static_cast<std::size_t>(((low ^ std::rotl(high, 23)) * 0x9e3779b97f4a7c15U) >> 48);
-  static_assert(slots_count == std::size_t{1} << 16, "the hash has 16 bits");
+  auto at = static_cast<std::size_t>(((low ^ std::rotl(high, 23)) * 0x9e3779b97f4a7c15U) >> (64 - slots_bits));
   for (;; at = (at + 1) & (slots_count - 1)) {
     slot& s = slots_[at];
     if ((s.low == low && s.high == high) || s.high == 0) return s;
   }
 }
 
-encoder::range encoder::merged(std::string_view piece) {
+void encoder::merge_piece(std::string_view piece) {
   scratch_.clear();
   for (const char c : piece) scratch_.push_back(tokens_.byte_ids_[static_cast<unsigned char>(c)]);
-  if (piece.size() <= short_merge_max)
+  if (piece.size() <= tokenizer::short_max)
     tokens_.merge_short(scratch_);
   else
     tokens_.merge_long(scratch_);
+}
+
+encoder::range encoder::keep() {
   const range ids{static_cast<std::uint32_t>(pool_.size()), static_cast<std::uint32_t>(scratch_.size())};
   pool_.insert(pool_.end(), scratch_.begin(), scratch_.end());
   return ids;
 }
 
+void encoder::fill(slot& empty, std::uint64_t low, std::uint64_t high, std::string_view piece) {
+  merge_piece(piece);
+  empty.low = low;
+  empty.high = high;
+  empty.count = static_cast<std::uint32_t>(scratch_.size());
+  if (scratch_.size() <= inline_ids)
+    std::copy(scratch_.begin(), scratch_.end(), empty.ids);
+  else
+    empty.ids[0] = static_cast<token_id>(keep().begin);
+  ++used_;
+}
+
 void encoder::encode_long(std::string_view piece, std::vector<token_id>& out) {
-  if (piece.size() > cached_bytes_max) {
-    const std::size_t pool = pool_.size();
-    (void)merged(piece);
-    pool_.resize(pool);
-    out.insert(out.end(), scratch_.begin(), scratch_.end());
+  if (const auto found = long_.find(piece); found != long_.end()) {
+    const auto first = pool_.begin() + found->second.begin;
+    out.insert(out.end(), first, first + found->second.count);
     return;
   }
-  auto found = long_.find(piece);
-  if (found == long_.end()) {
-    if (long_.size() >= long_max) forget();
-    found = long_.emplace(piece, merged(piece)).first;
-  }
-  const range ids = found->second;
-  out.insert(out.end(), pool_.begin() + ids.begin, pool_.begin() + ids.begin + ids.count);
+  merge_piece(piece);
+  out.insert(out.end(), scratch_.begin(), scratch_.end());
+  if (piece.size() <= cached_bytes_max && long_.size() < long_max) long_.emplace(piece, keep());
 }
 
 void encoder::encode_plain(std::string_view text, std::vector<token_id>& out) {
+  token_id ids[block + inline_ids];
+  std::size_t written = 0;
+  const auto flush = [&] {
+    out.insert(out.end(), ids, ids + written);
+    written = 0;
+  };
   for (std::size_t at = 0; at < text.size();) {
     const std::size_t end = pre_token_end(text, at), length = end - at;
+    const std::string_view piece = text.substr(at, length);
     if (length > key_bytes_max) {
-      encode_long(text.substr(at, length), out);
+      flush();
+      encode_long(piece, out);
     } else {
       const cache_key key = key_at(text, at, length);
-      slot* s = &find_slot(key.low, key.high);
-      if (s->high == 0) {
-        if (used_ >= slots_used_max) {
-          forget();
-          s = &find_slot(key.low, key.high);
-        }
-        *s = {key.low, key.high, merged(text.substr(at, length))};
-        ++used_;
+      slot& s = find_slot(key.low, key.high);
+      if (s.high == 0 && used_ < slots_used_max) fill(s, key.low, key.high, piece);
+      if (s.high == 0) {
+        flush();
+        merge_piece(piece);
+        out.insert(out.end(), scratch_.begin(), scratch_.end());
+      } else if (s.count <= inline_ids) {
+        std::memcpy(ids + written, s.ids, sizeof s.ids);  // a fixed size is one move; what is past count is overwritten next
+        written += s.count;
+      } else {
+        std::copy_n(pool_.data() + s.ids[0], s.count, ids + written);
+        written += s.count;
       }
-      const token_id* ids = pool_.data() + s->ids.begin;
-      for (std::uint32_t i = 0; i < s->ids.count; ++i) out.push_back(ids[i]);
+      if (written + key_bytes_max > block) flush();
     }
     at = end;
   }
+  flush();
 }
 
 void encoder::encode(std::string_view text, std::vector<token_id>& out, specials mode) {

@@ -11,7 +11,7 @@ namespace isthmus {
 
 namespace {
 
-enum class kind : std::uint8_t { letter, number, space, symbol };
+enum class kind : std::uint8_t { letter, number, space, symbol, not_ascii };
 
 struct character {
   kind what = kind::symbol;
@@ -27,31 +27,34 @@ kind kind_of(char32_t code) {
   return category & U_GC_N_MASK ? kind::number : kind::symbol;
 }
 
-constexpr std::array<kind, 128> make_ascii() {
-  std::array<kind, 128> table{};
-  for (unsigned c = 0; c < 128; ++c) {
+constexpr std::array<kind, 256> make_table() {
+  std::array<kind, 256> table{};
+  for (unsigned c = 0; c < 256; ++c) {
     const bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
     const bool space = c == ' ' || (c >= 9 && c <= 13);
-    table[c] = letter ? kind::letter : c >= '0' && c <= '9' ? kind::number : space ? kind::space : kind::symbol;
+    table[c] = c >= 128 ? kind::not_ascii : letter ? kind::letter : c >= '0' && c <= '9' ? kind::number : space ? kind::space : kind::symbol;
   }
   return table;
 }
-constexpr std::array<kind, 128> ascii = make_ascii();
+constexpr std::array<kind, 256> table = make_table();
+
+kind ascii_kind(char c) { return table[static_cast<unsigned char>(c)]; }
 
 character look(std::string_view text, std::size_t at) {
-  const auto lead = static_cast<unsigned char>(text[at]);
-  if (lead < 0x80) return {ascii[lead], 1};
+  const kind what = ascii_kind(text[at]);
+  if (what != kind::not_ascii) return {what, 1};
   const auto c = decode_utf8(text, at);
   return {kind_of(c.code), c.bytes};
 }
 
 std::size_t run_end(std::string_view text, std::size_t at, kind what) {
-  while (at < text.size()) {
+  for (;;) {
+    while (at < text.size() && ascii_kind(text[at]) == what) ++at;
+    if (at == text.size() || ascii_kind(text[at]) != kind::not_ascii) return at;
     const character c = look(text, at);
-    if (c.what != what) break;
+    if (c.what != what) return at;
     at += c.bytes;
   }
-  return at;
 }
 
 // 's|'t|'re|'ve|'m|'ll|'d after the apostrophe at `at`: its length, or 0.

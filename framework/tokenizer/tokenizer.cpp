@@ -1,11 +1,10 @@
 #include "framework/tokenizer/tokenizer.hpp"
 
-#include "framework/core/rng.hpp"
-
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
-#include <limits>
+#include <bit>
 #include <queue>
 
 namespace isthmus {
@@ -33,8 +32,6 @@ hash128 hash_model(const bpe_model& model) {
 
 }  // namespace
 
-std::size_t tokenizer::pair_hash::operator()(std::uint64_t key) const { return static_cast<std::size_t>(mix64(key)); }
-
 tokenizer::tokenizer(bpe_model model) : model_(std::move(model)), byte_ids_(256, -1), special_(model_.tokens.size(), false) {
   ensure(model_.tokens.size() <= static_cast<std::size_t>(std::numeric_limits<token_id>::max()), "tokenizer: vocabulary too large");
   const auto known = [&](token_id id) { return id >= 0 && id < vocabulary(); };
@@ -48,11 +45,11 @@ tokenizer::tokenizer(bpe_model model) : model_(std::move(model)), byte_ids_(256,
     if (token.size() == 1 && !special_[static_cast<std::size_t>(id)]) byte_ids_[static_cast<unsigned char>(token[0])] = id;
   }
   for (const token_id id : byte_ids_) ensure(id >= 0, "tokenizer: a byte without a token");
-  ranks_.reserve(model_.merges.size() * 2);
+  ranks_.resize(std::bit_ceil(4 * model_.merges.size() + 1));
   for (std::size_t rank = 0; rank < model_.merges.size(); ++rank) {
     const auto& m = model_.merges[rank];
     ensure(known(m.left) && known(m.right) && known(m.result), "tokenizer: merge of an unknown token");
-    ranks_[key_of(m.left, m.right)] = {static_cast<std::int32_t>(rank), m.result};
+    ranks_[place_of(m.left, m.right)] = {m.left, m.right, static_cast<std::int32_t>(rank), m.result};
   }
   hash_ = hash_model(model_);
 }
@@ -69,30 +66,34 @@ std::string tokenizer::decode(std::span<const token_id> ids, bool with_specials)
   return text;
 }
 
-const tokenizer::ranked* tokenizer::find_merge(token_id left, token_id right) const {
-  const auto found = ranks_.find(key_of(left, right));
-  return found == ranks_.end() ? nullptr : &found->second;
+std::size_t tokenizer::place_of(token_id left, token_id right) const {
+  const std::size_t mask = ranks_.size() - 1;
+  for (std::size_t at = static_cast<std::size_t>((key_of(left, right) * 0x9e3779b97f4a7c15U) >> 32) & mask;; at = (at + 1) & mask) {
+    const ranked& m = ranks_[at];
+    if ((m.left == left && m.right == right) || m.left < 0) return at;
+  }
 }
 
 void tokenizer::merge_short(std::vector<token_id>& ids) const {
-  constexpr ranked none{std::numeric_limits<std::int32_t>::max(), -1};
-  const auto look = [&](std::size_t i) {
-    const ranked* m = i + 1 < ids.size() ? find_merge(ids[i], ids[i + 1]) : nullptr;
-    return m ? *m : none;
-  };
-  std::vector<ranked> best(ids.size());  // [i]: of ids[i], ids[i + 1]
-  for (std::size_t i = 0; i < ids.size(); ++i) best[i] = look(i);
-  while (ids.size() > 1) {
-    std::size_t at = 0;
-    for (std::size_t i = 1; i + 1 < ids.size(); ++i)
-      if (best[i].rank < best[at].rank) at = i;
-    if (best[at].result < 0) break;
-    ids[at] = best[at].result;
-    ids.erase(ids.begin() + static_cast<std::ptrdiff_t>(at) + 1);
-    best.erase(best.begin() + static_cast<std::ptrdiff_t>(at) + 1);
-    best[at] = look(at);
-    if (at > 0) best[at - 1] = look(at - 1);
+  ensure(ids.size() <= short_max, "tokenizer: too long for a scan a merge");
+  constexpr std::int32_t never = std::numeric_limits<std::int32_t>::max();
+  std::array<std::int32_t, short_max> rank;  // [i]: of ids[i], ids[i + 1]
+  std::size_t count = ids.size();
+  const auto look = [&](std::size_t i) { rank[i] = i + 1 < count ? find_merge(ids[i], ids[i + 1]).rank : never; };
+  for (std::size_t i = 0; i < count; ++i) look(i);
+  while (count > 1) {
+    const auto at = static_cast<std::size_t>(std::min_element(rank.begin(), rank.begin() + static_cast<std::ptrdiff_t>(count)) - rank.begin());
+    if (rank[at] == never) break;
+    ids[at] = model_.merges[static_cast<std::size_t>(rank[at])].result;
+    --count;
+    for (std::size_t i = at + 1; i < count; ++i) {
+      ids[i] = ids[i + 1];
+      rank[i] = rank[i + 1];
+    }
+    look(at);
+    if (at > 0) look(at - 1);
   }
+  ids.resize(count);
 }
 
 void tokenizer::merge_long(std::vector<token_id>& ids) const {
@@ -106,7 +107,7 @@ void tokenizer::merge_long(std::vector<token_id>& ids) const {
   std::vector<std::uint32_t> next(count), previous(count);  // a linked list over ids; gone: none, or merged into the left
   std::priority_queue<entry, std::vector<entry>, std::greater<>> queue;
   const auto push = [&](std::uint32_t at) {
-    if (const ranked* m = find_merge(ids[at], ids[next[at]])) queue.push({m->rank, at});
+    if (const ranked& m = find_merge(ids[at], ids[next[at]]); m.result >= 0) queue.push({m.rank, at});
   };
   for (std::uint32_t i = 0; i < count; ++i) {
     next[i] = i + 1 < count ? i + 1 : gone;
@@ -117,10 +118,10 @@ void tokenizer::merge_long(std::vector<token_id>& ids) const {
     const entry top = queue.top();
     queue.pop();
     if (ids[top.at] < 0 || next[top.at] == gone) continue;
-    const ranked* m = find_merge(ids[top.at], ids[next[top.at]]);
-    if (!m || m->rank != top.rank) continue;  // an entry from before a merge
+    const ranked& m = find_merge(ids[top.at], ids[next[top.at]]);
+    if (m.rank != top.rank) continue;  // an entry from before a merge
     const std::uint32_t right = next[top.at];
-    ids[top.at] = m->result;
+    ids[top.at] = m.result;
     ids[right] = -1;
     next[top.at] = next[right];
     if (next[right] != gone) previous[next[right]] = top.at;

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <optional>
 #include <span>
 #include <string>
@@ -49,22 +50,23 @@ public:
 
 private:
   friend class encoder;
-  struct pair_hash {
-    std::size_t operator()(std::uint64_t key) const;
-  };
   struct ranked {
-    std::int32_t rank = 0;
-    token_id result = 0;
+    token_id left = -1, right = -1;  // -1: an empty place
+    std::int32_t rank = std::numeric_limits<std::int32_t>::max();
+    token_id result = -1;
   };
-  const ranked* find_merge(token_id left, token_id right) const;
-  /// Merges ids in place, the best ranked pair first, of equals the leftmost. Short: a scan a merge; long: a heap.
+  /// Where the merge of a pair lies in ranks_, or the empty place where it would.
+  std::size_t place_of(token_id left, token_id right) const;
+  const ranked& find_merge(token_id left, token_id right) const { return ranks_[place_of(left, right)]; }
+  /// Merge ids in place, the best ranked pair first, of equals the leftmost. Short, up to short_max ids: a scan a merge; long: a heap.
+  static constexpr std::size_t short_max = 48;
   void merge_short(std::vector<token_id>& ids) const;
   void merge_long(std::vector<token_id>& ids) const;
 
   bpe_model model_;
   std::vector<token_id> byte_ids_;  // [256]
   std::vector<bool> special_;       // [vocabulary]
-  std::unordered_map<std::uint64_t, ranked, pair_hash> ranks_;
+  std::vector<ranked> ranks_;       // a power of two, open addressing
   std::optional<token_id> end_of_text_;
   hash128 hash_;
 };
@@ -72,7 +74,8 @@ private:
 /// What to do with the name of a special token inside a text. Documents of strangers are encoded as_text.
 enum class specials { as_text, as_tokens };
 
-/// Encodes with one tokenizer and remembers the pre-tokens it has met. One thread each; borrows the tokenizer.
+/// Encodes with one tokenizer and remembers the pre-tokens it meets first, in at most some 20 MB. One thread each; borrows the
+/// tokenizer.
 class encoder {
 public:
   explicit encoder(const tokenizer& tokens);
@@ -80,12 +83,14 @@ public:
   void encode(std::string_view text, std::vector<token_id>& out, specials mode = specials::as_text);
 
 private:
+  static constexpr std::size_t inline_ids = 3;
   struct range {
     std::uint32_t begin = 0, count = 0;  // in pool_
   };
-  struct slot {
+  struct alignas(32) slot {
     std::uint64_t low = 0, high = 0;  // up to 15 bytes, the length above them; 0, 0 is empty
-    range ids;
+    std::uint32_t count = 0;
+    token_id ids[inline_ids] = {};    // of more than three ids, the first entry says where they lie in pool_
   };
   struct text_hash {
     using is_transparent = void;
@@ -94,8 +99,9 @@ private:
   void encode_plain(std::string_view text, std::vector<token_id>& out);
   void encode_long(std::string_view piece, std::vector<token_id>& out);
   slot& find_slot(std::uint64_t low, std::uint64_t high);
-  range merged(std::string_view piece);
-  void forget();
+  void fill(slot& empty, std::uint64_t low, std::uint64_t high, std::string_view piece);
+  void merge_piece(std::string_view piece);  // into scratch_
+  range keep();                              // scratch_ in pool_
 
   const tokenizer& tokens_;
   std::vector<slot> slots_;  // a power of two, open addressing
