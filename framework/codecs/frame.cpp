@@ -80,6 +80,15 @@ unexpected frame_reader::bad(errc code, const char* what, const std::string& fou
   return fail(code, fmt::format("codec frame: {} before byte {}: {}", what, at_, found));
 }
 
+std::span<const float> as_floats(std::span<const std::byte> bytes, std::vector<float>& copy) {
+  if (reinterpret_cast<std::uintptr_t>(bytes.data()) % alignof(float) == 0) {
+    return {reinterpret_cast<const float*>(bytes.data()), bytes.size() / sizeof(float)};
+  }
+  copy.resize(bytes.size() / sizeof(float));
+  std::memcpy(copy.data(), bytes.data(), bytes.size());
+  return copy;
+}
+
 errc judge_magnitude(std::uint32_t bits, float limit) {
   if (bits <= magnitude(limit)) return errc::ok;
   return bits >= 0x7f800000U ? errc::not_finite : errc::out_of_range;

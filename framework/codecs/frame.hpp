@@ -54,6 +54,9 @@ private:
   std::size_t at_ = 0;
 };
 
+/// The bytes as numbers: where they lie, or in `copy` when they are not aligned. bytes.size() is a multiple of 4.
+std::span<const float> as_floats(std::span<const std::byte> bytes, std::vector<float>& copy);
+
 /// not_finite or out_of_range where a magnitude passes the limit.
 errc judge_magnitude(std::uint32_t bits, float limit);
 

@@ -3,7 +3,6 @@
 #include "framework/codecs/vector_ops.hpp"
 
 #include <algorithm>
-#include <array>
 
 namespace isthmus {
 
@@ -37,27 +36,24 @@ public:
   }
 
   expected<void> decode(const group_shape& group, std::span<const std::byte> frame, frame_sink& sink) const override {
-    if (auto ok = read(group, frame, nullptr); !ok) return ok;
-    return read(group, frame, &sink);
+    frame_reader reader(frame);
+    if (auto ok = reader.header(codec_id::none, group); !ok) return ok;
+    const auto bytes = reader.take(size(group).dense, "numbers");
+    if (!bytes) return bytes.failure();
+    if (auto ok = reader.end(); !ok) return ok;
+    std::vector<float> copy;
+    auto values = as_floats(*bytes, copy);
+    const std::uint32_t largest = vector_ops::max_magnitude(values.data(), values.size());
+    if (largest > magnitude(limit_)) return reader.bad(judge_magnitude(largest, limit_), "numbers", "a magnitude above the limit");
+    for (const auto& tensor : group.tensors) {
+      const auto count = static_cast<std::size_t>(tensor.count);
+      sink.dense(tensor.offset, values.first(count));
+      values = values.subspan(count);
+    }
+    return {};
   }
 
 private:
-  expected<void> read(const group_shape& group, std::span<const std::byte> frame, frame_sink* sink) const {
-    frame_reader reader(frame);
-    if (auto ok = reader.header(codec_id::none, group); !ok) return ok;
-    std::array<float, chunk_size> part;
-    for (const auto& tensor : group.tensors) {
-      for (std::int64_t done = 0; done < tensor.count;) {
-        const auto n = std::min<std::int64_t>(tensor.count - done, chunk_size);
-        const auto values = std::span(part).first(static_cast<std::size_t>(n));
-        if (auto ok = reader.floats(values, limit_, "value"); !ok) return ok;
-        if (sink != nullptr) sink->dense(tensor.offset + done, values);
-        done += n;
-      }
-    }
-    return reader.end();
-  }
-
   float limit_;
 };
 

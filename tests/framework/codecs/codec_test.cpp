@@ -79,6 +79,17 @@ BOOST_AUTO_TEST_CASE(none_and_the_union_are_exact) {
   }
 }
 
+BOOST_AUTO_TEST_CASE(frames_need_no_alignment) {
+  const group_shape group = make_test_group();
+  for (const auto& c : every_codec()) {
+    auto value = random_values(group, 6);
+    const auto frame = c->encode(group, value);
+    std::vector<std::byte> shifted(1);
+    shifted.insert(shifted.end(), frame.begin(), frame.end());
+    BOOST_TEST(same_bits(decoded(*c, group, std::span<const std::byte>(shifted).subspan(1)), decoded(*c, group, frame)));
+  }
+}
+
 BOOST_AUTO_TEST_CASE(the_union_of_few_frames_names_its_values_in_a_byte) {
   const group_shape group = make_test_group();
   const auto pair = *make_codec_pair("sparse_loco");
