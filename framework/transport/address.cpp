@@ -44,6 +44,11 @@ bool socket_address::is_private() const {
   return storage.ss_family == AF_INET6 && (v6(*this).sin6_addr.s6_addr[0] & 0xfe) == 0xfc;
 }
 
+std::span<const std::byte> socket_address::host() const {
+  if (storage.ss_family == AF_INET) return std::as_bytes(std::span(&v4(*this).sin_addr, 1));
+  return std::as_bytes(std::span(&v6(*this).sin6_addr, 1));
+}
+
 std::string socket_address::text() const {
   char host[INET6_ADDRSTRLEN] = "?";
   if (storage.ss_family == AF_INET) {

@@ -5,6 +5,8 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 
+#include <cstddef>
+#include <span>
 #include <string>
 
 namespace isthmus {
@@ -16,6 +18,7 @@ struct socket_address {
   const sockaddr* get() const { return reinterpret_cast<const sockaddr*>(&storage); }
   bool is_loopback() const;
   bool is_private() const;   // RFC 1918, RFC 4193
+  std::span<const std::byte> host() const;  // 4 or 16 bytes, network order
   std::string text() const;  // "127.0.0.1:7000", "[::1]:7000"
 };
 

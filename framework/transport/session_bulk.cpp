@@ -3,30 +3,80 @@
 #include "framework/transport/byte_io.hpp"
 #include "framework/transport/chunk_header.hpp"
 
+#include <sys/epoll.h>
+
 #include <algorithm>
 #include <utility>
 
 namespace isthmus {
 
-bool wire_site::open_bulk(session& s) {
+namespace {
+constexpr duration old_worker_time = std::chrono::seconds(2);
+}
+
+expected<void> wire_site::make_worker(session& s) {
+  auto worker = ucx_worker::make(*ucx_, [this, id = s.id](auto header, auto bytes) { return receive_chunk(id, header, bytes); });
+  if (!worker) return worker.failure();
+  s.bulk = std::move(*worker);
+  epoll_event e{};
+  e.events = EPOLLIN;  // only to wake up; data.u64 0 names nothing
+  ::epoll_ctl(epoll_, EPOLL_CTL_ADD, s.bulk->event_fd(), &e);
+  return {};
+}
+
+bool wire_site::open_bulk(session& s, std::span<const std::byte> peer_address) {
   for (int i = 0; i < options_.endpoints; ++i) {
-    const auto endpoint = worker_->connect(s.peer_address);
+    const auto endpoint = s.bulk->connect(peer_address);
     if (!endpoint) {
       broken(s, endpoint.error());
       return false;
     }
     s.endpoints.push_back(*endpoint);
-    by_endpoint_[*endpoint] = s.id;
+    // Transfer 0 is a probe: once it is acknowledged the endpoint is known to work, and may be closed at any time.
+    s.bulk->send(*endpoint, write_chunk_header({s.peer_token, 0, 0, 0, chunk_bytes_min, {}}), nullptr, {});
+    ++s.probes_owed;
   }
   return true;
 }
 
 void wire_site::close_bulk(session& s) {
-  for (const auto endpoint : std::exchange(s.endpoints, {})) {
-    by_endpoint_.erase(endpoint);
-    worker_->close(endpoint);
+  if (!s.bulk) return;
+  const bool wired = s.probes_owed == 0;
+  if (wired || s.bulk->has_failed()) s.bulk->close_all();
+  old_workers_.push_back({std::move(s.bulk), wired, time_.now() + old_worker_time});
+  s.endpoints.clear();
+}
+
+bool wire_site::progress_bulk() {
+  bool any = false;
+  for (const auto& [id, s] : sessions_) {
+    if (!s->bulk) continue;
+    any = s->bulk->progress() || any;
+    if (s->bulk && s->bulk->has_failed() && !s->bulk_failed) s->bulk_failed = time_.now();
   }
-  by_token_.erase(s.token);
+  const time_point now = time_.now();
+  std::erase_if(old_workers_, [&](old_worker& old) {
+    any = old.worker->progress() || any;
+    if (old.wired && now < old.deadline) return old.worker->is_idle();
+    if (old.wired) return true;
+    // Half made: UCX may not be told to give it up before it has failed by itself, as it does when the peer's process ends.
+    if (old.worker->has_failed()) {
+      old.worker->close_all();
+      old.wired = true;
+    }
+    old.deadline = now + old_worker_time;
+    return false;
+  });
+  return any;
+}
+
+bool wire_site::arm_bulk() {
+  bool armed = true;
+  for (const auto& [id, s] : sessions_)
+    if (s->bulk && !s->bulk->arm()) armed = false;
+  for (const auto& old : old_workers_)
+    if (!old.worker->arm()) armed = false;
+  return armed;
 }
 
 void wire_site::pump(session& s) {
@@ -41,16 +91,26 @@ void wire_site::pump(session& s) {
       k.bytes_in_flight = s.outgoing.bytes_in_flight();
     });
     const auto data = c->payload->bytes().subspan(c->offset, c->bytes);
-    worker_->send(s.endpoints[s.next_endpoint++ % s.endpoints.size()], header, c->payload, data);
+    s.bulk->send(s.endpoints[s.next_endpoint++ % s.endpoints.size()], header, c->payload, data);
   }
 }
 
-std::optional<ucx_worker::place> wire_site::receive_chunk(std::span<const std::byte> header, std::size_t bytes) {
+std::optional<ucx_worker::place> wire_site::receive_chunk(std::uint64_t session_id, std::span<const std::byte> header,
+                                                          std::size_t bytes) {
   const auto h = read_chunk_header(header);
-  if (!h) return std::nullopt;  // whose it is cannot be told; a link that loses chunks so comes to its stall deadline
-  const auto owner = by_token_.find(h->link_token);
-  session* s = owner == by_token_.end() ? nullptr : find(owner->second);
+  session* s = find(session_id);
   if (s == nullptr || s->violation || (s->at != stage::up && s->at != stage::welcomed)) return std::nullopt;  // of a link that has ended
+  if (!h || h->link_token != s->token) {
+    s->violation = h ? error{errc::refused, "chunk: its token is not the one of this link"} : h.error();
+    return std::nullopt;
+  }
+  if (h->transfer == 0) {
+    byte_writer acknowledgement;
+    acknowledgement.number(std::uint64_t{0});
+    acknowledgement.number(std::uint64_t{0});
+    s->wire.write_frame(control_kind::acknowledge, acknowledgement.bytes());
+    return std::nullopt;
+  }
   if (bytes != h->length()) {
     s->violation = error{errc::malformed, "chunk: " + std::to_string(bytes) + " bytes where its header names " + std::to_string(h->length())};
     return std::nullopt;
@@ -95,9 +155,15 @@ void wire_site::on_acknowledge(session& s, std::span<const std::byte> body) {
   byte_reader in(body);
   const auto transfer = in.number<std::uint64_t>();
   const auto offset = in.number<std::uint64_t>();
-  if (!in.exhausted()) return end(s, {errc::malformed, "acknowledgement: it is not 16 bytes long"}, true);
+  if (!in.exhausted()) return broken(s, {errc::malformed, "acknowledgement: it is not 16 bytes long"});
+  if (transfer == 0 && offset == 0 && s.probes_owed > 0) {
+    if (--s.probes_owed > 0) return;
+    s.wire.write_frame(control_kind::ready, {});
+    if (s.peer_ready) admit(s);
+    return;
+  }
   const auto settled = s.outgoing.acknowledge(transfer, offset, time_.now());
-  if (!settled) return end(s, settled.error(), true);
+  if (!settled) return broken(s, settled.error());
   count(s.peer, [&](link_counters& c) {
     c.bytes_in_flight = s.outgoing.bytes_in_flight();
     if (!*settled || (*settled)->bytes == 0) return;
@@ -105,14 +171,6 @@ void wire_site::on_acknowledge(session& s, std::span<const std::byte> body) {
     c.send_bytes_per_second = c.send_bytes_per_second == 0 ? rate : 0.75 * c.send_bytes_per_second + 0.25 * rate;
   });
   if (*settled) events_.sent(s.peer, (*settled)->id, {});
-}
-
-void wire_site::take_failed_endpoints() {
-  for (const auto endpoint : worker_->take_failed()) {
-    const auto found = by_endpoint_.find(endpoint);
-    session* s = found == by_endpoint_.end() ? nullptr : find(found->second);
-    if (s != nullptr && !s->bulk_failed) s->bulk_failed = time_.now();
-  }
 }
 
 }  // namespace isthmus

@@ -58,15 +58,14 @@ bool wire_site::we_dial(site_id peer) const {
   return self != coordinator_id && (peer == coordinator_id || self > peer);
 }
 
-wire_site::session& wire_site::add_session(int socket, std::string remote) {
+wire_site::session& wire_site::add_session(int socket, const socket_address& remote) {
   set_options(socket);
   auto made = std::make_unique<session>(socket, options_);
   session& s = *made;
   s.id = next_session_++;
-  s.remote = std::move(remote);
+  s.remote = remote;
   s.deadline = time_.now() + options_.greeting_timeout;
   s.token = random_number();
-  by_token_[s.token] = s.id;
   s.interest = EPOLLIN;
   epoll_event e{};
   e.events = s.interest;
@@ -88,7 +87,7 @@ void wire_site::accept_all() {
       return;
     }
     make_room();
-    add_session(socket, from.text());
+    add_session(socket, from);
   }
 }
 
@@ -101,7 +100,7 @@ void wire_site::make_room() {
     if (oldest == nullptr) oldest = s.get();
   }
   if (unadmitted < options_.unadmitted_max) return;
-  log(oldest->remote + ": closed, more than " + std::to_string(options_.unadmitted_max) + " connections have not said who they are");
+  log(oldest->remote.text() + ": closed, more than " + std::to_string(options_.unadmitted_max) + " connections have not said who they are");
   oldest->dead = true;
 }
 
@@ -114,10 +113,11 @@ void wire_site::dial(site_id peer) {
     log("no socket: " + std::string(std::strerror(errno)));
     return schedule_dial(peer, false);
   }
-  session& s = add_session(socket, p.address->text());
+  session& s = add_session(socket, *p.address);
   s.dialled = true;
   s.peer = peer;
   p.session = s.id;
+  if (const auto ok = make_worker(s); !ok) return broken(s, ok.error());
   if (::connect(socket, p.address->get(), p.address->size) == 0) return greet(s);
   if (errno != EINPROGRESS) return broken(s, {errc::disconnected, std::string("cannot connect: ") + std::strerror(errno)});
   s.at = stage::connecting;
@@ -188,7 +188,11 @@ void wire_site::read_frames(session& s) {
 void wire_site::on_frame(session& s, const control_frame& f) {
   if (s.at == stage::up) return on_admitted_frame(s, f);
   if (f.kind == control_kind::greeting && s.at == stage::greeting) return on_greeting(s, f.body);
-  if (f.kind == control_kind::ready && s.at == stage::welcomed) return admit(s);
+  if (f.kind == control_kind::acknowledge && s.at == stage::welcomed) return on_acknowledge(s, f.body);
+  if (f.kind == control_kind::ready && s.at == stage::welcomed && !s.peer_ready) {
+    s.peer_ready = true;
+    return s.probes_owed == 0 ? admit(s) : void();
+  }
   if (f.kind == control_kind::refusal && (s.dialled || s.at == stage::welcomed)) {
     const error why = read_reason(f.body);
     return broken(s, {why.code, "refused by " + name_of(s.peer) + ": " + why.message});
@@ -225,7 +229,7 @@ void wire_site::greet(session& s) {
   g.hello = options_.hello;
   g.to = s.peer;
   g.link_token = s.token;
-  g.worker_address.assign(worker_->address().begin(), worker_->address().end());
+  g.worker_address.assign(s.bulk->address().begin(), s.bulk->address().end());
   s.wire.write_frame(control_kind::greeting, write_greeting(g));
 }
 
@@ -236,18 +240,17 @@ void wire_site::on_greeting(session& s, std::span<const std::byte> body) {
   s.peer = theirs->hello.site;
   s.incarnation = theirs->hello.incarnation;
   s.peer_token = theirs->link_token;
-  s.peer_address = theirs->worker_address;
   if (!s.dialled) {
+    if (const auto ok = make_worker(s); !ok) return refuse(s, ok.error());
     greet(s);
-    s.at = stage::welcomed;
-    return;
   }
-  s.wire.write_frame(control_kind::ready, {});
-  admit(s);
+  s.at = stage::welcomed;
+  open_bulk(s, theirs->worker_address);
 }
 
 expected<void> wire_site::accept_greeting(session& s, const greeting& theirs) {
   if (const auto ok = check_greeting(options_.hello, theirs); !ok) return ok;
+  if (const auto ok = ucx_->check_address(theirs.worker_address, s.remote.host()); !ok) return ok;
   const site_id peer = theirs.hello.site;
   if (s.dialled && peer != s.peer) return fail(errc::refused, "dialled " + name_of(s.peer) + " and reached " + name_of(peer));
   if (!s.dialled && we_dial(peer)) return fail(errc::refused, name_of(options_.hello.site) + " dials " + name_of(peer) + ", not the other way");
@@ -265,7 +268,7 @@ void wire_site::refuse(session& s, const error& why) {
   s.wire.write_frame(control_kind::refusal, write_reason(why));
   const std::uint64_t id = s.id;
   if (s.dialled) dial_failed(s, why);
-  else log(s.remote + " refused: " + std::string(describe(why.code)) + ": " + why.message);
+  else log(s.remote.text() + " refused: " + std::string(describe(why.code)) + ": " + why.message);
   if (session* still = find(id)) drain(*still);
 }
 
@@ -275,7 +278,7 @@ void wire_site::broken(session& s, const error& why) {
     if (s.dialled)
       dial_failed(s, why);
     else
-      log(s.remote + " closed before admission: " + std::string(describe(why.code)) + ": " + why.message);
+      log(s.remote.text() + " closed before admission: " + std::string(describe(why.code)) + ": " + why.message);
   }
   s.dead = true;
 }
@@ -283,7 +286,7 @@ void wire_site::broken(session& s, const error& why) {
 void wire_site::dial_failed(session& s, const error& why) {
   peer_state& p = peers_[s.peer];
   if (p.session == s.id) p.session = 0;
-  const std::string trouble = name_of(s.peer) + " at " + s.remote + ": " + std::string(describe(why.code)) + ": " + why.message;
+  const std::string trouble = name_of(s.peer) + " at " + s.remote.text() + ": " + std::string(describe(why.code)) + ": " + why.message;
   if (std::exchange(p.trouble, trouble) != trouble) log(trouble);
   schedule_dial(s.peer, is_final(why.code));
   if (is_final(why.code)) events_.down(s.peer, why);
@@ -295,7 +298,6 @@ void wire_site::admit(session& s) {
     return refuse(s, {errc::stale_incarnation, name_of(s.peer) + " was replaced by incarnation " + std::to_string(p.incarnation_seen)});
   if (session* older = find(p.session); older != nullptr && older != &s)
     end(*older, {errc::disconnected, "replaced by a newer connection of " + name_of(s.peer)}, true);
-  if (!open_bulk(s)) return;
   p.session = s.id;
   p.incarnation_seen = s.incarnation;
   p.attempts = 0;

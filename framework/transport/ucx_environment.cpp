@@ -27,6 +27,10 @@ constexpr setting at_start[] = {
   {"UCX_TCP_KEEPIDLE", "2s"},
   {"UCX_TCP_KEEPINTVL", "1s"},
   {"UCX_TCP_KEEPCNT", "5"},
+  {"UCX_RNDV_THRESH", "inf"},          // see ucx_worker: no transfer from our memory may be under way when a link breaks
+  {"UCX_ZCOPY_THRESH", "inf"},
+  {"UCX_TCP_TX_SEG_SIZE", "64k"},      // copies go out in segments of this size
+  {"UCX_TCP_RX_SEG_SIZE", "64k"},
 };
 
 }  // namespace

@@ -2,6 +2,7 @@
 
 #include <ucp/api/ucp.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstring>
 #include <utility>
@@ -14,6 +15,16 @@ constexpr unsigned chunk_message = 1;  // active message id
 
 unexpected ucx_failure(const std::string& what, ucs_status_t status) {
   return fail(errc::environment, "UCX: " + what + ": " + ucs_status_string(status));
+}
+
+expected<std::vector<std::byte>> address_of(ucp_worker* worker) {
+  ucp_address_t* address = nullptr;
+  std::size_t bytes = 0;
+  if (const auto status = ucp_worker_get_address(worker, &address, &bytes); status != UCS_OK) return ucx_failure("no address", status);
+  const auto* begin = reinterpret_cast<const std::byte*>(address);
+  std::vector<std::byte> copy(begin, begin + bytes);
+  ucp_worker_release_address(worker, address);
+  return copy;
 }
 
 }  // namespace
@@ -31,7 +42,6 @@ struct ucx_worker::closing {
 
 struct ucx_worker::send_context {
   ucx_worker* worker;
-  endpoint_id to;
   std::vector<std::byte> header;
   std::shared_ptr<const void> owner;
 };
@@ -45,13 +55,13 @@ struct ucx_worker::receive_context {
 struct ucx_worker::callbacks {
   static void endpoint_failed(void* argument, ucp_ep_h, ucs_status_t) {
     auto* e = static_cast<endpoint*>(argument);
-    e->owner->failed_.push_back(e->id);  // closed later: never in here
+    e->owner->failed_ = true;  // closed later: never in here
   }
 
   static void sent(void* request, ucs_status_t status, void* user) {
     const std::unique_ptr<send_context> context(static_cast<send_context*>(user));
     --context->worker->outstanding_;
-    if (status != UCS_OK) context->worker->failed_.push_back(context->to);
+    if (status != UCS_OK) context->worker->failed_ = true;
     ucp_request_free(request);
   }
 
@@ -88,15 +98,9 @@ struct ucx_worker::callbacks {
   }
 };
 
-expected<std::unique_ptr<ucx_worker>> ucx_worker::make(const std::string& device, receive_handler receive) {
-  std::unique_ptr<ucx_worker> w(new ucx_worker());
-  w->receive_ = std::move(receive);
-  if (const auto ok = w->open(device); !ok) return ok.failure();
-  return w;
-}
-
-expected<void> ucx_worker::open(const std::string& device) {
+expected<std::unique_ptr<ucx_context>> ucx_context::make(const std::string& device, std::span<const std::byte> host) {
   set_ucx_environment();
+  std::unique_ptr<ucx_context> made(new ucx_context());
   ucp_config_t* config = nullptr;
   if (const auto status = ucp_config_read(nullptr, nullptr, &config); status != UCS_OK) return ucx_failure("no configuration", status);
   const std::unique_ptr<ucp_config_t, void (*)(ucp_config_t*)> owner(config, ucp_config_release);
@@ -106,14 +110,69 @@ expected<void> ucx_worker::open(const std::string& device) {
   ucp_params_t params{};
   params.field_mask = UCP_PARAM_FIELD_FEATURES;
   params.features = UCP_FEATURE_AM | UCP_FEATURE_WAKEUP;
-  if (const auto status = ucp_init(&params, config, &context_); status != UCS_OK)
+  if (const auto status = ucp_init(&params, config, &made->context_); status != UCS_OK)
     return ucx_failure("no context on device '" + device + "'", status);
+  if (const auto ok = made->learn_address_form(host); !ok) return ok.failure();
+  return made;
+}
 
+ucx_context::~ucx_context() {
+  if (context_ != nullptr) ucp_cleanup(context_);
+}
+
+expected<void> ucx_context::learn_address_form(std::span<const std::byte> host) {
+  constexpr int samples = 8;  // so many that a random byte that is alike in all of them is rarer than broken hardware
+  for (int i = 0; i < samples; ++i) {
+    ucp_worker_params_t params{};
+    ucp_worker* other = nullptr;
+    if (const auto status = ucp_worker_create(context_, &params, &other); status != UCS_OK) return ucx_failure("no worker", status);
+    const auto address = address_of(other);
+    ucp_worker_destroy(other);
+    if (!address) return address.failure();
+    if (i == 0) {
+      form_ = *address;
+      may_differ_.assign(form_.size(), false);
+    }
+    if (address->size() != form_.size()) return fail(errc::environment, "UCX: worker addresses of one device differ in length");
+    for (std::size_t at = 0; at < form_.size(); ++at)
+      if ((*address)[at] != form_[at]) may_differ_[at] = true;
+  }
+  const auto found = std::search(form_.begin(), form_.end(), host.begin(), host.end());
+  if (found == form_.end()) return {};  // loopback is told apart by the network namespace instead
+  host_at_ = static_cast<std::size_t>(found - form_.begin());
+  host_bytes_ = host.size();
+  return {};
+}
+
+expected<void> ucx_context::check_address(std::span<const std::byte> peer_address, std::span<const std::byte> peer_host) const {
+  const auto bad = [](const std::string& why) { return fail(errc::malformed, "UCX worker address: " + why); };
+  if (peer_address.size() != form_.size())
+    return bad(std::to_string(peer_address.size()) + " bytes, ours has " + std::to_string(form_.size()) +
+               "; both ends need the same build of UCX and the same kind of network device");
+  const auto host = peer_address.subspan(host_at_, host_bytes_);
+  if (host_bytes_ > 0 && !std::equal(host.begin(), host.end(), peer_host.begin(), peer_host.end()))
+    return bad("it names another host than the control channel comes from");
+  for (std::size_t at = 0; at < form_.size(); ++at) {
+    const bool in_host = at >= host_at_ && at < host_at_ + host_bytes_;
+    if (!may_differ_[at] && !in_host && peer_address[at] != form_[at])
+      return bad("byte " + std::to_string(at) + " is not what the same build of UCX on the same kind of network device writes");
+  }
+  return {};
+}
+
+expected<std::unique_ptr<ucx_worker>> ucx_worker::make(const ucx_context& context, receive_handler receive) {
+  std::unique_ptr<ucx_worker> w(new ucx_worker());
+  w->receive_ = std::move(receive);
+  if (const auto ok = w->open(context); !ok) return ok.failure();
+  return w;
+}
+
+expected<void> ucx_worker::open(const ucx_context& context) {
   ucp_worker_params_t worker_params{};
   worker_params.field_mask = UCP_WORKER_PARAM_FIELD_THREAD_MODE;
-  worker_params.thread_mode = UCS_THREAD_MODE_SINGLE;
-  if (const auto status = ucp_worker_create(context_, &worker_params, &worker_); status != UCS_OK)
-    return ucx_failure("no worker on device '" + device + "'", status);
+  worker_params.thread_mode = UCS_THREAD_MODE_SERIALIZED;
+  if (const auto status = ucp_worker_create(context.context_, &worker_params, &worker_); status != UCS_OK)
+    return ucx_failure("no worker", status);
   if (const auto status = ucp_worker_get_efd(worker_, &event_fd_); status != UCS_OK) return ucx_failure("no event descriptor", status);
 
   ucp_am_handler_param_t handler{};
@@ -125,24 +184,21 @@ expected<void> ucx_worker::open(const std::string& device) {
   handler.arg = this;
   if (const auto status = ucp_worker_set_am_recv_handler(worker_, &handler); status != UCS_OK) return ucx_failure("no handler", status);
 
-  ucp_address_t* address = nullptr;
-  std::size_t bytes = 0;
-  if (const auto status = ucp_worker_get_address(worker_, &address, &bytes); status != UCS_OK) return ucx_failure("no address", status);
-  const auto* begin = reinterpret_cast<const std::byte*>(address);
-  address_.assign(begin, begin + bytes);
-  ucp_worker_release_address(worker_, address);
+  auto address = address_of(worker_);
+  if (!address) return address.failure();
+  address_ = std::move(*address);
   return {};
 }
 
 ucx_worker::~ucx_worker() {
-  while (!endpoints_.empty()) close(endpoints_.begin()->first);
+  if (worker_ == nullptr) return;
+  close_all();
   const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(2);
-  while (worker_ != nullptr && (outstanding_ > 0 || !closing_.empty()) && std::chrono::steady_clock::now() < until) progress();
-  if (worker_ != nullptr) ucp_worker_destroy(worker_);
-  if (context_ != nullptr) ucp_cleanup(context_);
+  while (!is_idle() && std::chrono::steady_clock::now() < until) progress();
+  ucp_worker_destroy(worker_);
 }
 
-bool ucx_worker::arm() { return finished_.empty() && failed_.empty() && ucp_worker_arm(worker_) == UCS_OK; }
+bool ucx_worker::arm() { return finished_.empty() && ucp_worker_arm(worker_) == UCS_OK; }
 
 bool ucx_worker::progress() {
   bool any = ucp_worker_progress(worker_) != 0;
@@ -180,7 +236,7 @@ expected<ucx_worker::endpoint_id> ucx_worker::connect(std::span<const std::byte>
 void ucx_worker::send(endpoint_id to, std::vector<std::byte> header, std::shared_ptr<const void> owner, std::span<const std::byte> data) {
   const auto found = endpoints_.find(to);
   ensure(found != endpoints_.end(), "ucx_worker: send to an endpoint that is closed");
-  auto context = std::make_unique<send_context>(send_context{this, to, std::move(header), std::move(owner)});
+  auto context = std::make_unique<send_context>(send_context{this, std::move(header), std::move(owner)});
   ucp_request_param_t request{};
   request.op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA;
   request.cb.send = callbacks::sent;
@@ -191,21 +247,19 @@ void ucx_worker::send(endpoint_id to, std::vector<std::byte> header, std::shared
     ++outstanding_;
     context.release();  // sent() takes it back
   } else if (UCS_PTR_IS_ERR(started)) {
-    failed_.push_back(to);
+    failed_ = true;
   }
 }
 
-void ucx_worker::close(endpoint_id id) {
-  const auto found = endpoints_.find(id);
-  if (found == endpoints_.end()) return;
-  ucp_request_param_t request{};
-  request.op_attr_mask = UCP_OP_ATTR_FIELD_FLAGS;
-  request.flags = UCP_EP_CLOSE_FLAG_FORCE;
-  const ucs_status_ptr_t started = ucp_ep_close_nbx(found->second->handle, &request);
-  closing_.push_back({UCS_PTR_IS_PTR(started) ? started : nullptr, std::move(found->second)});
-  endpoints_.erase(found);
+void ucx_worker::close_all() {
+  for (auto& [id, one] : endpoints_) {
+    ucp_request_param_t request{};
+    request.op_attr_mask = UCP_OP_ATTR_FIELD_FLAGS;
+    request.flags = UCP_EP_CLOSE_FLAG_FORCE;
+    const ucs_status_ptr_t started = ucp_ep_close_nbx(one->handle, &request);
+    closing_.push_back({UCS_PTR_IS_PTR(started) ? started : nullptr, std::move(one)});
+  }
+  endpoints_.clear();
 }
-
-std::vector<ucx_worker::endpoint_id> ucx_worker::take_failed() { return std::exchange(failed_, {}); }
 
 }  // namespace isthmus

@@ -15,7 +15,7 @@ namespace isthmus {
 
 namespace {
 
-constexpr std::uint64_t listener_tag = 1, wake_tag = 2, worker_tag = 3;  // below every session's number
+constexpr std::uint64_t listener_tag = 1, wake_tag = 2;  // below every session's number
 constexpr int progress_slice = 64;                                       // UCX's turns before the control sockets have theirs
 constexpr duration bulk_failure_grace = std::chrono::milliseconds(100);  // a goodbye may be on its way on the other socket
 constexpr duration ping_interval = std::chrono::seconds(1);
@@ -28,8 +28,11 @@ unexpected system_failure(const std::string& what) { return fail(errc::environme
 wire_site::wire_site(ucx_transport_options options, const clock& time) : options_(std::move(options)), time_(time) {}
 
 wire_site::~wire_site() {
+  for (const auto& [id, s] : sessions_) close_bulk(*s);
   sessions_.clear();
-  worker_.reset();
+  for (auto& old : old_workers_)
+    if (!old.wired && !old.worker->has_failed()) static_cast<void>(old.worker.release());  // the process goes: rather lost than broken
+  old_workers_.clear();
   for (const int descriptor : {listener_, epoll_, wake_})
     if (descriptor >= 0) ::close(descriptor);
 }
@@ -50,14 +53,14 @@ expected<void> wire_site::open() {
   listening_.size = sizeof listening_.storage;
   if (::getsockname(listener_, reinterpret_cast<sockaddr*>(&listening_.storage), &listening_.size) != 0) return system_failure("no address");
 
-  auto worker = ucx_worker::make(*device, [this](auto header, auto bytes) { return receive_chunk(header, bytes); });
-  if (!worker) return worker.failure();
-  worker_ = std::move(*worker);
+  auto ucx = ucx_context::make(*device, wanted->host());
+  if (!ucx) return ucx.failure();
+  ucx_ = std::move(*ucx);
 
   epoll_ = ::epoll_create1(EPOLL_CLOEXEC);
   wake_ = ::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
   if (epoll_ < 0 || wake_ < 0) return system_failure("no epoll descriptor");
-  for (const auto& [descriptor, tag] : {std::pair{listener_, listener_tag}, {wake_, wake_tag}, {worker_->event_fd(), worker_tag}}) {
+  for (const auto& [descriptor, tag] : {std::pair{listener_, listener_tag}, {wake_, wake_tag}}) {
     epoll_event e{};
     e.events = EPOLLIN;
     e.data.u64 = tag;
@@ -93,8 +96,7 @@ void wire_site::run(transport_events events) {
   while (!stopping_ || !sessions_.empty()) {
     run_commands();
     bool busy = true;
-    for (int i = 0; i < progress_slice && busy; ++i) busy = worker_->progress();
-    take_failed_endpoints();
+    for (int i = 0; i < progress_slice && busy; ++i) busy = progress_bulk();
     check_timers();
     for (const auto& [id, s] : sessions_)
       if (s->at == stage::up && !s->dead) pump(*s);
@@ -106,7 +108,7 @@ void wire_site::run(transport_events events) {
 
 void wire_site::wait(bool busy) {
   int timeout_ms = 0;
-  if (!busy && worker_->arm()) {
+  if (!busy && arm_bulk()) {
     const auto ms = std::chrono::ceil<std::chrono::milliseconds>(next_deadline() - time_.now()).count();
     timeout_ms = static_cast<int>(std::clamp<std::int64_t>(ms, 0, 10'000));
     if (stopping_ && sessions_.empty()) timeout_ms = 0;
@@ -129,9 +131,10 @@ void wire_site::wait(bool busy) {
 time_point wire_site::next_deadline() const {
   time_point next = time_point::max();
   const auto at = [&](time_point t) { next = std::min(next, t); };
+  for (const auto& old : old_workers_) at(old.deadline);
   for (const auto& [id, s] : sessions_) {
     if (s->at != stage::up) {
-      at(s->deadline);
+      at(s->bulk_failed ? *s->bulk_failed + bulk_failure_grace : s->deadline);
       continue;
     }
     at(s->next_ping);
@@ -155,7 +158,12 @@ void wire_site::check_timers() {
     if (s.at == stage::draining) {
       s.dead = now >= s.deadline;
     } else if (s.at != stage::up) {
-      if (now >= s.deadline) broken(s, {errc::timed_out, "no greeting within " + std::to_string(to_seconds(options_.greeting_timeout)) + " s"});
+      if (s.violation)
+        broken(s, *s.violation);
+      else if (is_over(s.bulk_failed, bulk_failure_grace))
+        broken(s, {errc::disconnected, "the bulk path to " + name_of(s.peer) + " failed before it was up"});
+      else if (now >= s.deadline)
+        broken(s, {errc::timed_out, "no greeting within " + std::to_string(to_seconds(options_.greeting_timeout)) + " s"});
     } else if (s.violation) {
       end(s, *s.violation, true);
     } else if (is_over(s.bulk_failed, bulk_failure_grace)) {

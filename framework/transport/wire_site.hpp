@@ -56,14 +56,16 @@ private:
     stage at = stage::greeting;
     bool dialled = false, dead = false;
     std::uint32_t interest = 0;                      // epoll events asked for
-    std::string remote;                              // address, for the log
+    socket_address remote;
     site_id peer = 0;                                // known when dialled, claimed from the greeting on
     incarnation_number incarnation = 0;
     time_point deadline{};                           // of the greeting, or of the draining
     std::optional<time_point> part_since;            // of a frame that is not whole yet
     std::uint64_t token = 0, peer_token = 0;         // in chunks to us; in chunks to the peer
-    std::vector<std::byte> peer_address;             // of the peer's UCX worker
+    std::unique_ptr<ucx_worker> bulk;
     std::vector<ucx_worker::endpoint_id> endpoints;
+    std::size_t probes_owed = 0;                     // endpoints that the peer has not heard yet
+    bool peer_ready = false;
     std::size_t next_endpoint = 0;
     std::optional<time_point> bulk_failed;
     bulk_sender outgoing;
@@ -97,7 +99,7 @@ private:
 
   // session_control.cpp: connections
   void accept_all();
-  session& add_session(int socket, std::string remote);
+  session& add_session(int socket, const socket_address& remote);
   void make_room();
   bool we_dial(site_id peer) const;
   void dial(site_id peer);
@@ -120,27 +122,34 @@ private:
   session* up_session(site_id peer);
 
   // session_bulk.cpp: the bulk path
-  bool open_bulk(session& s);
+  expected<void> make_worker(session& s);
+  bool open_bulk(session& s, std::span<const std::byte> peer_address);
   void close_bulk(session& s);
+  bool progress_bulk();
+  bool arm_bulk();
   void pump(session& s);
-  std::optional<ucx_worker::place> receive_chunk(std::span<const std::byte> header, std::size_t bytes);
+  std::optional<ucx_worker::place> receive_chunk(std::uint64_t session_id, std::span<const std::byte> header,
+                                                std::size_t bytes);
   void chunk_arrived(std::uint64_t session_id, std::uint64_t transfer, std::uint64_t offset, std::size_t wire_bytes,
                      std::size_t payload_bytes, bool ok);
   void on_acknowledge(session& s, std::span<const std::byte> body);
-  void take_failed_endpoints();
 
   ucx_transport_options options_;
   const clock& time_;
   transport_events events_;
   socket_address listening_;
   int listener_ = -1, epoll_ = -1, wake_ = -1;
-  std::unique_ptr<ucx_worker> worker_;
+  std::unique_ptr<ucx_context> ucx_;
   bool stopping_ = false;
 
   std::map<std::uint64_t, std::unique_ptr<session>> sessions_;
   std::map<site_id, peer_state> peers_;
-  std::map<std::uint64_t, std::uint64_t> by_token_;                    // -> session
-  std::map<ucx_worker::endpoint_id, std::uint64_t> by_endpoint_;       // -> session
+  struct old_worker {
+    std::unique_ptr<ucx_worker> worker;
+    bool wired;              // its endpoints have worked: they may be closed by force
+    time_point deadline;
+  };
+  std::vector<old_worker> old_workers_;              // of links that ended, until UCX has let go of everything
   std::uint64_t next_session_ = 16;                                    // smaller ones name our own descriptors in epoll
   time_point log_window_{};
   std::uint32_t log_lines_ = 0, log_left_out_ = 0;
