@@ -42,11 +42,6 @@ real<Act> attend(const Act* q, const Act* k, const Act* v, std::int64_t kv_strid
   return top + log_of(total);
 }
 
-template <class Act>
-real<Act>* scratch(stream& s, std::int64_t count) {
-  return reinterpret_cast<real<Act>*>(s.workers.shared_scratch(static_cast<std::size_t>(count) * sizeof(real<Act>)));
-}
-
 }  // namespace
 
 template <class Act>

@@ -39,7 +39,7 @@ void conv1d(stream& s, const conv1d_args<Act>& a) {
 template <class Act>
 void conv1d_backward(stream& s, const conv1d_backward_args<Act>& a) {
   using R = real<Act>;
-  auto* d_sum = reinterpret_cast<R*>(s.workers.shared_scratch(static_cast<std::size_t>(a.length) * sizeof(R)));
+  R* d_sum = scratch<Act>(s, a.length);
   for (std::int64_t b = 0; b < a.batch; ++b) {
     for (std::int64_t c = 0; c < a.channels; ++c) {
       const R* weight = a.weight + c * a.width;

@@ -10,7 +10,7 @@ void cross_entropy(stream& s, const cross_entropy_args<Act>& a) {
   using R = real<Act>;
   const std::int64_t vocabulary = a.head->out, cols = a.head->in;
   const R* w = values_of(a.head);
-  R* logits = reinterpret_cast<R*>(s.workers.shared_scratch(static_cast<std::size_t>(vocabulary + cols) * sizeof(R)));
+  R* logits = scratch<Act>(s, vocabulary + cols);
   R* dh = logits + vocabulary;
   for (std::int64_t r = 0; r < a.rows; ++r) {
     const Act* h = a.h + r * cols;

@@ -23,7 +23,7 @@ template <class Act>
 void linear_backward_input(stream& s, const linear_backward_input_args<Act>& a) {
   const std::int64_t out = a.w->out, in = a.w->in;
   const real<Act>* w = values_of(a.w);
-  auto* sum = reinterpret_cast<real<Act>*>(s.workers.shared_scratch(static_cast<std::size_t>(in) * sizeof(real<Act>)));
+  real<Act>* sum = scratch<Act>(s, in);
   for (std::int64_t r = 0; r < a.rows; ++r) {
     std::fill_n(sum, in, real<Act>{0});
     for (std::int64_t o = 0; o < out; ++o) add_scaled<real<Act>>(sum, load(a.dy[r * a.dy_stride + o]), w + o * in, in);

@@ -2,6 +2,7 @@
 
 #include "kernels/bf16.hpp"
 #include "kernels/linear.hpp"
+#include "kernels/stream.hpp"
 
 #include <array>
 #include <cmath>
@@ -61,6 +62,12 @@ void add_scaled(real<A>* y, real<A> scale, const A* x, std::int64_t n) {
 template <class Act>
 void store(Act* out, const real<Act>* x, std::int64_t n) {
   for (std::int64_t i = 0; i < n; ++i) out[i] = static_cast<Act>(x[i]);
+}
+
+/// The kernel's own memory for `count` numbers.
+template <class Act>
+real<Act>* scratch(stream& s, std::int64_t count) {
+  return reinterpret_cast<real<Act>*>(s.workers.shared_scratch(static_cast<std::size_t>(count) * sizeof(real<Act>)));
 }
 
 /// The weights as products read them: the master itself, or for bf16 a rounded copy.

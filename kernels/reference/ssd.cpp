@@ -28,11 +28,6 @@ void move_state(real<Act>* s, real<Act> decay, real<Act> delta, const Act* x, co
     for (std::int64_t n = 0; n < state; ++n) s[p * state + n] = decay * s[p * state + n] + delta * load(x[p]) * load(b[n]);
 }
 
-template <class Act>
-real<Act>* scratch(stream& s, std::int64_t count) {
-  return reinterpret_cast<real<Act>*>(s.workers.shared_scratch(static_cast<std::size_t>(count) * sizeof(real<Act>)));
-}
-
 }  // namespace
 
 template <class Act>

@@ -1,0 +1,46 @@
+#include "kernels/reference/backend.hpp"
+#include "tests/framework/models/model_fixture.hpp"
+
+#include <boost/test/unit_test.hpp>
+
+#include <atomic>
+#include <cstdlib>
+#include <new>
+
+namespace {
+std::atomic<std::size_t> allocations = 0;
+}
+
+void* operator new(std::size_t bytes) {
+  ++allocations;
+  if (void* memory = std::malloc(bytes ? bytes : 1)) return memory;
+  throw std::bad_alloc();
+}
+void operator delete(void* memory) noexcept { std::free(memory); }
+void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
+
+using namespace isthmus;
+using namespace isthmus::testing;
+
+BOOST_AUTO_TEST_SUITE(allocation)
+
+BOOST_AUTO_TEST_CASE(a_pass_like_the_one_before_allocates_nothing) {
+  for (const auto precision : {precision_kind::fp32, precision_kind::bf16}) {
+    auto config = tiny_config("am", 2);
+    config.precision = precision;
+    kernels::serial_team team;
+    hybrid_model model(config, kernels::reference_backend(), team, 24);  // three rows at once
+    initial_weights(config, 1, model.weights());
+    const auto ids = random_ids(1, 6 * 9, config.vocabulary);
+    model.accumulate({ids, 6, 8}, 1);
+    for (int step = 0; step < 2; ++step) {
+      const std::size_t before = allocations;
+      model.weights_changed();
+      model.accumulate({ids, 6, 8}, 1);
+      model.evaluate({ids, 6, 8});
+      BOOST_TEST(allocations - before == 0U);
+    }
+  }
+}
+
+BOOST_AUTO_TEST_SUITE_END()
