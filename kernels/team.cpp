@@ -1,28 +1,10 @@
 #include "kernels/team.hpp"
 
-#include <cstdlib>
-#include <new>
+#include "kernels/scratch_block.hpp"
 
 namespace isthmus::kernels {
 
-struct serial_team::block {
-  std::byte* data = nullptr;
-  std::size_t bytes = 0;
-  ~block() { std::free(data); }
-
-  std::byte* at_least(std::size_t wanted) {
-    if (wanted > bytes) {
-      std::free(data);
-      bytes = (wanted + 63) / 64 * 64;
-      data = static_cast<std::byte*>(std::aligned_alloc(64, bytes));
-      if (!data) {
-        bytes = 0;
-        throw std::bad_alloc();
-      }
-    }
-    return data;
-  }
-};
+struct serial_team::block : scratch_block {};
 
 serial_team::serial_team() : own_(std::make_unique<block>()), shared_(std::make_unique<block>()) {}
 serial_team::~serial_team() = default;

@@ -1,4 +1,6 @@
+#include "kernels/cpu/backend.hpp"
 #include "kernels/select.hpp"
+#include "kernels/stealing_team.hpp"
 #include "tests/kernels/cases.hpp"
 
 #include <boost/test/unit_test.hpp>
@@ -22,6 +24,7 @@ struct candidate {
 std::vector<candidate> candidates() {
   std::vector<candidate> all;
   for (const backend* b : backends()) all.push_back({b, std::make_unique<serial_team>()});
+  for (const backend* b : cpu_backends()) all.push_back({b, std::make_unique<stealing_team>(3)});
   return all;
 }
 
@@ -41,7 +44,7 @@ void compare(double tolerance) {
 
 }  // namespace
 
-BOOST_AUTO_TEST_CASE(fp32_agrees_with_the_reference_in_double) { compare<float>(1e-5); }
+BOOST_AUTO_TEST_CASE(fp32_agrees_with_the_reference_in_double) { compare<float>(2e-5); }
 BOOST_AUTO_TEST_CASE(bf16_agrees_with_the_reference_in_double) { compare<bf16>(2e-2); }
 
 BOOST_AUTO_TEST_CASE(adamw_agrees_with_its_formula) {

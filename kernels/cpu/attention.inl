@@ -1,0 +1,131 @@
+// Attention in blocks of 64 queries and 64 keys (Dao 2023, arXiv:2307.08691). On the diagonal a block is worked in bands of 16
+// queries, so that little above it is computed.
+
+constexpr std::int64_t block = 64, band = 16;
+
+/// Calls body(first query, queries, keys) so that together the pairs (query, key) cover what is visible in a block of `queries` x
+/// `keys`: everything, or on the diagonal what lies on or below it.
+template <class Body>
+ISTHMUS_INLINE void over_bands(bool diagonal, std::int64_t queries, std::int64_t keys, Body&& body) {
+  if (!diagonal) return body(0, queries, keys);
+  for (std::int64_t q = 0; q < queries; q += band) {
+    const std::int64_t here = queries - q < band ? queries - q : band;
+    body(q, here, q + here < keys ? q + here : keys);
+  }
+}
+
+/// Memory of one forward tile. scores: [64][64]; sums: [queries][padded head_dim]; top, total: [queries].
+struct attention_memory {
+  float *scores, *keys, *values, *queries, *sums, *top, *total;
+  std::int64_t padded;
+};
+
+/// One row of scores to weights exp(scale s - top) with the new maximum; what was summed before shrinks by the factor that is given.
+ISTHMUS_INLINE float online_softmax(float* scores, std::int64_t visible, std::int64_t padded, float scale, float& top, float& total) {
+  for (std::int64_t c = visible; c < padded; ++c) scores[c] = -INFINITY;
+  vf highest = splat(-INFINITY);
+  for (std::int64_t c = 0; c < padded; c += width) highest = max(highest, load(scores + c));
+  const float reached = largest(highest) * scale, next = reached > top ? reached : top;
+  vf sums = vf{};
+  for (std::int64_t c = 0; c < padded; c += width) {
+    const vf x = load(scores + c) * scale - next, e = x < -87.0F ? vf{} : exp(x);
+    store(scores + c, e);
+    sums += e;
+  }
+  const float factor = top == -INFINITY ? 0.0F : std::exp(top - next);
+  total = total * factor + sum(sums);
+  top = next;
+  return factor;
+}
+
+/// Adds what keys [k, k + n_keys) give to queries [q, q + n) of the tile; q counts from the tile's first query.
+template <class Act>
+ISTHMUS_INLINE void attend_block(const attention_args<Act>& a, const attention_memory& m, const rows_view& queries, const right& keys,
+                                 const right& values, std::int64_t q, std::int64_t n, std::int64_t n_keys, bool diagonal, bool first) {
+  over_bands(diagonal, n, n_keys, [&](std::int64_t from, std::int64_t rows, std::int64_t visible) {
+    float* scores = m.scores + from * block;
+    float* sums = m.sums + (q + from) * m.padded;
+    const std::int64_t padded = round_up(visible, width);
+    product(rows, round_up(visible, panel), a.head_dim, queries.from(q + from).as_left(), keys, {scores, block, panel}, into::overwrite);
+    for (std::int64_t r = 0; r < rows; ++r) {
+      const std::int64_t at = q + from + r, seen = diagonal && from + r + 1 < visible ? from + r + 1 : visible;
+      const float factor = online_softmax(scores + r * block, seen, padded, a.scale, m.top[at], m.total[at]);
+      if (!first && factor != 1.0F)
+        for (std::int64_t c = 0; c < m.padded; c += width) store(sums + r * m.padded + c, load(sums + r * m.padded + c) * factor);
+    }
+    product(rows, m.padded, visible, {scores, block, 1}, values, {sums, m.padded, panel}, first ? into::overwrite : into::add);
+  });
+}
+
+/// Queries [begin, end) of head h of sequence b; begin is a multiple of 64.
+template <class Act>
+void attention_tile(const attention_args<Act>& a, std::int64_t b, std::int64_t h, std::int64_t begin, std::int64_t end,
+                    const attention_memory& m) {
+  const std::int64_t row = b * a.length, kv = h * a.kv_heads / a.heads * a.head_dim;
+  const rows_view queries = view_rows(a.q + (row + begin) * a.qkv_stride + h * a.head_dim, a.qkv_stride, end - begin, a.head_dim, m.queries);
+  for (std::int64_t i = 0; i < end - begin; ++i) {
+    m.top[i] = -INFINITY;
+    m.total[i] = 0;
+  }
+  for (std::int64_t k = 0; k < end; k += block) {
+    const std::int64_t n_keys = end - k < block ? end - k : block;
+    const right keys = transposed_panels(a.k + (row + k) * a.qkv_stride + kv, a.qkv_stride, n_keys, a.head_dim, m.keys);
+    const right values = view_rows(a.v + (row + k) * a.qkv_stride + kv, a.qkv_stride, n_keys, a.head_dim, m.values).as_right();
+    for (std::int64_t q = k > begin ? k : begin; q < end; q += block)
+      attend_block(a, m, queries, keys, values, q - begin, end - q < block ? end - q : block, n_keys, q == k, k == 0);
+  }
+  for (std::int64_t i = 0; i < end - begin; ++i) {
+    const float by = 1 / m.total[i];
+    Act* o = a.o + ((row + begin + i) * a.heads + h) * a.head_dim;
+    over(a.head_dim, [&](std::int64_t c, auto mask) { mask.put(o + c, mask.get(m.sums + i * m.padded + c) * by); });
+    a.lse[(b * a.heads + h) * a.length + begin + i] = m.top[i] + std::log(m.total[i]);
+  }
+}
+
+template <class Act>
+void attention(stream& s, const attention_args<Act>& a) {
+  constexpr std::int64_t queries = 4 * block;
+  const std::int64_t parts = (a.length + queries - 1) / queries, padded = round_up(a.head_dim, panel);
+  s.workers.run(a.batch * a.heads * parts, [&](std::int64_t tile, int worker) {
+    const auto bytes = static_cast<std::size_t>(block * block + 2 * block * padded + 2 * queries * padded + 2 * queries) * sizeof(float);
+    carver memory(s.workers.scratch(worker, bytes));
+    const attention_memory m{memory.take(block * block), memory.take(block * padded), memory.take(block * padded),
+                             memory.take(queries * padded), memory.take(queries * padded), memory.take(queries),
+                             memory.take(queries), padded};
+    const std::int64_t begin = tile % parts * queries, end = a.length - begin < queries ? a.length : begin + queries;
+    attention_tile(a, tile / parts / a.heads, tile / parts % a.heads, begin, end, m);
+  });
+}
+
+/// One query against its cache.
+template <class Act>
+void attend_cached(const attention_cached_args<Act>& a, std::int64_t t, std::int64_t h, float* weights, float* sums) {
+  const std::int64_t count = a.past + t + 1, kv = h * a.kv_heads / a.heads * a.head_dim, stride = a.kv_heads * a.head_dim;
+  const Act* q = a.q + t * a.q_stride + h * a.head_dim;
+  float top = -INFINITY, total = 0;
+  for (std::int64_t j = 0; j < count; ++j) {
+    vf dot = vf{};
+    over(a.head_dim, [&](std::int64_t c, auto mask) { dot += mask.get(q + c) * mask.get(a.keys + j * stride + kv + c); });
+    weights[j] = a.scale * sum(dot);
+    top = weights[j] > top ? weights[j] : top;
+  }
+  over(count, [&](std::int64_t j, auto mask) { mask.put(weights + j, exp(mask.get(weights + j) - top)); });
+  for (std::int64_t c = 0; c < a.head_dim; ++c) sums[c] = 0;
+  for (std::int64_t j = 0; j < count; ++j) {
+    total += weights[j];
+    over(a.head_dim, [&](std::int64_t c, auto mask) {
+      mask.put(sums + c, mask.get(sums + c) + mask.get(a.values + j * stride + kv + c) * weights[j]);
+    });
+  }
+  over(a.head_dim, [&](std::int64_t c, auto mask) {
+    mask.put(a.o + (t * a.heads + h) * a.head_dim + c, mask.get(sums + c) / splat(total));
+  });
+}
+
+template <class Act>
+void attention_cached(stream& s, const attention_cached_args<Act>& a) {
+  s.workers.run(a.tokens * a.heads, [&](std::int64_t tile, int worker) {
+    float* weights = own_floats(s, worker, a.past + a.tokens + a.head_dim);
+    attend_cached(a, tile / a.heads, tile % a.heads, weights, weights + a.past + a.tokens);
+  });
+}

@@ -1,0 +1,118 @@
+// Moves blocks of activations into the forms that product() reads.
+
+ISTHMUS_INLINE std::int64_t round_up(std::int64_t n, std::int64_t to) { return (n + to - 1) / to * to; }
+
+#ifdef __AVX512F__
+/// dst[c * dst_row + r] = src[r * stride + c], r, c < 16.
+template <class T>
+ISTHMUS_INLINE void transpose_square(const T* src, std::int64_t stride, float* dst, std::int64_t dst_row) {
+  __m512 r[16], t[16];
+#pragma GCC unroll 16
+  for (int i = 0; i < 16; ++i) r[i] = reinterpret_cast<__m512>(load(src + i * stride));
+#pragma GCC unroll 8
+  for (int i = 0; i < 8; ++i) {
+    t[2 * i] = _mm512_unpacklo_ps(r[2 * i], r[2 * i + 1]);
+    t[2 * i + 1] = _mm512_unpackhi_ps(r[2 * i], r[2 * i + 1]);
+  }
+  const auto low = [](__m512 a, __m512 b) { return _mm512_castpd_ps(_mm512_unpacklo_pd(_mm512_castps_pd(a), _mm512_castps_pd(b))); };
+  const auto high = [](__m512 a, __m512 b) { return _mm512_castpd_ps(_mm512_unpackhi_pd(_mm512_castps_pd(a), _mm512_castps_pd(b))); };
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) {
+    r[4 * i] = low(t[4 * i], t[4 * i + 2]);
+    r[4 * i + 1] = high(t[4 * i], t[4 * i + 2]);
+    r[4 * i + 2] = low(t[4 * i + 1], t[4 * i + 3]);
+    r[4 * i + 3] = high(t[4 * i + 1], t[4 * i + 3]);
+  }
+#pragma GCC unroll 4
+  for (int j = 0; j < 4; ++j) {
+    const __m512 a = _mm512_shuffle_f32x4(r[j], r[4 + j], 0x88), b = _mm512_shuffle_f32x4(r[8 + j], r[12 + j], 0x88);
+    const __m512 c = _mm512_shuffle_f32x4(r[j], r[4 + j], 0xdd), d = _mm512_shuffle_f32x4(r[8 + j], r[12 + j], 0xdd);
+    store(dst + j * dst_row, reinterpret_cast<vf>(_mm512_shuffle_f32x4(a, b, 0x88)));
+    store(dst + (4 + j) * dst_row, reinterpret_cast<vf>(_mm512_shuffle_f32x4(c, d, 0x88)));
+    store(dst + (8 + j) * dst_row, reinterpret_cast<vf>(_mm512_shuffle_f32x4(a, b, 0xdd)));
+    store(dst + (12 + j) * dst_row, reinterpret_cast<vf>(_mm512_shuffle_f32x4(c, d, 0xdd)));
+  }
+}
+#endif
+
+/// dst[c * dst_row + r] = src[r * stride + c].
+template <class T>
+ISTHMUS_INLINE void transpose(const T* src, std::int64_t stride, std::int64_t rows, std::int64_t cols, float* dst,
+                              std::int64_t dst_row) {
+  std::int64_t done = 0;
+#ifdef __AVX512F__
+  for (; done + 16 <= rows; done += 16) {
+    std::int64_t c = 0;
+    for (; c + 16 <= cols; c += 16) transpose_square(src + done * stride + c, stride, dst + c * dst_row + done, dst_row);
+    for (; c < cols; ++c)
+      for (std::int64_t r = done; r < done + 16; ++r) dst[c * dst_row + r] = static_cast<float>(src[r * stride + c]);
+  }
+#endif
+  for (std::int64_t r = done; r < rows; ++r)
+    for (std::int64_t c = 0; c < cols; ++c) dst[c * dst_row + r] = static_cast<float>(src[r * stride + c]);
+}
+
+/// The transpose of src [rows, depth] as a right operand: dst [rows / 32][depth][32], zeros behind the last row.
+template <class T>
+ISTHMUS_INLINE right transposed_panels(const T* src, std::int64_t stride, std::int64_t rows, std::int64_t depth, float* dst) {
+  for (std::int64_t r = 0; r < rows; r += panel) {
+    const std::int64_t here = rows - r < panel ? rows - r : panel;
+    float* at = dst + r / panel * depth * panel;
+    if (here < panel) __builtin_memset(at, 0, static_cast<std::size_t>(depth * panel) * sizeof(float));
+    transpose(src + r * stride, stride, here, depth, at, panel);
+  }
+  return {dst, panel, depth * panel};
+}
+
+/// src [rows, cols] * scale[r] (or 1) in rows of `row` floats, zeros behind the last column.
+template <class T>
+ISTHMUS_INLINE void copy_rows(const T* src, std::int64_t stride, std::int64_t rows, std::int64_t cols, const float* scale, float* dst,
+                              std::int64_t row) {
+  for (std::int64_t r = 0; r < rows; ++r) {
+    const vf by = splat(scale ? scale[r] : 1.0F);
+    over(cols, [&](std::int64_t c, auto mask) { mask.put(dst + r * row + c, mask.get(src + r * stride + c) * by); });
+    for (std::int64_t c = cols; c < row; ++c) dst[r * row + c] = 0;
+  }
+}
+
+/// Rows of fp32 that may be read as left or right operand of products with `cols` columns.
+struct rows_view {
+  const float* a;
+  std::int64_t row;
+  left as_left() const { return {a, row, 1}; }
+  left as_left_transposed() const { return {a, 1, row}; }
+  right as_right() const { return {a, row, panel}; }
+  rows_view from(std::int64_t r) const { return {a + r * row, row}; }
+};
+
+/// fp32 rows lie well where they are if full panels can be read; else, and for bf16, they are copied to `memory`
+/// [rows, round_up(cols, 32)].
+template <class Act>
+ISTHMUS_INLINE rows_view view_rows(const Act* src, std::int64_t stride, std::int64_t rows, std::int64_t cols, float* memory) {
+  if constexpr (std::is_same_v<Act, float>)
+    if (cols % panel == 0) return {src, stride};
+  const std::int64_t row = round_up(cols, panel);
+  copy_rows(src, stride, rows, cols, nullptr, memory, row);
+  return {memory, row};
+}
+
+/// dst = src, rounded to Act.
+template <class Act>
+ISTHMUS_INLINE void store_rows(const float* src, std::int64_t row, std::int64_t rows, std::int64_t cols, Act* dst, std::int64_t stride) {
+  for (std::int64_t r = 0; r < rows; ++r)
+    over(cols, [&](std::int64_t c, auto mask) { mask.put(dst + r * stride + c, mask.get(src + r * row + c)); });
+}
+
+/// Cuts one piece of memory into arrays of floats, each on a cache line of its own. First count with null, then take.
+class carver {
+public:
+  explicit carver(std::byte* memory) : at_(memory) {}
+  float* take(std::int64_t floats) {
+    auto* here = reinterpret_cast<float*>(at_);
+    at_ += round_up(floats, 16) * 4;
+    return here;
+  }
+
+private:
+  std::byte* at_;
+};

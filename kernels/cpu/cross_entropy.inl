@@ -1,0 +1,53 @@
+// The head and its loss. A tile holds the logits of a few rows; the gradients of all rows of a chunk stay for dw.
+
+/// logits <- (softmax(logits) - onehot) * scale; gives the loss.
+inline float softmax_row(float* logits, std::int64_t n, std::int32_t target, float scale, bool backward) {
+  vf top = splat(-INFINITY);
+  over(n, [&](std::int64_t c, auto mask) {
+    if constexpr (std::is_same_v<decltype(mask), full>) top = max(top, load(logits + c));
+    else for (std::int64_t i = 0; i < mask.count; ++i) top[0] = logits[c + i] > top[0] ? logits[c + i] : top[0];
+  });
+  const float peak = largest(top), chosen = logits[target];
+  vf total = vf{};
+  double tail = 0;
+  over(n, [&](std::int64_t c, auto mask) {
+    const vf e = exp(mask.get(logits + c) - peak);
+    mask.put(logits + c, e);
+    if constexpr (std::is_same_v<decltype(mask), full>) total += e;
+    else for (std::int64_t i = 0; i < mask.count; ++i) tail += static_cast<double>(e[i]);
+  });
+  const double all = static_cast<double>(sum(total)) + tail;
+  if (backward) {
+    const vf by = splat(static_cast<float>(static_cast<double>(scale) / all));
+    over(n, [&](std::int64_t c, auto mask) { mask.put(logits + c, mask.get(logits + c) * by); });
+    logits[target] -= scale;
+  }
+  return static_cast<float>(static_cast<double>(peak) + std::log(all) - static_cast<double>(chosen));
+}
+
+template <class Act>
+void cross_entropy(stream& s, const cross_entropy_args<Act>& a) {
+  const std::int64_t vocabulary = a.head->out, cols = a.head->in, row = round_up(vocabulary, panel);
+  const float* forward = packed_weights(s, a.head, true);
+  const float* backward = a.dh ? packed_weights(s, a.head, false) : nullptr;
+  constexpr std::int64_t chunk = 1024, rows_at_once = 4 * strip_rows;
+  float* d_logits = a.dh ? reinterpret_cast<float*>(s.workers.shared_scratch(static_cast<std::size_t>(chunk * row) * sizeof(float))) : nullptr;
+  for (std::int64_t begin = 0; begin < a.rows; begin += chunk) {
+    const std::int64_t rows = a.rows - begin < chunk ? a.rows - begin : chunk, tiles = (rows + rows_at_once - 1) / rows_at_once;
+    s.workers.run(tiles, [&](std::int64_t tile, int worker) {
+      const std::int64_t first = rows * tile / tiles, m = rows * (tile + 1) / tiles - first, padded = round_up(cols, panel);
+      const std::int64_t floats = m * (2 * padded + (a.dh ? 0 : row));
+      auto* scratch = reinterpret_cast<float*>(s.workers.scratch(worker, static_cast<std::size_t>(floats) * sizeof(float)));
+      float* logits = a.dh ? d_logits + first * row : scratch + m * 2 * padded;
+      const rows_view h = view_rows(a.h + (begin + first) * cols, cols, m, cols, scratch);
+      product(m, vocabulary, cols, h.as_left(), {forward, panel, cols * panel}, {logits, row, panel}, into::overwrite);
+      for (std::int64_t r = 0; r < m; ++r)
+        a.losses[begin + first + r] = softmax_row(logits + r * row, vocabulary, a.targets[begin + first + r], a.scale, a.dh);
+      if (!a.dh) return;
+      float* dh = scratch + m * padded;
+      product(m, cols, vocabulary, {logits, row, 1}, {backward, panel, vocabulary * panel}, {dh, padded, panel}, into::overwrite);
+      store_rows(dh, padded, m, cols, a.dh + (begin + first) * cols, cols);
+    });
+    if (a.dh) backward_weight(s, rows, vocabulary, cols, d_logits, row, a.h + begin * cols, cols, a.dw);
+  }
+}

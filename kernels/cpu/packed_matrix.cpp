@@ -1,0 +1,13 @@
+#include "kernels/cpu/packed_matrix.hpp"
+
+namespace isthmus::kernels::cpu {
+
+template <class Act>
+std::unique_ptr<matrix<Act>> make_packed_matrix(const float* master, std::int64_t out, std::int64_t in) {
+  return std::make_unique<packed_matrix<Act>>(master, out, in);
+}
+
+template std::unique_ptr<matrix<float>> make_packed_matrix<float>(const float*, std::int64_t, std::int64_t);
+template std::unique_ptr<matrix<bf16>> make_packed_matrix<bf16>(const float*, std::int64_t, std::int64_t);
+
+}  // namespace isthmus::kernels::cpu

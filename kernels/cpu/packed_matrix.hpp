@@ -1,0 +1,27 @@
+#pragma once
+
+#include "kernels/linear.hpp"
+#include "kernels/scratch_block.hpp"
+
+#include <memory>
+
+namespace isthmus::kernels::cpu {
+
+/// A weight matrix with its packed forms.
+template <class Act>
+class packed_matrix final : public matrix<Act> {
+public:
+  using matrix<Act>::matrix;
+  void weights_changed() override { of_forward.fresh = of_backward.fresh = false; }
+
+  struct form {
+    scratch_block panels;
+    bool fresh = false;
+  };
+  form of_forward, of_backward;  // right operands of x W^T and of dy W
+};
+
+template <class Act>
+std::unique_ptr<matrix<Act>> make_packed_matrix(const float* master, std::int64_t out, std::int64_t in);
+
+}  // namespace isthmus::kernels::cpu
