@@ -30,15 +30,31 @@ void attention_layer<Act>::place(std::int64_t batch, std::int64_t length, arena&
 
 template <class Act>
 void attention_layer<Act>::rotate(const layer_pass<Act>& p, Act* qkv, bool inverse) const {
-  p.ops.rope(p.stream, {.x = qkv, .cosine = p.cosine, .sine = p.sine, .batch = p.batch, .length = p.length,
-                        .heads = heads_ + kv_heads_, .head_dim = head_dim_, .x_stride = qkv_width_, .inverse = inverse});
+  p.ops.rope(p.stream, {.x = qkv,
+                        .cosine = p.cosine,
+                        .sine = p.sine,
+                        .batch = p.batch,
+                        .length = p.length,
+                        .heads = heads_ + kv_heads_,
+                        .head_dim = head_dim_,
+                        .x_stride = qkv_width_,
+                        .inverse = inverse});
 }
 
 template <class Act>
 void attention_layer<Act>::attend(const layer_pass<Act>& p) const {
-  p.ops.attention(p.stream, {.q = qkv_, .k = qkv_ + heads_ * head_dim_, .v = qkv_ + (heads_ + kv_heads_) * head_dim_, .o = o_,
-                             .lse = lse_, .batch = p.batch, .length = p.length, .heads = heads_, .kv_heads = kv_heads_,
-                             .head_dim = head_dim_, .qkv_stride = qkv_width_, .scale = scale_});
+  p.ops.attention(p.stream, {.q = qkv_,
+                             .k = qkv_ + heads_ * head_dim_,
+                             .v = qkv_ + (heads_ + kv_heads_) * head_dim_,
+                             .o = o_,
+                             .lse = lse_,
+                             .batch = p.batch,
+                             .length = p.length,
+                             .heads = heads_,
+                             .kv_heads = kv_heads_,
+                             .head_dim = head_dim_,
+                             .qkv_stride = qkv_width_,
+                             .scale = scale_});
 }
 
 template <class Act>
@@ -53,10 +69,23 @@ template <class Act>
 void attention_layer<Act>::backward(const layer_pass<Act>& p, const Act* x, const Act* dy, Act* dx) {
   o_proj_.backward(p, o_, dy, d_o_);
   const std::int64_t k = heads_ * head_dim_, v = (heads_ + kv_heads_) * head_dim_;
-  p.ops.attention_backward(p.stream, {.q = qkv_, .k = qkv_ + k, .v = qkv_ + v, .o = o_, .d_o = d_o_, .lse = lse_, .dq = d_qkv_,
-                                      .dk = d_qkv_ + k, .dv = d_qkv_ + v, .batch = p.batch, .length = p.length, .heads = heads_,
-                                      .kv_heads = kv_heads_, .head_dim = head_dim_, .qkv_stride = qkv_width_,
-                                      .d_qkv_stride = qkv_width_, .scale = scale_});
+  p.ops.attention_backward(p.stream, {.q = qkv_,
+                                      .k = qkv_ + k,
+                                      .v = qkv_ + v,
+                                      .o = o_,
+                                      .d_o = d_o_,
+                                      .lse = lse_,
+                                      .dq = d_qkv_,
+                                      .dk = d_qkv_ + k,
+                                      .dv = d_qkv_ + v,
+                                      .batch = p.batch,
+                                      .length = p.length,
+                                      .heads = heads_,
+                                      .kv_heads = kv_heads_,
+                                      .head_dim = head_dim_,
+                                      .qkv_stride = qkv_width_,
+                                      .d_qkv_stride = qkv_width_,
+                                      .scale = scale_});
   rotate(p, d_qkv_, true);
   qkv_proj_.backward(p, x, d_qkv_, dx);
 }
@@ -80,8 +109,16 @@ void attention_layer<Act>::advance(const layer_pass<Act>& p, std::int64_t positi
   if (position == 0 && p.length > 1)
     attend(p);
   else
-    p.ops.attention_cached(p.stream, {.q = qkv_, .keys = keys, .values = values, .o = o_, .tokens = p.length, .past = position,
-                                      .heads = heads_, .kv_heads = kv_heads_, .head_dim = head_dim_, .q_stride = qkv_width_,
+    p.ops.attention_cached(p.stream, {.q = qkv_,
+                                      .keys = keys,
+                                      .values = values,
+                                      .o = o_,
+                                      .tokens = p.length,
+                                      .past = position,
+                                      .heads = heads_,
+                                      .kv_heads = kv_heads_,
+                                      .head_dim = head_dim_,
+                                      .q_stride = qkv_width_,
                                       .scale = scale_});
   o_proj_.forward(p, o_, y);
 }

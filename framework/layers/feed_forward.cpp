@@ -25,8 +25,8 @@ void feed_forward_layer<Act>::forward(const layer_pass<Act>& p, const Act* x, Ac
 template <class Act>
 void feed_forward_layer<Act>::backward(const layer_pass<Act>& p, const Act* x, const Act* dy, Act* dx) {
   down_.backward_input(p, dy, activated_);
-  p.ops.swiglu_backward(p.stream, {.x = gate_up_out_, .dy = activated_, .dx = gate_up_out_, .y = activated_, .rows = p.rows(),
-                                   .hidden = hidden_});
+  p.ops.swiglu_backward(p.stream,
+                        {.x = gate_up_out_, .dy = activated_, .dx = gate_up_out_, .y = activated_, .rows = p.rows(), .hidden = hidden_});
   down_.backward_weight(p, activated_, dy);
   gate_up_.backward(p, x, gate_up_out_, dx);
 }

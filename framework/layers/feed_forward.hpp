@@ -12,8 +12,8 @@ template <class Act>
 class feed_forward_layer final : public layer<Act> {
 public:
   /// prefix: "model.layers.3.feed_forward."
-  feed_forward_layer(const model_config& config, const kernels::op_table<Act>& ops,
-                     const parameter_view<kernels::real<Act>>& parameters, const std::string& prefix);
+  feed_forward_layer(const model_config& config, const kernels::op_table<Act>& ops, const parameter_view<kernels::real<Act>>& parameters,
+                     const std::string& prefix);
   void place(std::int64_t batch, std::int64_t length, arena& kept, arena& shared) override;
   void forward(const layer_pass<Act>& p, const Act* x, Act* y) override;
   void backward(const layer_pass<Act>& p, const Act* x, const Act* dy, Act* dx) override;

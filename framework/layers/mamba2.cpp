@@ -52,31 +52,79 @@ void mamba2_layer<Act>::place(std::int64_t batch, std::int64_t length, arena& ke
 
 template <class Act>
 void mamba2_layer<Act>::conv_and_scan(const layer_pass<Act>& p, Act* conv_state, real* ssm_state, real* chunk_states) const {
-  p.ops.conv1d(p.stream, {.x = zxbcdt_ + inner_, .weight = conv_weight_.weight, .bias = conv_bias_.weight, .y = xbc_,
-                          .initial = conv_state, .final = conv_state, .batch = p.batch, .length = p.length,
-                          .channels = conv_channels_, .width = width_, .x_stride = in_width_});
-  p.ops.ssd(p.stream, {.x = xbc_, .b = xbc_ + inner_, .c = xbc_ + inner_ + groups_ * state_,
-                       .dt = zxbcdt_ + inner_ + conv_channels_, .dt_bias = dt_bias_.weight, .a_log = a_log_.weight, .d = d_.weight,
-                       .y = y_, .states = chunk_states, .initial = ssm_state, .final = ssm_state, .batch = p.batch,
-                       .length = p.length, .heads = heads_, .head_dim = head_dim_, .groups = groups_, .state = state_,
-                       .chunk = chunk_, .xbc_stride = conv_channels_, .dt_stride = in_width_, .dt_min = 0,
+  p.ops.conv1d(p.stream, {.x = zxbcdt_ + inner_,
+                          .weight = conv_weight_.weight,
+                          .bias = conv_bias_.weight,
+                          .y = xbc_,
+                          .initial = conv_state,
+                          .final = conv_state,
+                          .batch = p.batch,
+                          .length = p.length,
+                          .channels = conv_channels_,
+                          .width = width_,
+                          .x_stride = in_width_});
+  p.ops.ssd(p.stream, {.x = xbc_,
+                       .b = xbc_ + inner_,
+                       .c = xbc_ + inner_ + groups_ * state_,
+                       .dt = zxbcdt_ + inner_ + conv_channels_,
+                       .dt_bias = dt_bias_.weight,
+                       .a_log = a_log_.weight,
+                       .d = d_.weight,
+                       .y = y_,
+                       .states = chunk_states,
+                       .initial = ssm_state,
+                       .final = ssm_state,
+                       .batch = p.batch,
+                       .length = p.length,
+                       .heads = heads_,
+                       .head_dim = head_dim_,
+                       .groups = groups_,
+                       .state = state_,
+                       .chunk = chunk_,
+                       .xbc_stride = conv_channels_,
+                       .dt_stride = in_width_,
+                       .dt_min = 0,
                        .dt_max = dt_max<real>});
 }
 
 template <class Act>
 void mamba2_layer<Act>::step(const layer_pass<Act>& p, Act* conv_state, real* ssm_state) const {
-  p.ops.conv1d_step(p.stream, {.x = zxbcdt_ + inner_, .weight = conv_weight_.weight, .bias = conv_bias_.weight,
-                               .state = conv_state, .y = xbc_, .channels = conv_channels_, .width = width_});
-  p.ops.ssd_step(p.stream, {.x = xbc_, .b = xbc_ + inner_, .c = xbc_ + inner_ + groups_ * state_,
-                            .dt = zxbcdt_ + inner_ + conv_channels_, .dt_bias = dt_bias_.weight, .a_log = a_log_.weight,
-                            .d = d_.weight, .s = ssm_state, .y = y_, .heads = heads_, .head_dim = head_dim_, .groups = groups_,
-                            .state = state_, .dt_min = 0, .dt_max = dt_max<real>});
+  p.ops.conv1d_step(p.stream, {.x = zxbcdt_ + inner_,
+                               .weight = conv_weight_.weight,
+                               .bias = conv_bias_.weight,
+                               .state = conv_state,
+                               .y = xbc_,
+                               .channels = conv_channels_,
+                               .width = width_});
+  p.ops.ssd_step(p.stream, {.x = xbc_,
+                            .b = xbc_ + inner_,
+                            .c = xbc_ + inner_ + groups_ * state_,
+                            .dt = zxbcdt_ + inner_ + conv_channels_,
+                            .dt_bias = dt_bias_.weight,
+                            .a_log = a_log_.weight,
+                            .d = d_.weight,
+                            .s = ssm_state,
+                            .y = y_,
+                            .heads = heads_,
+                            .head_dim = head_dim_,
+                            .groups = groups_,
+                            .state = state_,
+                            .dt_min = 0,
+                            .dt_max = dt_max<real>});
 }
 
 template <class Act>
 void mamba2_layer<Act>::gate(const layer_pass<Act>& p) const {
-  p.ops.gated_norm(p.stream, {.y = y_, .z = zxbcdt_, .gain = norm_.weight, .out = gated_, .rstd = rstd_, .rows = p.rows(),
-                              .cols = inner_, .groups = groups_, .z_stride = in_width_, .eps = eps_});
+  p.ops.gated_norm(p.stream, {.y = y_,
+                              .z = zxbcdt_,
+                              .gain = norm_.weight,
+                              .out = gated_,
+                              .rstd = rstd_,
+                              .rows = p.rows(),
+                              .cols = inner_,
+                              .groups = groups_,
+                              .z_stride = in_width_,
+                              .eps = eps_});
 }
 
 template <class Act>
@@ -90,27 +138,69 @@ void mamba2_layer<Act>::forward(const layer_pass<Act>& p, const Act* x, Act* y) 
 template <class Act>
 void mamba2_layer<Act>::backward(const layer_pass<Act>& p, const Act* x, const Act* dy, Act* dx) {
   out_proj_.backward(p, gated_, dy, d_y_);
-  p.ops.gated_norm_backward(p.stream, {.d_out = d_y_, .y = y_, .z = zxbcdt_, .gain = norm_.weight, .rstd = rstd_, .dy = d_y_,
-                                       .dz = d_zxbcdt_, .d_gain = norm_.gradient, .rows = p.rows(), .cols = inner_,
-                                       .groups = groups_, .z_stride = in_width_, .dz_stride = in_width_});
+  p.ops.gated_norm_backward(p.stream, {.d_out = d_y_,
+                                       .y = y_,
+                                       .z = zxbcdt_,
+                                       .gain = norm_.weight,
+                                       .rstd = rstd_,
+                                       .dy = d_y_,
+                                       .dz = d_zxbcdt_,
+                                       .d_gain = norm_.gradient,
+                                       .rows = p.rows(),
+                                       .cols = inner_,
+                                       .groups = groups_,
+                                       .z_stride = in_width_,
+                                       .dz_stride = in_width_});
   scan_backward(p);
-  p.ops.conv1d_backward(p.stream, {.x = zxbcdt_ + inner_, .weight = conv_weight_.weight, .bias = conv_bias_.weight, .dy = d_xbc_,
-                                   .dx = d_zxbcdt_ + inner_, .d_weight = conv_weight_.gradient, .d_bias = conv_bias_.gradient,
-                                   .batch = p.batch, .length = p.length, .channels = conv_channels_, .width = width_,
-                                   .x_stride = in_width_, .dx_stride = in_width_});
+  p.ops.conv1d_backward(p.stream, {.x = zxbcdt_ + inner_,
+                                   .weight = conv_weight_.weight,
+                                   .bias = conv_bias_.weight,
+                                   .dy = d_xbc_,
+                                   .dx = d_zxbcdt_ + inner_,
+                                   .d_weight = conv_weight_.gradient,
+                                   .d_bias = conv_bias_.gradient,
+                                   .batch = p.batch,
+                                   .length = p.length,
+                                   .channels = conv_channels_,
+                                   .width = width_,
+                                   .x_stride = in_width_,
+                                   .dx_stride = in_width_});
   in_proj_.backward(p, x, d_zxbcdt_, dx);
 }
 
 template <class Act>
 void mamba2_layer<Act>::scan_backward(const layer_pass<Act>& p) const {
   const std::int64_t b = inner_, c = inner_ + groups_ * state_, dt = inner_ + conv_channels_;
-  p.ops.ssd_backward(p.stream, {.x = xbc_, .b = xbc_ + b, .c = xbc_ + c, .dt = zxbcdt_ + dt, .dt_bias = dt_bias_.weight,
-                                .a_log = a_log_.weight, .d = d_.weight, .y = y_, .dy = d_y_, .states = states_, .dx = d_xbc_,
-                                .db = d_xbc_ + b, .dc = d_xbc_ + c, .d_dt = d_zxbcdt_ + dt, .d_dt_bias = dt_bias_.gradient,
-                                .d_a_log = a_log_.gradient, .d_d = d_.gradient, .batch = p.batch, .length = p.length,
-                                .heads = heads_, .head_dim = head_dim_, .groups = groups_, .state = state_, .chunk = chunk_,
-                                .xbc_stride = conv_channels_, .dt_stride = in_width_, .d_xbc_stride = conv_channels_,
-                                .d_dt_stride = in_width_, .dt_min = 0, .dt_max = dt_max<real>});
+  p.ops.ssd_backward(p.stream, {.x = xbc_,
+                                .b = xbc_ + b,
+                                .c = xbc_ + c,
+                                .dt = zxbcdt_ + dt,
+                                .dt_bias = dt_bias_.weight,
+                                .a_log = a_log_.weight,
+                                .d = d_.weight,
+                                .y = y_,
+                                .dy = d_y_,
+                                .states = states_,
+                                .dx = d_xbc_,
+                                .db = d_xbc_ + b,
+                                .dc = d_xbc_ + c,
+                                .d_dt = d_zxbcdt_ + dt,
+                                .d_dt_bias = dt_bias_.gradient,
+                                .d_a_log = a_log_.gradient,
+                                .d_d = d_.gradient,
+                                .batch = p.batch,
+                                .length = p.length,
+                                .heads = heads_,
+                                .head_dim = head_dim_,
+                                .groups = groups_,
+                                .state = state_,
+                                .chunk = chunk_,
+                                .xbc_stride = conv_channels_,
+                                .dt_stride = in_width_,
+                                .d_xbc_stride = conv_channels_,
+                                .d_dt_stride = in_width_,
+                                .dt_min = 0,
+                                .dt_max = dt_max<real>});
 }
 
 template <class Act>

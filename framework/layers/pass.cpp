@@ -41,15 +41,13 @@ void projection<Act>::backward(const layer_pass<Act>& p, const Act* x, const Act
 
 template <class Act>
 void projection<Act>::backward_input(const layer_pass<Act>& p, const Act* dy, Act* dx) const {
-  p.ops.linear_backward_input(p.stream,
-                              {.w = matrix(), .dy = dy, .dx = dx, .rows = p.rows(), .dy_stride = out(), .dx_stride = in()});
+  p.ops.linear_backward_input(p.stream, {.w = matrix(), .dy = dy, .dx = dx, .rows = p.rows(), .dy_stride = out(), .dx_stride = in()});
 }
 
 template <class Act>
 void projection<Act>::backward_weight(const layer_pass<Act>& p, const Act* x, const Act* dy) const {
-  p.ops.linear_backward_weight(
-      p.stream,
-      {.w = matrix(), .x = x, .dy = dy, .dw = gradient_, .rows = p.rows(), .x_stride = in(), .dy_stride = out()});
+  p.ops.linear_backward_weight(p.stream,
+                               {.w = matrix(), .x = x, .dy = dy, .dw = gradient_, .rows = p.rows(), .x_stride = in(), .dy_stride = out()});
 }
 
 template struct parameter_view<float>;

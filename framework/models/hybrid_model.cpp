@@ -13,22 +13,20 @@ model_config checked(const model_config& config) {
 }
 
 template <class Act>
-std::unique_ptr<network<float>> make_network(const model_config& config, const parameter_layout& layout,
-                                             const kernels::backend& backend, kernels::stream& stream, const float* weights,
-                                             float* gradients, std::int64_t tokens_at_once) {
-  return std::make_unique<hybrid_network<Act>>(config, layout, kernels::ops_of<Act>(backend), backend.f32, stream, weights,
-                                               gradients, tokens_at_once);
+std::unique_ptr<network<float>> make_network(const model_config& config, const parameter_layout& layout, const kernels::backend& backend,
+                                             kernels::stream& stream, const float* weights, float* gradients, std::int64_t tokens_at_once) {
+  return std::make_unique<hybrid_network<Act>>(config, layout, kernels::ops_of<Act>(backend), backend.f32, stream, weights, gradients,
+                                               tokens_at_once);
 }
 
 }  // namespace
 
-hybrid_model::hybrid_model(const model_config& config, const kernels::backend& backend, kernels::team& team,
-                           std::int64_t tokens_at_once)
+hybrid_model::hybrid_model(const model_config& config, const kernels::backend& backend, kernels::team& team, std::int64_t tokens_at_once)
     : hybrid_model(config, backend, team, tokens_at_once,
                    std::make_shared<float_array>(static_cast<std::size_t>(hybrid_layout(checked(config)).size))) {}
 
-hybrid_model::hybrid_model(const model_config& config, const kernels::backend& backend, kernels::team& team,
-                           std::int64_t tokens_at_once, std::shared_ptr<float_array> weights)
+hybrid_model::hybrid_model(const model_config& config, const kernels::backend& backend, kernels::team& team, std::int64_t tokens_at_once,
+                           std::shared_ptr<float_array> weights)
     : config_(checked(config)),
       backend_(backend),
       layout_(hybrid_layout(config)),

@@ -17,9 +17,9 @@ unexpected bad(std::string_view key, std::int64_t found, std::string_view allowe
 
 expected<void> check_positive(const model_config& c) {
   const std::pair<const char*, std::int64_t> extents[] = {
-      {"vocabulary", c.vocabulary},     {"d_model", c.d_model},       {"n_heads", c.n_heads},       {"n_kv_heads", c.n_kv_heads},
-      {"head_dim", c.head_dim},         {"ffn_hidden", c.ffn_hidden}, {"ssm_inner", c.ssm_inner},   {"ssm_head_dim", c.ssm_head_dim},
-      {"ssm_state", c.ssm_state},       {"ssm_groups", c.ssm_groups}, {"conv_width", c.conv_width}, {"ssm_chunk", c.ssm_chunk}};
+      {"vocabulary", c.vocabulary}, {"d_model", c.d_model},       {"n_heads", c.n_heads},       {"n_kv_heads", c.n_kv_heads},
+      {"head_dim", c.head_dim},     {"ffn_hidden", c.ffn_hidden}, {"ssm_inner", c.ssm_inner},   {"ssm_head_dim", c.ssm_head_dim},
+      {"ssm_state", c.ssm_state},   {"ssm_groups", c.ssm_groups}, {"conv_width", c.conv_width}, {"ssm_chunk", c.ssm_chunk}};
   for (const auto& [key, value] : extents)
     if (value < 1 || value > (std::int64_t{1} << 24)) return bad(key, value, "it must lie in 1 ... 16777216");
   return {};
@@ -86,15 +86,18 @@ float draw_dt_bias(rng& random) {
 
 void initialise(const tensor_slot& slot, std::size_t layers, rng random, std::span<float> w) {
   const auto fill = [&](auto&& draw) { std::generate(w.begin(), w.end(), draw); };
-  const auto uniform = [&](double bound) {
-    fill([&, bound] { return static_cast<float>((2 * random.uniform() - 1) * bound); });
-  };
+  const auto uniform = [&](double bound) { fill([&, bound] { return static_cast<float>((2 * random.uniform() - 1) * bound); }); };
   const std::string_view name = slot.name;
-  if (name.ends_with("embed_tokens.weight")) fill([&] { return static_cast<float>(0.02 * random.normal()); });
-  else if (name.ends_with("norm.weight") || name.ends_with(".D")) fill([] { return 1.0F; });
-  else if (name.ends_with("A_log")) fill([&] { return static_cast<float>(std::log(1 + 15 * random.uniform())); });
-  else if (name.ends_with("dt_bias")) fill([&] { return draw_dt_bias(random); });
-  else if (name.ends_with("conv1d.bias")) fill([] { return 0.0F; });
+  if (name.ends_with("embed_tokens.weight"))
+    fill([&] { return static_cast<float>(0.02 * random.normal()); });
+  else if (name.ends_with("norm.weight") || name.ends_with(".D"))
+    fill([] { return 1.0F; });
+  else if (name.ends_with("A_log"))
+    fill([&] { return static_cast<float>(std::log(1 + 15 * random.uniform())); });
+  else if (name.ends_with("dt_bias"))
+    fill([&] { return draw_dt_bias(random); });
+  else if (name.ends_with("conv1d.bias"))
+    fill([] { return 0.0F; });
   else {
     const bool writes_residual = name.ends_with("o_proj.weight") || name.ends_with("out_proj.weight") || name.ends_with("down_proj.weight");
     const double fan_in = static_cast<double>(slot.shape.back());

@@ -14,8 +14,8 @@ namespace isthmus {
 
 template <class Act>
 hybrid_network<Act>::hybrid_network(const model_config& config, const parameter_layout& layout, const kernels::op_table<Act>& ops,
-                                    const kernels::op_table<real>& real_ops, kernels::stream& stream, const real* weights,
-                                    real* gradients, std::int64_t tokens_at_once)
+                                    const kernels::op_table<real>& real_ops, kernels::stream& stream, const real* weights, real* gradients,
+                                    std::int64_t tokens_at_once)
     : config_(config), tokens_at_once_(tokens_at_once), ops_(ops), real_ops_(real_ops), stream_(stream) {
   const parameter_view<real> parameters{layout, weights, gradients};
   embedding_ = parameters.weight("model.embed_tokens.weight");
@@ -38,8 +38,7 @@ hybrid_network<Act>::hybrid_network(const model_config& config, const parameter_
 }
 
 template <class Act>
-typename hybrid_network<Act>::norm hybrid_network<Act>::norm_of(const parameter_view<real>& parameters,
-                                                                const std::string& name) const {
+typename hybrid_network<Act>::norm hybrid_network<Act>::norm_of(const parameter_view<real>& parameters, const std::string& name) const {
   return {.gain = parameters.weight(name), .gradient = parameters.gradient(name)};
 }
 
@@ -119,8 +118,8 @@ template <class Act>
 layer_pass<Act> hybrid_network<Act>::pass(std::int64_t first_position) {
   const std::int64_t half = config_.head_dim / 2, wanted = (first_position + length_) * half;
   for (auto at = static_cast<std::int64_t>(cosine_.size()); at < wanted; ++at) {
-    const double turn = std::pow(static_cast<double>(config_.rope_theta), -2.0 * static_cast<double>(at % half) /
-                                                                              static_cast<double>(config_.head_dim));
+    const double turn =
+        std::pow(static_cast<double>(config_.rope_theta), -2.0 * static_cast<double>(at % half) / static_cast<double>(config_.head_dim));
     cosine_.push_back(static_cast<real>(std::cos(static_cast<double>(at / half) * turn)));
     sine_.push_back(static_cast<real>(std::sin(static_cast<double>(at / half) * turn)));
   }
@@ -128,19 +127,31 @@ layer_pass<Act> hybrid_network<Act>::pass(std::int64_t first_position) {
 }
 
 template <class Act>
-void hybrid_network<Act>::normalise(const layer_pass<Act>& p, const norm& n, const real* residual, const Act* branch,
-                                    real* x) const {
-  p.ops.rms_norm(p.stream, {.residual = residual, .branch = branch, .gain = n.gain, .x = x, .y = n.y, .rstd = n.rstd,
-                            .rows = p.rows(), .cols = config_.d_model, .eps = static_cast<real>(config_.norm_eps)});
+void hybrid_network<Act>::normalise(const layer_pass<Act>& p, const norm& n, const real* residual, const Act* branch, real* x) const {
+  p.ops.rms_norm(p.stream, {.residual = residual,
+                            .branch = branch,
+                            .gain = n.gain,
+                            .x = x,
+                            .y = n.y,
+                            .rstd = n.rstd,
+                            .rows = p.rows(),
+                            .cols = config_.d_model,
+                            .eps = static_cast<real>(config_.norm_eps)});
 }
 
 /// d_x_ grows by what comes through the norm (or, for the last norm, starts with it); gives it as the branch before it wants it.
 template <class Act>
-const Act* hybrid_network<Act>::normalise_backward(const layer_pass<Act>& p, const norm& n, const Act* dy, const real* x,
-                                                   bool last) {
+const Act* hybrid_network<Act>::normalise_backward(const layer_pass<Act>& p, const norm& n, const Act* dy, const real* x, bool last) {
   constexpr bool same = std::is_same_v<Act, real>;
-  p.ops.rms_norm_backward(p.stream, {.dy = dy, .x = x, .gain = n.gain, .rstd = n.rstd, .d_residual = last ? nullptr : d_x_,
-                                     .dx = d_x_, .d_branch = same ? nullptr : d_branch_, .d_gain = n.gradient, .rows = p.rows(),
+  p.ops.rms_norm_backward(p.stream, {.dy = dy,
+                                     .x = x,
+                                     .gain = n.gain,
+                                     .rstd = n.rstd,
+                                     .d_residual = last ? nullptr : d_x_,
+                                     .dx = d_x_,
+                                     .d_branch = same ? nullptr : d_branch_,
+                                     .d_gain = n.gradient,
+                                     .rows = p.rows(),
                                      .cols = config_.d_model});
   if constexpr (same)
     return d_x_;
@@ -157,8 +168,9 @@ void hybrid_network<Act>::backward_blocks(const layer_pass<Act>& p) {
     b->mixer->backward(p, b->before_mixer.y, dy, d_norm_);
     dy = normalise_backward(p, b->before_mixer, d_norm_, b->x_in, false);
   }
-  ops_.embedding_backward(stream_, {.dx = d_x_, .ids = inputs_, .d_table = d_embedding_, .rows = p.rows(),
-                                    .cols = config_.d_model, .vocabulary = config_.vocabulary});
+  ops_.embedding_backward(
+      stream_,
+      {.dx = d_x_, .ids = inputs_, .d_table = d_embedding_, .rows = p.rows(), .cols = config_.d_model, .vocabulary = config_.vocabulary});
 }
 
 template <class Act>
@@ -170,8 +182,12 @@ double hybrid_network<Act>::piece(const token_batch& batch, real scale, bool bac
     std::copy_n(row, batch.context, inputs_ + r * batch.context);
     std::copy_n(row + 1, batch.context, targets_ + r * batch.context);
   }
-  ops_.embedding(stream_, {.table = embedding_, .ids = inputs_, .x = blocks_.front().x_in, .rows = p.rows(),
-                           .cols = config_.d_model, .vocabulary = config_.vocabulary});
+  ops_.embedding(stream_, {.table = embedding_,
+                           .ids = inputs_,
+                           .x = blocks_.front().x_in,
+                           .rows = p.rows(),
+                           .cols = config_.d_model,
+                           .vocabulary = config_.vocabulary});
   const real* x = blocks_.front().x_in;
   for (auto& b : blocks_) {
     normalise(p, b.before_mixer, x, &b == blocks_.data() ? nullptr : branch_, b.x_in);
@@ -181,8 +197,14 @@ double hybrid_network<Act>::piece(const token_batch& batch, real scale, bool bac
     x = b.x_mid;
   }
   normalise(p, final_norm_, x, branch_, x_out_);
-  ops_.cross_entropy(stream_, {.head = head_.get(), .h = final_norm_.y, .targets = targets_, .losses = losses_,
-                               .dh = backward ? d_norm_ : nullptr, .dw = d_embedding_, .rows = p.rows(), .scale = scale});
+  ops_.cross_entropy(stream_, {.head = head_.get(),
+                               .h = final_norm_.y,
+                               .targets = targets_,
+                               .losses = losses_,
+                               .dh = backward ? d_norm_ : nullptr,
+                               .dw = d_embedding_,
+                               .rows = p.rows(),
+                               .scale = scale});
   if (backward) backward_blocks(p);
   double sum = 0;
   for (std::int64_t r = 0; r < p.rows(); ++r) sum += static_cast<double>(losses_[r]);
@@ -213,15 +235,14 @@ sequence_state hybrid_network<Act>::start() const {
 }
 
 template <class Act>
-std::span<const typename hybrid_network<Act>::real> hybrid_network<Act>::advance(sequence_state& state,
-                                                                                 std::span<const std::int32_t> ids) {
+std::span<const typename hybrid_network<Act>::real> hybrid_network<Act>::advance(sequence_state& state, std::span<const std::int32_t> ids) {
   ensure(!ids.empty() && state.layers.size() == blocks_.size(), "model: no ids to read, or the state of another model");
   check_ids(ids);
   place(1, static_cast<std::int64_t>(ids.size()));
   const auto p = pass(state.position);
   const std::int64_t d = config_.d_model;
-  ops_.embedding(stream_, {.table = embedding_, .ids = ids.data(), .x = x_out_, .rows = p.rows(), .cols = d,
-                           .vocabulary = config_.vocabulary});
+  ops_.embedding(stream_,
+                 {.table = embedding_, .ids = ids.data(), .x = x_out_, .rows = p.rows(), .cols = d, .vocabulary = config_.vocabulary});
   for (std::size_t i = 0; i < blocks_.size(); ++i) {
     block& b = blocks_[i];
     normalise(p, b.before_mixer, x_out_, i == 0 ? nullptr : branch_, x_out_);
@@ -232,8 +253,8 @@ std::span<const typename hybrid_network<Act>::real> hybrid_network<Act>::advance
   normalise(p, final_norm_, x_out_, branch_, x_out_);
   state.position += p.length;
   std::transform(final_norm_.y + (p.length - 1) * d, final_norm_.y + p.length * d, last_h_, [](Act h) { return static_cast<real>(h); });
-  real_ops_.linear(stream_, {.w = logits_head_.get(), .x = last_h_, .y = logits_, .rows = 1, .x_stride = d,
-                             .y_stride = config_.vocabulary});
+  real_ops_.linear(stream_,
+                   {.w = logits_head_.get(), .x = last_h_, .y = logits_, .rows = 1, .x_stride = d, .y_stride = config_.vocabulary});
   return {logits_, static_cast<std::size_t>(config_.vocabulary)};
 }
 

@@ -78,10 +78,10 @@ private:
 
   std::vector<real> cosine_, sine_;  // [positions, head_dim / 2]
   std::unique_ptr<buffer> memory_;
-  std::int64_t batch_ = 0, length_ = 0;       // what the memory is laid out for
-  std::int32_t *inputs_ = nullptr, *targets_ = nullptr;  // [rows]
-  real *x_out_ = nullptr, *d_x_ = nullptr, *losses_ = nullptr;     // [rows, d] twice, [rows]
-  real *last_h_ = nullptr, *logits_ = nullptr;                     // [d], [vocabulary]
+  std::int64_t batch_ = 0, length_ = 0;                              // what the memory is laid out for
+  std::int32_t *inputs_ = nullptr, *targets_ = nullptr;              // [rows]
+  real *x_out_ = nullptr, *d_x_ = nullptr, *losses_ = nullptr;       // [rows, d] twice, [rows]
+  real *last_h_ = nullptr, *logits_ = nullptr;                       // [d], [vocabulary]
   Act *branch_ = nullptr, *d_branch_ = nullptr, *d_norm_ = nullptr;  // [rows, d]
 };
 

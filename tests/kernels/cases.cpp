@@ -25,8 +25,7 @@ namespace {
 
 template <class F>
 kernel_case make(std::string name, F f) {
-  return {std::move(name),
-          [f](const op_table<float>& ops, stream& s, inputs& in) { return f.template operator()<float>(ops, s, in); },
+  return {std::move(name), [f](const op_table<float>& ops, stream& s, inputs& in) { return f.template operator()<float>(ops, s, in); },
           [f](const op_table<bf16>& ops, stream& s, inputs& in) { return f.template operator()<bf16>(ops, s, in); },
           [f](const op_table<double>& ops, stream& s, inputs& in) { return f.template operator()<double>(ops, s, in); }};
 }
@@ -88,11 +87,25 @@ kernel_case rms_norm_case(std::int64_t rows, std::int64_t cols, bool fused) {
     const auto gain = random.reals<Act>(cols, 0.3, 1);
     auto y = blank<Act>(rows * cols), d_branch = blank<Act>(rows * cols);
     auto rstd = blank<R>(rows), dx = random.reals<Act>(rows * cols), d_gain = random.reals<Act>(cols);
-    ops.rms_norm(s, {.residual = x.data(), .branch = fused ? branch.data() : nullptr, .gain = gain.data(), .x = x.data(),
-                     .y = y.data(), .rstd = rstd.data(), .rows = rows, .cols = cols, .eps = R(1e-5F)});
-    ops.rms_norm_backward(s, {.dy = dy.data(), .x = x.data(), .gain = gain.data(), .rstd = rstd.data(),
-                              .d_residual = fused ? dx.data() : nullptr, .dx = dx.data(),
-                              .d_branch = fused ? d_branch.data() : nullptr, .d_gain = d_gain.data(), .rows = rows, .cols = cols});
+    ops.rms_norm(s, {.residual = x.data(),
+                     .branch = fused ? branch.data() : nullptr,
+                     .gain = gain.data(),
+                     .x = x.data(),
+                     .y = y.data(),
+                     .rstd = rstd.data(),
+                     .rows = rows,
+                     .cols = cols,
+                     .eps = R(1e-5F)});
+    ops.rms_norm_backward(s, {.dy = dy.data(),
+                              .x = x.data(),
+                              .gain = gain.data(),
+                              .rstd = rstd.data(),
+                              .d_residual = fused ? dx.data() : nullptr,
+                              .dx = dx.data(),
+                              .d_branch = fused ? d_branch.data() : nullptr,
+                              .d_gain = d_gain.data(),
+                              .rows = rows,
+                              .cols = cols});
     outputs o;
     o.add("x", x);
     o.add("y", y);
@@ -105,28 +118,44 @@ kernel_case rms_norm_case(std::int64_t rows, std::int64_t cols, bool fused) {
 }
 
 kernel_case gated_norm_case(std::int64_t rows, std::int64_t cols, std::int64_t groups, std::int64_t stride) {
-  return make("gated_norm, groups " + std::to_string(groups),
-              [=]<class Act>(const op_table<Act>& ops, stream& s, inputs& random) {
-                using R = real<Act>;
-                const auto y = random.act<Act>(rows * cols), z = random.act<Act>(rows * stride);
-                auto d_out = random.act<Act>(rows * cols);
-                const auto gain = random.reals<Act>(cols, 0.3, 1);
-                auto out = blank<Act>(rows * cols), dz = blank<Act>(rows * stride);
-                auto rstd = blank<R>(rows * groups), d_gain = random.reals<Act>(cols);
-                ops.gated_norm(s, {.y = y.data(), .z = z.data(), .gain = gain.data(), .out = out.data(), .rstd = rstd.data(),
-                                   .rows = rows, .cols = cols, .groups = groups, .z_stride = stride, .eps = R(1e-5F)});
-                ops.gated_norm_backward(s, {.d_out = d_out.data(), .y = y.data(), .z = z.data(), .gain = gain.data(),
-                                            .rstd = rstd.data(), .dy = d_out.data(), .dz = dz.data(), .d_gain = d_gain.data(),
-                                            .rows = rows, .cols = cols, .groups = groups, .z_stride = stride,
-                                            .dz_stride = stride});
-                outputs o;
-                o.add("out", out);
-                o.add("rstd", rstd);
-                o.add("dy", d_out);
-                o.add("dz", dz);
-                o.add("d_gain", d_gain);
-                return o;
-              });
+  return make("gated_norm, groups " + std::to_string(groups), [=]<class Act>(const op_table<Act>& ops, stream& s, inputs& random) {
+    using R = real<Act>;
+    const auto y = random.act<Act>(rows * cols), z = random.act<Act>(rows * stride);
+    auto d_out = random.act<Act>(rows * cols);
+    const auto gain = random.reals<Act>(cols, 0.3, 1);
+    auto out = blank<Act>(rows * cols), dz = blank<Act>(rows * stride);
+    auto rstd = blank<R>(rows * groups), d_gain = random.reals<Act>(cols);
+    ops.gated_norm(s, {.y = y.data(),
+                       .z = z.data(),
+                       .gain = gain.data(),
+                       .out = out.data(),
+                       .rstd = rstd.data(),
+                       .rows = rows,
+                       .cols = cols,
+                       .groups = groups,
+                       .z_stride = stride,
+                       .eps = R(1e-5F)});
+    ops.gated_norm_backward(s, {.d_out = d_out.data(),
+                                .y = y.data(),
+                                .z = z.data(),
+                                .gain = gain.data(),
+                                .rstd = rstd.data(),
+                                .dy = d_out.data(),
+                                .dz = dz.data(),
+                                .d_gain = d_gain.data(),
+                                .rows = rows,
+                                .cols = cols,
+                                .groups = groups,
+                                .z_stride = stride,
+                                .dz_stride = stride});
+    outputs o;
+    o.add("out", out);
+    o.add("rstd", rstd);
+    o.add("dy", d_out);
+    o.add("dz", dz);
+    o.add("d_gain", d_gain);
+    return o;
+  });
 }
 
 kernel_case swiglu_case(std::int64_t rows, std::int64_t hidden) {
@@ -162,13 +191,35 @@ kernel_case attention_case(attention_shape a) {
     auto o = blank<Act>(rows * k), d_qkv = blank<Act>(rows * width);
     auto lse = blank<R>(a.batch * a.heads * a.length);
     const R scale = static_cast<R>(1 / std::sqrt(static_cast<float>(dim)));
-    ops.attention(s, {.q = qkv.data(), .k = qkv.data() + k, .v = qkv.data() + v, .o = o.data(), .lse = lse.data(), .batch = a.batch,
-                      .length = a.length, .heads = a.heads, .kv_heads = a.kv_heads, .head_dim = dim, .qkv_stride = width,
+    ops.attention(s, {.q = qkv.data(),
+                      .k = qkv.data() + k,
+                      .v = qkv.data() + v,
+                      .o = o.data(),
+                      .lse = lse.data(),
+                      .batch = a.batch,
+                      .length = a.length,
+                      .heads = a.heads,
+                      .kv_heads = a.kv_heads,
+                      .head_dim = dim,
+                      .qkv_stride = width,
                       .scale = scale});
-    ops.attention_backward(s, {.q = qkv.data(), .k = qkv.data() + k, .v = qkv.data() + v, .o = o.data(), .d_o = d_o.data(),
-                               .lse = lse.data(), .dq = d_qkv.data(), .dk = d_qkv.data() + k, .dv = d_qkv.data() + v,
-                               .batch = a.batch, .length = a.length, .heads = a.heads, .kv_heads = a.kv_heads, .head_dim = dim,
-                               .qkv_stride = width, .d_qkv_stride = width, .scale = scale});
+    ops.attention_backward(s, {.q = qkv.data(),
+                               .k = qkv.data() + k,
+                               .v = qkv.data() + v,
+                               .o = o.data(),
+                               .d_o = d_o.data(),
+                               .lse = lse.data(),
+                               .dq = d_qkv.data(),
+                               .dk = d_qkv.data() + k,
+                               .dv = d_qkv.data() + v,
+                               .batch = a.batch,
+                               .length = a.length,
+                               .heads = a.heads,
+                               .kv_heads = a.kv_heads,
+                               .head_dim = dim,
+                               .qkv_stride = width,
+                               .d_qkv_stride = width,
+                               .scale = scale});
     outputs out;
     out.add("o", o);
     out.add("lse", lse);
@@ -185,9 +236,17 @@ kernel_case attention_cached_case(attention_shape a, std::int64_t past) {
                 const auto keys = random.act<Act>((past + a.length) * a.kv_heads * dim);
                 const auto values = random.act<Act>((past + a.length) * a.kv_heads * dim);
                 auto o = blank<Act>(a.length * a.heads * dim);
-                ops.attention_cached(s, {.q = q.data(), .keys = keys.data(), .values = values.data(), .o = o.data(),
-                                         .tokens = a.length, .past = past, .heads = a.heads, .kv_heads = a.kv_heads,
-                                         .head_dim = dim, .q_stride = stride, .scale = real<Act>(0.25F)});
+                ops.attention_cached(s, {.q = q.data(),
+                                         .keys = keys.data(),
+                                         .values = values.data(),
+                                         .o = o.data(),
+                                         .tokens = a.length,
+                                         .past = past,
+                                         .heads = a.heads,
+                                         .kv_heads = a.kv_heads,
+                                         .head_dim = dim,
+                                         .q_stride = stride,
+                                         .scale = real<Act>(0.25F)});
                 outputs out;
                 out.add("o", o);
                 return out;
@@ -204,8 +263,15 @@ kernel_case rope_case(attention_shape a, bool inverse) {
       cosine[i] = static_cast<float>(std::cos(static_cast<double>(angles[i])));
       sine[i] = static_cast<float>(std::sin(static_cast<double>(angles[i])));
     }
-    ops.rope(s, {.x = x.data(), .cosine = cosine.data(), .sine = sine.data(), .batch = a.batch, .length = a.length,
-                 .heads = a.heads, .head_dim = a.head_dim, .x_stride = stride, .inverse = inverse});
+    ops.rope(s, {.x = x.data(),
+                 .cosine = cosine.data(),
+                 .sine = sine.data(),
+                 .batch = a.batch,
+                 .length = a.length,
+                 .heads = a.heads,
+                 .head_dim = a.head_dim,
+                 .x_stride = stride,
+                 .inverse = inverse});
     outputs o;
     o.add("x", x);
     return o;
@@ -221,14 +287,37 @@ kernel_case conv1d_case(std::int64_t batch, std::int64_t length, std::int64_t ch
     auto state = random.act<Act>(batch * (width - 1) * channels);
     auto y = blank<Act>(rows * channels), dx = blank<Act>(rows * stride), step_y = blank<Act>(channels);
     auto d_weight = random.reals<Act>(channels * width), d_bias = random.reals<Act>(channels);
-    ops.conv1d(s, {.x = x.data(), .weight = weight.data(), .bias = bias.data(), .y = y.data(),
-                   .initial = carried ? state.data() : nullptr, .final = state.data(), .batch = batch, .length = length,
-                   .channels = channels, .width = width, .x_stride = stride});
-    ops.conv1d_backward(s, {.x = x.data(), .weight = weight.data(), .bias = bias.data(), .dy = dy.data(), .dx = dx.data(),
-                            .d_weight = d_weight.data(), .d_bias = d_bias.data(), .batch = batch, .length = length,
-                            .channels = channels, .width = width, .x_stride = stride, .dx_stride = stride});
-    ops.conv1d_step(s, {.x = x.data(), .weight = weight.data(), .bias = bias.data(), .state = state.data(), .y = step_y.data(),
-                        .channels = channels, .width = width});
+    ops.conv1d(s, {.x = x.data(),
+                   .weight = weight.data(),
+                   .bias = bias.data(),
+                   .y = y.data(),
+                   .initial = carried ? state.data() : nullptr,
+                   .final = state.data(),
+                   .batch = batch,
+                   .length = length,
+                   .channels = channels,
+                   .width = width,
+                   .x_stride = stride});
+    ops.conv1d_backward(s, {.x = x.data(),
+                            .weight = weight.data(),
+                            .bias = bias.data(),
+                            .dy = dy.data(),
+                            .dx = dx.data(),
+                            .d_weight = d_weight.data(),
+                            .d_bias = d_bias.data(),
+                            .batch = batch,
+                            .length = length,
+                            .channels = channels,
+                            .width = width,
+                            .x_stride = stride,
+                            .dx_stride = stride});
+    ops.conv1d_step(s, {.x = x.data(),
+                        .weight = weight.data(),
+                        .bias = bias.data(),
+                        .state = state.data(),
+                        .y = step_y.data(),
+                        .channels = channels,
+                        .width = width});
     outputs o;
     o.add("y", y);
     o.add("state", state);
@@ -245,9 +334,9 @@ struct ssd_shape {
 };
 
 kernel_case ssd_case(ssd_shape a) {
-  const std::string name = "ssd " + std::to_string(a.batch) + "x" + std::to_string(a.length) + " heads " + std::to_string(a.heads) +
-                           "/" + std::to_string(a.groups) + " of " + std::to_string(a.head_dim) + " state " +
-                           std::to_string(a.state) + " chunk " + std::to_string(a.chunk);
+  const std::string name = "ssd " + std::to_string(a.batch) + "x" + std::to_string(a.length) + " heads " + std::to_string(a.heads) + "/" +
+                           std::to_string(a.groups) + " of " + std::to_string(a.head_dim) + " state " + std::to_string(a.state) +
+                           " chunk " + std::to_string(a.chunk);
   return make(name, [=]<class Act>(const op_table<Act>& ops, stream& s, inputs& random) {
     using R = real<Act>;
     const std::int64_t rows = a.batch * a.length, inner = a.heads * a.head_dim, wide = a.groups * a.state;
@@ -257,18 +346,58 @@ kernel_case ssd_case(ssd_shape a) {
     auto y = blank<Act>(rows * inner), d_xbc = blank<Act>(rows * stride), d_dt = blank<Act>(rows * dt_stride);
     auto states = blank<R>(a.batch * chunks * inner * a.state);
     auto d_dt_bias = random.reals<Act>(a.heads), d_a_log = random.reals<Act>(a.heads), d_d = random.reals<Act>(a.heads);
-    ssd_args<Act> f{.x = xbc.data(), .b = xbc.data() + inner, .c = xbc.data() + inner + wide, .dt = dt.data(),
-                    .dt_bias = dt_bias.data(), .a_log = a_log.data(), .d = d.data(), .y = y.data(), .states = states.data(),
-                    .initial = nullptr, .final = nullptr, .batch = a.batch, .length = a.length, .heads = a.heads,
-                    .head_dim = a.head_dim, .groups = a.groups, .state = a.state, .chunk = a.chunk, .xbc_stride = stride,
-                    .dt_stride = dt_stride, .dt_min = R(0.02F), .dt_max = R(0.5F)};  // both bounds bite
+    ssd_args<Act> f{.x = xbc.data(),
+                    .b = xbc.data() + inner,
+                    .c = xbc.data() + inner + wide,
+                    .dt = dt.data(),
+                    .dt_bias = dt_bias.data(),
+                    .a_log = a_log.data(),
+                    .d = d.data(),
+                    .y = y.data(),
+                    .states = states.data(),
+                    .initial = nullptr,
+                    .final = nullptr,
+                    .batch = a.batch,
+                    .length = a.length,
+                    .heads = a.heads,
+                    .head_dim = a.head_dim,
+                    .groups = a.groups,
+                    .state = a.state,
+                    .chunk = a.chunk,
+                    .xbc_stride = stride,
+                    .dt_stride = dt_stride,
+                    .dt_min = R(0.02F),
+                    .dt_max = R(0.5F)};  // both bounds bite
     ops.ssd(s, f);
-    ops.ssd_backward(s, {.x = f.x, .b = f.b, .c = f.c, .dt = f.dt, .dt_bias = f.dt_bias, .a_log = f.a_log, .d = f.d, .y = y.data(),
-                         .dy = dy.data(), .states = states.data(), .dx = d_xbc.data(), .db = d_xbc.data() + inner,
-                         .dc = d_xbc.data() + inner + wide, .d_dt = d_dt.data(), .d_dt_bias = d_dt_bias.data(),
-                         .d_a_log = d_a_log.data(), .d_d = d_d.data(), .batch = a.batch, .length = a.length, .heads = a.heads,
-                         .head_dim = a.head_dim, .groups = a.groups, .state = a.state, .chunk = a.chunk, .xbc_stride = stride,
-                         .dt_stride = dt_stride, .d_xbc_stride = stride, .d_dt_stride = dt_stride, .dt_min = f.dt_min,
+    ops.ssd_backward(s, {.x = f.x,
+                         .b = f.b,
+                         .c = f.c,
+                         .dt = f.dt,
+                         .dt_bias = f.dt_bias,
+                         .a_log = f.a_log,
+                         .d = f.d,
+                         .y = y.data(),
+                         .dy = dy.data(),
+                         .states = states.data(),
+                         .dx = d_xbc.data(),
+                         .db = d_xbc.data() + inner,
+                         .dc = d_xbc.data() + inner + wide,
+                         .d_dt = d_dt.data(),
+                         .d_dt_bias = d_dt_bias.data(),
+                         .d_a_log = d_a_log.data(),
+                         .d_d = d_d.data(),
+                         .batch = a.batch,
+                         .length = a.length,
+                         .heads = a.heads,
+                         .head_dim = a.head_dim,
+                         .groups = a.groups,
+                         .state = a.state,
+                         .chunk = a.chunk,
+                         .xbc_stride = stride,
+                         .dt_stride = dt_stride,
+                         .d_xbc_stride = stride,
+                         .d_dt_stride = dt_stride,
+                         .dt_min = f.dt_min,
                          .dt_max = f.dt_max});
     auto carried = random.reals<Act>(a.batch * inner * a.state), final = carried;
     auto carried_y = blank<Act>(rows * inner), step_y = blank<Act>(inner);
@@ -277,9 +406,21 @@ kernel_case ssd_case(ssd_shape a) {
     f.initial = f.final = final.data();
     ops.ssd(s, f);
     auto one = std::vector<R>(final.begin(), final.begin() + inner * a.state);
-    ops.ssd_step(s, {.x = f.x, .b = f.b, .c = f.c, .dt = f.dt, .dt_bias = f.dt_bias, .a_log = f.a_log, .d = f.d, .s = one.data(),
-                     .y = step_y.data(), .heads = a.heads, .head_dim = a.head_dim, .groups = a.groups, .state = a.state,
-                     .dt_min = f.dt_min, .dt_max = f.dt_max});
+    ops.ssd_step(s, {.x = f.x,
+                     .b = f.b,
+                     .c = f.c,
+                     .dt = f.dt,
+                     .dt_bias = f.dt_bias,
+                     .a_log = f.a_log,
+                     .d = f.d,
+                     .s = one.data(),
+                     .y = step_y.data(),
+                     .heads = a.heads,
+                     .head_dim = a.head_dim,
+                     .groups = a.groups,
+                     .state = a.state,
+                     .dt_min = f.dt_min,
+                     .dt_max = f.dt_max});
     outputs o;
     o.add("y", y);
     o.add("states", states);
@@ -307,8 +448,7 @@ kernel_case cross_entropy_case(std::int64_t rows, std::int64_t vocabulary, std::
                 auto dh = blank<Act>(rows * cols);
                 const auto head = ops.make_matrix(w.data(), vocabulary, cols);
                 ops.cross_entropy(s, {head.get(), h.data(), targets.data(), only_losses.data(), nullptr, nullptr, rows, 1});
-                ops.cross_entropy(s, {head.get(), h.data(), targets.data(), losses.data(), dh.data(), dw.data(), rows,
-                                      real<Act>(0.25F)});
+                ops.cross_entropy(s, {head.get(), h.data(), targets.data(), losses.data(), dh.data(), dw.data(), rows, real<Act>(0.25F)});
                 outputs o;
                 o.add("losses, forward only", only_losses);
                 o.add("losses", losses);
@@ -358,8 +498,7 @@ std::vector<kernel_case> kernel_cases() {
 }
 
 template <class Act>
-std::pair<double, std::string> distance_from_reference(const kernel_case& c, const op_table<Act>& ops, stream& s,
-                                                       std::uint64_t seed) {
+std::pair<double, std::string> distance_from_reference(const kernel_case& c, const op_table<Act>& ops, stream& s, std::uint64_t seed) {
   constexpr bool narrow = std::is_same_v<Act, bf16>;
   inputs ours(seed, narrow), theirs(seed, narrow);
   serial_team alone;

@@ -99,8 +99,8 @@ BOOST_FIXTURE_TEST_CASE(of_gated_norm, reference_in_double) {
     return along(out, d_out);
   };
   loss();
-  ops.gated_norm_backward(s, {d_out.data(), y.data(), z.data(), gain.data(), rstd.data(), dy.data(), dz.data(), d_gain.data(), rows,
-                              cols, groups, cols, cols});
+  ops.gated_norm_backward(
+      s, {d_out.data(), y.data(), z.data(), gain.data(), rstd.data(), dy.data(), dz.data(), d_gain.data(), rows, cols, groups, cols, cols});
   check("y", y, dy, loss);
   check("z", z, dz, loss);
   check("gain", gain, d_gain, loss);
@@ -137,13 +137,12 @@ BOOST_FIXTURE_TEST_CASE(of_attention, reference_in_double) {
   doubles qkv = draw(rows * width), o = zeros(rows * k), d_o = draw(rows * k), d_qkv = zeros(rows * width);
   doubles lse = zeros(batch * heads * length);
   const auto loss = [&] {
-    ops.attention(s, {qkv.data(), qkv.data() + k, qkv.data() + v, o.data(), lse.data(), batch, length, heads, kv_heads, dim, width,
-                      0.4});
+    ops.attention(s, {qkv.data(), qkv.data() + k, qkv.data() + v, o.data(), lse.data(), batch, length, heads, kv_heads, dim, width, 0.4});
     return along(o, d_o);
   };
   loss();
-  ops.attention_backward(s, {qkv.data(), qkv.data() + k, qkv.data() + v, o.data(), d_o.data(), lse.data(), d_qkv.data(),
-                             d_qkv.data() + k, d_qkv.data() + v, batch, length, heads, kv_heads, dim, width, width, 0.4});
+  ops.attention_backward(s, {qkv.data(), qkv.data() + k, qkv.data() + v, o.data(), d_o.data(), lse.data(), d_qkv.data(), d_qkv.data() + k,
+                             d_qkv.data() + v, batch, length, heads, kv_heads, dim, width, width, 0.4});
   check("q, k, v", qkv, d_qkv, loss);
 }
 
@@ -169,20 +168,61 @@ BOOST_FIXTURE_TEST_CASE(of_ssd, reference_in_double) {
   doubles y = zeros(rows * inner), dy = draw(rows * inner), states = zeros(batch * chunks * inner * state);
   doubles d_xbc = zeros(rows * width), d_dt = zeros(rows * heads), d_bias = zeros(heads), d_a_log = d_bias, d_d = d_bias;
   const auto loss = [&] {
-    ops.ssd(s, {.x = xbc.data(), .b = xbc.data() + inner, .c = xbc.data() + inner + wide, .dt = dt.data(), .dt_bias = bias.data(),
-                .a_log = a_log.data(), .d = d.data(), .y = y.data(), .states = states.data(), .initial = nullptr, .final = nullptr,
-                .batch = batch, .length = length, .heads = heads, .head_dim = dim, .groups = groups, .state = state, .chunk = chunk,
-                .xbc_stride = width, .dt_stride = heads, .dt_min = 0.3, .dt_max = 1.5});
+    ops.ssd(s, {.x = xbc.data(),
+                .b = xbc.data() + inner,
+                .c = xbc.data() + inner + wide,
+                .dt = dt.data(),
+                .dt_bias = bias.data(),
+                .a_log = a_log.data(),
+                .d = d.data(),
+                .y = y.data(),
+                .states = states.data(),
+                .initial = nullptr,
+                .final = nullptr,
+                .batch = batch,
+                .length = length,
+                .heads = heads,
+                .head_dim = dim,
+                .groups = groups,
+                .state = state,
+                .chunk = chunk,
+                .xbc_stride = width,
+                .dt_stride = heads,
+                .dt_min = 0.3,
+                .dt_max = 1.5});
     return along(y, dy);
   };
   loss();
-  ops.ssd_backward(s, {.x = xbc.data(), .b = xbc.data() + inner, .c = xbc.data() + inner + wide, .dt = dt.data(),
-                       .dt_bias = bias.data(), .a_log = a_log.data(), .d = d.data(), .y = y.data(), .dy = dy.data(),
-                       .states = states.data(), .dx = d_xbc.data(), .db = d_xbc.data() + inner, .dc = d_xbc.data() + inner + wide,
-                       .d_dt = d_dt.data(), .d_dt_bias = d_bias.data(), .d_a_log = d_a_log.data(), .d_d = d_d.data(),
-                       .batch = batch, .length = length, .heads = heads, .head_dim = dim, .groups = groups, .state = state,
-                       .chunk = chunk, .xbc_stride = width, .dt_stride = heads, .d_xbc_stride = width, .d_dt_stride = heads,
-                       .dt_min = 0.3, .dt_max = 1.5});
+  ops.ssd_backward(s, {.x = xbc.data(),
+                       .b = xbc.data() + inner,
+                       .c = xbc.data() + inner + wide,
+                       .dt = dt.data(),
+                       .dt_bias = bias.data(),
+                       .a_log = a_log.data(),
+                       .d = d.data(),
+                       .y = y.data(),
+                       .dy = dy.data(),
+                       .states = states.data(),
+                       .dx = d_xbc.data(),
+                       .db = d_xbc.data() + inner,
+                       .dc = d_xbc.data() + inner + wide,
+                       .d_dt = d_dt.data(),
+                       .d_dt_bias = d_bias.data(),
+                       .d_a_log = d_a_log.data(),
+                       .d_d = d_d.data(),
+                       .batch = batch,
+                       .length = length,
+                       .heads = heads,
+                       .head_dim = dim,
+                       .groups = groups,
+                       .state = state,
+                       .chunk = chunk,
+                       .xbc_stride = width,
+                       .dt_stride = heads,
+                       .d_xbc_stride = width,
+                       .d_dt_stride = heads,
+                       .dt_min = 0.3,
+                       .dt_max = 1.5});
   check("x, b, c", xbc, d_xbc, loss);
   check("dt", dt, d_dt, loss);
   check("dt_bias", bias, d_bias, loss);

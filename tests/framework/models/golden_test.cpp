@@ -26,8 +26,7 @@ json read_golden() {
 model_config config_of(const json& j) {
   model_config c;
   c.layers.clear();
-  for (const char kind : j.at("layers").get<std::string>())
-    c.layers.push_back(kind == 'a' ? mixer_kind::attention : mixer_kind::mamba2);
+  for (const char kind : j.at("layers").get<std::string>()) c.layers.push_back(kind == 'a' ? mixer_kind::attention : mixer_kind::mamba2);
   c.vocabulary = j.at("vocabulary");
   c.d_model = j.at("d_model");
   c.n_heads = j.at("n_heads");
@@ -58,8 +57,7 @@ float weight_of(std::size_t slot, std::string_view name, std::int64_t i) {
 void fill_weights(hybrid_model& model) {
   for (std::size_t s = 0; s < model.layout().slots.size(); ++s) {
     const auto& slot = model.layout().slots[s];
-    for (std::int64_t i = 0; i < slot.count; ++i)
-      model.weights()[static_cast<std::size_t>(slot.offset + i)] = weight_of(s, slot.name, i);
+    for (std::int64_t i = 0; i < slot.count; ++i) model.weights()[static_cast<std::size_t>(slot.offset + i)] = weight_of(s, slot.name, i);
   }
   model.weights_changed();
 }

@@ -19,8 +19,8 @@ struct double_model {
       : config(c), layout(hybrid_layout(c)), gradients(static_cast<std::size_t>(layout.size)) {
     const auto narrow = shaken_weights(c, seed);
     weights.assign(narrow.begin(), narrow.end());
-    net = std::make_unique<hybrid_network<double>>(config, layout, kernels::reference_double_ops(), kernels::reference_double_ops(),
-                                                   stream, weights.data(), gradients.data(), 1 << 20);
+    net = std::make_unique<hybrid_network<double>>(config, layout, kernels::reference_double_ops(), kernels::reference_double_ops(), stream,
+                                                   weights.data(), gradients.data(), 1 << 20);
   }
   double loss(const token_batch& batch) {
     net->weights_changed();
