@@ -25,7 +25,8 @@ struct file {
 };
 
 /// Files below a folder whose names end so, sorted. A name with a dot is taken for a file, any other for a folder.
-void walk(const storage& root, const std::string& folder, const std::string& below, std::string_view ending, int depth, std::vector<file>& out) {
+void walk(const storage& root, const std::string& folder, const std::string& below, std::string_view ending, int depth,
+          std::vector<file>& out) {
   for (const std::string& entry : root.list(folder)) {
     const std::string name = below.empty() ? entry : below + "/" + entry;
     if (entry.ends_with(ending))
@@ -77,7 +78,8 @@ document_list read_python(const storage& root) { return read_files(root, newest(
 document_list read_go(const storage& root) {
   auto documents = read_files(root, newest(root, "usr/share", "go-1.", "src"), ".go");
   if (documents)
-    std::erase_if(*documents, [](const document& d) { return std::string_view(d.text).substr(0, 2048).find("DO NOT EDIT") != std::string_view::npos; });
+    std::erase_if(*documents,
+                  [](const document& d) { return std::string_view(d.text).substr(0, 2048).find("DO NOT EDIT") != std::string_view::npos; });
   return documents;
 }
 
@@ -92,7 +94,8 @@ std::string wordnet_line(std::string_view line) {
     at = space + 1;
   }
   std::size_t words = 0;  // two hex digits
-  if (fields.size() > 3 && fields[3].size() == 2) words = static_cast<std::size_t>(std::strtoul(std::string(fields[3]).c_str(), nullptr, 16));
+  if (fields.size() > 3 && fields[3].size() == 2)
+    words = static_cast<std::size_t>(std::strtoul(std::string(fields[3]).c_str(), nullptr, 16));
   std::string out;
   for (std::size_t w = 0; w < words && 4 + 2 * w < fields.size(); ++w) out += (w > 0 ? ", " : "") + std::string(fields[4 + 2 * w]);
   std::replace(out.begin(), out.end(), '_', ' ');
@@ -184,7 +187,8 @@ expected<std::vector<document>> build_corpus(const storage& root, std::string_vi
   std::unordered_set<std::string> seen;
   std::erase_if(*documents, [&](const document& d) {
     const hash128 h = hash_bytes(std::as_bytes(std::span(d.text)));
-    return d.text.size() < document_bytes_min || (d.text.size() > document_bytes_max && (source == "go" || source == "python")) || !seen.insert(h.hex()).second;
+    return d.text.size() < document_bytes_min || (d.text.size() > document_bytes_max && (source == "go" || source == "python")) ||
+           !seen.insert(h.hex()).second;
   });
   sample(*documents, bytes_max);
   return documents;
@@ -201,7 +205,8 @@ std::vector<document> deal(std::span<const document> documents, std::uint32_t si
   ensure(site < sites, "deal: no such site");
   std::vector<std::size_t> order(documents.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
-  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return documents[a].text.size() > documents[b].text.size(); });
+  std::stable_sort(order.begin(), order.end(),
+                   [&](std::size_t a, std::size_t b) { return documents[a].text.size() > documents[b].text.size(); });
   std::vector<std::uint64_t> bytes(sites, 0);
   std::vector<bool> mine(documents.size(), false);
   for (const std::size_t i : order) {

@@ -194,7 +194,8 @@ bool lease_book::balanced() const {
     sum += part->size();
   }
   const bool covered = sum == next_ && all.size() == next_ && (next_ == 0 || all.ranges().back().end == next_);
-  const bool counted = totals_.committed == committed_.size() && totals_.partial == partial.size() && totals_.written_off == written_off_.size();
+  const bool counted =
+      totals_.committed == committed_.size() && totals_.partial == partial.size() && totals_.written_off == written_off_.size();
   return covered && counted &&
          totals_.assigned == totals_.committed + totals_.partial + totals_.returned + totals_.written_off + totals_.outstanding;
 }

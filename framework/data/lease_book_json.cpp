@@ -46,7 +46,8 @@ public:
   lease_book_reader(const json& root, const std::string& where) : root_(root), where_(where) {}
 
   expected<lease_book> read() {
-    lease_book book(static_cast<std::uint32_t>(number(root_, "shard", 0xffffffffU)), std::max<std::uint64_t>(number(root_, "samples", position_max), 1), 1);
+    lease_book book(static_cast<std::uint32_t>(number(root_, "shard", 0xffffffffU)),
+                    std::max<std::uint64_t>(number(root_, "samples", position_max), 1), 1);
     if (book.samples_ == 0 || number(root_, "samples", position_max) == 0) problem("samples", "at least 1 is expected");
     book.next_ = number(root_, "next", position_max);
     book.last_step_ = number(root_, "last_step", position_max);
@@ -133,7 +134,8 @@ private:
     for (std::size_t i = 0; array.is_array() && i < array.size() && error_.empty(); ++i) {
       partial_lease p{{book.shard_, number(array[i], "begin", position_max), number(array[i], "end", position_max)}, {}};
       for (const std::uint64_t g : numbers(array[i], "missed", 0xffffffffU)) p.missed.push_back(static_cast<group_id>(g));
-      if (p.range.begin >= p.range.end || p.missed.empty()) problem(fmt::format("partial[{}]", i), "a range and the groups that missed it are expected");
+      if (p.range.begin >= p.range.end || p.missed.empty())
+        problem(fmt::format("partial[{}]", i), "a range and the groups that missed it are expected");
       if (!error_.empty()) return;
       book.totals_.partial += p.range.end - p.range.begin;
       book.partial_.push_back(std::move(p));

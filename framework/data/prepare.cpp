@@ -75,7 +75,8 @@ token_section make_section(const encoded& all, const std::vector<bool>& chosen, 
   return vocabulary <= 65536 ? section_of<std::uint16_t>(all, chosen, which) : section_of<std::uint32_t>(all, chosen, which);
 }
 
-expected<token_shard> make_shard(std::string name, std::span<const document> documents, const tokenizer& tokens, const data_options& options) {
+expected<token_shard> make_shard(std::string name, std::span<const document> documents, const tokenizer& tokens,
+                                 const data_options& options) {
   const encoded all = encode_documents(documents, tokens);
   const auto chosen = choose_held_out(documents, all, options);
   const auto vocabulary = static_cast<std::uint32_t>(tokens.vocabulary());
@@ -84,8 +85,8 @@ expected<token_shard> make_shard(std::string name, std::span<const document> doc
   shard.held_out = make_section(all, chosen, true, vocabulary);
   if (shard.train.size() < 4 * shard.held_out.size())
     return fail(errc::recipe_invalid,
-                fmt::format("shard '{}': {} documents of {} tokens are too few to hold out {}: give it more text or set a smaller minimum", shard.name,
-                            documents.size(), all.tokens.size(), options.held_out_tokens_min));
+                fmt::format("shard '{}': {} documents of {} tokens are too few to hold out {}: give it more text or set a smaller minimum",
+                            shard.name, documents.size(), all.tokens.size(), options.held_out_tokens_min));
   return shard;
 }
 
@@ -96,11 +97,13 @@ std::string shard_name(const data_options& options, std::uint32_t site) {
 expected<void> check_options(const data_options& options) {
   if (options.sites == 0 || options.sources.empty()) return fail(errc::recipe_invalid, "data: no sites or no sources");
   if (!options.alike && options.sources.size() != options.sites)
-    return fail(errc::recipe_invalid, fmt::format("data: {} sources for {} sites: one each, or draw the shards alike", options.sources.size(), options.sites));
+    return fail(errc::recipe_invalid,
+                fmt::format("data: {} sources for {} sites: one each, or draw the shards alike", options.sources.size(), options.sites));
   for (std::size_t i = 0; i < options.sources.size(); ++i)
     if (std::find(options.sources.begin(), options.sources.begin() + static_cast<std::ptrdiff_t>(i), options.sources[i]) !=
         options.sources.begin() + static_cast<std::ptrdiff_t>(i))
-      return fail(errc::recipe_invalid, fmt::format("data: source '{}' is named twice, two shards would have one name", options.sources[i]));
+      return fail(errc::recipe_invalid,
+                  fmt::format("data: source '{}' is named twice, two shards would have one name", options.sources[i]));
   if (!(options.held_out_share >= 0 && options.held_out_share <= 0.2))
     return fail(errc::recipe_invalid, fmt::format("data: a held-out share of {}, 0 to 0.2 allowed", options.held_out_share));
   return {};
@@ -148,7 +151,8 @@ expected<site_data> prepare_site_data(storage& out, const std::string& folder, s
   data.shard_path = folder + "/" + name + ".shard";
   data.tokenizer_path = folder + "/tokenizer.json";
   data.domain = options.alike ? "all sources alike" : find_source(options.sources[site])->domain;
-  const shard_expectation wanted{name, static_cast<std::uint32_t>(tokens.vocabulary()), tokens.hash(), content_key(documents, tokens, options)};
+  const shard_expectation wanted{name, static_cast<std::uint32_t>(tokens.vocabulary()), tokens.hash(),
+                                 content_key(documents, tokens, options)};
   auto shard = read_shard(out, data.shard_path, wanted);
   data.reused = shard.has_value();
   if (!shard) {

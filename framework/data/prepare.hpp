@@ -17,23 +17,23 @@ namespace isthmus {
 /// What a recipe says about a run's data.
 struct data_options {
   std::vector<std::string> sources{"perl", "vim", "wordnet"};  // one a site, unless alike
-  bool alike = false;              // join all sources and deal their documents to the sites
+  bool alike = false;                                          // join all sources and deal their documents to the sites
   std::uint32_t sites = 3;
   std::int64_t vocabulary = 2048;
-  std::uint64_t count_minimum = 10;  // a pre-token rarer than this at a site never leaves it
+  std::uint64_t count_minimum = 10;      // a pre-token rarer than this at a site never leaves it
   std::uint64_t bytes_max = 10'000'000;  // of text, per source
-  std::uint64_t seed = 0;          // chooses the held-out documents
+  std::uint64_t seed = 0;                // chooses the held-out documents
   double held_out_share = 0.02;
   std::uint64_t held_out_tokens_min = 65'536;
 };
 
 /// What one site has on its disk after preparation.
 struct site_data {
-  std::string name, domain;          // of the shard; of its text, e.g. "manuals of a language"
+  std::string name, domain;                // of the shard; of its text, e.g. "manuals of a language"
   std::string shard_path, tokenizer_path;  // below the output storage
   std::uint64_t documents = 0, train_tokens = 0, held_out_tokens = 0, text_bytes = 0;
-  double unigram_entropy = 0;        // of the held-out text, nats per token
-  bool reused = false;               // found as it should be; nothing was written
+  double unigram_entropy = 0;  // of the held-out text, nats per token
+  bool reused = false;         // found as it should be; nothing was written
 };
 
 /// The documents of one site. Private: they stay there.
@@ -47,8 +47,8 @@ expected<tokenizer> train_shared_tokenizer(std::span<const pre_token_counts> cou
 
 /// Tokenises a site's documents, splits off the held-out ones and writes <folder>/<name>.shard; or finds that file made from
 /// exactly these documents, options and tokenizer and keeps it.
-expected<site_data> prepare_site_data(storage& out, const std::string& folder, std::span<const document> documents,
-                                      const tokenizer& tokens, const data_options& options, std::uint32_t site);
+expected<site_data> prepare_site_data(storage& out, const std::string& folder, std::span<const document> documents, const tokenizer& tokens,
+                                      const data_options& options, std::uint32_t site);
 
 /// All of it for sites that share a disk: <folder>/tokenizer.json and one shard a site. Twice the same is a look at the files.
 expected<std::vector<site_data>> prepare_data(const storage& root, storage& out, const std::string& folder, const data_options& options);

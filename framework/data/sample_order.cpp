@@ -53,12 +53,19 @@ void batch_reader::fill_in_order(std::uint64_t begin, std::span<token_id> ids) c
 double unigram_entropy(const token_section& train, const token_section& held_out, std::uint32_t vocabulary) {
   ensure(train.size() > 0 && held_out.size() > 0, "unigram_entropy: an empty text");
   std::vector<std::uint64_t> known(vocabulary, 1), met(vocabulary, 0);
-  std::visit([&](const auto& t) { for (const auto id : t) ++known.at(id); }, train.tokens);
-  std::visit([&](const auto& t) { for (const auto id : t) ++met.at(id); }, held_out.tokens);
+  std::visit(
+      [&](const auto& t) {
+        for (const auto id : t) ++known.at(id);
+      },
+      train.tokens);
+  std::visit(
+      [&](const auto& t) {
+        for (const auto id : t) ++met.at(id);
+      },
+      held_out.tokens);
   const double total = static_cast<double>(train.size() + vocabulary);
   double nats = 0;
-  for (std::size_t id = 0; id < vocabulary; ++id)
-    nats -= static_cast<double>(met[id]) * std::log(static_cast<double>(known[id]) / total);
+  for (std::size_t id = 0; id < vocabulary; ++id) nats -= static_cast<double>(met[id]) * std::log(static_cast<double>(known[id]) / total);
   return nats / static_cast<double>(held_out.size());
 }
 

@@ -28,9 +28,9 @@ struct file_header {
   std::uint64_t file_bytes;
   std::uint64_t train_tokens, train_documents, held_out_tokens, held_out_documents;
   char name[name_bytes];
-  std::uint64_t tokenizer[2], content[2];              // high, low
+  std::uint64_t tokenizer[2], content[2];                 // high, low
   std::uint64_t checksum_train[2], checksum_held_out[2];  // XXH3-128 of tokens and index, high, low
-  std::uint64_t header_checksum;                       // low half of XXH3-128 of all bytes before
+  std::uint64_t header_checksum;                          // low half of XXH3-128 of all bytes before
 };
 static_assert(sizeof(file_header) == 168 && offsetof(file_header, header_checksum) == 160);
 
@@ -73,7 +73,9 @@ public:
     at_ = sizeof(file_header);
     if (auto ok = read_section("train", header_.train_tokens, header_.train_documents, get(header_.checksum_train), shard.train); !ok)
       return ok.failure();
-    if (auto ok = read_section("held-out", header_.held_out_tokens, header_.held_out_documents, get(header_.checksum_held_out), shard.held_out); !ok)
+    if (auto ok =
+            read_section("held-out", header_.held_out_tokens, header_.held_out_documents, get(header_.checksum_held_out), shard.held_out);
+        !ok)
       return ok.failure();
     return shard;
   }
@@ -88,12 +90,14 @@ private:
     if (bytes_.size() < sizeof(file_header))
       return bad(errc::truncated, 0, "{} bytes, a token shard has a header of {}", bytes_.size(), sizeof(file_header));
     std::memcpy(&header_, bytes_.data(), sizeof(file_header));
-    if (std::string_view(header_.magic, magic.size()) != magic) return bad(errc::malformed, 0, "not a token shard, which begins with '{}'", magic);
+    if (std::string_view(header_.magic, magic.size()) != magic)
+      return bad(errc::malformed, 0, "not a token shard, which begins with '{}'", magic);
     if (header_.byte_order != byte_order)
       return bad(errc::unsupported, offsetof(file_header, byte_order), "byte order mark {:#010x}, expected {:#010x} (little endian)",
                  header_.byte_order, byte_order);
     if (header_.version != version)
-      return bad(errc::unsupported, offsetof(file_header, version), "version {}, expected {}: make the shard anew", header_.version, version);
+      return bad(errc::unsupported, offsetof(file_header, version), "version {}, expected {}: make the shard anew", header_.version,
+                 version);
     if (const auto sum = checksum_of(header_); sum != header_.header_checksum)
       return bad(errc::checksum_mismatch, offsetof(file_header, header_checksum), "header checksum {:016x}, expected {:016x}",
                  header_.header_checksum, sum);
@@ -103,14 +107,15 @@ private:
   expected<void> check_layout() {
     if (header_.vocabulary == 0) return bad(errc::out_of_range, offsetof(file_header, vocabulary), "vocabulary 0, at least 1 expected");
     if (const std::uint32_t item = header_.vocabulary <= 65536 ? 2 : 4; header_.item_bytes != item)
-      return bad(errc::malformed, offsetof(file_header, item_bytes), "{} bytes an id, expected {} for a vocabulary of {}", header_.item_bytes, item,
-                 header_.vocabulary);
+      return bad(errc::malformed, offsetof(file_header, item_bytes), "{} bytes an id, expected {} for a vocabulary of {}",
+                 header_.item_bytes, item, header_.vocabulary);
     const char* const last = header_.name + name_bytes;
     const char* const end = std::find(static_cast<const char*>(header_.name), last, '\0');
     name_.assign(static_cast<const char*>(header_.name), end);
     if (name_.empty() || std::any_of(end, last, [](char c) { return c != '\0'; }))
       return bad(errc::malformed, offsetof(file_header, name), "the name is empty or not padded with zeros");
-    if (header_.train_tokens == 0) return bad(errc::out_of_range, offsetof(file_header, train_tokens), "an empty shard: no tokens to train on");
+    if (header_.train_tokens == 0)
+      return bad(errc::out_of_range, offsetof(file_header, train_tokens), "an empty shard: no tokens to train on");
     std::uint64_t expected_bytes = sizeof(file_header);
     for (const auto& [count, at] : {std::pair{header_.train_tokens, offsetof(file_header, train_tokens)},
                                     std::pair{header_.held_out_tokens, offsetof(file_header, held_out_tokens)}}) {
@@ -125,10 +130,11 @@ private:
       expected_bytes += count * sizeof(std::uint64_t);
     }
     if (header_.file_bytes != expected_bytes)
-      return bad(errc::malformed, offsetof(file_header, file_bytes), "a file size of {}, but the counts give {}", header_.file_bytes, expected_bytes);
-    if (bytes_.size() != expected_bytes)
-      return bad(bytes_.size() < expected_bytes ? errc::truncated : errc::malformed, bytes_.size(), "the file ends here, expected at byte {}",
+      return bad(errc::malformed, offsetof(file_header, file_bytes), "a file size of {}, but the counts give {}", header_.file_bytes,
                  expected_bytes);
+    if (bytes_.size() != expected_bytes)
+      return bad(bytes_.size() < expected_bytes ? errc::truncated : errc::malformed, bytes_.size(),
+                 "the file ends here, expected at byte {}", expected_bytes);
     return {};
   }
 
@@ -136,7 +142,8 @@ private:
     if (expect_.name && *expect_.name != name_)
       return bad(errc::refused, offsetof(file_header, name), "shard '{}', expected '{}'", name_, *expect_.name);
     if (expect_.vocabulary && *expect_.vocabulary != header_.vocabulary)
-      return bad(errc::refused, offsetof(file_header, vocabulary), "a vocabulary of {}, the tokenizer has {}", header_.vocabulary, *expect_.vocabulary);
+      return bad(errc::refused, offsetof(file_header, vocabulary), "a vocabulary of {}, the tokenizer has {}", header_.vocabulary,
+                 *expect_.vocabulary);
     if (expect_.tokenizer && *expect_.tokenizer != get(header_.tokenizer))
       return bad(errc::hash_mismatch, offsetof(file_header, tokenizer), "made with tokenizer {}, expected {}: make the shard anew",
                  get(header_.tokenizer).hex(), expect_.tokenizer->hex());
@@ -170,8 +177,10 @@ private:
     const std::uint64_t begin = at_;
     const std::uint64_t size = padded(tokens * header_.item_bytes) + documents * sizeof(std::uint64_t);
     if (const hash128 found = hash_bytes(bytes_.subspan(begin, size)); found != sum)
-      return bad(errc::checksum_mismatch, begin, "the {} section of {} bytes has checksum {}, expected {}", section, size, found.hex(), sum.hex());
-    auto ok = header_.item_bytes == 2 ? read_tokens<std::uint16_t>(section, tokens, into) : read_tokens<std::uint32_t>(section, tokens, into);
+      return bad(errc::checksum_mismatch, begin, "the {} section of {} bytes has checksum {}, expected {}", section, size, found.hex(),
+                 sum.hex());
+    auto ok =
+        header_.item_bytes == 2 ? read_tokens<std::uint16_t>(section, tokens, into) : read_tokens<std::uint32_t>(section, tokens, into);
     if (!ok) return ok;
     const std::uint64_t index = at_;
     into.document_ends = take<std::uint64_t>(documents);
@@ -181,7 +190,8 @@ private:
         return bad(errc::malformed, index + i * sizeof(std::uint64_t), "{} document {} ends at token {}, expected in ({}, {}]", section, i,
                    into.document_ends[i], previous, tokens);
     if (previous != tokens)
-      return bad(errc::malformed, at_ - sizeof(std::uint64_t), "the last {} document ends at token {}, expected {}", section, previous, tokens);
+      return bad(errc::malformed, at_ - sizeof(std::uint64_t), "the last {} document ends at token {}, expected {}", section, previous,
+                 tokens);
     return {};
   }
 

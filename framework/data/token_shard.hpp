@@ -26,10 +26,10 @@ struct token_section {
 
 /// A piece of tokenised text that lives at one site: what is trained on, and what is held out. docs/token_shard.md is its file.
 struct token_shard {
-  std::string name;           // at most 32 bytes; unique in a run
+  std::string name;  // at most 32 bytes; unique in a run
   std::uint32_t vocabulary = 0;
-  hash128 tokenizer;          // of the tokenizer whose ids these are
-  hash128 content;            // of the documents and options it was made from
+  hash128 tokenizer;  // of the tokenizer whose ids these are
+  hash128 content;    // of the documents and options it was made from
   token_section train, held_out;
 };
 

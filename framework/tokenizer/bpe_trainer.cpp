@@ -101,7 +101,8 @@ private:
   }
 
   void merge(const candidate& best) {
-    const std::string text = model_.tokens[static_cast<std::size_t>(best.pair.left)] + model_.tokens[static_cast<std::size_t>(best.pair.right)];
+    const std::string text =
+        model_.tokens[static_cast<std::size_t>(best.pair.left)] + model_.tokens[static_cast<std::size_t>(best.pair.right)];
     const auto [found, fresh] = ids_.try_emplace(text, static_cast<token_id>(model_.tokens.size()));
     if (fresh) model_.tokens.push_back(text);
     model_.merges.push_back({best.pair.left, best.pair.right, found->second});

@@ -121,7 +121,8 @@ expected<pre_token_counts> pre_token_counts::parse(std::span<const std::byte> by
   std::vector<std::byte> summed(body.begin(), body.end());
   put_checksum(summed);
   if (std::memcmp(summed.data() + body.size(), bytes.data() + body.size(), checksum_bytes) != 0)
-    return fail(errc::checksum_mismatch, fmt::format("{}: byte {}: the checksum differs from that of the bytes before", where, body.size()));
+    return fail(errc::checksum_mismatch,
+                fmt::format("{}: byte {}: the checksum differs from that of the bytes before", where, body.size()));
   const auto entries = in.varint();
   if (!entries) return entries.failure();
   pre_token_counts table;

@@ -11,7 +11,7 @@ namespace isthmus {
 
 namespace {
 
-constexpr std::size_t key_bytes_max = 15;     // fits two words with its length
+constexpr std::size_t key_bytes_max = 15;  // fits two words with its length
 constexpr std::size_t cached_bytes_max = 128;
 constexpr int slots_bits = 18;
 constexpr std::size_t slots_count = std::size_t{1} << slots_bits;

@@ -32,7 +32,11 @@ constexpr std::array<kind, 256> make_table() {
   for (unsigned c = 0; c < 256; ++c) {
     const bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
     const bool space = c == ' ' || (c >= 9 && c <= 13);
-    table[c] = c >= 128 ? kind::not_ascii : letter ? kind::letter : c >= '0' && c <= '9' ? kind::number : space ? kind::space : kind::symbol;
+    table[c] = c >= 128               ? kind::not_ascii
+               : letter               ? kind::letter
+               : c >= '0' && c <= '9' ? kind::number
+               : space                ? kind::space
+                                      : kind::symbol;
   }
   return table;
 }
@@ -61,8 +65,12 @@ std::size_t run_end(std::string_view text, std::size_t at, kind what) {
 std::size_t contraction(std::string_view text, std::size_t at) {
   const auto next = [&](std::size_t i) { return at + i < text.size() ? text[at + i] : '\0'; };
   switch (next(1)) {
-    case 's': case 't': case 'm': case 'd': return 2;
-    case 'r': case 'v': return next(2) == 'e' ? 3 : 0;
+    case 's':
+    case 't':
+    case 'm':
+    case 'd': return 2;
+    case 'r':
+    case 'v': return next(2) == 'e' ? 3 : 0;
     case 'l': return next(2) == 'l' ? 3 : 0;
     default: return 0;
   }

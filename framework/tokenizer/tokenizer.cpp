@@ -82,7 +82,8 @@ void tokenizer::merge_short(std::vector<token_id>& ids) const {
   const auto look = [&](std::size_t i) { rank[i] = i + 1 < count ? find_merge(ids[i], ids[i + 1]).rank : never; };
   for (std::size_t i = 0; i < count; ++i) look(i);
   while (count > 1) {
-    const auto at = static_cast<std::size_t>(std::min_element(rank.begin(), rank.begin() + static_cast<std::ptrdiff_t>(count)) - rank.begin());
+    const auto at =
+        static_cast<std::size_t>(std::min_element(rank.begin(), rank.begin() + static_cast<std::ptrdiff_t>(count)) - rank.begin());
     if (rank[at] == never) break;
     ids[at] = model_.merges[static_cast<std::size_t>(rank[at])].result;
     --count;
@@ -133,9 +134,10 @@ void tokenizer::merge_long(std::vector<token_id>& ids) const {
 
 expected<void> check_vocabulary(const tokenizer& tokens, std::int64_t model_vocabulary, const std::string& where) {
   if (tokens.vocabulary() == model_vocabulary) return {};
-  return fail(errc::out_of_range, fmt::format("{}: a vocabulary of {} tokens, but the model has {}: use the tokenizer it was trained with, or set "
-                                              "model.vocabulary = {}",
-                                              where, tokens.vocabulary(), model_vocabulary, tokens.vocabulary()));
+  return fail(errc::out_of_range,
+              fmt::format("{}: a vocabulary of {} tokens, but the model has {}: use the tokenizer it was trained with, or set "
+                          "model.vocabulary = {}",
+                          where, tokens.vocabulary(), model_vocabulary, tokens.vocabulary()));
 }
 
 }  // namespace isthmus

@@ -90,7 +90,7 @@ private:
   struct alignas(32) slot {
     std::uint64_t low = 0, high = 0;  // up to 15 bytes, the length above them; 0, 0 is empty
     std::uint32_t count = 0;
-    token_id ids[inline_ids] = {};    // of more than three ids, the first entry says where they lie in pool_
+    token_id ids[inline_ids] = {};  // of more than three ids, the first entry says where they lie in pool_
   };
   struct text_hash {
     using is_transparent = void;

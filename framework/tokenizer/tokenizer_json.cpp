@@ -101,8 +101,8 @@ private:
     if (!value && may_miss) return {};
     if (value && *value == wanted) return {};
     return bad(errc::unsupported, at + "." + name,
-               fmt::format("{} is not supported, only {}", value ? value->dump(-1, ' ', true, json::error_handler_t::replace).substr(0, 80) : "null",
-                           wanted.dump()));
+               fmt::format("{} is not supported, only {}",
+                           value ? value->dump(-1, ' ', true, json::error_handler_t::replace).substr(0, 80) : "null", wanted.dump()));
   }
 
   // What the ids depend on must be as we do it: refused, never skipped.
@@ -113,19 +113,22 @@ private:
     if (!model || !model->is_object()) return bad(errc::malformed, "model", "an object is expected");
     if (auto ok = expect(*model, "model", "type", "BPE", true); !ok) return ok;
     for (const char* name : {"dropout", "unk_token"})
-      if (const json* p = find(*model, name)) return bad(errc::unsupported, std::string("model.") + name, "only null is supported, found " + p->dump().substr(0, 80));
+      if (const json* p = find(*model, name))
+        return bad(errc::unsupported, std::string("model.") + name, "only null is supported, found " + p->dump().substr(0, 80));
     for (const char* name : {"continuing_subword_prefix", "end_of_word_suffix"})
       if (auto ok = expect(*model, "model", name, "", true); !ok) return ok;
     for (const char* name : {"byte_fallback", "ignore_merges"})
       if (auto ok = expect(*model, "model", name, false, true); !ok) return ok;
     for (const char* part : {"pre_tokenizer", "decoder"}) {
       const json* p = find(root_, part);
-      if (!p || !p->is_object() || type_of(*p) != "ByteLevel") return bad(errc::unsupported, part, "only ByteLevel is supported, found " + (p ? type_of(*p) : "null"));
+      if (!p || !p->is_object() || type_of(*p) != "ByteLevel")
+        return bad(errc::unsupported, part, "only ByteLevel is supported, found " + (p ? type_of(*p) : "null"));
     }
     if (auto ok = expect(root_["pre_tokenizer"], "pre_tokenizer", "add_prefix_space", false, false); !ok) return ok;
     if (auto ok = expect(root_["pre_tokenizer"], "pre_tokenizer", "use_regex", true, true); !ok) return ok;
     const json* post = find(root_, "post_processor");
-    if (post && type_of(*post) != "ByteLevel") return bad(errc::unsupported, "post_processor", "only null and ByteLevel are supported, found " + type_of(*post));
+    if (post && type_of(*post) != "ByteLevel")
+      return bad(errc::unsupported, "post_processor", "only null and ByteLevel are supported, found " + type_of(*post));
     return {};
   }
 
@@ -149,7 +152,8 @@ private:
       model_.tokens.resize(index + 1);
       used_.resize(index + 1, false);
     }
-    if (used_[index]) return bad(errc::malformed, at, fmt::format("id {} is already that of {}", id, in_quotes(to_byte_alphabet(model_.tokens[index]))));
+    if (used_[index])
+      return bad(errc::malformed, at, fmt::format("id {} is already that of {}", id, in_quotes(to_byte_alphabet(model_.tokens[index]))));
     used_[index] = true;
     model_.tokens[index] = std::move(token);
     return {};
@@ -158,7 +162,8 @@ private:
   expected<void> read_vocabulary() {
     const json* vocabulary = find(root_["model"], "vocab");
     if (!vocabulary || !vocabulary->is_object()) return bad(errc::malformed, "model.vocab", "an object of token: id is expected");
-    if (vocabulary->size() > vocabulary_max) return bad(errc::too_large, "model.vocab", fmt::format("{} tokens, at most {} allowed", vocabulary->size(), vocabulary_max));
+    if (vocabulary->size() > vocabulary_max)
+      return bad(errc::too_large, "model.vocab", fmt::format("{} tokens, at most {} allowed", vocabulary->size(), vocabulary_max));
     const std::unordered_set<std::string> added = added_names();
     for (const auto& [name, value] : vocabulary->items()) {
       const std::string at = "model.vocab[" + in_quotes(name.substr(0, 80)) + "]";
@@ -183,7 +188,8 @@ private:
     const json* added = find(root_, "added_tokens");
     if (added && added->is_array())
       for (const json& entry : *added)
-        if (entry.is_object() && entry.contains("content") && entry["content"].is_string()) names.insert(entry["content"].get<std::string>());
+        if (entry.is_object() && entry.contains("content") && entry["content"].is_string())
+          names.insert(entry["content"].get<std::string>());
     return names;
   }
 
@@ -198,7 +204,8 @@ private:
   }
 
   expected<void> read_added_token(const json& entry, const std::string& at) {
-    if (!entry.is_object() || !entry.contains("id") || !entry.contains("content")) return bad(errc::malformed, at, "an object with id and content is expected");
+    if (!entry.is_object() || !entry.contains("id") || !entry.contains("content"))
+      return bad(errc::malformed, at, "an object with id and content is expected");
     const auto id = read_id(entry["id"], at + ".id");
     if (!id) return id.failure();
     if (!entry["content"].is_string()) return bad(errc::malformed, at + ".content", "a string is expected");
@@ -210,10 +217,12 @@ private:
     if (auto ok = expect(entry, at, "special", true, false); !ok) return ok;
     const auto known = ids_.find(content);
     if (known != ids_.end() && known->second != *id)
-      return bad(errc::malformed, at + ".id", fmt::format("{} has id {} here and {} in model.vocab", in_quotes(content), *id, known->second));
+      return bad(errc::malformed, at + ".id",
+                 fmt::format("{} has id {} here and {} in model.vocab", in_quotes(content), *id, known->second));
     if (known == ids_.end()) {
       if (static_cast<std::size_t>(*id) > model_.tokens.size())
-        return bad(errc::out_of_range, at + ".id", fmt::format("id {} is past the end of the vocabulary of {} tokens", *id, model_.tokens.size()));
+        return bad(errc::out_of_range, at + ".id",
+                   fmt::format("id {} is past the end of the vocabulary of {} tokens", *id, model_.tokens.size()));
       if (auto ok = place(*id, content, at + ".id"); !ok) return ok;
       ids_.emplace(content, *id);
     }
@@ -225,10 +234,12 @@ private:
 
   expected<void> check_ids() {
     for (std::size_t id = 0; id < used_.size(); ++id)
-      if (!used_[id]) return bad(errc::malformed, "model.vocab", fmt::format("no token has id {}, though ids go up to {}", id, used_.size() - 1));
+      if (!used_[id])
+        return bad(errc::malformed, "model.vocab", fmt::format("no token has id {}, though ids go up to {}", id, used_.size() - 1));
     for (unsigned byte = 0; byte < 256; ++byte)
       if (const std::string token = to_byte_alphabet(std::string(1, static_cast<char>(byte))); !ids_.count(token))
-        return bad(errc::malformed, "model.vocab", fmt::format("no token {} for byte {}: not a byte-level vocabulary", in_quotes(token), byte));
+        return bad(errc::malformed, "model.vocab",
+                   fmt::format("no token {} for byte {}: not a byte-level vocabulary", in_quotes(token), byte));
     return {};
   }
 
@@ -246,7 +257,8 @@ private:
       for (const auto& found : {l, r, result})
         if (std::binary_search(model_.specials.begin(), model_.specials.end(), found->second))
           return bad(errc::malformed, at, fmt::format("{} is a special token", in_quotes(found->first)));
-      if (!seen.insert(left + " " + right).second) return bad(errc::malformed, at, fmt::format("{} {} was merged before", in_quotes(left), in_quotes(right)));
+      if (!seen.insert(left + " " + right).second)
+        return bad(errc::malformed, at, fmt::format("{} {} was merged before", in_quotes(left), in_quotes(right)));
       model_.merges.push_back({l->second, r->second, result->second});
     }
     return {};
@@ -280,7 +292,8 @@ expected<bpe_model> parse_tokenizer_json(std::string_view text, const std::strin
     return fail(errc::too_large, fmt::format("{}: {} bytes, at most {} allowed", where, text.size(), file_bytes_max));
   for (std::size_t at = 0; at < text.size();) {
     const auto c = decode_utf8(text, at);
-    if (c.code == not_a_character || c.code == 0) return fail(errc::malformed, fmt::format("{}:{}: not UTF-8 text", where, position(text, at)));
+    if (c.code == not_a_character || c.code == 0)
+      return fail(errc::malformed, fmt::format("{}:{}: not UTF-8 text", where, position(text, at)));
     at += c.bytes;
   }
   strict_names strict;
@@ -298,9 +311,10 @@ std::string to_tokenizer_json(const bpe_model& model) {
   };
   std::string out = "{\n  \"version\": \"1.0\",\n  \"truncation\": null,\n  \"padding\": null,\n  \"added_tokens\": [";
   for (std::size_t i = 0; i < model.specials.size(); ++i)
-    out += fmt::format("{}\n    {{\"id\": {}, \"content\": {}, \"single_word\": false, \"lstrip\": false, \"rstrip\": false, \"normalized\": false, "
-                       "\"special\": true}}",
-                       i > 0 ? "," : "", model.specials[i], in_quotes(shown(model.specials[i])));
+    out += fmt::format(
+        "{}\n    {{\"id\": {}, \"content\": {}, \"single_word\": false, \"lstrip\": false, \"rstrip\": false, \"normalized\": false, "
+        "\"special\": true}}",
+        i > 0 ? "," : "", model.specials[i], in_quotes(shown(model.specials[i])));
   out += R"(
   ],
   "normalizer": null,

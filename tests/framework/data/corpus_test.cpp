@@ -65,7 +65,8 @@ BOOST_AUTO_TEST_CASE(links_folders_and_generated_files_are_passed_over) {
 
 BOOST_AUTO_TEST_CASE(wordnet_gives_words_and_their_glosses) {
   std::string data = "  1 This software and database is being provided | as is\n";
-  for (int i = 0; i < 100; ++i) data += "00001740 03 n 02 living_thing 0 animate_thing 0 001 @ 00004258 n 0000 | a living entity number " + std::to_string(i) + "  \n";
+  for (int i = 0; i < 100; ++i)
+    data += "00001740 03 n 02 living_thing 0 animate_thing 0 001 @ 00004258 n 0000 | a living entity number " + std::to_string(i) + "  \n";
   put("usr/share/wordnet/data.noun", data + "broken line\n");
   const auto documents = *build_corpus(*disk, "wordnet");
   BOOST_TEST((names(documents) == strings{"noun/000000", "noun/000064"}));
@@ -91,7 +92,8 @@ BOOST_AUTO_TEST_CASE(dealt_hands_hold_everything_once_and_weigh_the_same) {
   for (std::uint32_t site = 0; site < 3; ++site) {
     const auto hand = deal(documents, 3, site);
     count += hand.size();
-    const std::size_t bytes = std::accumulate(hand.begin(), hand.end(), std::size_t{0}, [](std::size_t n, const document& d) { return n + d.text.size(); });
+    const std::size_t bytes =
+        std::accumulate(hand.begin(), hand.end(), std::size_t{0}, [](std::size_t n, const document& d) { return n + d.text.size(); });
     smallest = std::min(smallest, bytes);
     largest = std::max(largest, bytes);
   }

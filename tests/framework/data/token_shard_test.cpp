@@ -96,7 +96,12 @@ BOOST_AUTO_TEST_CASE(headers_of_another_kind) {
 }
 
 BOOST_AUTO_TEST_CASE(sizes_that_do_not_agree) {
-  const auto sealed = [](std::size_t at, auto value) { return refusal([=](auto& f) { poke(f, at, value); seal(f); }); };
+  const auto sealed = [](std::size_t at, auto value) {
+    return refusal([=](auto& f) {
+      poke(f, at, value);
+      seal(f);
+    });
+  };
   check_message(sealed(16, 4U), "byte 16: 4 bytes an id, expected 2");
   check_message(sealed(20, 0U), "byte 20: vocabulary 0");
   check_message(sealed(24, std::uint64_t{1}), "byte 24: a file size of 1, but the counts give");
@@ -120,10 +125,17 @@ BOOST_AUTO_TEST_CASE(contents_that_do_not_fit) {
     const auto read = decode_shard(encode_shard(shard), "data/perl.shard");
     return read ? "accepted" : read.error().message;
   };
-  check_message(faulty([](token_shard& s) { std::get<0>(s.train.tokens)[4] = 300; }), "byte 176: train token 4 has id 300, the vocabulary ends at 300");
-  check_message(faulty([](token_shard& s) { s.train.document_ends = {6, 6, 21}; }), "byte 224: train document 1 ends at token 6, expected in (6, 21]");
+  check_message(faulty([](token_shard& s) { std::get<0>(s.train.tokens)[4] = 300; }),
+                "byte 176: train token 4 has id 300, the vocabulary ends at 300");
+  check_message(faulty([](token_shard& s) {
+                  s.train.document_ends = {6, 6, 21};
+                }),
+                "byte 224: train document 1 ends at token 6, expected in (6, 21]");
   check_message(faulty([](token_shard& s) { s.train.document_ends = {5, 22, 21}; }), "train document 1 ends at token 22");
-  check_message(faulty([](token_shard& s) { s.held_out.document_ends = {3, 6}; }), "the last held-out document ends at token 6, expected 7");
+  check_message(faulty([](token_shard& s) {
+                  s.held_out.document_ends = {3, 6};
+                }),
+                "the last held-out document ends at token 6, expected 7");
 }
 
 BOOST_AUTO_TEST_CASE(another_shard_than_expected) {

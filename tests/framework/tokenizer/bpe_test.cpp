@@ -133,7 +133,8 @@ BOOST_AUTO_TEST_CASE(a_warm_cache_changes_nothing_and_bytes_come_back) {
   for (std::uint64_t seed = 0; seed < 300; ++seed) {
     rng random(seed, 0, 0, draw::fault);
     std::string text;
-    for (std::uint64_t i = random.below(200); i > 0; --i) text.push_back(static_cast<char>(random.below(3) > 0 ? 'a' + random.below(6) : random.below(256)));
+    for (std::uint64_t i = random.below(200); i > 0; --i)
+      text.push_back(static_cast<char>(random.below(3) > 0 ? 'a' + random.below(6) : random.below(256)));
     std::vector<token_id> ids;
     warm.encode(text, ids);
     BOOST_TEST_INFO("seed " << seed);

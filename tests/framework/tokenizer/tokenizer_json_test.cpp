@@ -31,10 +31,10 @@ struct small_tokenizer {
   }
 };
 
-#define CHECK_REFUSED(message, ...)                                                     \
-  do {                                                                                  \
-    const std::string found = refusal([](nlohmann::json & f) { __VA_ARGS__; });         \
-    BOOST_TEST(found.starts_with("t/tokenizer.json: "), found);                         \
+#define CHECK_REFUSED(message, ...)                                                      \
+  do {                                                                                   \
+    const std::string found = refusal([](nlohmann::json& f) { __VA_ARGS__; });           \
+    BOOST_TEST(found.starts_with("t/tokenizer.json: "), found);                          \
     BOOST_TEST(found.find(message) != std::string::npos, found << " lacks " << message); \
   } while (false)
 
@@ -74,7 +74,8 @@ BOOST_AUTO_TEST_CASE(ids_that_do_not_fit) {
 
 BOOST_AUTO_TEST_CASE(special_tokens_that_do_not_fit) {
   CHECK_REFUSED("added_tokens[0].id: \"<|endoftext|>\" has id 5 here and 0 in model.vocab", f["added_tokens"][0]["id"] = 5);
-  CHECK_REFUSED("added_tokens[1].id: id 9000 is past the end", auto t = f["added_tokens"][0]; t["id"] = 9000; t["content"] = "<x>"; f["added_tokens"].push_back(t));
+  CHECK_REFUSED("added_tokens[1].id: id 9000 is past the end", auto t = f["added_tokens"][0]; t["id"] = 9000; t["content"] = "<x>";
+                f["added_tokens"].push_back(t));
   CHECK_REFUSED("added_tokens[1].id: id 0 was added before", f["added_tokens"].push_back(f["added_tokens"][0]));
   CHECK_REFUSED("added_tokens[0].lstrip: true is not supported", f["added_tokens"][0]["lstrip"] = true);
   CHECK_REFUSED("added_tokens[0].content", f["added_tokens"][0]["content"] = "");
