@@ -112,7 +112,8 @@ std::optional<ucx_worker::place> wire_site::receive_chunk(std::uint64_t session_
     return std::nullopt;
   }
   if (bytes != h->length()) {
-    s->violation = error{errc::malformed, "chunk: " + std::to_string(bytes) + " bytes where its header names " + std::to_string(h->length())};
+    s->violation = error{errc::malformed,
+                         "chunk: " + std::to_string(bytes) + " bytes where its header names " + std::to_string(h->length())};
     return std::nullopt;
   }
   const auto place = s->incoming.begin(*h, time_.now());

@@ -21,7 +21,6 @@ namespace {
 
 constexpr duration drain_time = std::chrono::seconds(1);
 constexpr int user_timeout_ms = 20'000;                          // unacknowledged control bytes; heartbeats decide long before
-constexpr std::size_t control_queue_bytes_max = 64U << 20;       // to a peer that does not read
 constexpr int reads_in_a_row = 8;                                // of 64 KiB, before others have their turn
 
 std::uint64_t random_number() {
@@ -207,7 +206,6 @@ void wire_site::on_admitted_frame(session& s, const control_frame& f) {
     case control_kind::ping:
       if (f.body.size() != 8) break;
       s.wire.write_frame(control_kind::pong, f.body);
-      if (s.wire.queued_bytes() > control_queue_bytes_max) end(s, {errc::timed_out, name_of(s.peer) + " does not read its control channel"}, false);
       return;
     case control_kind::pong: {
       byte_reader in(f.body);

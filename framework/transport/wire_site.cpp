@@ -18,6 +18,7 @@ namespace {
 constexpr std::uint64_t listener_tag = 1, wake_tag = 2;  // below every session's number
 constexpr int progress_slice = 64;                                       // UCX's turns before the control sockets have theirs
 constexpr duration bulk_failure_grace = std::chrono::milliseconds(100);  // a goodbye may be on its way on the other socket
+constexpr std::size_t control_queue_bytes_max = 64U << 20;               // to a peer that does not read
 constexpr duration ping_interval = std::chrono::seconds(1);
 constexpr std::uint32_t log_lines_max = 40;                              // in ten seconds
 
@@ -168,6 +169,8 @@ void wire_site::check_timers() {
       end(s, *s.violation, true);
     } else if (is_over(s.bulk_failed, bulk_failure_grace)) {
       end(s, {errc::disconnected, "the bulk path to " + name_of(s.peer) + " failed"}, true);
+    } else if (s.wire.queued_bytes() > control_queue_bytes_max) {
+      end(s, {errc::timed_out, name_of(s.peer) + " does not read its control channel"}, false);
     } else if (is_over(s.part_since, options_.frame_timeout)) {
       end(s, {errc::timed_out, "half a control frame and then nothing"}, true);
     } else if (is_over(s.outgoing.waits_since(), options_.stall_timeout)) {
