@@ -48,9 +48,10 @@ sample summary(std::vector<double> values) {
 void print(const char* name, const char* unit, const std::vector<double>& ours, const std::vector<double>& raw, bool more_is_better) {
   const sample o = summary(ours), r = summary(raw);
   const double ratio = more_is_better ? o.median / r.median : r.median / o.median;
-  std::printf("{\"name\": \"%s\", \"value\": %.4g, \"unit\": \"%s\", \"peer\": \"raw TCP socket\", \"peer_value\": %.4g, \"ratio\": %.3g, "
-              "\"limit\": %.4g, \"share\": %.3g, \"runs\": %zu, \"spread\": %.3f}\n",
-              name, o.median, unit, r.median, ratio, r.median, ratio, ours.size(), o.spread);
+  std::printf(
+      "{\"name\": \"%s\", \"value\": %.4g, \"unit\": \"%s\", \"peer\": \"raw TCP socket\", \"peer_value\": %.4g, \"ratio\": %.3g, "
+      "\"limit\": %.4g, \"share\": %.3g, \"runs\": %zu, \"spread\": %.3f}\n",
+      name, o.median, unit, r.median, ratio, r.median, ratio, ours.size(), o.spread);
   std::fflush(stdout);
 }
 
@@ -125,8 +126,7 @@ std::unique_ptr<transport> make_end(site_id site, const isthmus::clock& time) {
   address.resize(64, '\0');
   ensure(::write(output, address.data(), address.size()) == 64, "pipe");
   char ignored = 0;
-  while (::read(input, &ignored, 1) > 0) {
-  }
+  while (::read(input, &ignored, 1) > 0) {}
   end->stop();
   std::_Exit(0);
 }
@@ -228,9 +228,12 @@ int main(int argc, char** argv) {
   const link_counters counters = end->counters(0);
   print("link goodput, bulk messages", "GB/s", link_rate, raw_rate, true);
   print("link round trip, 64 B control message", "us", link_ping, raw_ping, false);
-  const double framing = static_cast<double>(counters.bulk_bytes_out - counters.payload_bytes_out) / static_cast<double>(counters.payload_bytes_out);
-  std::printf("{\"name\": \"link framing, share of payload bytes\", \"value\": %.3g, \"unit\": \"1\", \"peer\": null, \"peer_value\": null, "
-              "\"ratio\": null, \"limit\": null, \"share\": null, \"runs\": 1, \"spread\": 0}\n", framing);
+  const double framing =
+      static_cast<double>(counters.bulk_bytes_out - counters.payload_bytes_out) / static_cast<double>(counters.payload_bytes_out);
+  std::printf(
+      "{\"name\": \"link framing, share of payload bytes\", \"value\": %.3g, \"unit\": \"1\", \"peer\": null, \"peer_value\": null, "
+      "\"ratio\": null, \"limit\": null, \"share\": null, \"runs\": 1, \"spread\": 0}\n",
+      framing);
   end->stop();
   ::close(to_other[1]);
   ::waitpid(other, nullptr, 0);

@@ -91,20 +91,23 @@ expected<socket_address> parse_address(const std::string& text) {
 
 expected<void> check_allowed(const socket_address& address, bool allow_test_network) {
   if (address.is_loopback()) return {};
-  const std::string why = "address " + address.text() + " is refused: links between sites are not sealed with keys yet, so they may use "
+  const std::string why = "address " + address.text() +
+                          " is refused: links between sites are not sealed with keys yet, so they may use "
                           "loopback (127.0.0.0/8, ::1) only";
   if (!allow_test_network) return fail(errc::environment, why);
   if (!address.is_private()) return fail(errc::environment, why + ", or private addresses in a test namespace");
   const std::string ours = namespace_of("self"), init = namespace_of("1");
   if (ours.empty() || init.empty())
     return fail(errc::environment, why + "; a test namespace was asked for, but /proc/1/ns/net cannot be read to tell (run as root)");
-  if (ours == init) return fail(errc::environment, why + "; a test namespace was asked for, but this process is in init's network namespace");
+  if (ours == init)
+    return fail(errc::environment, why + "; a test namespace was asked for, but this process is in init's network namespace");
   return {};
 }
 
 expected<std::string> device_of(const socket_address& address) {
   ifaddrs* all = nullptr;
-  if (getifaddrs(&all) != 0) return fail(errc::environment, "the network interfaces cannot be listed: " + std::string(std::strerror(errno)));
+  if (getifaddrs(&all) != 0)
+    return fail(errc::environment, "the network interfaces cannot be listed: " + std::string(std::strerror(errno)));
   const std::unique_ptr<ifaddrs, void (*)(ifaddrs*)> owner(all, freeifaddrs);
   std::string loopback;
   for (const ifaddrs* i = all; i != nullptr; i = i->ifa_next) {

@@ -17,9 +17,9 @@ struct socket_address {
   socklen_t size = 0;
   const sockaddr* get() const { return reinterpret_cast<const sockaddr*>(&storage); }
   bool is_loopback() const;
-  bool is_private() const;   // RFC 1918, RFC 4193
+  bool is_private() const;                  // RFC 1918, RFC 4193
   std::span<const std::byte> host() const;  // 4 or 16 bytes, network order
-  std::string text() const;  // "127.0.0.1:7000", "[::1]:7000"
+  std::string text() const;                 // "127.0.0.1:7000", "[::1]:7000"
 };
 
 /// "a.b.c.d:port", "[v6]:port" or "localhost:port". Errors: environment.

@@ -16,7 +16,7 @@ expected<bulk_receiver::message*> bulk_receiver::message_of(const chunk_header& 
     return fail(errc::malformed, "chunk: transfer " + std::to_string(h.transfer) + " is over");
   if (h.total_bytes > transfer_bytes_max_)
     return fail(errc::too_large, "chunk: a payload of " + std::to_string(h.total_bytes) + " bytes; at most " +
-                                   std::to_string(transfer_bytes_max_) + " are allowed");
+                                     std::to_string(transfer_bytes_max_) + " are allowed");
   if (messages_.size() >= unfinished_max || h.total_bytes > incoming_bytes_max_ - incoming_bytes_)
     return fail(errc::too_large,
                 "chunk: more unfinished payloads than the " + std::to_string(incoming_bytes_max_) + " bytes allowed to a peer");

@@ -42,10 +42,10 @@ public:
 private:
   struct message {
     std::shared_ptr<buffer> payload;
-    shared_bytes header;                 // null until the first chunk is there
+    shared_bytes header;  // null until the first chunk is there
     std::uint32_t chunk_bytes = 0;
-    std::vector<bool> begun;             // by chunk
-    std::uint64_t missing = 0;           // chunks that are not in place
+    std::vector<bool> begun;    // by chunk
+    std::uint64_t missing = 0;  // chunks that are not in place
   };
   expected<message*> message_of(const chunk_header& h);
 

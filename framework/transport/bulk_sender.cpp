@@ -40,7 +40,7 @@ std::optional<bulk_sender::chunk> bulk_sender::next(time_point now) {
 expected<std::optional<bulk_sender::settled>> bulk_sender::acknowledge(std::uint64_t transfer, std::uint64_t offset, time_point now) {
   const auto bad = [&] {
     return fail(errc::malformed, "acknowledgement of chunk " + std::to_string(offset) + " of transfer " + std::to_string(transfer) +
-                                   ", which is not under way");
+                                     ", which is not under way");
   };
   const auto found = messages_.find(transfer);
   if (found == messages_.end()) return bad();

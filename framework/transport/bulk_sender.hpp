@@ -46,7 +46,7 @@ private:
   struct message {
     std::uint64_t id;
     shared_bytes header, payload;
-    std::uint64_t sent = 0;                        // bytes handed out
+    std::uint64_t sent = 0;  // bytes handed out
     bool begun = false;
     time_point first_sent{};
     std::map<std::uint64_t, std::size_t> under_way;  // offset -> bytes

@@ -33,7 +33,8 @@ expected<chunk_header> read_chunk_header(std::span<const std::byte> bytes) {
   const auto header_bytes = in.number<std::uint16_t>();
   if (header_bytes > bulk_header_bytes_max) return fail(errc::too_large, "chunk: a message header of more than 1024 bytes");
   h.message_header = in.raw(header_bytes);
-  if (!in.exhausted()) return fail(errc::malformed, "chunk: its header is " + std::to_string(bytes.size()) + " bytes and does not fit its fields");
+  if (!in.exhausted())
+    return fail(errc::malformed, "chunk: its header is " + std::to_string(bytes.size()) + " bytes and does not fit its fields");
   if (h.chunk_bytes < chunk_bytes_min || h.chunk_bytes > chunk_bytes_most)
     return fail(errc::out_of_range, "chunk: chunks of " + std::to_string(h.chunk_bytes) + " bytes; 64 KiB to 4 MiB are allowed");
   const bool on_grid = h.offset % h.chunk_bytes == 0 && (h.offset < h.total_bytes || (h.offset == 0 && h.total_bytes == 0));

@@ -15,11 +15,11 @@ inline constexpr std::size_t chunk_bytes_min = 64U << 10, chunk_bytes_most = 4U 
 /// The front of each chunk of a bulk message (docs/wire.md): says where the chunk's bytes belong. The first chunk, at offset 0, also
 /// carries the message's own header.
 struct chunk_header {
-  std::uint64_t link_token = 0;    // what the receiver gave this sender in its greeting: whose chunk it is
-  std::uint64_t transfer = 0;      // the sender's serial number of the message on this link
-  std::uint64_t total_bytes = 0;   // of the payload
-  std::uint64_t offset = 0;        // of this chunk, a multiple of chunk_bytes
-  std::uint32_t chunk_bytes = 0;   // of every chunk but the last
+  std::uint64_t link_token = 0;               // what the receiver gave this sender in its greeting: whose chunk it is
+  std::uint64_t transfer = 0;                 // the sender's serial number of the message on this link
+  std::uint64_t total_bytes = 0;              // of the payload
+  std::uint64_t offset = 0;                   // of this chunk, a multiple of chunk_bytes
+  std::uint32_t chunk_bytes = 0;              // of every chunk but the last
   std::span<const std::byte> message_header;  // at offset 0 only
 
   std::uint64_t length() const { return total_bytes - offset < chunk_bytes ? total_bytes - offset : chunk_bytes; }

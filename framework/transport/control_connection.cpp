@@ -83,7 +83,7 @@ expected<std::optional<control_frame>> control_connection::read_frame(std::size_
   if (length == 0) return fail(errc::malformed, "control frame: its length is 0");
   if (length - 1 > body_bytes_max)
     return fail(errc::too_large, "control frame: a length of " + std::to_string(length) + as_text(rest.data()) + "; at most " +
-                                   std::to_string(body_bytes_max + 1) + " is allowed here");
+                                     std::to_string(body_bytes_max + 1) + " is allowed here");
   if (rest.size() > prefix_bytes) {
     const auto kind = static_cast<std::uint8_t>(rest[prefix_bytes]);
     if (kind == 0 || kind > control_kind_last) return fail(errc::malformed, "control frame: unknown kind " + std::to_string(kind));

@@ -17,9 +17,10 @@ enum class control_kind : std::uint8_t {
   refusal,       // why the connection ends before it began
   message,       // a peer_message frame
   acknowledge,   // chunks of a bulk transfer have arrived
-  ping, pong,
-  goodbye,       // the process leaves on purpose
-  closing,       // the link is broken on purpose, and why
+  ping,
+  pong,
+  goodbye,  // the process leaves on purpose
+  closing,  // the link is broken on purpose, and why
 };
 inline constexpr std::uint8_t control_kind_last = static_cast<std::uint8_t>(control_kind::closing);
 

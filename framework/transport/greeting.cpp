@@ -17,7 +17,8 @@ constexpr std::size_t reason_bytes_max = 512;
 /// Printable UTF-8 of bounded length, whatever came.
 std::string clean(const std::string& text) {
   std::string shown = wire::clipped_utf8(text, reason_bytes_max);
-  std::replace_if(shown.begin(), shown.end(), [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; }, ' ');
+  std::replace_if(
+      shown.begin(), shown.end(), [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; }, ' ');
   return shown;
 }
 
@@ -50,7 +51,7 @@ expected<greeting> read_greeting(std::span<const std::byte> bytes, std::uint32_t
   g.hello.version = in.number<std::uint32_t>();
   if (g.hello.version != our_version && !in.failed())
     return fail(errc::wrong_version, "wire version " + std::to_string(g.hello.version) + " meets version " + std::to_string(our_version) +
-                                       "; run the same build at every site");
+                                         "; run the same build at every site");
   g.hello.site = in.number<site_id>();
   g.to = in.number<site_id>();
   g.hello.incarnation = in.number<incarnation_number>();
@@ -70,11 +71,11 @@ expected<greeting> read_greeting(std::span<const std::byte> bytes, std::uint32_t
 expected<void> check_greeting(const link_hello& ours, const greeting& theirs) {
   const std::string who = name_of(theirs.hello.site);
   if (theirs.hello.run_id != ours.run_id)
-    return fail(errc::wrong_run, who + " belongs to run '" + clean(theirs.hello.run_id) + "', " + name_of(ours.site) + " to run '" +
-                                   ours.run_id + "'");
+    return fail(errc::wrong_run,
+                who + " belongs to run '" + clean(theirs.hello.run_id) + "', " + name_of(ours.site) + " to run '" + ours.run_id + "'");
   if (theirs.hello.recipe_hash != ours.recipe_hash)
-    return fail(errc::wrong_recipe, who + " has a recipe with hash " + theirs.hello.recipe_hash.hex() + ", " + name_of(ours.site) + " one with " +
-                                      ours.recipe_hash.hex() + "; launch every site with the same recipe and overrides");
+    return fail(errc::wrong_recipe, who + " has a recipe with hash " + theirs.hello.recipe_hash.hex() + ", " + name_of(ours.site) +
+                                        " one with " + ours.recipe_hash.hex() + "; launch every site with the same recipe and overrides");
   if (theirs.to != ours.site) return fail(errc::refused, who + " wants " + name_of(theirs.to) + ", this is " + name_of(ours.site));
   if (theirs.hello.site == ours.site) return fail(errc::refused, "another process says it is " + who + ", which is what we are");
   return {};

@@ -16,8 +16,8 @@ inline constexpr std::size_t greeting_bytes_max = 1024;  // all the memory that 
 /// What each end says first: who it is, whom it takes the other for, and how to reach its UCX worker.
 struct greeting {
   link_hello hello;
-  site_id to = 0;                          // whom the sender believes to talk to
-  std::uint64_t link_token = 0;            // to be put into each chunk that is sent to the sender of this
+  site_id to = 0;                // whom the sender believes to talk to
+  std::uint64_t link_token = 0;  // to be put into each chunk that is sent to the sender of this
   std::vector<std::byte> worker_address;
 };
 

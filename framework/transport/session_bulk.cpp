@@ -82,9 +82,9 @@ bool wire_site::arm_bulk() {
 void wire_site::pump(session& s) {
   if (s.bulk_failed || s.endpoints.empty()) return;
   while (auto c = s.outgoing.next(time_.now())) {
-    const auto header = write_chunk_header({s.peer_token, c->transfer, c->payload->size(), c->offset,
-                                            static_cast<std::uint32_t>(options_.chunk_bytes),
-                                            c->offset == 0 ? c->header->bytes() : std::span<const std::byte>()});
+    const auto header =
+        write_chunk_header({s.peer_token, c->transfer, c->payload->size(), c->offset, static_cast<std::uint32_t>(options_.chunk_bytes),
+                            c->offset == 0 ? c->header->bytes() : std::span<const std::byte>()});
     count(s.peer, [&](link_counters& k) {
       k.bulk_bytes_out += header.size() + c->bytes;
       k.payload_bytes_out += c->bytes;
@@ -95,8 +95,7 @@ void wire_site::pump(session& s) {
   }
 }
 
-std::optional<ucx_worker::place> wire_site::receive_chunk(std::uint64_t session_id, std::span<const std::byte> header,
-                                                          std::size_t bytes) {
+std::optional<ucx_worker::place> wire_site::receive_chunk(std::uint64_t session_id, std::span<const std::byte> header, std::size_t bytes) {
   const auto h = read_chunk_header(header);
   session* s = find(session_id);
   if (s == nullptr || s->violation || (s->at != stage::up && s->at != stage::welcomed)) return std::nullopt;  // of a link that has ended
@@ -112,8 +111,8 @@ std::optional<ucx_worker::place> wire_site::receive_chunk(std::uint64_t session_
     return std::nullopt;
   }
   if (bytes != h->length()) {
-    s->violation = error{errc::malformed,
-                         "chunk: " + std::to_string(bytes) + " bytes where its header names " + std::to_string(h->length())};
+    s->violation =
+        error{errc::malformed, "chunk: " + std::to_string(bytes) + " bytes where its header names " + std::to_string(h->length())};
     return std::nullopt;
   }
   const auto place = s->incoming.begin(*h, time_.now());

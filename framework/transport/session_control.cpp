@@ -20,8 +20,8 @@ namespace isthmus {
 namespace {
 
 constexpr duration drain_time = std::chrono::seconds(1);
-constexpr int user_timeout_ms = 20'000;                          // unacknowledged control bytes; heartbeats decide long before
-constexpr int reads_in_a_row = 8;                                // of 64 KiB, before others have their turn
+constexpr int user_timeout_ms = 20'000;  // unacknowledged control bytes; heartbeats decide long before
+constexpr int reads_in_a_row = 8;        // of 64 KiB, before others have their turn
 
 std::uint64_t random_number() {
   std::uint64_t number = 0;
@@ -216,7 +216,8 @@ void wire_site::on_admitted_frame(session& s, const control_frame& f) {
       });
     }
     case control_kind::goodbye: return end(s, {errc::disconnected, name_of(s.peer) + " said goodbye"}, false);
-    case control_kind::closing: return end(s, {errc::disconnected, "closed by " + name_of(s.peer) + ": " + read_reason(f.body).message}, false);
+    case control_kind::closing:
+      return end(s, {errc::disconnected, "closed by " + name_of(s.peer) + ": " + read_reason(f.body).message}, false);
     default: break;
   }
   end(s, {errc::malformed, "a control frame of kind " + std::to_string(static_cast<int>(f.kind)) + " that has no place here"}, true);
@@ -251,22 +252,26 @@ expected<void> wire_site::accept_greeting(session& s, const greeting& theirs) {
   if (const auto ok = ucx_->check_address(theirs.worker_address, s.remote.host()); !ok) return ok;
   const site_id peer = theirs.hello.site;
   if (s.dialled && peer != s.peer) return fail(errc::refused, "dialled " + name_of(s.peer) + " and reached " + name_of(peer));
-  if (!s.dialled && we_dial(peer)) return fail(errc::refused, name_of(options_.hello.site) + " dials " + name_of(peer) + ", not the other way");
+  if (!s.dialled && we_dial(peer))
+    return fail(errc::refused, name_of(options_.hello.site) + " dials " + name_of(peer) + ", not the other way");
   const auto found = peers_.find(peer);
   // Whoever belongs to the run may call the coordinator; a site answers the peers it was told to keep.
   if (options_.hello.site != coordinator_id && (found == peers_.end() || !found->second.kept))
     return fail(errc::refused, name_of(options_.hello.site) + " does not expect " + name_of(peer) + " yet");
   if (found != peers_.end() && theirs.hello.incarnation < found->second.incarnation_seen)
     return fail(errc::stale_incarnation, name_of(peer) + " comes with incarnation " + std::to_string(theirs.hello.incarnation) + ", but " +
-                                           std::to_string(found->second.incarnation_seen) + " was here already: this process was replaced");
+                                             std::to_string(found->second.incarnation_seen) +
+                                             " was here already: this process was replaced");
   return {};
 }
 
 void wire_site::refuse(session& s, const error& why) {
   s.wire.write_frame(control_kind::refusal, write_reason(why));
   const std::uint64_t id = s.id;
-  if (s.dialled) dial_failed(s, why);
-  else log(s.remote.text() + " refused: " + std::string(describe(why.code)) + ": " + why.message);
+  if (s.dialled)
+    dial_failed(s, why);
+  else
+    log(s.remote.text() + " refused: " + std::string(describe(why.code)) + ": " + why.message);
   if (session* still = find(id)) drain(*still);
 }
 

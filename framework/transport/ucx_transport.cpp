@@ -61,7 +61,8 @@ expected<void> check(const ucx_transport_options& o) {
   if (o.chunk_bytes < chunk_bytes_min || o.chunk_bytes > chunk_bytes_most)
     return fail(errc::usage, "transport: chunk_bytes is " + std::to_string(o.chunk_bytes) + "; 65536 to 4194304");
   if (o.window_bytes < o.chunk_bytes)
-    return fail(errc::usage, "transport: window_bytes is " + std::to_string(o.window_bytes) + ", less than a chunk of " + std::to_string(o.chunk_bytes));
+    return fail(errc::usage,
+                "transport: window_bytes is " + std::to_string(o.window_bytes) + ", less than a chunk of " + std::to_string(o.chunk_bytes));
   if (o.incoming_bytes_max < o.transfer_bytes_max)
     return fail(errc::usage, "transport: incoming_bytes_max is less than transfer_bytes_max");
   if (o.hello.run_id.empty() || o.hello.run_id.size() > 256) return fail(errc::usage, "transport: a run id has 1 to 256 bytes");

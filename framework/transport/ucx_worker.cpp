@@ -177,7 +177,7 @@ expected<void> ucx_worker::open(const ucx_context& context) {
 
   ucp_am_handler_param_t handler{};
   handler.field_mask =
-    UCP_AM_HANDLER_PARAM_FIELD_ID | UCP_AM_HANDLER_PARAM_FIELD_FLAGS | UCP_AM_HANDLER_PARAM_FIELD_CB | UCP_AM_HANDLER_PARAM_FIELD_ARG;
+      UCP_AM_HANDLER_PARAM_FIELD_ID | UCP_AM_HANDLER_PARAM_FIELD_FLAGS | UCP_AM_HANDLER_PARAM_FIELD_CB | UCP_AM_HANDLER_PARAM_FIELD_ARG;
   handler.id = chunk_message;
   handler.flags = UCP_AM_FLAG_WHOLE_MSG;
   handler.cb = callbacks::message;

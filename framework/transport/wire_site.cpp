@@ -15,12 +15,12 @@ namespace isthmus {
 
 namespace {
 
-constexpr std::uint64_t listener_tag = 1, wake_tag = 2;  // below every session's number
+constexpr std::uint64_t listener_tag = 1, wake_tag = 2;                  // below every session's number
 constexpr int progress_slice = 64;                                       // UCX's turns before the control sockets have theirs
 constexpr duration bulk_failure_grace = std::chrono::milliseconds(100);  // a goodbye may be on its way on the other socket
 constexpr std::size_t control_queue_bytes_max = 64U << 20;               // to a peer that does not read
 constexpr duration ping_interval = std::chrono::seconds(1);
-constexpr std::uint32_t log_lines_max = 40;                              // in ten seconds
+constexpr std::uint32_t log_lines_max = 40;  // in ten seconds
 
 unexpected system_failure(const std::string& what) { return fail(errc::environment, what + ": " + std::strerror(errno)); }
 
@@ -52,7 +52,8 @@ expected<void> wire_site::open() {
   if (::bind(listener_, wanted->get(), wanted->size) != 0 || ::listen(listener_, 512) != 0)
     return system_failure("cannot listen on " + wanted->text());
   listening_.size = sizeof listening_.storage;
-  if (::getsockname(listener_, reinterpret_cast<sockaddr*>(&listening_.storage), &listening_.size) != 0) return system_failure("no address");
+  if (::getsockname(listener_, reinterpret_cast<sockaddr*>(&listening_.storage), &listening_.size) != 0)
+    return system_failure("no address");
 
   auto ucx = ucx_context::make(*device, wanted->host());
   if (!ucx) return ucx.failure();
@@ -74,7 +75,8 @@ void wire_site::post(std::function<void()> command) {
   const std::lock_guard lock(commands_mutex_);
   commands_.push_back(std::move(command));
   const std::uint64_t one = 1;
-  if (commands_.size() == 1) [[maybe_unused]] const auto n = ::write(wake_, &one, sizeof one);
+  if (commands_.size() == 1) [[maybe_unused]]
+    const auto n = ::write(wake_, &one, sizeof one);
 }
 
 void wire_site::run_commands() {

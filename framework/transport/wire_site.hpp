@@ -55,23 +55,23 @@ private:
     control_connection wire;
     stage at = stage::greeting;
     bool dialled = false, dead = false;
-    std::uint32_t interest = 0;                      // epoll events asked for
+    std::uint32_t interest = 0;  // epoll events asked for
     socket_address remote;
-    site_id peer = 0;                                // known when dialled, claimed from the greeting on
+    site_id peer = 0;  // known when dialled, claimed from the greeting on
     incarnation_number incarnation = 0;
-    time_point deadline{};                           // of the greeting, or of the draining
-    std::optional<time_point> part_since;            // of a frame that is not whole yet
-    std::uint64_t token = 0, peer_token = 0;         // in chunks to us; in chunks to the peer
+    time_point deadline{};                    // of the greeting, or of the draining
+    std::optional<time_point> part_since;     // of a frame that is not whole yet
+    std::uint64_t token = 0, peer_token = 0;  // in chunks to us; in chunks to the peer
     std::unique_ptr<ucx_worker> bulk;
     std::vector<ucx_worker::endpoint_id> endpoints;
-    std::size_t probes_owed = 0;                     // endpoints that the peer has not heard yet
+    std::size_t probes_owed = 0;  // endpoints that the peer has not heard yet
     bool peer_ready = false;
     std::size_t next_endpoint = 0;
     std::optional<time_point> bulk_failed;
     bulk_sender outgoing;
     bulk_receiver incoming;
-    std::vector<bulk_receiver::arrived> early;       // whole before the link was up
-    std::optional<error> violation;                  // seen inside UCX, acted upon outside
+    std::vector<bulk_receiver::arrived> early;  // whole before the link was up
+    std::optional<error> violation;             // seen inside UCX, acted upon outside
     time_point next_ping{};
   };
 
@@ -79,11 +79,11 @@ private:
     bool kept = false;
     std::string address_text;
     std::optional<socket_address> address;
-    std::uint64_t session = 0;                       // the one that is up, or being dialled
-    std::uint32_t attempts = 0;                      // dials since it was last up
+    std::uint64_t session = 0;   // the one that is up, or being dialled
+    std::uint32_t attempts = 0;  // dials since it was last up
     std::optional<time_point> next_dial;
     incarnation_number incarnation_seen = 0;
-    std::string trouble;                             // last thing logged, so that a retry says nothing new
+    std::string trouble;  // last thing logged, so that a retry says nothing new
   };
 
   // wire_site.cpp: the loop
@@ -128,8 +128,7 @@ private:
   bool progress_bulk();
   bool arm_bulk();
   void pump(session& s);
-  std::optional<ucx_worker::place> receive_chunk(std::uint64_t session_id, std::span<const std::byte> header,
-                                                std::size_t bytes);
+  std::optional<ucx_worker::place> receive_chunk(std::uint64_t session_id, std::span<const std::byte> header, std::size_t bytes);
   void chunk_arrived(std::uint64_t session_id, std::uint64_t transfer, std::uint64_t offset, std::size_t wire_bytes,
                      std::size_t payload_bytes, bool ok);
   void on_acknowledge(session& s, std::span<const std::byte> body);
@@ -146,11 +145,11 @@ private:
   std::map<site_id, peer_state> peers_;
   struct old_worker {
     std::unique_ptr<ucx_worker> worker;
-    bool wired;              // its endpoints have worked: they may be closed by force
+    bool wired;  // its endpoints have worked: they may be closed by force
     time_point deadline;
   };
-  std::vector<old_worker> old_workers_;              // of links that ended, until UCX has let go of everything
-  std::uint64_t next_session_ = 16;                                    // smaller ones name our own descriptors in epoll
+  std::vector<old_worker> old_workers_;  // of links that ended, until UCX has let go of everything
+  std::uint64_t next_session_ = 16;      // smaller ones name our own descriptors in epoll
   time_point log_window_{};
   std::uint32_t log_lines_ = 0, log_left_out_ = 0;
 

@@ -15,15 +15,14 @@ std::string site_name(site_id site) { return site == coordinator_id ? "the coord
 
 expected<void> check_origin(const frame& f, std::uint64_t run_tag, const frame_origin& from) {
   if (f.version != version)
-    return fail(errc::wrong_version,
-                "frame: wire version " + std::to_string(f.version) + ", we speak " + std::to_string(version) +
-                  "; run one build everywhere");
+    return fail(errc::wrong_version, "frame: wire version " + std::to_string(f.version) + ", we speak " + std::to_string(version) +
+                                         "; run one build everywhere");
   if (f.run_tag != run_tag) return fail(errc::wrong_run, "frame: it belongs to another run");
   if (f.from.site != from.site)
     return fail(errc::refused, "frame: it claims to be from " + site_name(f.from.site) + " but came from " + site_name(from.site));
   if (f.from.incarnation != from.incarnation)
     return fail(errc::stale_incarnation, "frame: from incarnation " + std::to_string(f.from.incarnation) + " of " + site_name(from.site) +
-                                           ", the link is with incarnation " + std::to_string(from.incarnation));
+                                             ", the link is with incarnation " + std::to_string(from.incarnation));
   return {};
 }
 

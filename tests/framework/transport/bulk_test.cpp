@@ -22,7 +22,9 @@ errc code(const expected<T>& outcome) {
   return outcome ? errc::ok : outcome.error().code;
 }
 
-chunk_header header_of(std::uint64_t transfer, std::uint64_t total, std::uint64_t offset) { return {1, transfer, total, offset, chunk, {}}; }
+chunk_header header_of(std::uint64_t transfer, std::uint64_t total, std::uint64_t offset) {
+  return {1, transfer, total, offset, chunk, {}};
+}
 
 }  // namespace
 
@@ -91,10 +93,10 @@ BOOST_AUTO_TEST_CASE(chunks_that_cannot_be_are_refused_before_memory_is_taken) {
   BOOST_TEST((code(r.begin(header_of(2, 3 * chunk, 0), {})) == errc::too_large));          // all together
   BOOST_TEST((code(r.begin(header_of(3, chunk, 0), {})) == errc::ok));
   BOOST_TEST(bool(r.finish(3, {})));
-  BOOST_TEST((code(r.begin(header_of(3, chunk, 0), {})) == errc::malformed));              // over
+  BOOST_TEST((code(r.begin(header_of(3, chunk, 0), {})) == errc::malformed));  // over
   const std::uint64_t far = std::numeric_limits<std::uint64_t>::max();
   BOOST_TEST((code(r.begin(header_of(far, 1, 0), {})) == errc::ok));
-  BOOST_TEST((code(r.begin(header_of(4, 1, 0), {})) == errc::malformed));                  // long ago
+  BOOST_TEST((code(r.begin(header_of(4, 1, 0), {})) == errc::malformed));  // long ago
 }
 
 BOOST_AUTO_TEST_CASE(chunk_headers_are_read_as_written_or_refused) {
@@ -106,17 +108,18 @@ BOOST_AUTO_TEST_CASE(chunk_headers_are_read_as_written_or_refused) {
   BOOST_TEST((back->link_token == 9 && back->transfer == 8 && back->total_bytes == h.total_bytes && back->offset == 0));
   BOOST_TEST(back->message_header.size() == 1024U);
   for (std::size_t n = 0; n < bytes.size(); ++n) BOOST_REQUIRE(!read_chunk_header(std::span(bytes).first(n)));
-  BOOST_TEST(!read_chunk_header(write_chunk_header({9, 8, 10, 0, 1, {}})));                    // chunks of a byte
-  BOOST_TEST(!read_chunk_header(write_chunk_header({9, 8, 10, 0, 1U << 30, {}})));             // of a GiB
+  BOOST_TEST(!read_chunk_header(write_chunk_header({9, 8, 10, 0, 1, {}})));                       // chunks of a byte
+  BOOST_TEST(!read_chunk_header(write_chunk_header({9, 8, 10, 0, 1U << 30, {}})));                // of a GiB
   BOOST_TEST(!read_chunk_header(write_chunk_header({9, 8, 10 * chunk, 10 * chunk, chunk, {}})));  // at the end
-  BOOST_TEST(!read_chunk_header(write_chunk_header({9, 8, 10 * chunk, 17, chunk, {}})));       // off the grid
+  BOOST_TEST(!read_chunk_header(write_chunk_header({9, 8, 10 * chunk, 17, chunk, {}})));          // off the grid
   BOOST_TEST(!read_chunk_header(write_chunk_header({9, 8, 10 * chunk, chunk, chunk, text->bytes()})));
   rng draws(1, 0, 0, draw::network);
   for (int i = 0; i < 20'000; ++i) {
     auto changed = bytes;
     changed[draws.below(42)] = static_cast<std::byte>(draws.next());
     const auto read = read_chunk_header(changed);
-    if (read) BOOST_REQUIRE(read->length() <= chunk_bytes_most && (read->total_bytes == 0 || read->offset + read->length() <= read->total_bytes));
+    if (read)
+      BOOST_REQUIRE(read->length() <= chunk_bytes_most && (read->total_bytes == 0 || read->offset + read->length() <= read->total_bytes));
   }
 }
 

@@ -24,7 +24,8 @@ child::child(site_id site, incarnation_number incarnation, const std::string& li
   posix_spawn_file_actions_init(&actions);
   posix_spawn_file_actions_adddup2(&actions, in[0], 0);
   posix_spawn_file_actions_adddup2(&actions, out[1], 1);
-  std::vector<std::string> words{TRANSPORT_PEER, std::to_string(site), std::to_string(incarnation), listen, std::to_string(peer), peer_address};
+  std::vector<std::string> words{TRANSPORT_PEER, std::to_string(site), std::to_string(incarnation),
+                                 listen,         std::to_string(peer), peer_address};
   std::vector<char*> arguments;
   for (auto& w : words) arguments.push_back(w.data());
   arguments.push_back(nullptr);

@@ -42,11 +42,13 @@ BOOST_AUTO_TEST_CASE(another_process_echoes_everything) {
   a.wire().send_control(1, control);
   const std::vector<std::size_t> sizes{0, 1, 1U << 20, 40U << 20};
   for (const std::size_t size : sizes) a.wire().send_bulk(1, size + 1, text_bytes("h"), patterned(size, size));
-  BOOST_REQUIRE(a.wait([&](const auto& n) { return n.bulks.size() == sizes.size() && n.controls.size() == 1 && n.sent.size() == sizes.size(); }));
+  BOOST_REQUIRE(
+      a.wait([&](const auto& n) { return n.bulks.size() == sizes.size() && n.controls.size() == 1 && n.sent.size() == sizes.size(); }));
   const auto notes = a.now();
   BOOST_TEST(same_bytes(notes.controls[0].second, control));
   for (const std::size_t size : sizes)
-    BOOST_TEST(std::any_of(notes.bulks.begin(), notes.bulks.end(), [&](const auto& m) { return same_bytes(m.payload, patterned(size, size)); }));
+    BOOST_TEST(
+        std::any_of(notes.bulks.begin(), notes.bulks.end(), [&](const auto& m) { return same_bytes(m.payload, patterned(size, size)); }));
   const auto counters = a.wire().counters(1);
   const std::uint64_t payload = 1 + (1U << 20) + (40U << 20);
   BOOST_TEST(counters.payload_bytes_out == payload);

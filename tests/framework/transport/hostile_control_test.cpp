@@ -101,7 +101,7 @@ void check_alive(probe& a) {
 
 std::size_t lines_with(const probe::notes& n, const std::string& text) {
   return static_cast<std::size_t>(
-    std::count_if(n.log.begin(), n.log.end(), [&](const std::string& l) { return l.find(text) != std::string::npos; }));
+      std::count_if(n.log.begin(), n.log.end(), [&](const std::string& l) { return l.find(text) != std::string::npos; }));
 }
 
 }  // namespace
@@ -122,8 +122,22 @@ BOOST_AUTO_TEST_CASE(what_is_no_greeting_is_refused_and_logged_once) {
   refused([](stranger& s) { s.say("SSH-2.0-OpenSSH_9.2p1\r\n"); }, "too_large");
   refused([](stranger& s) { s.say(std::string("\xff\xff\xff\xff\x01", 5)); }, "a length of 4294967295");
   refused([](stranger& s) { s.say(std::string(8, '\0')); }, "its length is 0");
-  refused([](stranger& s) { s.say(std::string("\x05\0\0\0\x7f" "abcd", 9)); }, "unknown kind 127");
-  refused([](stranger& s) { s.say(std::string("\x20\0\0\0\x01" "abc", 8)); }, "no greeting within");  // half a frame, then silence
+  refused(
+      [](stranger& s) {
+        s.say(
+            std::string("\x05\0\0\0\x7f"
+                        "abcd",
+                        9));
+      },
+      "unknown kind 127");
+  refused(
+      [](stranger& s) {
+        s.say(
+            std::string("\x20\0\0\0\x01"
+                        "abc",
+                        8));
+      },
+      "no greeting within");  // half a frame, then silence
   refused([](stranger&) {}, "no greeting within");
   refused([](stranger& s) { s.say(control_kind::message, {}); }, "before admission");
   refused([](stranger& s) { s.say(control_kind::ready, {}); }, "before admission");
@@ -134,14 +148,16 @@ BOOST_AUTO_TEST_CASE(what_is_no_greeting_is_refused_and_logged_once) {
   refused([&](stranger& s) { s.say(control_kind::greeting, std::span(whole_greeting).first(55)); }, "do not fit its fields");
   refused([](stranger& s) { s.say(control_kind::greeting, write_greeting(greeting_of(1))); }, "UCX worker address: 0 bytes");
   refused([](stranger& s) { s.say(control_kind::greeting, write_greeting(greeting_of(0))); }, "which is what we are");
-  refused([](stranger& s) {
-    const auto whole = write_greeting(greeting_of(1));
-    s.say(std::string("\x80\0\0\0\x01", 5));  // a byte at a time: the deadline is the greeting's, not the byte's
-    for (int i = 0; i < 20; ++i) {
-      s.say(std::span(whole).subspan(static_cast<std::size_t>(i), 1));
-      std::this_thread::sleep_for(50ms);
-    }
-  }, "no greeting within");
+  refused(
+      [](stranger& s) {
+        const auto whole = write_greeting(greeting_of(1));
+        s.say(std::string("\x80\0\0\0\x01", 5));  // a byte at a time: the deadline is the greeting's, not the byte's
+        for (int i = 0; i < 20; ++i) {
+          s.say(std::span(whole).subspan(static_cast<std::size_t>(i), 1));
+          std::this_thread::sleep_for(50ms);
+        }
+      },
+      "no greeting within");
   check_alive(a);
 }
 

@@ -42,9 +42,8 @@ BOOST_AUTO_TEST_CASE(bulk_messages_of_all_sizes_arrive_whole) {
     for (const auto& [sent, outcome] : notes.sent) BOOST_TEST(bool(outcome));
     const std::string from = end == &a ? "from b " : "from a ";
     for (const std::size_t size : sizes) {
-      const auto found = std::find_if(notes.bulks.begin(), notes.bulks.end(), [&](const auto& m) {
-        return same_bytes(m.header, text_bytes(from + std::to_string(size)));
-      });
+      const auto found = std::find_if(notes.bulks.begin(), notes.bulks.end(),
+                                      [&](const auto& m) { return same_bytes(m.header, text_bytes(from + std::to_string(size))); });
       BOOST_REQUIRE(found != notes.bulks.end());
       BOOST_TEST(same_bytes(found->payload, patterned(size, end == &a ? size : size + 1)));
     }

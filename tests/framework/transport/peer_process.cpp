@@ -39,8 +39,7 @@ int main(int argc, char** argv) {
   std::printf("%s\n", wire.address().c_str());
   std::fflush(stdout);
   char ignored = 0;
-  while (::read(0, &ignored, 1) > 0) {
-  }
+  while (::read(0, &ignored, 1) > 0) {}
   wire.stop();
   return 0;
 }

@@ -7,8 +7,8 @@
 
 using namespace isthmus;
 using isthmus::testing::random_message;
-using isthmus::testing::why;
 using isthmus::testing::same;
+using isthmus::testing::why;
 
 BOOST_AUTO_TEST_SUITE(frame)
 

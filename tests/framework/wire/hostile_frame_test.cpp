@@ -83,10 +83,10 @@ BOOST_AUTO_TEST_CASE(a_frame_may_lie_at_any_address) {
 
 BOOST_AUTO_TEST_CASE(bad_prefixes) {
   BOOST_TEST((decoded({}) == errc::truncated));
-  BOOST_TEST((decoded(words({0})) == errc::malformed));                                      // no words
-  BOOST_TEST((decoded(words({0xffffffffULL})) == errc::malformed));                          // 2^32 segments
-  BOOST_TEST((decoded(words({0x00000001ULL, 0, 0, 0})) == errc::malformed));                 // two segments
-  BOOST_TEST((decoded(words({0xffffffffULL << 32, 0})) == errc::truncated));                 // 32 GiB of words
+  BOOST_TEST((decoded(words({0})) == errc::malformed));                       // no words
+  BOOST_TEST((decoded(words({0xffffffffULL})) == errc::malformed));           // 2^32 segments
+  BOOST_TEST((decoded(words({0x00000001ULL, 0, 0, 0})) == errc::malformed));  // two segments
+  BOOST_TEST((decoded(words({0xffffffffULL << 32, 0})) == errc::truncated));  // 32 GiB of words
 }
 
 BOOST_AUTO_TEST_CASE(pointers_to_nowhere_and_to_themselves) {
@@ -96,10 +96,10 @@ BOOST_AUTO_TEST_CASE(pointers_to_nowhere_and_to_themselves) {
     bytes.insert(bytes.end(), rest.begin(), rest.end());
     return bytes;
   };
-  BOOST_TEST((decoded(framed({0x0000ffff'7ffffffcULL})) != errc::ok));     // a struct far past the end
-  BOOST_TEST((decoded(framed({2})) != errc::ok));                          // a far pointer to itself
-  BOOST_TEST((decoded(framed({0x00000001'00000006ULL})) != errc::ok));     // a double-far pointer to another segment
-  BOOST_TEST((decoded(framed({0xffffffff'00000001ULL})) != errc::ok));     // a list where the struct should be
+  BOOST_TEST((decoded(framed({0x0000ffff'7ffffffcULL})) != errc::ok));  // a struct far past the end
+  BOOST_TEST((decoded(framed({2})) != errc::ok));                       // a far pointer to itself
+  BOOST_TEST((decoded(framed({0x00000001'00000006ULL})) != errc::ok));  // a double-far pointer to another segment
+  BOOST_TEST((decoded(framed({0xffffffff'00000001ULL})) != errc::ok));  // a list where the struct should be
 }
 
 BOOST_AUTO_TEST_CASE(shared_pointers_do_not_amplify) {
@@ -154,7 +154,8 @@ BOOST_AUTO_TEST_CASE(fields_that_cannot_be) {
 BOOST_AUTO_TEST_CASE(text_that_is_none) {
   const auto frame = from_3.encode(message::to_actor{"tally-of-votes"});
   const auto at = std::search(frame.begin(), frame.end(), reinterpret_cast<const std::byte*>("tally"),
-                              reinterpret_cast<const std::byte*>("tally") + 5) - frame.begin();
+                              reinterpret_cast<const std::byte*>("tally") + 5) -
+                  frame.begin();
   const auto with = [&](std::initializer_list<unsigned> bytes) {
     auto changed = frame;
     auto place = changed.begin() + at;

@@ -65,7 +65,8 @@ epoch_view random_view(rng& r, std::size_t longest) {
   for (std::size_t n = r.below(longest + 1), site = 0; n > 0; --n)
     v.members.push_back({static_cast<site_id>(site += 1 + r.below(9)), r.next(), r.below(2) == 1, small(r)});
   for (std::size_t n = r.below(longest + 1), group = 0; n > 0; --n)
-    v.cuts.push_back({static_cast<group_id>(group += 1 + r.below(9)), small(r), r.next(), r.next(), random_hash(r), random_hash(r), small(r)});
+    v.cuts.push_back(
+        {static_cast<group_id>(group += 1 + r.below(9)), small(r), r.next(), r.next(), random_hash(r), random_hash(r), small(r)});
   v.reason = random_text(r, 1024);
   return v;
 }
@@ -98,9 +99,7 @@ bool equal(const message::state_part& a, const message::state_part& b) {
 bool equal(const message::stored& a, const message::stored& b) { return same_place(a, b) && a.record_hash == b.record_hash; }
 bool equal(const message::commit& a, const message::commit& b) { return same_place(a, b) && a.record_hash == b.record_hash; }
 bool equal(const message::refused& a, const message::refused& b) { return same_place(a, b) && a.code == b.code && a.reason == b.reason; }
-bool equal(const message::want_state& a, const message::want_state& b) {
-  return a.epoch == b.epoch && a.group == b.group;
-}
+bool equal(const message::want_state& a, const message::want_state& b) { return a.epoch == b.epoch && a.group == b.group; }
 bool equal(const message::want_record& a, const message::want_record& b) { return same_place(a, b); }
 bool equal(const message::to_actor& a, const message::to_actor& b) { return a.name == b.name; }
 
