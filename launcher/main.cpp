@@ -1,6 +1,7 @@
 #include "framework/metrics/terminal.hpp"
 #include "framework/recipe/nearest.hpp"
 #include "launcher/build_info.hpp"
+#include "launcher/children.hpp"
 #include "launcher/verbs.hpp"
 
 #include <CLI/CLI.hpp>
@@ -17,6 +18,18 @@ namespace {
 
 constexpr std::size_t argument_bytes_max = 128 << 10;
 
+/// CLI::Range, but for NaN, which that lets pass.
+[[maybe_unused]] CLI::Validator number_within(double low, double high) {
+  const auto allowed = fmt::format("FLOAT in [{} - {}]", low, high);
+  return CLI::Validator(
+      [=](std::string& text) {
+        double value = 0;
+        return CLI::detail::lexical_cast(text, value) && value >= low && value <= high ? std::string{}
+                                                                                       : fmt::format("{} not in {}", text, allowed);
+      },
+      allowed);
+}
+
 /// The command line as a tree of options; parse() runs the chosen verb.
 class command_line {
 public:
@@ -31,6 +44,10 @@ public:
         "stopped (resumable), 8 promise "
         "violated, 130 interrupted.");
     reading_verbs();
+#ifdef ISTHMUS_RUN_VERBS
+    run_verbs();
+    child_verbs();
+#endif
   }
 
   int parse(int argc, char** argv) {
@@ -94,6 +111,62 @@ private:
     verb<version_options>("version", "prints the version", "isthmus version --json", run_version,
                           [](CLI::App& sub, version_options& o) { json_flag(sub, o.json); });
   }
+
+#ifdef ISTHMUS_RUN_VERBS
+  void run_verbs() {
+    verb<launch_options>("launch", "trains a recipe: makes a run folder, starts every site, shows progress",
+                         "isthmus launch quickstart run.tokens=300_000", run_launch, [](CLI::App& sub, launch_options& o) {
+                           sub.add_option("recipe", o.recipe, "name or path of a recipe")->required();
+                           sub.add_option("overrides", o.overrides, "key.path=value");
+                           sub.add_option("--run-folder", o.run_folder, "a new or empty folder instead of runs/<name>-<time>");
+                         });
+    verb<resume_options>("resume", "goes on with a run that was stopped or killed", "isthmus resume runs/quickstart-20260101-120000",
+                         run_resume,
+                         [](CLI::App& sub, resume_options& o) { sub.add_option("run", o.run, "run folder or its name")->required(); });
+    verb<status_options>("status", "shows runs, or one run, also after a crash", "isthmus status runs/quickstart-20260101-120000",
+                         run_status, [](CLI::App& sub, status_options& o) {
+                           sub.add_option("run", o.run, "run folder or its name; none: all runs");
+                           json_flag(sub, o.json);
+                         });
+    verb<generate_verb_options>(
+        "generate", "writes text with the newest checkpoint of a run", "isthmus generate my-run --prompt \"The editor\"", run_generate,
+        [](CLI::App& sub, generate_verb_options& o) {
+          sub.add_option("run", o.run, "run folder or its name; none: the newest run");
+          sub.add_option("--prompt", o.prompt, "text to continue; --prompt=-x for one that begins with a dash");
+          sub.add_option("--tokens", o.tokens, "at most so many new tokens")->check(CLI::Range(1, 1 << 20))->capture_default_str();
+          sub.add_option("--temperature", o.temperature, "0: always the most likely token")
+              ->check(number_within(0, 100))
+              ->capture_default_str();
+          sub.add_option("--top-p", o.top_p, "draw from the most likely tokens that sum to this")
+              ->check(number_within(0.01, 1))
+              ->capture_default_str();
+          sub.add_option("--seed", o.seed, "the same seed gives the same text")
+              ->check(CLI::Range(std::int64_t{0}, INT64_MAX))
+              ->capture_default_str();
+          sub.add_option("--site", o.site, "whose checkpoint; none: the furthest");
+          json_flag(sub, o.json);
+        });
+    verb<ledger_options>("ledger", "proves from a run's logs that nothing was lost", "isthmus ledger my-run", run_ledger,
+                         [](CLI::App& sub, ledger_options& o) {
+                           sub.add_option("run", o.run, "run folder or its name; none: the newest run");
+                           json_flag(sub, o.json);
+                         });
+  }
+
+  /// Started by the launcher alone; not in the help.
+  void child_verbs() {
+    for (const char* name : {"site", "coordinator"}) {
+      verb<child_options>(name, "started by launch", "", run_child, [](CLI::App& sub, child_options& o) {
+        sub.group("");
+        sub.add_option("--run", o.run)->required();
+        sub.add_option("--log", o.log)->required();
+        sub.add_option("--launcher", o.launcher)->required();
+        sub.add_option("--site", o.site);
+      });
+    }
+  }
+
+#endif
 
   console::settings settings() {
     settings_.colour = colour_ == "always" ? colour_choice::always : colour_ == "never" ? colour_choice::never : colour_choice::automatic;

@@ -40,6 +40,38 @@ struct doctor_options {
 };
 int run_doctor(const doctor_options& options, console& out);
 
+struct launch_options {
+  std::string recipe, run_folder;
+  std::vector<std::string> overrides;
+};
+int run_launch(const launch_options& options, console& out);
+
+struct resume_options {
+  std::string run;
+};
+int run_resume(const resume_options& options, console& out);
+
+struct status_options {
+  std::string run;
+  bool json = false;
+};
+int run_status(const status_options& options, console& out);
+
+struct generate_verb_options {
+  std::string run, prompt, site;
+  std::int64_t tokens = 128;
+  double temperature = 0.8, top_p = 0.95;
+  std::uint64_t seed = 1;
+  bool json = false;
+};
+int run_generate(const generate_verb_options& options, console& out);
+
+struct ledger_options {
+  std::string run;
+  bool json = false;
+};
+int run_ledger(const ledger_options& options, console& out);
+
 struct version_options {
   bool json = false;
 };

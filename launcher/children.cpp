@@ -1,0 +1,92 @@
+#include "launcher/children.hpp"
+
+#include "actors/run.hpp"
+#include "launcher/run_folder.hpp"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <pthread.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <cstdlib>
+#include <thread>
+
+namespace isthmus::launcher {
+
+namespace {
+
+/// The run store as the actors' sink.
+class store_sink final : public actors::metrics_sink {
+public:
+  explicit store_sink(const std::string& run_path) : writer_(run_path + "/" + run_store_name) {}
+  void put(store_row row) override { writer_.put(std::move(row)); }
+  void flush() override {
+    const auto before = writer_.health().last_error;
+    if (!writer_.flush() && writer_.health().last_error != before)
+      std::fprintf(stderr, "run store: %s; training goes on\n", writer_.health().last_error.c_str());
+  }
+
+private:
+  run_store_writer writer_;
+};
+
+/// Standard error and output go to the log; on the launcher's word (it heard SIGHUP) they are opened again by name.
+void follow_log(const std::string& path) {
+  const auto reopen = [path] {
+    const int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+    if (fd < 0) return;
+    ::dup2(fd, STDOUT_FILENO);
+    ::dup2(fd, STDERR_FILENO);
+    ::close(fd);
+  };
+  reopen();
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, reopen_signal());
+  ::pthread_sigmask(SIG_BLOCK, &set, nullptr);  // all threads to come inherit it
+  std::thread([set, reopen] {
+    for (int heard = 0; ::sigwait(&set, &heard) == 0;) reopen();
+  }).detach();
+}
+
+/// A launcher that dies takes its children along: they finish their period, checkpoint and end, so that a resume finds the field clear.
+bool follow_launcher(pid_t launcher) {
+  ::prctl(PR_SET_PDEATHSIG, SIGTERM);
+  return ::getppid() == launcher;
+}
+
+}  // namespace
+
+int reopen_signal() { return SIGRTMIN; }
+
+int run_child(const child_options& options, console& out) {
+  if (!follow_launcher(static_cast<pid_t>(options.launcher))) return exit_stopped;
+  follow_log(options.log);
+  auto run = open_run_folder(options.run);
+  if (!run) return out.error(run.error());
+  store_sink metrics(run->path);
+  if (options.site < 0) return actors::run_coordinator({run->plan, run->people.run_id, run->path, run->people.addresses(), &metrics});
+  const auto id = static_cast<std::size_t>(options.site);
+  if (id >= run->people.sites.size()) return out.error(exit_usage, fmt::format("no site {} in {}", options.site, run->path));
+  const auto& self = run->people.sites[id];
+  auto disk = open_disk(run->path);
+  if (!disk) return out.error(disk.error());
+  shard_expectation expect;
+  expect.vocabulary = static_cast<std::uint32_t>(run->plan.data.vocabulary);
+  auto shard = read_shard(**disk, self.shard, expect);
+  if (!shard) return out.error(shard.error());
+  actors::site_process process;
+  process.plan = run->plan;
+  process.run_id = run->people.run_id;
+  process.run_folder = run->path;
+  process.self = self.id;
+  process.addresses = run->people.addresses();
+  process.tokens = std::make_shared<const token_shard>(std::move(*shard));
+  process.unigram_entropy = self.unigram_entropy;
+  process.metrics = &metrics;
+  return actors::run_site(std::move(process));
+}
+
+}  // namespace isthmus::launcher

@@ -1,0 +1,21 @@
+#pragma once
+
+#include "launcher/console.hpp"
+
+#include <cstdint>
+#include <string>
+
+namespace isthmus::launcher {
+
+/// A process that the launcher starts from its own binary: a site, or the coordinator. Not for people.
+struct child_options {
+  std::string run, log;
+  std::int64_t site = -1;     // -1: the coordinator
+  std::int64_t launcher = 0;  // its process id
+};
+int run_child(const child_options& options, console& out);
+
+/// What the launcher sends its children when it heard SIGHUP.
+int reopen_signal();
+
+}  // namespace isthmus::launcher

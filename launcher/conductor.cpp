@@ -1,0 +1,348 @@
+#include "launcher/conductor.hpp"
+
+#include "framework/models/hybrid_model.hpp"
+#include "launcher/children.hpp"
+
+#include <fmt/format.h>
+#include <poll.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <csignal>
+#include <filesystem>
+#include <fstream>
+
+namespace isthmus::launcher {
+
+namespace {
+
+using namespace std::chrono_literals;
+constexpr auto look_every = 500ms;
+constexpr auto first_back_off = 500ms;
+constexpr auto stop_patience = 120s;  // for the last period and its checkpoint
+
+sigset_t our_signals() {
+  sigset_t set;
+  sigemptyset(&set);
+  for (const int s : {SIGINT, SIGTERM, SIGUSR1, SIGHUP}) sigaddset(&set, s);
+  return set;
+}
+
+}  // namespace
+
+conductor::conductor(run_folder& run, launch_memory& memory, console& out)
+    : run_(run),
+      memory_(memory),
+      out_(out),
+      display_(run.plan, out),
+      store_(run.path + "/" + run_store_name),
+      began_(clock_.now()),
+      trained_before_(memory.trained_seconds) {
+  const auto set = our_signals();
+  ::pthread_sigmask(SIG_BLOCK, &set, nullptr);
+  signals_ = ::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+  members_.emplace_back().name = "coordinator";
+  for (const auto& site : run.people.sites) {
+    auto& m = members_.emplace_back();
+    m.name = site.name;
+    m.site = site.id;
+  }
+  row_.id = run.people.run_id;
+  row_.name = run.plan.run.name;
+  row_.recipe_hash = run.people.recipe_hash;
+  row_.planned_tokens = run.plan.run.tokens;
+  row_.planned_rounds = planned_rounds(run.plan);
+  row_.parameters = hybrid_layout(run.plan.model).parameter_count();
+  row_.started = clock_.wall_seconds();
+  row_.launcher_pid = ::getpid();
+}
+
+conductor::~conductor() {
+  if (signals_ >= 0) ::close(signals_);
+}
+
+std::string conductor::log_of(const member& m) const { return fmt::format("{}/logs/{}.log", run_.path, m.name); }
+
+std::string conductor::last_log_line(const member& m) const {
+  std::ifstream file(log_of(m));
+  file.seekg(0, std::ios::end);
+  const auto size = static_cast<std::streamoff>(file.tellg());
+  file.seekg(std::max<std::streamoff>(0, size - 4096));
+  std::string last;
+  for (std::string line; std::getline(file, line);)
+    if (!line.empty()) last = line;
+  return printable(last);
+}
+
+void conductor::event(const std::string& kind, const std::string& text) {
+  store_.put(event_row{0, "launcher", kind, text, clock_.wall_seconds()});
+  store_.flush();
+}
+
+void conductor::put_run_row(const std::string& state) {
+  memory_.trained_seconds = trained_before_ + to_seconds(clock_.now() - began_);
+  row_.state = state;
+  row_.message = reason_;
+  row_.updated = clock_.wall_seconds();
+  row_.trained_seconds = memory_.trained_seconds;
+  row_.faults_fired = static_cast<std::int64_t>(memory_.faults_fired.size());
+  row_.restarts = memory_.restarts;
+  store_.put(row_);
+  store_.flush();
+}
+
+void conductor::remember() {
+  if (const auto ok = write_memory(run_.path, memory_); !ok) event("disk", ok.error().message);
+}
+
+void conductor::start(member& m) {
+  m.start_at.reset();
+  std::vector<std::string> arguments{m.site < 0 ? "coordinator" : "site", "--run", run_.path, "--log", log_of(m), "--launcher",
+                                     std::to_string(::getpid())};
+  if (m.site >= 0) arguments.insert(arguments.end(), {"--site", std::to_string(m.site)});
+  auto child = process::start(arguments, log_of(m));
+  if (!child) return try_again(m, child.error().message);
+  m.child = std::move(*child);
+  if (++m.starts > 1) {
+    ++memory_.restarts;
+    event("restarted", fmt::format("{} (process {})", m.name, m.child->pid()));
+    remember();
+  }
+}
+
+void conductor::give_up(int code, const std::string& why) {
+  if (code_ == 0) {
+    code_ = code;
+    reason_ = why;
+  }
+  stop_all(why);
+}
+
+void conductor::try_again(member& m, const std::string& how) {
+  if (!m.budget.spend(clock_.now())) {
+    m.over = true;
+    event("given_up", fmt::format("{}: {}; it failed too often", m.name, how));
+    const bool nobody_left = std::all_of(members_.begin(), members_.end(), [](const member& o) { return o.site < 0 || o.over; });
+    if (nobody_left || m.site < 0)
+      give_up(m.code == exit_environment ? exit_environment : exit_failed, fmt::format("{} failed too often: {}", m.name, how));
+    return;
+  }
+  m.start_at = clock_.now() + first_back_off * (1 << std::min(m.starts, 5));
+}
+
+void conductor::on_end(member& m, const process_end& end) {
+  m.child.reset();
+  m.continue_at.reset();
+  m.code = end.signal != 0 ? exit_failed : end.code;
+  if (m.killed_by_rehearsal && end.signal == SIGKILL) {
+    m.killed_by_rehearsal = false;  // its restart is due already
+    return;
+  }
+  const auto last = last_log_line(m);
+  const auto how = last.empty() ? end.text() : fmt::format("{} ({})", end.text(), last);
+  if (end.signal == 0 && end.code == exit_ok) {
+    m.over = true;
+    if (m.site < 0) finished_ = true;
+    return;
+  }
+  if (stopping_ || finished_ || (end.signal == 0 && end.code == exit_stopped)) {
+    m.over = true;
+    if (end.signal == 0 && end.code == exit_violated) give_up(exit_violated, fmt::format("{}: {}", m.name, how));
+    return;
+  }
+  event("died", fmt::format("{}: {}", m.name, how));
+  const bool hopeless = end.signal == 0 && (end.code == exit_usage || end.code == exit_recipe || end.code == exit_file ||
+                                            end.code == exit_refused || end.code == exit_violated);
+  if (hopeless) {
+    m.over = true;
+    give_up(end.code, fmt::format("{}: {}", m.name, how));
+    return;
+  }
+  try_again(m, how);
+}
+
+void conductor::reap() {
+  for (auto& m : members_)
+    if (m.child)
+      if (const auto end = m.child->ended()) on_end(m, *end);
+}
+
+bool conductor::sites_ended() const {
+  return std::all_of(members_.begin(), members_.end(), [&](const member& m) { return m.site < 0 || (!m.child && (m.over || stopping_)); });
+}
+
+bool conductor::all_ended() const {
+  return std::none_of(members_.begin(), members_.end(), [](const member& m) { return m.child.has_value(); }) && sites_ended();
+}
+
+void conductor::due(time_point now) {
+  for (auto& m : members_) {
+    if (m.continue_at && now >= *m.continue_at) {
+      m.continue_at.reset();
+      if (m.child) m.child->signal(SIGCONT);
+      event("fault", fmt::format("{} goes on (SIGCONT)", m.name));
+    }
+    if (!m.start_at || now < *m.start_at) continue;
+    m.start_at.reset();
+    if (stopping_ || finished_)
+      m.over = true;
+    else
+      start(m);
+  }
+}
+
+void conductor::fire_faults(const run_view& view) {
+  for (std::size_t i = 0; i < run_.plan.faults.size(); ++i) {
+    const auto& f = run_.plan.faults[i];
+    const bool fired = std::find(memory_.faults_fired.begin(), memory_.faults_fired.end(), i) != memory_.faults_fired.end();
+    const bool now =
+        f.at_round > 0 ? view.committed >= static_cast<round_number>(f.at_round) : view.tokens >= static_cast<std::uint64_t>(f.at_tokens);
+    if (!fired && now) fire(i, f);
+  }
+}
+
+void conductor::fire(std::size_t index, const recipe::fault& f) {
+  const auto m = std::find_if(members_.begin(), members_.end(), [&](const member& o) { return o.name == f.site; });
+  if (m == members_.end() || !m->child) return;  // it fires when the site is up
+  memory_.faults_fired.push_back(index);
+  remember();
+  const auto back = clock_.now() + std::chrono::duration_cast<duration>(std::chrono::duration<double>(f.back_after_seconds));
+  event("fault", fmt::format("rehearsal: SIG{} to {}, back after {} s", f.kind == "kill" ? "KILL" : "STOP", f.site, f.back_after_seconds));
+  if (f.kind == "kill") {
+    m->killed_by_rehearsal = true;
+    m->start_at = back;
+    m->child->signal(SIGKILL);
+  } else {
+    m->child->signal(SIGSTOP);
+    m->continue_at = back;
+  }
+}
+
+void conductor::send(int signal_number) {
+  for (const auto& m : members_)
+    if (m.child) m.child->signal(signal_number);
+}
+
+void conductor::stop_all(const std::string& why) {
+  if (stopping_) return;
+  stopping_ = true;
+  stop_deadline_ = clock_.now() + stop_patience;
+  event("stopping", why);
+  for (auto& m : members_) {
+    m.start_at.reset();
+    m.continue_at.reset();
+    if (m.child && m.site >= 0) {
+      m.child->signal(SIGCONT);  // a stopped process hears nothing
+      m.child->signal(SIGTERM);
+    }
+  }
+}
+
+void conductor::kill_all() {
+  stopping_ = true;
+  for (auto& m : members_) {
+    m.child.reset();  // its destructor kills and waits
+    m.over = true;
+  }
+}
+
+void conductor::hear_signals() {
+  signalfd_siginfo info{};
+  while (::read(signals_, &info, sizeof info) == sizeof info) {
+    if (info.ssi_signo == SIGUSR1) {
+      display_.line("SIGUSR1: every site writes a checkpoint and goes on");
+      send(SIGUSR1);
+    } else if (info.ssi_signo == SIGHUP) {
+      display_.line("SIGHUP: logs are opened again");
+      send(reopen_signal());
+    } else if (++asked_to_stop_ == 1) {
+      display_.line("stopping: every site finishes its period and writes a checkpoint; again to stop at once");
+      if (code_ == 0) code_ = exit_stopped;
+      if (reason_.empty()) reason_ = "asked to stop";
+      stop_all("asked to stop");
+    } else {
+      display_.line("stopped at once; the last checkpoints are kept");
+      code_ = exit_interrupted;
+      reason_ = "interrupted";
+      kill_all();
+    }
+  }
+}
+
+void conductor::look() {
+  if (!reader_)
+    if (auto opened = run_store_reader::open(run_.path + "/" + run_store_name)) reader_ = std::move(*opened);
+  if (!reader_) return;
+  if (const auto events = reader_->events(last_event_))
+    for (const auto& e : *events) {
+      display_.line(event_line_text(e));
+      last_event_ = e.number;
+    }
+  const auto groups =
+      static_cast<std::int64_t>(cut_groups(hybrid_layout(run_.plan.model), static_cast<std::uint32_t>(run_.plan.round.groups)).size());
+  const auto view = read_view(*reader_, groups);
+  if (!view) {
+    reader_.reset();
+    return;
+  }
+  if (!stopping_ && !finished_) fire_faults(*view);
+  display_.update(*view, to_seconds(clock_.now() - began_), clock_.wall_seconds(),
+                  stopping_ ? "stopping: the last period and its checkpoint" : "");
+}
+
+/// Nobody is left to coordinate: it is given a moment to see that itself, then asked, then killed.
+void conductor::dismiss_coordinator(time_point now) {
+  auto& coordinator = members_[0];
+  stopping_ = true;
+  if (!coordinator.child) return;
+  if (!dismiss_at_) dismiss_at_ = now + (asked_to_stop_ > 0 ? 1s : 5s);
+  if (now < *dismiss_at_ || dismissed_) return;
+  dismissed_ = true;
+  coordinator.child->signal(SIGTERM);
+  stop_deadline_ = now + 10s;
+}
+
+int conductor::conduct() {
+  std::error_code error;
+  std::filesystem::create_directories(run_.path + "/logs", error);
+  if (auto store = run_store_reader::open(run_.path + "/" + run_store_name))
+    if (const auto old = store->events())
+      for (const auto& e : *old) last_event_ = e.number;
+  put_run_row("running");
+  for (auto& m : members_) start(m);
+  auto next_look = clock_.now();
+  auto next_row = clock_.now();
+  while (!all_ended()) {
+    pollfd wait{signals_, POLLIN, 0};
+    ::poll(&wait, 1, 50);
+    hear_signals();
+    reap();
+    const auto now = clock_.now();
+    due(now);
+    if (stop_deadline_ && now > *stop_deadline_) kill_all();
+    if (sites_ended()) dismiss_coordinator(now);
+    if (now >= next_look) {
+      look();
+      next_look = now + look_every;
+    }
+    if (now >= next_row) {
+      put_run_row(stopping_ ? "stopping" : "running");
+      next_row = now + 2s;
+    }
+  }
+  look();
+  display_.finish();
+  const bool any_stopped =
+      std::any_of(members_.begin(), members_.end(), [](const member& m) { return m.site >= 0 && m.code == exit_stopped; });
+  const bool any_finished =
+      std::any_of(members_.begin(), members_.end(), [](const member& m) { return m.site >= 0 && m.over && m.code == exit_ok; });
+  if (code_ == 0 && any_stopped) code_ = exit_stopped;
+  if (code_ == 0 && !any_finished) code_ = exit_failed;
+  put_run_row(code_ == 0 ? "finished" : code_ == exit_stopped || code_ == exit_interrupted ? "stopped" : "failed");
+  remember();
+  return code_;
+}
+
+}  // namespace isthmus::launcher

@@ -1,0 +1,90 @@
+#include "framework/models/hybrid_model.hpp"
+#include "launcher/conductor.hpp"
+#include "launcher/data_step.hpp"
+#include "launcher/recipes.hpp"
+#include "launcher/report.hpp"
+#include "launcher/verbs.hpp"
+
+#include <fmt/format.h>
+
+#include <filesystem>
+
+namespace isthmus::launcher {
+
+namespace {
+
+void show_header(const run_folder& run, console& out) {
+  const auto& plan = run.plan;
+  const auto parameters = static_cast<double>(hybrid_layout(plan.model).parameter_count());
+  std::string sites;
+  for (const auto& s : plan.sites)
+    sites += fmt::format("{}{} ({} x {} threads)", sites.empty() ? "" : ", ", s.name, s.devices, s.threads_per_device);
+  out.progress(fmt::format("{}  recipe {}\n", out.bold(run.people.run_id), run.people.recipe_hash));
+  out.progress(fmt::format("  model   {} parameters in {} layers, {} of memory a site for weights, gradients, moments and rounds\n",
+                           show_count(parameters), plan.model.layers.size(), show_bytes(parameters * 4 * 8)));
+  out.progress(fmt::format("  plan    {} tokens: {} rounds x {} steps x {} tokens x {} sites; codec {}\n",
+                           show_count(static_cast<double>(plan.run.tokens)), planned_rounds(plan), plan.round.inner_steps,
+                           plan.train.tokens_per_step, plan.sites.size(), plan.round.codec));
+  out.progress(fmt::format("  sites   {}\n  folder  {}\n", sites, run.path));
+}
+
+/// Gives every process its address and drives the run to its end.
+int drive(run_folder& run, console& out) {
+  const auto addresses = pick_addresses(run.plan);
+  if (!addresses) return out.error(addresses.error());
+  run.people.coordinator = addresses->at(coordinator_id);
+  for (auto& site : run.people.sites) site.address = addresses->at(site.id);
+  if (const auto ok = write_roster(run.path, run.people); !ok) return out.error(exit_environment, ok.error().message);
+  auto memory = read_memory(run.path);
+  if (!memory) return out.error(memory.error());
+  std::string reason;
+  int code = exit_failed;
+  {
+    conductor lead(run, *memory, out);
+    code = lead.conduct();
+    reason = lead.reason();
+  }
+  return show_end_card(run, code, reason, out);
+}
+
+}  // namespace
+
+int run_launch(const launch_options& options, console& out) {
+  const auto plan = read_or_complain(options.recipe, options.overrides, out);
+  if (!plan) return exit_recipe;
+  if (const auto ok = check(plan->model); !ok) return out.error(exit_recipe, ok.error().message);
+  auto run = make_run_folder(*plan, options.run_folder);
+  if (!run) return out.error(run.error());
+  const auto lock = run_lock::take(run->path);
+  if (!lock) return out.error(lock.error());
+  show_header(*run, out);
+  out.progress("preparing text\n");
+  if (const auto ok = prepare_run_data(*run, out); !ok) {
+    std::error_code ignored;
+    std::filesystem::remove_all(run->path, ignored);  // made a moment ago, and nothing was trained
+    return out.error(ok.error());
+  }
+  return drive(*run, out);
+}
+
+int run_resume(const resume_options& options, console& out) {
+  const auto path = find_run(options.run);
+  if (!path) return out.error(path.error());
+  const auto lock = run_lock::take(*path);
+  if (!lock) return out.error(lock.error());
+  auto run = open_run_folder(*path);
+  if (!run) return out.error(run.error());
+  if (set_aside_when_damaged(*path + "/" + run_store_name))
+    out.warn("the run store was damaged; it is kept aside and a new one begun (nothing else depends on it)");
+  if (run->people.run_id.empty())
+    return out.error(exit_file, fmt::format("{} was stopped before its text was prepared; launch it anew", *path));
+  if (const auto store = run_store_reader::open(*path + "/" + run_store_name))
+    if (const auto row = store->run(); row && row->state == "finished") {
+      out.progress(fmt::format("{} has finished already\n", *path));
+      return show_end_card(*run, exit_ok, "", out);
+    }
+  show_header(*run, out);
+  return drive(*run, out);
+}
+
+}  // namespace isthmus::launcher

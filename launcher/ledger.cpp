@@ -1,0 +1,65 @@
+#include "launcher/ledger_verdict.hpp"
+#include "launcher/run_folder.hpp"
+#include "launcher/verbs.hpp"
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+namespace isthmus::launcher {
+
+std::string ledger_text(const ledger_report& r) {
+  std::string out = fmt::format("samples  assigned {} = committed {} + partial {} + returned {} + written off {} + outstanding {}\n",
+                                r.assigned, r.committed, r.partial, r.returned, r.written_off, r.outstanding);
+  out += fmt::format("rounds   {} in {} epochs, {} void records; {} checkpoints; {} lines read, {} torn\n", r.rounds, r.epochs,
+                     r.records_void, r.checkpoints, r.lines, r.torn_lines);
+  for (const auto& [group, round] : r.last_round) {
+    const auto anchor = r.last_anchor.find(group);
+    out += fmt::format("group {}  round {}  anchor {}\n", group, round, anchor == r.last_anchor.end() ? "-" : anchor->second.hex());
+  }
+  for (const auto& v : r.violations) out += fmt::format("VIOLATED {} at {}: {}\n", v.rule, v.where, v.what);
+  out += r.balanced() ? fmt::format("balanced{}\n", r.complete ? ", every site ended cleanly"
+                                                               : "; not every site ended cleanly, so positions may be outstanding")
+                      : fmt::format("NOT balanced: {} violation{}\n", r.violations.size(), r.violations.size() == 1 ? "" : "s");
+  return out;
+}
+
+int run_ledger(const ledger_options& options, console& out) {
+  const auto path = find_run(options.run);
+  if (!path) return out.error(path.error());
+  auto disk = open_disk(*path);
+  if (!disk) return out.error(disk.error());
+  const auto report = check_ledgers(**disk);
+  if (!report) return out.error(report.error());
+  const auto& r = *report;
+  if (options.json) {
+    nlohmann::json answer{{"schema", 1},
+                          {"run", *path},
+                          {"balanced", r.balanced()},
+                          {"complete", r.complete},
+                          {"assigned", r.assigned},
+                          {"committed", r.committed},
+                          {"partial", r.partial},
+                          {"returned", r.returned},
+                          {"written_off", r.written_off},
+                          {"outstanding", r.outstanding},
+                          {"epochs", r.epochs},
+                          {"rounds", r.rounds},
+                          {"records_void", r.records_void},
+                          {"checkpoints", r.checkpoints},
+                          {"torn_lines", r.torn_lines},
+                          {"groups", nlohmann::json::array()},
+                          {"violations", nlohmann::json::array()}};
+    for (const auto& [group, round] : r.last_round) {
+      const auto anchor = r.last_anchor.find(group);
+      answer["groups"].push_back(
+          {{"group", group}, {"round", round}, {"anchor", anchor == r.last_anchor.end() ? "" : anchor->second.hex()}});
+    }
+    for (const auto& v : r.violations) answer["violations"].push_back({{"rule", v.rule}, {"where", v.where}, {"what", v.what}});
+    out.answer(answer.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
+  } else {
+    out.answer(ledger_text(r));
+  }
+  return r.balanced() ? exit_ok : exit_violated;
+}
+
+}  // namespace isthmus::launcher

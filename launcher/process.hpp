@@ -1,0 +1,38 @@
+#pragma once
+
+#include "framework/core/expected.hpp"
+
+#include <optional>
+#include <string>
+#include <sys/types.h>
+#include <vector>
+
+namespace isthmus::launcher {
+
+/// How a process ended.
+struct process_end {
+  int code = 0;  // exit status, -1 when a signal ended it
+  int signal = 0;
+  std::string text() const;  // "exit 7", "SIGKILL"
+};
+
+/// A child of ours: this binary again, in its own process group, so that a terminal's Ctrl-C reaches the launcher alone.
+/// The destructor kills what still runs.
+class process {
+public:
+  static expected<process> start(const std::vector<std::string>& arguments, const std::string& log_path);
+  process(process&& other) noexcept : pid_(other.pid_) { other.pid_ = -1; }
+  process& operator=(process&& other) noexcept;
+  ~process();
+
+  pid_t pid() const { return pid_; }
+  void signal(int number) const;
+  /// Its end when it has ended; asked again after that it gives nothing.
+  std::optional<process_end> ended();
+
+private:
+  explicit process(pid_t pid) : pid_(pid) {}
+  pid_t pid_ = -1;
+};
+
+}  // namespace isthmus::launcher

@@ -1,0 +1,242 @@
+#include "launcher/run_folder.hpp"
+
+#include "framework/recipe/nearest.hpp"
+
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <netinet/in.h>
+#include <nlohmann/json.hpp>
+#include <sys/file.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <ctime>
+#include <filesystem>
+
+namespace isthmus::launcher {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+namespace {
+
+constexpr std::size_t json_bytes_max = 1 << 20;
+
+expected<void> write_file(const std::string& folder, const std::string& name, const std::string& text) {
+  auto disk = open_disk(folder);
+  if (!disk) return disk.failure();
+  if (auto ok = (*disk)->write_synced(name + ".new", std::as_bytes(std::span(text))); !ok) return ok;
+  if (auto ok = (*disk)->rename(name + ".new", name); !ok) return ok;
+  return (*disk)->sync_folder("");
+}
+
+expected<json> read_json(const std::string& folder, const std::string& name) {
+  auto disk = open_disk(folder);
+  if (!disk) return disk.failure();
+  auto bytes = (*disk)->read(name, json_bytes_max);
+  if (!bytes) return bytes.failure();
+  auto parsed = json::parse(reinterpret_cast<const char*>(bytes->data()), reinterpret_cast<const char*>(bytes->data()) + bytes->size(),
+                            nullptr, false);
+  if (!parsed.is_object())
+    return fail(errc::malformed, fmt::format("{}/{} is no JSON object; it is written by launch and resume", folder, name));
+  return parsed;
+}
+
+std::string time_stamp() {
+  const auto now = std::time(nullptr);
+  std::tm parts{};
+  ::localtime_r(&now, &parts);
+  return fmt::format("{:04}{:02}{:02}-{:02}{:02}{:02}", parts.tm_year + 1900, parts.tm_mon + 1, parts.tm_mday, parts.tm_hour, parts.tm_min,
+                     parts.tm_sec);
+}
+
+/// Makes one new folder below root, with a number behind the name while it is taken.
+expected<std::string> new_folder(const std::string& root, const std::string& name) {
+  std::error_code error;
+  fs::create_directories(root, error);
+  for (int n = 1; n < 100; ++n) {
+    const auto path = fmt::format("{}/{}{}", root, name, n == 1 ? "" : fmt::format("-{}", n));
+    if (::mkdir(path.c_str(), 0755) == 0) return path;
+    if (errno != EEXIST)
+      return fail(errc::environment, fmt::format("cannot make the run folder {}: {}; set ISTHMUS_RUNS or --run-folder to a writable place",
+                                                 path, std::strerror(errno)));
+  }
+  return fail(errc::environment, fmt::format("{}/{} and a hundred like it are taken", root, name));
+}
+
+expected<std::string> chosen_folder(const std::string& path) {
+  std::error_code error;
+  fs::create_directories(path, error);
+  if (error) return fail(errc::environment, fmt::format("cannot make the run folder {}: {}", path, error.message()));
+  if (!fs::is_empty(path, error) || error)
+    return fail(errc::environment, fmt::format("the run folder {} is not empty; `isthmus resume {}` goes on with a run", path, path));
+  return path;
+}
+
+}  // namespace
+
+std::map<site_id, std::string> roster::addresses() const {
+  std::map<site_id, std::string> out{{coordinator_id, coordinator}};
+  for (const auto& s : sites) out[s.id] = s.address;
+  return out;
+}
+
+std::string runs_root() {
+  const char* root = std::getenv("ISTHMUS_RUNS");
+  return root != nullptr && *root != '\0' ? root : "runs";
+}
+
+expected<run_folder> make_run_folder(const recipe& plan, const std::string& chosen) {
+  auto path = chosen.empty() ? new_folder(runs_root(), fmt::format("{}-{}", plan.run.name, time_stamp())) : chosen_folder(chosen);
+  if (!path) return path.failure();
+  if (auto ok = write_file(*path, resolved_recipe_name, write_recipe(plan)); !ok) return fail(errc::environment, ok.error().message);
+  run_folder run{*path, plan, {}};
+  std::uint32_t salt = 0;
+  if (::getrandom(&salt, sizeof salt, 0) != sizeof salt) salt = static_cast<std::uint32_t>(::getpid());
+  run.people.run_id = fmt::format("{}-{:08x}", fs::path(*path).filename().string(), salt);
+  run.people.recipe_hash = recipe_hash(plan).hex();
+  return run;
+}
+
+expected<run_folder> open_run_folder(const std::string& path) {
+  std::error_code error;
+  const auto recipe_file = path + "/" + resolved_recipe_name;
+  if (!fs::exists(recipe_file, error))
+    return fail(errc::not_found, fmt::format("{} is no run folder: it has no {}", path, resolved_recipe_name));
+  auto plan = load_recipe(recipe_file);
+  if (!plan) return plan.failure();
+  run_folder run{path, std::move(*plan), {}};
+  if (!fs::exists(path + "/" + roster_name, error)) return run;
+  auto parsed = read_json(path, roster_name);
+  if (!parsed) return parsed.failure();
+  try {
+    run.people.run_id = parsed->at("run_id").get<std::string>();
+    run.people.recipe_hash = parsed->at("recipe_hash").get<std::string>();
+    run.people.coordinator = parsed->at("coordinator").at("address").get<std::string>();
+    for (const auto& s : parsed->at("sites"))
+      run.people.sites.push_back({s.at("id").get<site_id>(), s.at("name").get<std::string>(), s.at("address").get<std::string>(),
+                                  s.at("shard").get<std::string>(), s.at("domain").get<std::string>(),
+                                  s.at("unigram_entropy").get<double>()});
+  } catch (const json::exception& e) { return fail(errc::malformed, fmt::format("{}/{}: {}", path, roster_name, e.what())); }
+  if (run.people.recipe_hash != recipe_hash(run.plan).hex())
+    return fail(errc::wrong_recipe, fmt::format("{}: {} and {} do not belong together; a run's recipe cannot be changed", path,
+                                                resolved_recipe_name, roster_name));
+  if (run.people.sites.size() != run.plan.sites.size())
+    return fail(errc::malformed,
+                fmt::format("{}/{} lists {} sites, the recipe {}", path, roster_name, run.people.sites.size(), run.plan.sites.size()));
+  return run;
+}
+
+expected<std::string> find_run(const std::string& typed) {
+  std::error_code error;
+  const auto is_run = [&](const fs::path& p) { return fs::exists(p / resolved_recipe_name, error); };
+  if (!typed.empty() && is_run(typed)) return typed;
+  std::vector<std::string> names;
+  std::string newest;
+  fs::file_time_type newest_time = fs::file_time_type::min();
+  for (const auto& entry : fs::directory_iterator(runs_root(), error)) {
+    if (!is_run(entry.path())) continue;
+    const auto name = entry.path().filename().string();
+    if (name == typed) return entry.path().string();
+    names.push_back(name);
+    const auto made = fs::last_write_time(entry.path() / resolved_recipe_name, error);
+    if (made > newest_time || (made == newest_time && entry.path().string() > newest)) {
+      newest = entry.path().string();
+      newest_time = made;
+    }
+  }
+  if (typed.empty() && !newest.empty()) return newest;
+  if (typed.empty()) return fail(errc::not_found, fmt::format("no run in {}/ yet; `isthmus launch quickstart` makes one", runs_root()));
+  const auto near = nearest_name(typed, names);
+  return fail(errc::not_found, fmt::format("no run \"{}\", neither as a folder nor in {}/{}", typed.substr(0, 200), runs_root(),
+                                           near.empty() ? "; `isthmus status` lists them" : fmt::format("; did you mean \"{}\"?", near)));
+}
+
+expected<void> write_roster(const std::string& path, const roster& people) {
+  json sites = json::array();
+  for (const auto& s : people.sites)
+    sites.push_back({{"id", s.id},
+                     {"name", s.name},
+                     {"address", s.address},
+                     {"shard", s.shard},
+                     {"domain", s.domain},
+                     {"unigram_entropy", s.unigram_entropy}});
+  const json all{{"schema", 1},
+                 {"run_id", people.run_id},
+                 {"recipe_hash", people.recipe_hash},
+                 {"coordinator", {{"address", people.coordinator}}},
+                 {"sites", sites}};
+  return write_file(path, roster_name, all.dump(2) + "\n");
+}
+
+expected<launch_memory> read_memory(const std::string& path) {
+  std::error_code error;
+  if (!fs::exists(path + "/" + memory_name, error)) return launch_memory{};
+  auto parsed = read_json(path, memory_name);
+  if (!parsed) return parsed.failure();
+  try {
+    return launch_memory{parsed->at("faults_fired").get<std::vector<std::size_t>>(), parsed->at("trained_seconds").get<double>(),
+                         parsed->at("restarts").get<std::int64_t>()};
+  } catch (const json::exception& e) { return fail(errc::malformed, fmt::format("{}/{}: {}", path, memory_name, e.what())); }
+}
+
+expected<void> write_memory(const std::string& path, const launch_memory& memory) {
+  const json all{
+      {"schema", 1}, {"faults_fired", memory.faults_fired}, {"trained_seconds", memory.trained_seconds}, {"restarts", memory.restarts}};
+  return write_file(path, memory_name, all.dump(2) + "\n");
+}
+
+expected<std::map<site_id, std::string>> pick_addresses(const recipe& plan) {
+  std::map<site_id, std::string> out{{coordinator_id, "127.0.0.1:0"}};
+  for (std::size_t i = 0; i < plan.sites.size(); ++i) out[static_cast<site_id>(i)] = plan.sites[i].address;
+  std::vector<int> held;  // until all are picked, so that no port comes twice
+  std::string failed;
+  for (auto& [id, address] : out) {
+    if (!address.ends_with(":0")) continue;
+    const auto host = address.substr(0, address.size() - 2);
+    sockaddr_in socket_address{};
+    socket_address.sin_family = AF_INET;
+    socklen_t size = sizeof socket_address;
+    const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    auto* raw = reinterpret_cast<sockaddr*>(&socket_address);
+    if (fd >= 0) held.push_back(fd);
+    if (fd < 0 || ::inet_pton(AF_INET, host.c_str(), &socket_address.sin_addr) != 1 || ::bind(fd, raw, size) != 0 ||
+        ::getsockname(fd, raw, &size) != 0) {
+      failed = fmt::format("cannot get a free port on {}: {}", host, std::strerror(errno));
+      break;
+    }
+    address = fmt::format("{}:{}", host, ntohs(socket_address.sin_port));
+  }
+  for (const int fd : held) ::close(fd);
+  if (!failed.empty()) return fail(errc::environment, failed);
+  return out;
+}
+
+expected<run_lock> run_lock::take(const std::string& run_path) {
+  const auto path = run_path + "/launcher.lock";
+  const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+  if (fd < 0) return fail(errc::environment, fmt::format("cannot open {}: {}", path, std::strerror(errno)));
+  if (::flock(fd, LOCK_EX | LOCK_NB) != 0) {
+    char holder[32] = {};
+    const auto got = ::pread(fd, holder, sizeof holder - 1, 0);
+    ::close(fd);
+    return fail(errc::environment, fmt::format("the run {} is being driven by another launcher (process {}); `isthmus status {}` shows it",
+                                               run_path, got > 0 ? std::to_string(std::atol(holder)) : "unknown", run_path));
+  }
+  const auto pid = fmt::format("{}\n", ::getpid());
+  if (::ftruncate(fd, 0) != 0 || ::pwrite(fd, pid.data(), pid.size(), 0) < 0) {}  // the lock holds all the same
+  return run_lock(fd);
+}
+
+run_lock::~run_lock() {
+  if (fd_ >= 0) ::close(fd_);
+}
+
+}  // namespace isthmus::launcher

@@ -1,0 +1,75 @@
+#pragma once
+
+#include "framework/core/expected.hpp"
+#include "framework/core/storage.hpp"
+#include "framework/recipe/recipe.hpp"
+#include "framework/rounds/messages.hpp"
+
+#include <map>
+#include <string>
+#include <vector>
+
+namespace isthmus::launcher {
+
+/// One site of a run, as its roster.json names it.
+struct roster_site {
+  site_id id = 0;
+  std::string name, address;
+  std::string shard, domain;   // path of its token shard below the run folder; what its text is
+  double unigram_entropy = 0;  // of its held-out text, nats per token
+};
+
+/// Who takes part in a run and where; written anew at each launch, since ports are picked free.
+struct roster {
+  std::string run_id, recipe_hash, coordinator;  // coordinator: its address
+  std::vector<roster_site> sites;
+  std::map<site_id, std::string> addresses() const;  // the coordinator's too
+};
+
+/// What the launcher itself must remember over a crash.
+struct launch_memory {
+  std::vector<std::size_t> faults_fired;  // by place in the recipe
+  double trained_seconds = 0;
+  std::int64_t restarts = 0;
+};
+
+/// A run on disk: docs/manual.md lists what lies in its folder.
+struct run_folder {
+  std::string path;
+  recipe plan;
+  roster people;
+};
+
+inline constexpr const char *resolved_recipe_name = "recipe.resolved.toml", *roster_name = "roster.json", *memory_name = "launcher.json";
+
+/// Where runs lie: ISTHMUS_RUNS, else "runs".
+std::string runs_root();
+/// A new folder <root>/<name>-<time> with the resolved recipe; `chosen` instead when not empty, which must be empty or new.
+/// Errors: environment.
+expected<run_folder> make_run_folder(const recipe& plan, const std::string& chosen);
+/// Reads recipe and roster, and checks that they belong together. A run that never got its roster has an empty one.
+expected<run_folder> open_run_folder(const std::string& path);
+/// The folder that is meant: a path, a name below runs_root(), or the newest run when typed is empty.
+expected<std::string> find_run(const std::string& typed);
+
+expected<void> write_roster(const std::string& path, const roster& people);
+expected<launch_memory> read_memory(const std::string& path);
+expected<void> write_memory(const std::string& path, const launch_memory& memory);
+
+/// Addresses of all sites and the coordinator: the recipe's, port 0 replaced by free loopback ports.
+expected<std::map<site_id, std::string>> pick_addresses(const recipe& plan);
+
+/// Held for the life of a launcher: two launchers never drive one run. Errors: environment, naming the holder.
+class run_lock {
+public:
+  static expected<run_lock> take(const std::string& run_path);
+  run_lock(run_lock&& other) noexcept : fd_(other.fd_) { other.fd_ = -1; }
+  run_lock& operator=(run_lock&&) = delete;
+  ~run_lock();
+
+private:
+  explicit run_lock(int fd) : fd_(fd) {}
+  int fd_;
+};
+
+}  // namespace isthmus::launcher

@@ -1,0 +1,36 @@
+#pragma once
+
+#include "framework/core/expected.hpp"
+#include "launcher/run_folder.hpp"
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <string_view>
+
+namespace isthmus::launcher {
+
+struct text_options {
+  std::string prompt;
+  std::int64_t tokens = 96;
+  double temperature = 0.8, top_p = 0.95;
+  std::uint64_t seed = 1;
+  std::optional<site_id> site;  // whose checkpoint; absent: the newest of all sites
+};
+
+struct generated_text {
+  std::string text;        // without the prompt
+  std::string checkpoint;  // its folder
+  site_id site = 0;
+  round_number round = 0;
+  std::uint64_t tokens = 0;  // made
+  double seconds = 0;        // without loading
+};
+
+/// Loads the newest checkpoint that verifies and continues the prompt with the anchor's weights; on_text hears the text as it is made.
+/// Errors: not_found (no checkpoint yet), wrong_recipe, malformed, ...
+expected<generated_text> generate_text(const run_folder& run, const text_options& options,
+                                       const std::function<void(std::string_view)>& on_text = {});
+
+}  // namespace isthmus::launcher

@@ -1,0 +1,134 @@
+#include "framework/metrics/run_store.hpp"
+#include "tests/launcher/program.hpp"
+
+#include <boost/test/unit_test.hpp>
+#include <nlohmann/json.hpp>
+
+#include <fcntl.h>
+#include <fstream>
+#include <sys/file.h>
+#include <unistd.h>
+
+using namespace isthmus;
+using namespace isthmus::tests;
+
+namespace {
+
+/// A runs root with one run in it, made without any process: recipe, roster and store.
+struct runs_folder {
+  scratch_folder scratch;
+  std::string run = (scratch.path / "demo").string();
+  surroundings where{{"ISTHMUS_RUNS=" + scratch.path.string()}, {}, {}, false, ~std::size_t{0}};
+
+  runs_folder() {
+    std::filesystem::create_directory(run);
+    std::ofstream(run + "/recipe.resolved.toml") << run_isthmus({"show", "single"}).out;
+  }
+  void write_store(const std::string& state, std::int64_t launcher_pid) {
+    run_store_writer writer(run + "/" + run_store_name);
+    writer.put(run_row{"demo-1", "single", "00", state, "", 409600, 40, 1, 1, 2, launcher_pid, 3, 0, 0});
+    writer.put(site_row{0, "alone", 1, "training", 1, 1, 10, 10240, 1, 1, 6.25, 1000, 2});
+    writer.put(event_row{0, "alone", "joined", "epoch \x1b[2J 1", 2});
+    writer.flush();
+  }
+  outcome go(const std::vector<std::string>& arguments) const { return run_isthmus(arguments, where); }
+};
+
+void refused(const outcome& o, int code, const std::string& words) {
+  BOOST_TEST(o.code == code, o.err);
+  BOOST_TEST(contains(o.err, words), o.err);
+}
+
+}  // namespace
+
+BOOST_AUTO_TEST_SUITE(runs)
+
+BOOST_AUTO_TEST_CASE(runs_that_are_not_there) {
+  const scratch_folder scratch;
+  const surroundings empty{{"ISTHMUS_RUNS=" + (scratch.path / "none").string()}, {}, {}, false, ~std::size_t{0}};
+  BOOST_TEST(contains(run_isthmus({"status"}, empty).out, "no runs"));
+  refused(run_isthmus({"status", "nothing"}, empty), 5, "no run \"nothing\"");
+  refused(run_isthmus({"resume", "nothing"}, empty), 5, "no run");
+  refused(run_isthmus({"ledger"}, empty), 5, "isthmus launch quickstart");
+  refused(run_isthmus({"generate", "--prompt=-x"}, empty), 5, "no run");
+  const runs_folder one;
+  refused(one.go({"status", "deno"}), 5, "did you mean \"demo\"?");
+}
+
+BOOST_AUTO_TEST_CASE(status_of_a_crashed_run_comes_from_its_store) {
+  runs_folder one;
+  one.write_store("running", 0);
+  const auto o = one.go({"status", "demo"});
+  BOOST_TEST(o.code == 7, o.err);
+  BOOST_TEST(contains(o.out, "crashed"), o.out);
+  BOOST_TEST(contains(o.out, "isthmus resume"), o.out);
+  BOOST_TEST(contains(o.out, "alone"), o.out);
+  BOOST_TEST(!contains(o.out, "\x1b"), o.out);
+  const auto parsed = nlohmann::json::parse(one.go({"status", "demo", "--json"}).out);
+  BOOST_TEST(parsed.at("state") == "crashed");
+  BOOST_TEST(parsed.at("sites").at(0).at("loss") == 6.25);
+  BOOST_TEST(contains(one.go({"status"}).out, "crashed"));
+  one.write_store("running", ::getpid());
+  BOOST_TEST(one.go({"status", "demo"}).code == 0);
+  one.write_store("failed", 0);
+  BOOST_TEST(one.go({"status", "demo"}).code == 1);
+}
+
+BOOST_AUTO_TEST_CASE(a_store_that_is_missing_or_damaged_is_told) {
+  const runs_folder one;
+  refused(one.go({"status", "demo"}), 5, "no run store");
+  BOOST_TEST(contains(one.go({"status"}).out, "no store"));
+  std::ofstream(one.run + "/" + run_store_name) << "no database";
+  refused(one.go({"status", "demo"}), 5, "run store");
+}
+
+BOOST_AUTO_TEST_CASE(two_launchers_never_drive_one_run) {
+  const runs_folder one;
+  const int fd = ::open((one.run + "/launcher.lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+  BOOST_TEST_REQUIRE(::flock(fd, LOCK_EX) == 0);
+  BOOST_TEST(::write(fd, "4711\n", 5) == 5);
+  refused(one.go({"resume", "demo"}), 4, "process 4711");
+  ::close(fd);
+  refused(one.go({"resume", "demo"}), 5, "launch it anew");
+}
+
+BOOST_AUTO_TEST_CASE(run_folders_that_cannot_be_made) {
+  const runs_folder one;
+  refused(one.go({"launch", "single", "--run-folder", one.run}), 4, "not empty");
+  refused(one.go({"launch", "single", "--run-folder", "/dev/null/x"}), 4, "cannot make");
+  refused(run_isthmus({"launch", "single"}, {{"ISTHMUS_RUNS=/dev/null/runs"}, {}, {}, false, ~std::size_t{0}}), 4, "ISTHMUS_RUNS");
+}
+
+BOOST_AUTO_TEST_CASE(rosters_that_are_damaged_or_of_another_recipe) {
+  const runs_folder one;
+  const auto roster = [&](const std::string& text) { std::ofstream(one.run + "/roster.json") << text; };
+  for (const auto* text :
+       {"", "[]", "{}", "{\"run_id\": 3}", "\xff\xff", "{\"run_id\": \"x\", \"recipe_hash\": \"\", \"coordinator\": [], \"sites\": []}"}) {
+    roster(text);
+    refused(one.go({"status", "demo"}), 5, "roster.json");
+    refused(one.go({"resume", "demo"}), 5, "roster.json");
+  }
+  roster(R"({"run_id": "x", "recipe_hash": "00", "coordinator": {"address": "127.0.0.1:1"}, "sites": []})");
+  refused(one.go({"resume", "demo"}), 6, "do not belong together");
+  std::ofstream(one.run + "/recipe.resolved.toml") << "[run\n";
+  refused(one.go({"resume", "demo"}), 3, "R004");
+}
+
+BOOST_AUTO_TEST_CASE(bad_values_of_generate) {
+  const runs_folder one;
+  refused(one.go({"generate", "demo", "--tokens", "0"}), 2, "--tokens");
+  refused(one.go({"generate", "demo", "--temperature", "nan"}), 2, "--temperature");
+  refused(one.go({"generate", "demo", "--top-p", "2"}), 2, "--top-p");
+  refused(one.go({"generate", "demo", "--seed", "-1"}), 2, "--seed");
+  refused(one.go({"generate", "demo", "--site", "nobody"}), 2, "no site");
+  refused(one.go({"generate", "demo", "--prompt"}), 2, "--prompt");
+  refused(one.go({"generate", "demo", "--prompt", "x"}), 5, "checkpoint");
+}
+
+BOOST_AUTO_TEST_CASE(child_verbs_are_hidden_and_refuse_strangers) {
+  BOOST_TEST(!contains(run_isthmus({"--help"}).out, "coordinator"));
+  BOOST_TEST(run_isthmus({"site"}).code == 2);
+  BOOST_TEST(run_isthmus({"site", "--run", "x", "--log", "/dev/null", "--launcher", "1"}).code == 7);
+}
+
+BOOST_AUTO_TEST_SUITE_END()
