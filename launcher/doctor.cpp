@@ -2,6 +2,7 @@
 #include "framework/metrics/terminal.hpp"
 #include "launcher/build_info.hpp"
 #include "launcher/verbs.hpp"
+#include "kernels/select.hpp"
 
 #include <arpa/inet.h>
 #include <fmt/format.h>
@@ -89,6 +90,13 @@ finding library(const char* what, const char* file_part, bool required, const ch
   return {what, "not linked", required ? finding::bad : finding::note, advice};
 }
 
+finding kernel_backends() {
+  std::string names;
+  for (const auto* backend : kernels::backends()) names += fmt::format("{}{}", names.empty() ? "" : ", ", backend->name);
+  const bool fast = names != "reference";
+  return {"kernels", names, fast ? finding::good : finding::note, fast ? "" : "only the plain loops were built"};
+}
+
 finding congestion_control() {
   const auto now = first_line("/proc/sys/net/ipv4/tcp_congestion_control"),
              can = first_line("/proc/sys/net/ipv4/tcp_available_congestion_control");
@@ -143,17 +151,16 @@ finding source_of_text(const corpus_source& source) {
 }
 
 std::vector<finding> examine() {
-  std::vector<finding> out{
-      processor(),
-      memory(),
-      huge_pages(),
-      disk_space(),
-      open_files(),
-      loopback_ports(),
-      congestion_control(),
-      library("matrix products", "dnnl", false, "OpenBLAS does the matrix products; libdnnl-dev at build time is faster"),
-      library("UCX", "libucp", true, "built without UCX: only one site can run"),
-      {"CUDA", build_cuda ? "built in" : "not built in", finding::good, ""}};
+  std::vector<finding> out{processor(),
+                           memory(),
+                           huge_pages(),
+                           disk_space(),
+                           open_files(),
+                           loopback_ports(),
+                           congestion_control(),
+                           kernel_backends(),
+                           library("UCX", "libucp", true, "built without UCX: only one site can run"),
+                           {"CUDA", build_cuda ? "built in" : "not built in", finding::good, ""}};
   for (const auto& source : corpus_sources()) out.push_back(source_of_text(source));
   return out;
 }
