@@ -32,7 +32,7 @@ bool wire_site::open_bulk(session& s, std::span<const std::byte> peer_address) {
       return false;
     }
     s.endpoints.push_back(*endpoint);
-    // Transfer 0 is a probe: once it is acknowledged the endpoint is known to work, and may be closed at any time.
+    // Transfer 0 is a probe: once it is acknowledged the endpoint is known to work.
     s.bulk->send(*endpoint, write_chunk_header({s.peer_token, 0, 0, 0, chunk_bytes_min, {}}), nullptr, {});
     ++s.probes_owed;
   }
@@ -41,9 +41,8 @@ bool wire_site::open_bulk(session& s, std::span<const std::byte> peer_address) {
 
 void wire_site::close_bulk(session& s) {
   if (!s.bulk) return;
-  const bool wired = s.probes_owed == 0;
-  if (wired || s.bulk->has_failed()) s.bulk->close_all();
-  old_workers_.push_back({std::move(s.bulk), wired, time_.now() + old_worker_time});
+  s.bulk->close_all();
+  old_workers_.push_back({std::move(s.bulk), time_.now() + old_worker_time});
   s.endpoints.clear();
 }
 
@@ -57,15 +56,7 @@ bool wire_site::progress_bulk() {
   const time_point now = time_.now();
   std::erase_if(old_workers_, [&](old_worker& old) {
     any = old.worker->progress() || any;
-    if (old.wired && now < old.deadline) return old.worker->is_idle();
-    if (old.wired) return true;
-    // Half made: UCX may not be told to give it up before it has failed by itself, as it does when the peer's process ends.
-    if (old.worker->has_failed()) {
-      old.worker->close_all();
-      old.wired = true;
-    }
-    old.deadline = now + old_worker_time;
-    return false;
+    return old.worker->is_idle() || now >= old.deadline;
   });
   return any;
 }

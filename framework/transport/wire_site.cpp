@@ -31,8 +31,6 @@ wire_site::wire_site(ucx_transport_options options, const clock& time) : options
 wire_site::~wire_site() {
   for (const auto& [id, s] : sessions_) close_bulk(*s);
   sessions_.clear();
-  for (auto& old : old_workers_)
-    if (!old.wired && !old.worker->has_failed()) static_cast<void>(old.worker.release());  // the process goes: rather lost than broken
   old_workers_.clear();
   for (const int descriptor : {listener_, epoll_, wake_})
     if (descriptor >= 0) ::close(descriptor);

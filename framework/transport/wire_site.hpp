@@ -145,7 +145,6 @@ private:
   std::map<site_id, peer_state> peers_;
   struct old_worker {
     std::unique_ptr<ucx_worker> worker;
-    bool wired;  // its endpoints have worked: they may be closed by force
     time_point deadline;
   };
   std::vector<old_worker> old_workers_;  // of links that ended, until UCX has let go of everything
