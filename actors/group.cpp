@@ -100,10 +100,7 @@ bool moves_anchor(const group_actor_state& s, const gated_event& event) {
       if (cut.group == s.settings.shape.id && cut.round != round) return true;
     return false;
   }
-  const auto& body = std::get<group_message>(event).what.body;
-  if (const auto* m = std::get_if<message::commit>(&body)) return m->round > round;
-  if (const auto* m = std::get_if<message::stored>(&body)) return m->round > round;
-  return std::holds_alternative<message::state_part>(body);
+  return s.parts.group->may_move_anchor(std::get<group_message>(event).what);
 }
 
 void take(group_actor* self, const gated_event& event) {
@@ -130,17 +127,21 @@ void take_back(group_actor* self, const train_result& what) {
   if (what.tokens > 0 && !group.finished()) {
     const auto working = std::as_const(*s.parts.memory->weights).span().subspan(static_cast<std::size_t>(s.settings.shape.offset),
                                                                               static_cast<std::size_t>(s.settings.shape.size));
-    std::vector<float> change(working.size());
-    const auto anchor = group.anchor();
-    for (std::size_t i = 0; i < change.size(); ++i) change[i] = anchor[i] - working[i];
+    const auto broken = [&](const error& e) {
+      self->send(s.metrics, event_line{"vetoed", "group " + std::to_string(id_of(self)) + ": " + e.message});
+    };
+    const round_number next = group.round() + 1;
     if (!s.waiting.empty() || !group.is_settled() || group.has_frame_in_flight()) {
-      s.parts.write_ledger(s.parts.book->keep_late(group.round() + 1, change, what.step, what.tokens, what.leases));
+      const auto line = s.parts.book->keep_late(next, group.anchor(), working, what.step, what.tokens, what.leases);
+      if (line) s.parts.write_ledger(*line);
+      else broken(line.error());
+    } else if (auto formed = s.parts.book->form(next, group.anchor(), working, what.step, what.tokens, what.leases); !formed) {
+      broken(formed.error());
     } else {
-      auto formed = s.parts.book->form(group.round() + 1, change, what.step, what.tokens, what.leases);
-      s.bytes_up = formed.frame->size();
+      s.bytes_up = formed->frame->size();
       s.contributed_at = now(self);
-      s.parts.write_ledger(formed.ledger_line);
-      perform(self, group.local_contribution(group.round() + 1, formed.frame, formed.meta, now(self)));
+      s.parts.write_ledger(formed->ledger_line);
+      perform(self, group.local_contribution(next, formed->frame, formed->meta, now(self)));
     }
   }
   auto waiting = std::move(s.waiting);

@@ -27,13 +27,26 @@ std::string applied(const round_record& record, bool mine);
 std::string voided(const round_record& record, epoch_number epoch);                         // by the cut of that epoch
 std::string copied(const round_record& record, site_id source, epoch_number epoch);         // state of a group taken from a peer
 std::string entered(epoch_number epoch, group_id group, round_number round);
-std::string aggregator(group_id group, round_number round, std::string_view event, double mass, double norm);  // kept | returned
+std::string aggregator(group_id group, round_number round, std::string_view event, double mass);  // kept | returned
 std::string diverged(group_id group, round_number round, const hash128& expected, const hash128& found);
 // L3: checkpoints
 std::string checkpoint(std::string_view id, std::string_view state, const hash128& manifest);  // durable | removed | loaded
 // both ends of a process
-std::string started(std::uint64_t groups);
+std::string started(std::uint32_t groups);
 std::string ended(std::string_view reason);   // clean: nothing is in flight any more
+
+/// L2: one movement of mass in a site's account of a group (contribution_book).
+struct mass_line {
+  std::string_view event;      // formed | late | counted | lost | added | restored
+  group_id group = 0;
+  round_number round = 0;      // of the anchor it began from; counted, lost: of the round decided
+  double change = 0, decayed = 0, frame = 0, residual = 0;  // residual: after it
+  double norm = 0;             // L2 norm of the numbers moved: what rounding is measured by
+  double written_off = 0;      // restored: norm of what the crash took
+  step_number step = 0;
+  std::uint64_t tokens = 0;
+};
+std::string mass(const mass_line& m);
 
 std::string record_json(const round_record& record);
 expected<round_record> parse_record(std::string_view json, const std::string& where);

@@ -60,7 +60,8 @@ public:
   membership_actions heard(site_id site, time_point now);
   /// The link to a site is gone (its process ended, or silence lasted too long).
   membership_actions lost(site_id site, incarnation_number incarnation, const std::string& reason, time_point now);
-  /// A site misses another: both must be heard of here; a peer that we still hear is kept until `suspect` comes from a majority.
+  /// A site misses another; to be repeated while it does. The suspect is left out once a majority of the other live members miss it,
+  /// or the pair has been apart for 2 * dead_after (then the one that more sites miss; of equals the higher id). Both ways alike.
   membership_actions suspect(site_id from, const message::suspect& m, time_point now);
   membership_actions sealed(site_id from, const message::sealed& m, time_point now);
   membership_actions synced(site_id from, const message::synced& m, time_point now);
@@ -76,40 +77,56 @@ public:
   std::vector<site_status> status() const;
 
 private:
+  struct suspicion {
+    time_point first{}, last{};
+  };
   struct peer {
     bool may_be_home = true;
     incarnation_number incarnation = 0;   // highest seen
     bool connected = false;               // joined with that incarnation and not lost since
+    bool seen = false;                    // since this coordinator started
     bool left = false, done = false;
-    time_point last_heard{};
+    std::string why_gone;
+    time_point last_heard{}, barred_until{};
     std::vector<held_record> held;        // from join
     message::report last_report;
-    std::set<site_id> suspected_by;
+    std::map<site_id, suspicion> suspected_by;
   };
   struct change {
     std::string reason;
-    std::map<site_id, std::vector<held_record>> seals;  // those that count
+    std::map<site_id, std::vector<held_record>> seals;      // those that count
+    std::map<site_id, std::vector<held_record>> behind;     // sealed too, but without this epoch's cuts
     std::optional<time_point> enough_since;
-    time_point last_sent{};
+    time_point next_sending{};
   };
 
-  bool alive(const peer& p) const { return p.connected && !p.left; }
+  bool alive(const peer& p, time_point now) const { return p.connected && !p.left && now >= p.barred_until; }
   const epoch_member* member(site_id site) const;
+  bool is_current(const epoch_member& m) const;
+  bool counts(const epoch_member& m) const { return !m.joining || synced_.contains(m.site); }
   bool is_void(const held_record& h) const;
   bool holds_cuts(const std::vector<held_record>& held) const;
-  void begin_first(time_point now, membership_actions& out);
-  void begin_change(const std::string& reason, time_point now, membership_actions& out);
+  void take_suspicions(time_point now);
+  std::string reason_to_change(time_point now) const;
   void advance(time_point now, membership_actions& out);
+  void begin_first(time_point now, membership_actions& out);
+  void advance_change(time_point now, membership_actions& out);
   void send_seals(time_point now, membership_actions& out);
   void conclude(bool restart, time_point now, membership_actions& out);
-  void publish(const epoch_view& view, coordinator_entry entry, membership_actions& out);
-  std::string reason_to_change() const;
+  epoch_view successor(time_point now) const;
+  std::vector<group_cut> choose_cuts(time_point now) const;  // empty: nobody holds any state of some group
+  bool cuts_are_held(time_point now) const;
+  void choose_members(epoch_view& next, time_point now) const;
+  void choose_homes(epoch_view& next) const;
+  bool homes_are_uneven(time_point now) const;
+  void finish_if_done(time_point now, membership_actions& out);
 
   membership_settings settings_;
   std::map<site_id, peer> peers_;
   epoch_view view_;                                        // number 0 before the first epoch
   std::vector<std::pair<epoch_number, std::vector<group_cut>>> past_cuts_;
   std::optional<change> change_;
+  std::set<site_id> synced_;                               // joiners of view_ that have caught up
   time_point started_{};
   bool finished_ = false;
 };

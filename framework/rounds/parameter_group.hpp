@@ -4,13 +4,10 @@
 #include "framework/core/clock.hpp"
 #include "framework/optim/outer.hpp"
 #include "framework/rounds/deadline.hpp"
-#include "framework/rounds/ledger.hpp"
 #include "framework/rounds/messages.hpp"
 #include "framework/rounds/watermarks.hpp"
 
 #include <cstdint>
-#include <deque>
-#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -30,7 +27,7 @@ struct group_settings {
   std::uint64_t tokens_goal = 0;               // the group is finished at the first record whose tokens_total reaches it; 0: never
   std::uint32_t quorum = 0;                    // contributions that let a round close; 0: a majority of the counting members
   deadline_settings deadline;
-  duration retry = std::chrono::seconds(2);    // an unanswered message is sent again after this
+  duration retry = std::chrono::seconds(2);    // what we wait for is asked for again after this, then after twice as long, ...
   std::uint32_t deltas_kept_max = 4;           // committed deltas kept for members that lag; further behind: state is copied
 };
 
@@ -74,7 +71,7 @@ struct group_snapshot {
 /// Messages that were dropped and why, for metrics.
 struct group_counters {
   std::uint64_t stale_epoch = 0, stale_incarnation = 0, stale_round = 0, duplicate = 0, malformed = 0, not_home = 0, early = 0;
-  std::uint64_t rounds_applied = 0, rounds_closed = 0, records_void = 0, divergences = 0, state_copies = 0, resends = 0;
+  std::uint64_t rounds_applied = 0, rounds_closed = 0, records_void = 0, divergences = 0, state_copies = 0, polls = 0;
 };
 
 /// One parameter group at one site, member and (where the epoch says so) home: docs/rounds.md. Pure: events and now in, effects out;
@@ -89,15 +86,20 @@ public:
 
   /// A new membership view that names this site and incarnation. Older or equal numbers are ignored.
   group_actions enter_epoch(const epoch_view& view, time_point now);
-  /// This site's contribution to round()+1, formed from the anchor at round(). One at a time: the last one's fate must be known
+  /// This site's contribution to `round`, formed from the anchor at round - 1. One at a time: the last one's fate must be known
   /// (applied or frame_lost) before the next. A contribution that comes too late gives frame_lost at once.
   group_actions local_contribution(round_number round, shared_bytes frame, contributor meta, time_point now);
   /// contribution, delta, stored, commit, refused, state_part, want_record or want_state of this group, from a peer whose link said
   /// `incarnation`.
   group_actions receive(site_id from, incarnation_number incarnation, const envelope& what, time_point now);
+  /// Could receive() of this message move the anchor? For an owner whose anchor is being read: it keeps the message back. (tick, seal,
+  /// peer_up and peer_synced never move it while no contribution of ours is in flight; enter_epoch does when a cut is not at round().)
+  bool may_move_anchor(const envelope& what) const;
   group_actions tick(time_point now);
   /// Refuses further records of that epoch. Nothing (empty optional) when we are not in it: then do not answer.
   std::optional<held_record> seal(epoch_number epoch);
+  /// The link to a peer is there (again): what may have been lost with it is asked for at once.
+  group_actions peer_up(site_id site, time_point now);
   /// A joiner has all groups: from now on rounds wait for it.
   group_actions peer_synced(site_id site, epoch_number epoch, time_point now);
 
@@ -124,9 +126,5 @@ private:
 
 /// Over every field, in order: links the chain of records.
 hash128 hash_record(const round_record& record);
-
-/// A linear measure of a vector, the same at every site: sum over i of sign(i, group) * v[i] in double, with keyed signs. What
-/// ledgers balance instead of whole vectors.
-double mass_probe(std::span<const float> values, group_id group);
 
 }  // namespace isthmus

@@ -1,0 +1,320 @@
+#include "framework/core/probe.hpp"
+#include "framework/rounds/group_state.hpp"
+#include "framework/rounds/ledger.hpp"
+
+#include <algorithm>
+#include <cstring>
+
+/// The role that every site has: store records, apply what is committed, keep a contribution until its fate is known.
+namespace isthmus {
+
+namespace {
+
+shared_bytes copy_of(const float_array& values) { return make_shared_bytes(std::as_bytes(values.span())); }
+
+}  // namespace
+
+// --- our contribution
+
+group_actions parameter_group::local_contribution(round_number round, shared_bytes frame, contributor meta, time_point now) {
+  state& g = *state_;
+  ensure(!g.in_flight, "parameter_group: a contribution while the last one's fate is open");
+  ensure(frame != nullptr && meta.site == g.s.self && meta.incarnation == g.s.incarnation, "parameter_group: not our contribution");
+  g.in_flight = state::frame_in_flight{round, std::move(frame), std::move(meta)};
+  if (round != g.round + 1 || g.copying || g.is_finished()) g.lose_frame();
+  else if (g.view.number > 0) g.send_frame(now);
+  return g.take();
+}
+
+void parameter_group::state::send_frame(time_point now) {
+  if (at_home()) {
+    if (in_flight->round == round + 1 && !copying) collect(in_flight->meta, in_flight->frame, now);
+    return;
+  }
+  send(cut.home, message::contribution{view.number, s.shape.id, in_flight->round, in_flight->meta, hash_bytes(in_flight->frame->bytes())},
+       in_flight->frame);
+  reset_poll(now);
+}
+
+void parameter_group::state::lose_frame() {
+  say(group_effect::frame_lost{in_flight->round, in_flight->frame, in_flight->meta});
+  in_flight.reset();
+}
+
+// --- records
+
+void parameter_group::state::on_delta(site_id from, const message::delta& m, const shared_bytes& payload, time_point now) {
+  const round_record& r = m.record;
+  if (payload == nullptr || r.group != s.shape.id || hash_bytes(payload->bytes()) != r.delta_hash) {
+    ++counters.malformed;
+    return;
+  }
+  const hash128 hash = hash_record(r);
+  if (!copying && (r.round <= round || (pending && pending->hash == hash))) {
+    ++counters.duplicate;
+    if (pending && pending->hash == hash && !sealed) send(from, message::stored{view.number, s.shape.id, r.round, hash});
+    return;
+  }
+  const bool of_this_epoch = r.epoch == view.number && r.home == cut.home && r.round > cut.round;
+  const bool up_to_the_cut = r.epoch < view.number && r.round <= cut.round;
+  if (!of_this_epoch && !up_to_the_cut) {
+    ++counters.stale_epoch;
+    return;
+  }
+  ahead[r.round] = {r, hash, payload};
+  advance_chain(now);
+}
+
+void parameter_group::state::on_commit(const message::commit& m, time_point now) {
+  if (m.epoch != view.number) {
+    ++counters.stale_epoch;
+  } else if (m.round <= round && !copying) {
+    ++counters.duplicate;
+  } else {
+    commits[m.round] = m.record_hash;
+    advance_chain(now);
+  }
+}
+
+/// Applies all that is known to be committed, in order, and stores the record behind it.
+void parameter_group::state::advance_chain(time_point now) {
+  if (copying) return;
+  bool moved = false;
+  for (;;) {
+    bool forked = false;
+    const auto d = next_committed(forked);
+    if (forked) {
+      unsettle();
+      copying = true;
+      state_source = cut.holder;
+      ask_for_state(now);
+      return;
+    }
+    if (d) {
+      if (!apply(*d, now)) return;
+      moved_on(*d, now);
+      moved = true;
+    } else if (!store_next(now)) {
+      break;
+    }
+  }
+  if (!moved) return;
+  if (!settled && round >= cut.round) settle(now);
+  if (!settled) send(cut.holder, message::want_record{view.number, s.shape.id, round + 1});
+  replay_early(now);
+}
+
+std::optional<parameter_group::state::delivered> parameter_group::state::next_committed(bool& forked) const {
+  std::map<round_number, hash128> known = commits;  // committed rounds and the hashes of their records
+  if (cut.round > round) known[cut.round] = cut.record_hash;
+  for (const auto& [number, d] : ahead)  // a home makes a record only when the one before is committed
+    if (d.record.epoch == view.number && number > cut.round + 1) known[number - 1] = d.record.previous;
+  if (known.empty()) return std::nullopt;
+  std::optional<delivered> found;
+  for (round_number q = known.rbegin()->first; q > round; --q) {
+    const auto it = known.find(q);
+    if (it == known.end()) continue;
+    const auto a = ahead.find(q);
+    if (q == round + 1 && pending && pending->hash == it->second) found = *pending;
+    else if (a != ahead.end() && a->second.hash == it->second) found = a->second;
+    else found.reset();
+    if (found) known[q - 1] = found->record.previous;
+    if (q > round + 1) found.reset();
+  }
+  const auto ours = known.find(round);
+  forked = found && ours != known.end() && ours->second != record_hash;
+  return forked ? std::nullopt : found;
+}
+
+bool parameter_group::state::store_next(time_point now) {
+  if (sealed || pending || round < cut.round) return false;
+  const auto it = ahead.find(round + 1);
+  if (it == ahead.end() || it->second.record.epoch != view.number) return false;
+  if (it->second.record.previous != record_hash) {
+    ++counters.malformed;
+    ahead.erase(it);
+    return false;
+  }
+  pending = std::move(it->second);
+  ahead.erase(it);
+  note(ledger::stored(pending->record));
+  send(cut.home, message::stored{view.number, s.shape.id, pending->record.round, pending->hash});
+  reset_poll(now);
+  return true;
+}
+
+bool parameter_group::state::apply(const delivered& d, time_point now) {
+  if (next && pending && pending->hash == d.hash) {  // we made it: the result is there
+    anchor = std::move(next->anchor);
+    momentum = std::move(next->momentum);
+    residual = std::move(next->residual);
+    next.reset();
+    if (residual) note(ledger::aggregator(s.shape.id, d.record.round, "kept", probe(residual->span(), s.shape.id)));
+    return true;
+  }
+  const auto done = apply_outer(s.outer, s.shape, *s.codecs.down, d.bytes->bytes(), d.record.weight, anchor->span(), momentum->span());
+  const hash128 found = done ? hash_floats(anchor->span()) : hash128{};
+  if (found == d.record.anchor_hash) return true;
+  divergence(d.record, found, now);
+  return false;
+}
+
+void parameter_group::state::moved_on(const delivered& d, time_point now) {
+  round = d.record.round;
+  record = d.record;
+  record_hash = d.hash;
+  anchor_hash = d.record.anchor_hash;
+  marks.apply(record);
+  if (pending && pending->record.round <= round) pending.reset();
+  next.reset();
+  kept[round] = d;
+  trim_kept();
+  std::erase_if(ahead, [&](const auto& e) { return e.first <= round; });
+  std::erase_if(commits, [&](const auto& e) { return e.first <= round; });
+  reopen();
+  ++counters.rounds_applied;
+  reset_poll(now);
+  report_applied();
+}
+
+/// Tells the owner that the anchor stands at `record`, and what became of our contribution.
+void parameter_group::state::report_applied() {
+  const bool decided = in_flight && in_flight->round <= round;
+  const contributor mark = marks.of(s.self);
+  const bool mine = decided && mark.incarnation == s.incarnation && mark.step >= in_flight->meta.step;
+  note(ledger::applied(record, mine));
+  say(group_effect::applied{record, mine, is_finished()});
+  if (mine) in_flight.reset();
+  else if (decided) lose_frame();
+}
+
+void parameter_group::state::divergence(const round_record& r, const hash128& found, time_point now) {
+  ++counters.divergences;
+  note(ledger::diverged(s.shape.id, r.round, r.anchor_hash, found));
+  say(group_effect::diverged{r.round, r.anchor_hash, found});
+  unsettle();
+  diverged = copying = true;
+  pending.reset();
+  next.reset();
+  state_source = cut.home;
+  for (const epoch_member& m : view.members)
+    if (state_source == s.self && m.site != s.self && !m.joining) state_source = m.site;
+  ask_for_state(now);
+}
+
+// --- asking and being asked
+
+void parameter_group::state::reset_poll(time_point now) {
+  poll_wait = s.retry;
+  next_poll = now + poll_wait;
+  say(group_effect::wake_at{next_poll});
+}
+
+/// Small questions that repair what was lost on the way; each wait is twice the one before.
+void parameter_group::state::poll(time_point now) {
+  ++counters.polls;
+  poll_wait = std::min(poll_wait * 2, s.retry * 16);
+  next_poll = now + poll_wait;
+  say(group_effect::wake_at{next_poll});
+  if (copying) ask_for_state(now);
+  else if (round < cut.round) send(cut.holder, message::want_record{view.number, s.shape.id, round + 1});
+  else if (pending) send(cut.home, message::stored{view.number, s.shape.id, pending->record.round, pending->hash});
+  else if (!is_finished()) send(cut.home, message::want_record{view.number, s.shape.id, round + 1});
+}
+
+void parameter_group::state::on_want_record(site_id from, const message::want_record& m) {
+  if (copying) return;
+  if (m.round <= round) {
+    const auto it = kept.find(m.round);
+    if (it == kept.end()) return send_state(from);
+    send(from, message::delta{it->second.record}, it->second.bytes);
+    send(from, message::commit{view.number, s.shape.id, m.round, it->second.hash});
+  } else if (m.round == round + 1 && pending) {
+    send(from, message::delta{pending->record}, pending->bytes);
+  } else if (m.round == round + 1 && at_home() && settled && !is_finished() && !collected.contains(from)) {
+    refuse(from, m.round, errc::not_found, "no contribution of this site to this round has come");
+  }
+}
+
+void parameter_group::state::on_refused(site_id from, const message::refused& m, time_point now) {
+  if (from != cut.home || m.epoch != view.number || !in_flight || in_flight->round != m.round) return;
+  switch (static_cast<errc>(m.code)) {
+    case errc::not_found: return send_frame(now);
+    case errc::malformed: return lose_frame();  // it will never be decoded
+    default: return reset_poll(now);            // its round is closed: the record is on its way
+  }
+}
+
+void parameter_group::state::ask_for_state(time_point) {
+  send(state_source, message::want_state{view.number, s.shape.id});
+}
+
+void parameter_group::state::on_want_state(site_id from) {
+  if (settled && !copying) send_state(from);
+}
+
+void parameter_group::state::send_state(site_id to) {
+  message::state_part part{view.number, s.shape.id, round, 0, record, marks.entries()};
+  send(to, part, copy_of(*anchor));
+  if (momentum->size() == 0) return;
+  part.part = 1;
+  send(to, part, copy_of(*momentum));
+}
+
+// --- a state copied from a peer
+
+void parameter_group::state::on_state_part(site_id from, const message::state_part& m, const shared_bytes& payload, time_point now) {
+  if (m.epoch != view.number || m.round < cut.round || (!copying && m.round <= round)) {
+    ++counters.stale_round;
+    return;
+  }
+  const std::size_t size = m.part == 0 ? anchor->size() : momentum->size();
+  if (payload == nullptr || m.part > 1 || size == 0 || payload->size() != size * sizeof(float)) {
+    ++counters.malformed;
+    return;
+  }
+  if (parts_from != from || parts_of.round != m.round || parts_of.record != m.record) parts.clear();
+  parts_from = from;
+  parts_of = m;
+  parts[m.part] = payload;
+  if (parts.size() == (momentum->size() == 0 ? 1U : 2U)) install(from, now);
+}
+
+void parameter_group::state::install(site_id from, time_point now) {
+  const auto given = std::exchange(parts, {});
+  const message::state_part& p = parts_of;
+  const hash128 hash = p.round == 0 ? hash128{} : hash_record(p.record);
+  const hash128 expected = p.round == 0 ? cut.anchor_hash : p.record.anchor_hash;
+  const bool fits_cut = p.round > cut.round || hash == cut.record_hash;
+  if (!fits_cut || p.record.round != p.round || hash_bytes(given.at(0)->bytes()) != expected) {
+    ++counters.malformed;
+    return;
+  }
+  const auto overwrite = [&](float_array& values, std::uint32_t part) {
+    if (values.size() > 0) std::memcpy(values.data(), given.at(part)->data(), given.at(part)->size());
+  };
+  overwrite(*anchor, 0);
+  overwrite(*momentum, 1);
+  round = p.round;
+  record = p.record;
+  record.group = s.shape.id;
+  record_hash = hash;
+  anchor_hash = expected;
+  marks = watermark_table(p.watermarks);
+  diverged = copying = false;
+  pending.reset();
+  next.reset();
+  kept.clear();
+  reopen();
+  std::erase_if(ahead, [&](const auto& e) { return e.first <= round; });
+  std::erase_if(commits, [&](const auto& e) { return e.first <= round; });
+  ++counters.state_copies;
+  note(ledger::copied(record, from, view.number));
+  report_applied();
+  settle(now);
+  if (in_flight) send_frame(now);
+  advance_chain(now);
+  replay_early(now);
+}
+
+}  // namespace isthmus

@@ -1,0 +1,139 @@
+#pragma once
+
+#include "framework/rounds/parameter_group.hpp"
+
+#include <map>
+#include <set>
+#include <span>
+#include <utility>
+
+namespace isthmus {
+
+/// The insides of parameter_group, shared by its files: parameter_group.cpp (epochs), group_member.cpp, group_home.cpp.
+struct parameter_group::state {
+  struct delivered {                       // a record with its delta's bytes
+    round_record record;
+    hash128 hash;
+    shared_bytes bytes;
+  };
+  struct collected_frame {
+    contributor meta;
+    shared_bytes frame;
+  };
+  struct frame_in_flight {
+    round_number round = 0;
+    shared_bytes frame;
+    contributor meta;
+  };
+  struct candidate {                       // the home's next state, until the record that it made is committed
+    std::unique_ptr<float_array> anchor, momentum, residual;
+    std::set<site_id> stored_at;
+  };
+  struct early_message {
+    site_id from;
+    incarnation_number incarnation;
+    envelope what;
+  };
+
+  explicit state(group_settings s);
+
+  // --- parameter_group.cpp: epochs and shared helpers
+  void enter(const epoch_view& view, time_point now);
+  void receive(site_id from, incarnation_number incarnation, const envelope& what, time_point now);
+  void settle_pending_by_cut(time_point now);
+  void start_catching_up(const epoch_member& me, time_point now);
+  void replay_early(time_point now);
+  void send(site_id to, peer_message body, shared_bytes payload = nullptr);
+  template <class Effect>
+  void say(Effect effect) {
+    out.emplace_back(std::in_place_type<Effect>, std::move(effect));
+  }
+  void note(std::string line) { say(group_effect::ledger_line{std::move(line)}); }
+  group_actions take() { return std::exchange(out, {}); }
+  const epoch_member* member(site_id site) const;
+  bool holds_cut() const;
+  bool at_home() const { return view.number > 0 && cut.home == s.self; }
+  bool is_finished() const { return s.tokens_goal > 0 && record.tokens_total >= s.tokens_goal; }
+  void settle(time_point now);
+  void unsettle();
+
+  // --- group_member.cpp
+  void on_delta(site_id from, const message::delta& m, const shared_bytes& payload, time_point now);
+  void on_commit(const message::commit& m, time_point now);
+  void on_refused(site_id from, const message::refused& m, time_point now);
+  void on_want_record(site_id from, const message::want_record& m);
+  void on_want_state(site_id from);
+  void on_state_part(site_id from, const message::state_part& m, const shared_bytes& payload, time_point now);
+  void install(site_id from, time_point now);
+  void advance_chain(time_point now);
+  /// Applies one committed record. False on a divergence.
+  bool apply(const delivered& d, time_point now);
+  void moved_on(const delivered& d, time_point now);
+  void report_applied();
+  void divergence(const round_record& r, const hash128& found, time_point now);
+  void lose_frame();
+  void send_frame(time_point now);
+  void send_state(site_id to);
+  void ask_for_state(time_point now);
+  void poll(time_point now);
+  void reset_poll(time_point now);
+  bool store_next(time_point now);
+  /// The record of round + 1 if we have it and know that it is committed. Sets `forked` when committed history does not fit ours.
+  std::optional<delivered> next_committed(bool& forked) const;
+
+  // --- group_home.cpp
+  void on_contribution(site_id from, const message::contribution& m, const shared_bytes& payload, time_point now);
+  void on_stored(site_id from, const message::stored& m, time_point now);
+  void collect(contributor meta, shared_bytes frame, time_point now);
+  void try_close(time_point now);
+  void close(time_point now);
+  void count_stores(time_point now);
+  void keep_valid_contributions();
+  void reopen();
+  void refuse(site_id to, round_number r, errc code, std::string reason);
+  void trim_kept();
+
+  group_settings s;
+  group_actions out;
+  group_counters counters;
+
+  // what every site has: the anchor at `round`, made by `record`
+  round_number round = 0;
+  round_record record;
+  hash128 record_hash, anchor_hash;
+  std::unique_ptr<float_array> anchor, momentum;
+  watermark_table marks;
+  std::map<round_number, delivered> kept;  // committed, for members that lag
+
+  // the epoch
+  epoch_view view;
+  group_cut cut;
+  bool sealed = false, settled = true;
+  bool copying = false;                    // our anchor is of no use: waiting for a peer's state
+  bool diverged = false;
+  std::set<site_id> synced;                // joiners that count by now
+  std::vector<early_message> early;        // of an epoch or round we have not reached
+
+  // member
+  std::optional<delivered> pending;        // round + 1: stored, not known to be committed
+  std::map<round_number, delivered> ahead; // not yet in line
+  std::map<round_number, hash128> commits; // heard of before the record came
+  std::optional<frame_in_flight> in_flight;
+  std::map<std::uint32_t, shared_bytes> parts;
+  message::state_part parts_of;
+  site_id parts_from = 0;
+  site_id state_source = 0;
+  duration poll_wait{};
+  time_point next_poll{};
+
+  // home
+  std::map<site_id, collected_frame> collected;
+  std::optional<time_point> opened, quorum_at;
+  time_point last_opened{};
+  std::unique_ptr<float_array> residual;   // of the aggregator, in units of the sum; null: none so far
+  std::optional<candidate> next;           // belongs to `pending` when we made it
+  std::map<site_id, round_number> member_round;
+  learned_deadline deadline;
+};
+
+}  // namespace isthmus

@@ -1,0 +1,158 @@
+#include "framework/rounds/ledger_read.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+/// Mass: per site and group computed = applied + residual + in flight + decayed + written off, by probes; at a home, what came in is
+/// what went out and what it kept.
+namespace isthmus::ledger_check {
+
+namespace {
+
+/// Probes add up numbers that were each rounded to fp32: with n of them and random signs the error stays far below
+/// 2^-24 * sqrt(n) * their norm. Stated bound: 1e-4 of the norm, which holds up to n = 2.8 million numbers of the worst sign pattern.
+constexpr double tolerance = 1e-4;
+
+struct account {
+  bool open = false;          // a process is writing it
+  double residual = 0, norm = 0;
+  bool in_flight = false;
+  double frame = 0;
+  step_number step = 0;
+};
+
+bool differs(double a, double b, double norm) { return std::abs(a - b) > tolerance * norm + 1e-9; }
+
+/// Norms of contributions by (site, group, step), for judging what homes do with them.
+using norms = std::map<std::tuple<site_id, group_id, step_number>, double>;
+
+class site_masses {
+public:
+  site_masses(site_id site, const std::map<hash128, known_record>& records, norms& sizes, violations& wrong)
+      : site_(site), records_(records), sizes_(sizes), wrong_(wrong) {}
+
+  void line(const site_line& l) {
+    if (l.type == "started") accounts_.clear();  // what a crash took is told by `restored`
+    if (l.type != "mass") return;
+    const auto group = l.body.at("group").get<group_id>();
+    const auto event = l.body.at("event").get<std::string>();
+    const auto number = [&](const char* key) { return l.body.at(key).get<double>(); };
+    account& a = accounts_[group];
+    const double norm = std::max(a.norm, number("norm")), residual = number("residual"), frame = number("frame");
+    double expected = a.residual;
+    if (event == "formed") {
+      expected = a.residual - number("decayed") + number("change") - frame;
+      if (a.in_flight) wrong_.add(l.where, "mass", "a contribution to group " + std::to_string(group) + " while another is in flight");
+      a.in_flight = true;
+      a.frame = frame;
+      a.step = l.body.at("step").get<step_number>();
+      sizes_[{site_, group, a.step}] = number("norm");
+    } else if (event == "late") {
+      expected = a.residual - number("decayed") + number("change");
+    } else if (event == "counted") {
+      check_counted(l, group, a, norm);
+      a.in_flight = false;
+    } else if (event == "lost") {
+      expected = a.residual + a.frame;
+      if (!a.in_flight) wrong_.add(l.where, "mass", "a contribution to group " + std::to_string(group) + " was lost that was not in flight");
+      a.in_flight = false;
+    } else if (event == "added") {
+      expected = a.residual + frame;
+    } else {
+      expected = residual;  // restored: the process starts from here
+    }
+    if (differs(residual, expected, norm))
+      wrong_.add(l.where, "mass", "the residual of group " + std::to_string(group) + " is " + std::to_string(residual) + " after `" + event + "`, " +
+                                      std::to_string(expected) + " is what the lines before add up to");
+    a.residual = residual;
+    a.norm = number("norm");
+  }
+
+private:
+  void check_counted(const site_line& l, group_id group, const account& a, double norm) {
+    const auto found = find_contribution(group, l.incarnation, a.step);
+    if (!a.in_flight) wrong_.add(l.where, "mass", "a contribution to group " + std::to_string(group) + " was counted that was not in flight");
+    else if (found == nullptr)
+      wrong_.add(l.where, "mass", "the site counts its contribution of step " + std::to_string(a.step) + " to group " + std::to_string(group) + " as applied, but no record names it");
+    else if (differs(found->mass, a.frame, norm))
+      wrong_.add(l.where, "mass", "the record holds mass " + std::to_string(found->mass) + " of this site, it sent " + std::to_string(a.frame));
+  }
+  const contributor* find_contribution(group_id group, incarnation_number incarnation, step_number step) const {
+    for (const auto& [hash, k] : records_) {
+      if (k.record.group != group) continue;
+      for (const contributor& c : k.record.contributors)
+        if (c.site == site_ && c.incarnation == incarnation && c.step == step) return &c;
+    }
+    return nullptr;
+  }
+
+  site_id site_;
+  const std::map<hash128, known_record>& records_;
+  norms& sizes_;
+  violations& wrong_;
+  std::map<group_id, account> accounts_;
+};
+
+struct kept_residual {
+  double mass = 0;
+  std::string where;
+};
+
+/// Aggregators: contributions + residual before = delta + residual after, over each run of rounds that one process was home for.
+void check_homes(const logs& all, const history& h, const norms& sizes, violations& wrong) {
+  std::map<std::tuple<site_id, group_id, round_number>, kept_residual> kept;
+  std::map<std::tuple<site_id, group_id, round_number>, double> returned;  // by the round it was returned at
+  for (const auto& [site, lines] : all.sites)
+    for (const site_line& l : lines) {
+      if (l.type != "aggregator") continue;
+      const std::tuple key(site, l.body.at("group").get<group_id>(), l.body.at("round").get<round_number>());
+      if (l.body.at("event") == "kept") kept[key] = {l.body.at("mass").get<double>(), l.where};
+      else returned[key] = l.body.at("mass").get<double>();
+    }
+  for (const auto& [group, rounds] : h) {
+    const known_record* before = nullptr;
+    for (const auto& [number, k] : rounds) {
+      const round_record& r = k->record;
+      double in = 0, norm = 0;
+      bool known = all.sites.contains(r.home);
+      for (const contributor& c : r.contributors) {
+        in += c.mass;
+        const auto size = sizes.find({c.site, group, c.step});
+        known = known && size != sizes.end();
+        if (size != sizes.end()) norm += size->second;
+      }
+      const auto after = kept.find({r.home, group, number});
+      double residual_before = 0;
+      bool judged = known;
+      if (before != nullptr && before->record.home == r.home) {
+        const auto left = kept.find({r.home, group, number - 1});
+        if (left != kept.end()) residual_before = left->second.mass;
+        else judged = judged && after == kept.end();  // an aggregator with a residual whose last one is not told
+        const auto gone = returned.find({r.home, group, number - 1});
+        if (gone != returned.end()) residual_before = 0;
+        norm += std::abs(residual_before);
+      }
+      if (after == kept.end() && (residual_before != 0 || !kept.empty())) judged = false;
+      const double out = r.mass + (after == kept.end() ? 0 : after->second.mass);
+      if (judged && before != nullptr && before->record.epoch != r.epoch) judged = false;  // a home may have restarted between
+      if (judged && differs(in + residual_before, out, norm + std::abs(r.mass)))
+        wrong.add(k->where, "mass", "round " + std::to_string(number) + " of group " + std::to_string(group) + ": contributions and the home's residual make " +
+                                        std::to_string(in + residual_before) + ", delta and residual make " + std::to_string(out));
+      before = k;
+    }
+  }
+}
+
+}  // namespace
+
+void check_mass(const logs& all, const history& h, const std::map<hash128, known_record>& records, ledger_report& report) {
+  violations wrong(report);
+  norms sizes;
+  for (const auto& [site, lines] : all.sites) {
+    site_masses masses(site, records, sizes, wrong);
+    for (const site_line& l : lines) masses.line(l);
+  }
+  check_homes(all, h, sizes, wrong);
+}
+
+}  // namespace isthmus::ledger_check

@@ -1,0 +1,84 @@
+#include "framework/rounds/ledger_read.hpp"
+
+#include "framework/rounds/json_lines.hpp"
+
+namespace isthmus::ledger_check {
+
+namespace {
+
+constexpr std::size_t log_bytes_max = std::size_t{1} << 32;
+
+std::string_view as_text(const std::vector<std::byte>& bytes) { return {reinterpret_cast<const char*>(bytes.data()), bytes.size()}; }
+
+void read_coordinator(std::string_view text, const std::string& path, logs& all, ledger_report& report) {
+  const auto lines = json_lines::split(text);
+  for (const auto& line : lines) {
+    ++report.lines;
+    const std::string where = path + ":" + std::to_string(line.number);
+    auto entry = parse_coordinator_line(std::string(line.text), where);
+    if (entry && line.whole) {
+      if (entry->end) all.finished = true;
+      else all.epochs.push_back({where, std::move(*entry)});
+    } else if (&line == &lines.back()) {
+      ++report.torn_lines;
+    } else {
+      violations(report).add(where, "readable", entry ? "a line without end" : entry.error().message);
+    }
+  }
+}
+
+/// A line that cannot be read is a crash's torn end when it is the last, or when a new process starts behind it.
+void read_site(std::string_view text, const std::string& path, logs& all, ledger_report& report) {
+  std::string bad, why;
+  for (const auto& line : json_lines::split(text)) {
+    ++report.lines;
+    const std::string where = path + ":" + std::to_string(line.number);
+    auto body = line.whole ? json_lines::open(line.text, where) : expected<nlohmann::json>(fail(errc::truncated, where + ": torn"));
+    site_line parsed;
+    if (body) try {
+        parsed = {where, body->at("site").get<site_id>(), body->at("incarnation").get<incarnation_number>(),
+                  body->at("t").get<std::string>(), *body};
+      } catch (const std::exception& e) {
+        body = fail(errc::malformed, where + ": " + e.what());
+      }
+    if (!bad.empty() && (!body || parsed.type != "started")) {
+      violations(report).add(bad, "readable", why);
+      --report.torn_lines;
+      bad.clear();
+    }
+    if (body) {
+      bad.clear();
+      all.sites[parsed.site].push_back(std::move(parsed));
+    } else {
+      bad = where;
+      why = body.error().message;
+      ++report.torn_lines;
+    }
+  }
+}
+
+}  // namespace
+
+expected<logs> read_logs(const storage& run, ledger_report& report) {
+  logs all;
+  bool any = false;
+  const std::string log = "coordinator.jsonl";
+  if (run.exists(log)) {
+    auto bytes = run.read(log, log_bytes_max);
+    if (!bytes) return bytes.failure();
+    read_coordinator(as_text(*bytes), log, all, report);
+    any = true;
+  }
+  for (const std::string& name : run.list("ledger")) {
+    if (!name.starts_with("site-") || !name.ends_with(".jsonl")) continue;
+    const std::string path = "ledger/" + name;
+    auto bytes = run.read(path, log_bytes_max);
+    if (!bytes) return bytes.failure();
+    read_site(as_text(*bytes), path, all, report);
+    any = true;
+  }
+  if (!any) return fail(errc::not_found, "no ledger here: neither coordinator.jsonl nor ledger/site-*.jsonl");
+  return all;
+}
+
+}  // namespace isthmus::ledger_check

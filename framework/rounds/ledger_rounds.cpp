@@ -1,0 +1,222 @@
+#include "framework/rounds/json_lines.hpp"
+#include "framework/rounds/ledger_read.hpp"
+#include "framework/rounds/parameter_group.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <set>
+
+/// L2: epochs follow one another, and each group has one chain of committed rounds.
+namespace isthmus::ledger_check {
+
+namespace {
+
+std::string named(const round_record& r) { return "round " + std::to_string(r.round) + " of group " + std::to_string(r.group); }
+
+const group_cut* cut_of(const epoch_view& v, group_id group) {
+  for (const group_cut& c : v.cuts)
+    if (c.group == group) return &c;
+  return nullptr;
+}
+
+const epoch_member* member_of(const epoch_view& v, site_id site) {
+  for (const epoch_member& m : v.members)
+    if (m.site == site) return &m;
+  return nullptr;
+}
+
+void check_epochs(const logs& all, ledger_report& report) {
+  violations wrong(report);
+  for (std::size_t i = 0; i < all.epochs.size(); ++i) {
+    const coordinator_entry& e = all.epochs[i].entry;
+    const std::string& where = all.epochs[i].where;
+    if (e.view.number != i + 1) wrong.add(where, "epoch_number", "epoch " + std::to_string(e.view.number) + " where " + std::to_string(i + 1) + " follows");
+    if (i == 0) continue;
+    const epoch_view& before = all.epochs[i - 1].entry.view;
+    std::set<site_id> accounted(e.sealed.begin(), e.sealed.end());
+    for (const site_id s : e.sealed)
+      if (member_of(before, s) == nullptr) wrong.add(where, "seals", "site " + std::to_string(s) + " sealed an epoch that it was no member of");
+    const bool enough = e.sealed.size() >= (before.members.size() + 1) / 2;
+    for (const epoch_member& m : e.ended) accounted.insert(m.site);
+    const bool accounted_for = std::all_of(before.members.begin(), before.members.end(), [&](const auto& m) { return accounted.contains(m.site); });
+    if (!enough && !(e.restart && accounted_for))
+      wrong.add(where, "seals", std::to_string(e.sealed.size()) + " of " + std::to_string(before.members.size()) + " members sealed epoch " +
+                                    std::to_string(before.number) + ": not enough to end it");
+    for (const group_cut& c : e.view.cuts) {
+      const group_cut* old = cut_of(before, c.group);
+      if (!e.restart && old != nullptr && c.round < old->round)
+        wrong.add(where, "cut_fell", "the cut of group " + std::to_string(c.group) + " falls from round " + std::to_string(old->round) + " to " +
+                                         std::to_string(c.round));
+    }
+  }
+}
+
+void collect(const logs& all, std::map<hash128, known_record>& records) {
+  for (const auto& [site, lines] : all.sites) {
+    for (const site_line& line : lines) {
+      if (!line.body.contains("record")) continue;
+      const round_record r = json_lines::record_from(line.body.at("record"));
+      if (r.round == 0) continue;
+      known_record& k = records[hash_record(r)];
+      if (k.where.empty()) {
+        k.record = r;
+        k.hash = hash_record(r);
+        k.where = line.where;
+      }
+      if (line.type == "stored") k.stored[site] = line.incarnation;
+      if (line.type == "applied") k.applied[site] = line.incarnation;
+      if (line.type == "committed") {
+        k.committed_at = line.where;
+        k.counted = line.body.at("stored_at").get<std::vector<site_id>>();
+      }
+    }
+  }
+}
+
+/// The first later epoch whose cut leaves the record out; null when it counts.
+const epoch_line* voided_by(const logs& all, const known_record& k) {
+  for (const epoch_line& e : all.epochs) {
+    if (e.entry.view.number <= k.record.epoch) continue;
+    const group_cut* c = cut_of(e.entry.view, k.record.group);
+    if (c == nullptr) continue;
+    if (c->round < k.record.round || (c->round == k.record.round && c->record_hash != k.hash)) return &e;
+  }
+  return nullptr;
+}
+
+bool is_in_a_cut(const logs& all, const known_record& k) {
+  return std::any_of(all.epochs.begin(), all.epochs.end(), [&](const epoch_line& e) {
+    const group_cut* c = cut_of(e.entry.view, k.record.group);
+    return e.entry.view.number > k.record.epoch && c != nullptr && c->round >= k.record.round;
+  });
+}
+
+void check_commit(const logs& all, const known_record& k, violations& wrong) {
+  if (k.record.epoch == 0 || k.record.epoch > all.epochs.size()) {
+    if (!all.epochs.empty()) wrong.add(k.where, "epoch_known", named(k.record) + " names epoch " + std::to_string(k.record.epoch) + ", which is in no log");
+    return;
+  }
+  const epoch_view& v = all.epochs[k.record.epoch - 1].entry.view;
+  const std::size_t majority = v.members.size() / 2 + 1;
+  if (!k.committed_at.empty()) {
+    std::set<site_id> stores;
+    for (const site_id s : k.counted)
+      if (member_of(v, s) != nullptr) stores.insert(s);
+    if (stores.size() < majority)
+      wrong.add(k.committed_at, "majority", named(k.record) + " was committed with " + std::to_string(stores.size()) + " stores of members, " +
+                                                std::to_string(majority) + " are needed");
+    return;
+  }
+  if (k.applied.empty() || is_in_a_cut(all, k)) return;
+  std::size_t possible = 0;  // the home's log is lost: its members' logs must allow a majority
+  for (const epoch_member& m : v.members) possible += k.stored.contains(m.site) || !all.sites.contains(m.site) || m.site == k.record.home ? 1 : 0;
+  if (possible < majority) wrong.add(k.where, "majority", named(k.record) + " was applied, but too few members stored it");
+}
+
+void check_contributors(const logs& all, const known_record& k, violations& wrong) {
+  const round_record& r = k.record;
+  for (std::size_t i = 0; i < r.contributors.size(); ++i) {
+    const contributor& c = r.contributors[i];
+    const std::string who = "site " + std::to_string(c.site) + " in " + named(r);
+    if (i > 0 && c.site <= r.contributors[i - 1].site) wrong.add(k.where, "contributors", who + " is out of order or there twice");
+    if (r.epoch == 0 || r.epoch > all.epochs.size()) continue;
+    const epoch_member* m = member_of(all.epochs[r.epoch - 1].entry.view, c.site);
+    if (m == nullptr || m->incarnation != c.incarnation) wrong.add(k.where, "contributors", who + " is not that epoch's member");
+  }
+  if (r.contributors.empty()) wrong.add(k.where, "contributors", named(r) + " has none");
+}
+
+/// Members of epochs whose process left no ledger: a disk was lost.
+std::uint64_t count_lost_logs(const logs& all) {
+  std::set<std::pair<site_id, incarnation_number>> members, written;
+  for (const epoch_line& e : all.epochs)
+    for (const epoch_member& m : e.entry.view.members) members.emplace(m.site, m.incarnation);
+  for (const auto& [site, lines] : all.sites)
+    for (const site_line& line : lines) written.emplace(site, line.incarnation);
+  return static_cast<std::uint64_t>(std::count_if(members.begin(), members.end(), [&](const auto& m) { return !written.contains(m); }));
+}
+
+void check_chain(group_id group, const std::map<round_number, const known_record*>& rounds, ledger_report& report) {
+  violations wrong(report);
+  const known_record* before = nullptr;
+  std::map<site_id, contributor> marks;
+  double unit = 0;
+  for (const auto& [number, k] : rounds) {
+    const round_number expected_round = before == nullptr ? 1 : before->record.round + 1;
+    if (number != expected_round && report.lost_logs > 0)
+      report.unproved_rounds += number - expected_round;
+    else if (number != expected_round)
+      wrong.add(k->where, "chain", "rounds " + std::to_string(expected_round) + " to " + std::to_string(number - 1) + " of group " + std::to_string(group) + " are in no log");
+    else if (k->record.previous != (before == nullptr ? hash128{} : before->hash))
+      wrong.add(k->where, "chain", named(k->record) + " does not follow the record before it");
+    std::uint64_t tokens = 0;
+    for (const contributor& c : k->record.contributors) {
+      tokens += c.tokens;
+      const auto mark = marks.find(c.site);
+      if (mark != marks.end() && (c.step <= mark->second.step || c.incarnation < mark->second.incarnation))
+        wrong.add(k->where, "watermark", "site " + std::to_string(c.site) + " reaches step " + std::to_string(c.step) + " in " + named(k->record) + ", after step " + std::to_string(mark->second.step));
+      marks[c.site] = c;
+    }
+    const std::uint64_t total = before != nullptr && number == expected_round ? before->record.tokens_total : 0;
+    if (number == expected_round && k->record.tokens_total != total + tokens)
+      wrong.add(k->where, "tokens", named(k->record) + ": tokens_total is " + std::to_string(k->record.tokens_total) + ", its contributors make it " + std::to_string(total + tokens));
+    const double per_weight = static_cast<double>(tokens) / k->record.weight;
+    if (!(k->record.weight > 0) || (unit > 0 && std::abs(per_weight - unit) > 1e-6 * unit))
+      wrong.add(k->where, "weight", named(k->record) + ": the weight is not what its contributors' tokens add up to");
+    if (unit == 0) unit = per_weight;
+    before = k;
+  }
+}
+
+/// A site whose anchor differed must have copied it from a peer before it went on.
+void check_divergences(const logs& all, violations& wrong) {
+  for (const auto& [site, lines] : all.sites) {
+    std::map<group_id, const site_line*> open;
+    for (const site_line& line : lines) {
+      if (line.type == "diverged") open[line.body.at("group").get<group_id>()] = &line;
+      else if (line.type == "copied") open.erase(line.body.at("record").at("group").get<group_id>());
+      else if (line.type == "started") open.clear();
+      else if (line.type == "applied" && open.contains(line.body.at("record").at("group").get<group_id>()))
+        wrong.add(line.where, "one_anchor", "the site applied a round to an anchor that had diverged");
+    }
+    if (!lines.empty() && lines.back().type == "ended")
+      for (const auto& [group, line] : open) wrong.add(line->where, "one_anchor", "group " + std::to_string(group) + " diverged and was never repaired");
+  }
+}
+
+}  // namespace
+
+history check_rounds(const logs& all, std::map<hash128, known_record>& records, ledger_report& report) {
+  violations wrong(report);
+  check_epochs(all, report);
+  report.epochs = all.epochs.size();
+  report.lost_logs = count_lost_logs(all);
+  collect(all, records);
+  history h;
+  for (auto& [hash, k] : records) {
+    const epoch_line* by = voided_by(all, k);
+    k.is_void = by != nullptr;
+    if (k.is_void) {
+      ++report.records_void;
+      const bool counted = !k.committed_at.empty() || !k.applied.empty();
+      if (counted && !by->entry.restart)
+        wrong.add(k.where, "committed_stays", named(k.record) + " was committed, but epoch " + std::to_string(by->entry.view.number) + " starts without it");
+      continue;
+    }
+    if (k.committed_at.empty() && k.applied.empty() && !is_in_a_cut(all, k)) continue;  // offered, its fate open
+    check_commit(all, k, wrong);
+    check_contributors(all, k, wrong);
+    const auto [at, fresh] = h[k.record.group].emplace(k.record.round, &k);
+    if (!fresh) wrong.add(k.where, "one_history", named(k.record) + " was committed twice, differently; the other: " + at->second->where);
+  }
+  for (const auto& [group, rounds] : h) {
+    check_chain(group, rounds, report);
+    report.rounds += rounds.size();
+    report.last_round[group] = rounds.rbegin()->first;
+    report.last_anchor[group] = rounds.rbegin()->second->record.anchor_hash;
+  }
+  check_divergences(all, wrong);
+  return h;
+}
+
+}  // namespace isthmus::ledger_check

@@ -1,0 +1,303 @@
+#include "framework/rounds/membership.hpp"
+
+#include <algorithm>
+
+/// Events and the course of an epoch change. Who is in the next epoch, and from where: epoch_choice.cpp.
+namespace isthmus {
+
+using namespace membership_effect;
+
+namespace {
+
+std::string named(site_id site) { return "site " + std::to_string(site); }
+
+}  // namespace
+
+membership::membership(membership_settings settings, const std::vector<coordinator_entry>& log, time_point now)
+    : settings_(std::move(settings)), started_(now) {
+  ensure(!settings_.roster.empty() && settings_.groups > 0, "membership: needs a roster and groups");
+  for (const auto& site : settings_.roster) {
+    peers_[site.id].may_be_home = site.may_be_home;
+    peers_[site.id].last_heard = now;
+  }
+  for (const coordinator_entry& entry : log) {
+    if (entry.end) finished_ = true;
+    else past_cuts_.emplace_back(entry.view.number, entry.view.cuts);
+    view_ = entry.view;
+    for (const epoch_member& m : entry.view.members) peers_[m.site].incarnation = std::max(peers_[m.site].incarnation, m.incarnation);
+    for (const epoch_member& m : entry.ended) peers_[m.site].incarnation = std::max(peers_[m.site].incarnation, m.incarnation);
+  }
+}
+
+const epoch_member* membership::member(site_id site) const {
+  for (const epoch_member& m : view_.members)
+    if (m.site == site) return &m;
+  return nullptr;
+}
+
+bool membership::is_current(const epoch_member& m) const { return peers_.at(m.site).incarnation == m.incarnation; }
+
+membership_actions membership::join(site_id site, const message::join& m, time_point now) {
+  membership_actions out;
+  const auto it = peers_.find(site);
+  if (it == peers_.end()) {
+    out.push_back(decision{named(site) + " is not in the roster: ignored"});
+    return out;
+  }
+  peer& p = it->second;
+  if (m.incarnation < p.incarnation || (m.incarnation == p.incarnation && p.left)) {
+    out.push_back(decision{named(site) + " came as incarnation " + std::to_string(m.incarnation) + ", which has ended: ignored"});
+    return out;
+  }
+  if (m.incarnation > p.incarnation) p.left = p.done = false;
+  p.incarnation = m.incarnation;
+  p.connected = p.seen = true;
+  p.last_heard = now;
+  p.held = m.held;
+  if (finished_) {
+    out.push_back(send{site, message::stop_run{"the run is finished", true}});
+    return out;
+  }
+  const epoch_member* current = member(site);
+  if (current != nullptr && current->incarnation == m.incarnation) out.push_back(send{site, message::new_epoch{view_}});
+  advance(now, out);
+  return out;
+}
+
+membership_actions membership::heard(site_id site, time_point now) {
+  if (const auto it = peers_.find(site); it != peers_.end()) it->second.last_heard = now;
+  return {};
+}
+
+membership_actions membership::lost(site_id site, incarnation_number incarnation, const std::string& reason, time_point now) {
+  membership_actions out;
+  const auto it = peers_.find(site);
+  if (it == peers_.end() || it->second.incarnation != incarnation || !it->second.connected) return out;
+  it->second.connected = false;
+  it->second.why_gone = reason;
+  advance(now, out);
+  return out;
+}
+
+membership_actions membership::suspect(site_id from, const message::suspect& m, time_point now) {
+  membership_actions out;
+  const auto it = peers_.find(m.peer);
+  const epoch_member* by = member(from);
+  if (it == peers_.end() || by == nullptr || from == m.peer || it->second.incarnation != m.incarnation) return out;
+  auto& s = it->second.suspected_by[from];
+  if (now - s.last > 3 * settings_.dead_after / 2) s.first = now;
+  s.last = now;
+  it->second.why_gone = named(from) + " misses it: " + m.reason;
+  take_suspicions(now);
+  advance(now, out);
+  return out;
+}
+
+/// Leaves a site out for a while when the others miss it although we do not.
+void membership::take_suspicions(time_point now) {
+  site_id worst = 0;
+  std::size_t most = 0;
+  std::size_t living = 0;
+  for (const epoch_member& m : view_.members) living += alive(peers_.at(m.site), now) ? 1 : 0;
+  for (auto& [site, p] : peers_) {
+    std::erase_if(p.suspected_by, [&](const auto& s) {
+      return now - s.second.last > 3 * settings_.dead_after / 2 || !peers_.at(s.first).connected;
+    });
+    if (!p.connected || p.suspected_by.empty()) continue;
+    const bool apart = std::any_of(p.suspected_by.begin(), p.suspected_by.end(),
+                                   [&](const auto& s) { return s.second.last - s.second.first >= 2 * settings_.dead_after; });
+    const bool majority = living > 2 && p.suspected_by.size() > (living - 1) / 2;
+    if ((apart || majority) && p.suspected_by.size() >= most) {
+      worst = site;
+      most = p.suspected_by.size();
+    }
+  }
+  if (most == 0) return;
+  peers_.at(worst).barred_until = now + 5 * settings_.dead_after;
+  for (auto& [site, p] : peers_) {
+    p.suspected_by.erase(worst);
+    if (site == worst) p.suspected_by.clear();
+  }
+}
+
+membership_actions membership::sealed(site_id from, const message::sealed& m, time_point now) {
+  membership_actions out;
+  const epoch_member* who = member(from);
+  if (!change_ || m.epoch != view_.number || who == nullptr || !is_current(*who)) return out;
+  if (holds_cuts(m.held)) {
+    change_->seals[from] = m.held;
+    change_->behind.erase(from);
+  } else {
+    change_->behind[from] = m.held;  // it has not caught up: what it holds proves nothing about this epoch
+  }
+  advance(now, out);
+  return out;
+}
+
+membership_actions membership::synced(site_id from, const message::synced& m, time_point now) {
+  membership_actions out;
+  if (m.epoch == view_.number && member(from) != nullptr) {
+    if (synced_.insert(from).second) out.push_back(decision{named(from) + " has caught up"});
+    advance(now, out);
+  }
+  return out;
+}
+
+membership_actions membership::leave(site_id from, const message::leave& m, time_point now) {
+  membership_actions out;
+  const auto it = peers_.find(from);
+  if (it == peers_.end()) return out;
+  if (m.finished) {
+    it->second.done = true;
+  } else {
+    it->second.left = true;
+    it->second.why_gone = "it left: " + m.reason;
+  }
+  finish_if_done(now, out);
+  advance(now, out);
+  return out;
+}
+
+membership_actions membership::report(site_id from, const message::report& m, time_point) {
+  if (const auto it = peers_.find(from); it != peers_.end()) it->second.last_report = m;
+  return {};
+}
+
+membership_actions membership::stop(const std::string& reason, time_point) {
+  membership_actions out;
+  for (const auto& [site, p] : peers_)
+    if (p.connected) out.push_back(send{site, message::stop_run{reason, false}});
+  return out;
+}
+
+void membership::finish_if_done(time_point now, membership_actions& out) {
+  if (finished_ || view_.number == 0 || change_) return;
+  bool any = false;
+  for (const auto& [site, p] : peers_) {
+    if (!alive(p, now)) continue;
+    if (!p.done) return;  // who has just come back first copies the end
+    any = true;
+  }
+  if (!any) return;
+  finished_ = true;
+  coordinator_entry entry;
+  entry.view = view_;
+  entry.end = true;
+  out.push_back(append{entry});
+  for (const auto& [site, p] : peers_)
+    if (p.connected) out.push_back(send{site, message::stop_run{"every group has its last round", true}});
+  out.push_back(decision{"the run is finished: every live member says so"});
+  out.push_back(finished{"every group has its last round"});
+}
+
+membership_actions membership::tick(time_point now) {
+  membership_actions out;
+  for (auto& [site, p] : peers_) {
+    if (!p.connected || now - p.last_heard <= settings_.dead_after) continue;
+    p.connected = false;
+    p.why_gone = "nothing was heard of it for " + std::to_string(static_cast<int>(to_seconds(now - p.last_heard))) + " s";
+  }
+  take_suspicions(now);
+  finish_if_done(now, out);
+  advance(now, out);
+  return out;
+}
+
+void membership::advance(time_point now, membership_actions& out) {
+  if (finished_) return;
+  if (view_.number == 0) return begin_first(now, out);
+  if (!change_) {
+    const std::string reason = reason_to_change(now);
+    if (reason.empty()) return;
+    change_ = change{reason, {}, {}, {}, now};
+    out.push_back(decision{"epoch " + std::to_string(view_.number) + " ends: " + reason});
+  }
+  advance_change(now, out);
+}
+
+void membership::begin_first(time_point now, membership_actions& out) {
+  std::size_t living = 0;
+  for (const auto& [site, p] : peers_) living += alive(p, now) ? 1 : 0;
+  const std::size_t least = settings_.min_sites > 0 ? settings_.min_sites : settings_.roster.size() / 2 + 1;
+  const time_point patience = started_ + settings_.roster_wait;
+  if (living == settings_.roster.size() || (now >= patience && living >= least)) {
+    change_ = change{"the run begins with " + std::to_string(living) + " of " + std::to_string(settings_.roster.size()) + " sites", {}, {}, {}, now};
+    if (cuts_are_held(now)) return conclude(false, now, out);
+    change_.reset();
+    out.push_back(decision{"no site has any state: the run cannot begin"});
+  } else if (now < patience) {
+    out.push_back(wake_at{patience});
+  }
+}
+
+void membership::advance_change(time_point now, membership_actions& out) {
+  if (now >= change_->next_sending) send_seals(now, out);
+  for (auto* seals : {&change_->seals, &change_->behind})  // what an ended incarnation held is gone with it
+    std::erase_if(*seals, [&](const auto& e) { return !is_current(*member(e.first)); });
+  bool all_living = true, all_accounted = true, anybody = false;
+  for (const epoch_member& m : view_.members) {
+    const peer& p = peers_.at(m.site);
+    const bool has_sealed = change_->seals.contains(m.site);
+    if (is_current(m) && alive(p, now) && !has_sealed) all_living = false;
+    if (!has_sealed && !change_->behind.contains(m.site) && is_current(m)) all_accounted = false;
+  }
+  for (const auto& [site, p] : peers_) anybody = anybody || alive(p, now);
+  if (!anybody || !cuts_are_held(now)) return;
+  if (change_->seals.size() >= (view_.members.size() + 1) / 2) {
+    if (!change_->enough_since) change_->enough_since = now;
+    const time_point patience = *change_->enough_since + settings_.seal_wait;
+    if (all_living || now >= patience) return conclude(false, now, out);
+    out.push_back(wake_at{patience});
+  } else if (all_accounted && (now >= started_ + settings_.roster_wait || std::all_of(peers_.begin(), peers_.end(), [&](const auto& e) {
+               return alive(e.second, now);
+             }))) {
+    conclude(true, now, out);
+  }
+}
+
+void membership::send_seals(time_point now, membership_actions& out) {
+  const bool again = now != change_->next_sending;
+  for (const epoch_member& m : view_.members) {
+    if (!is_current(m) || !peers_.at(m.site).connected || change_->seals.contains(m.site)) continue;
+    if (again) out.push_back(send{m.site, message::new_epoch{view_}});  // it cannot seal what it has not entered
+    out.push_back(send{m.site, message::seal{view_.number}});
+  }
+  change_->next_sending = now + settings_.retry;
+  out.push_back(wake_at{change_->next_sending});
+}
+
+void membership::conclude(bool restart, time_point now, membership_actions& out) {
+  coordinator_entry entry;
+  entry.view = successor(now);
+  entry.restart = restart;
+  for (const auto& [site, held] : change_->seals) entry.sealed.push_back(site);
+  if (restart)
+    for (const auto& [site, held] : change_->behind) entry.sealed.push_back(site);
+  for (const epoch_member& m : view_.members)
+    if (!is_current(m)) entry.ended.push_back({m.site, peers_.at(m.site).incarnation, false, 0});
+  view_ = entry.view;
+  past_cuts_.emplace_back(view_.number, view_.cuts);
+  change_.reset();
+  synced_.clear();
+  out.push_back(append{entry});
+  std::string names;
+  for (const epoch_member& m : view_.members) {
+    names += (names.empty() ? "" : ", ") + std::to_string(m.site) + (m.joining ? " (joining)" : "");
+    out.push_back(send{m.site, message::new_epoch{view_}});
+  }
+  out.push_back(decision{"epoch " + std::to_string(view_.number) + " of sites " + names + ": " + view_.reason});
+  advance(now, out);
+}
+
+std::vector<site_status> membership::status() const {
+  std::vector<site_status> all;
+  for (const auto& [site, p] : peers_) {
+    const epoch_member* m = member(site);
+    const bool in = m != nullptr && m->incarnation == p.incarnation;
+    all.push_back({site, p.incarnation, p.connected && !p.left, in, in && !counts(*m), p.done, p.last_report.step, p.last_report.tokens,
+                   p.last_report.loss, p.last_report.tokens_per_second});
+  }
+  return all;
+}
+
+}  // namespace isthmus

@@ -1,0 +1,51 @@
+#include "framework/rounds/watermarks.hpp"
+
+#include <algorithm>
+#include <tuple>
+
+namespace isthmus {
+
+std::vector<lease> joined(std::span<const lease> a, std::span<const lease> b) {
+  std::vector<lease> all(a.begin(), a.end());
+  all.insert(all.end(), b.begin(), b.end());
+  std::erase_if(all, [](const lease& l) { return l.begin >= l.end; });
+  std::sort(all.begin(), all.end(), [](const lease& x, const lease& y) {
+    return std::tie(x.shard, x.begin, x.end) < std::tie(y.shard, y.begin, y.end);
+  });
+  std::vector<lease> out;
+  for (const lease& l : all) {
+    if (!out.empty() && out.back().shard == l.shard && l.begin <= out.back().end) out.back().end = std::max(out.back().end, l.end);
+    else out.push_back(l);
+  }
+  return out;
+}
+
+watermark_table::watermark_table(std::vector<contributor> entries) : entries_(std::move(entries)) {
+  std::sort(entries_.begin(), entries_.end(), [](const contributor& a, const contributor& b) { return a.site < b.site; });
+}
+
+void watermark_table::apply(const round_record& record) {
+  for (const contributor& c : record.contributors) {
+    auto at = std::lower_bound(entries_.begin(), entries_.end(), c.site,
+                               [](const contributor& e, site_id site) { return e.site < site; });
+    if (at == entries_.end() || at->site != c.site) {
+      at = entries_.insert(at, contributor{});
+      at->site = c.site;
+    }
+    at->incarnation = c.incarnation;
+    at->step = c.step;
+    at->tokens += c.tokens;
+    at->mass += c.mass;
+    at->leases = joined(at->leases, c.leases);
+  }
+}
+
+contributor watermark_table::of(site_id site) const {
+  for (const contributor& c : entries_)
+    if (c.site == site) return c;
+  contributor none;
+  none.site = site;
+  return none;
+}
+
+}  // namespace isthmus

@@ -1,0 +1,103 @@
+#include "tests/framework/rounds/expect.hpp"
+
+#include <boost/test/unit_test.hpp>
+
+#include <string>
+
+using namespace isthmus;
+using testing::cluster;
+using testing::cluster_settings;
+using testing::expect_one_history;
+
+namespace {
+
+using std::chrono::milliseconds;
+
+/// Faults from one seed for some seconds, then everything is healed and everybody is back.
+struct chaos {
+  cluster& c;
+  rng draws;
+  std::uint32_t sites;
+  time_point until;
+
+  void next() {
+    if (c.world().now() >= until) return heal();
+    const auto site = static_cast<site_id>(draws.below(sites));
+    switch (draws.below(7)) {
+      case 0: case 1:
+        if (c.alive(site)) c.kill(site);
+        else c.restart(site, draws.below(3) > 0);
+        break;
+      case 2: case 3:
+        if (!c.alive(site)) c.restart(site, draws.below(3) > 0);
+        break;
+      case 4: {
+        const auto other = draws.below(4) == 0 ? coordinator_id : static_cast<site_id>(draws.below(sites));
+        if (other != site) {
+          c.cut(site, other);
+          c.world().after(milliseconds(50 + draws.below(2500)), [this, site, other] { c.heal(site, other); });
+        }
+        break;
+      }
+      case 5:
+        if (draws.below(3) > 0) break;
+        if (c.coordinator_alive()) c.kill_coordinator();
+        else c.restart_coordinator();
+        break;
+      default: c.save_checkpoint(site);
+    }
+    c.world().after(milliseconds(20 + draws.below(400)), [this] { next(); });
+  }
+  void heal() {
+    if (!c.coordinator_alive()) c.restart_coordinator();
+    for (site_id a = 0; a < sites; ++a) {
+      c.heal(a, coordinator_id);
+      for (site_id b = a + 1; b < sites; ++b) c.heal(a, b);
+      if (!c.alive(a)) c.restart(a, true);
+    }
+  }
+};
+
+}  // namespace
+
+BOOST_AUTO_TEST_SUITE(chaos_test)
+
+BOOST_AUTO_TEST_CASE(kills_cuts_delays_and_duplicates_over_many_seeds_leave_one_history) {
+  for (std::uint64_t seed = 1; seed <= 200; ++seed) {
+    cluster_settings settings;
+    settings.seed = seed;
+    settings.sites = 2 + static_cast<std::uint32_t>(seed % 4);
+    settings.groups = 1 + static_cast<std::uint32_t>(seed % 3);
+    settings.rounds = 8;
+    settings.group_size = 8;
+    settings.delay_max = milliseconds(seed % 5 == 0 ? 150 : 10);
+    settings.duplicates = seed % 2 == 0 ? 0.1 : 0;
+    settings.down_residual = seed % 3 != 0;
+    cluster c(settings);
+    chaos faults{c, rng(seed, 0, 0, draw::fault), settings.sites, c.world().now() + milliseconds(4000)};
+    c.world().after(milliseconds(100), [&] { faults.next(); });
+    c.run();
+    if (!c.finished()) faults.heal();
+    c.run();
+    expect_one_history(c, settings, "seed " + std::to_string(seed));
+  }
+}
+
+BOOST_AUTO_TEST_CASE(the_same_seed_gives_the_same_history) {
+  const auto digest = [](std::uint64_t seed) {
+    cluster_settings settings;
+    settings.seed = seed;
+    settings.rounds = 6;
+    cluster c(settings);
+    chaos faults{c, rng(seed, 0, 0, draw::fault), settings.sites, c.world().now() + milliseconds(2000)};
+    c.world().after(milliseconds(100), [&] { faults.next(); });
+    c.before_delivery = [&](std::uint64_t number, site_id from, site_id to, const envelope& what) {
+      c.world().note(std::to_string(number) + " " + std::to_string(from) + " " + std::to_string(to) + " " + std::to_string(what.body.index()));
+    };
+    c.run();
+    return c.world().digest();
+  };
+  for (std::uint64_t seed = 1; seed <= 10; ++seed) BOOST_TEST((digest(seed) == digest(seed)), "seed " << seed);
+}
+
+BOOST_AUTO_TEST_SUITE_END()

@@ -1,0 +1,229 @@
+#include "tests/framework/rounds/cluster.hpp"
+
+#include "framework/rounds/json_lines.hpp"
+
+#include <boost/test/unit_test.hpp>
+#include <nlohmann/json.hpp>
+
+#include <algorithm>
+#include <string>
+
+using namespace isthmus;
+using nlohmann::json;
+using testing::cluster;
+using testing::cluster_settings;
+
+namespace {
+
+/// The ledgers of one clean run, to be tampered with: each test starts from a fresh copy.
+struct written_run {
+  cluster_settings settings;
+  std::unique_ptr<cluster> c;
+  std::unique_ptr<storage> files;
+
+  written_run() {
+    settings.rounds = 4;
+    settings.group_size = 8;
+    c = std::make_unique<cluster>(settings);
+    BOOST_TEST_REQUIRE(c->run());
+    files = c->ledgers();
+  }
+
+  std::string text(const std::string& path) {
+    const auto bytes = *files->read(path, 1 << 26);
+    return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+  }
+  void put(const std::string& path, const std::string& text) {
+    BOOST_TEST_REQUIRE(files->write_synced(path, std::as_bytes(std::span(text.data(), text.size()))).has_value());
+  }
+  /// Lets `change` edit every line (true: keep it), seals the lines again. Gives how many it touched.
+  template <class Function>
+  int edit(const std::string& path, Function change) {
+    std::string out;
+    int touched = 0;
+    const std::string all = text(path);
+    for (const auto& line : json_lines::split(all)) {
+      json body = *json_lines::open(line.text, path);
+      const json before = body;
+      const bool keep = change(body);
+      touched += !keep || body != before ? 1 : 0;
+      if (keep) out += json_lines::seal(body.dump());
+    }
+    put(path, out);
+    return touched;
+  }
+  ledger_report report() { return *check_ledgers(*files); }
+  bool finds(const std::string& rule) {
+    const auto found = report();
+    for (const auto& v : found.violations) {
+      BOOST_TEST(!v.where.empty());
+      if (v.rule == rule) return true;
+    }
+    for (const auto& v : found.violations) BOOST_TEST_MESSAGE(v.where << " " << v.rule << ": " << v.what);
+    return false;
+  }
+};
+
+std::string site_log(site_id site) { return ledger_writer::path_of(site); }
+
+bool is(const json& line, const char* type, group_id group, round_number round) {
+  return line.at("t") == type && line.contains("record") && line.at("record").at("group") == group && line.at("record").at("round") == round;
+}
+
+}  // namespace
+
+BOOST_FIXTURE_TEST_SUITE(ledger_test, written_run)
+
+BOOST_AUTO_TEST_CASE(a_clean_run_balances_and_is_counted) {
+  const auto r = report();
+  BOOST_TEST(r.balanced());
+  BOOST_TEST(r.complete);
+  BOOST_TEST(r.assigned == r.committed + r.partial + r.returned + r.written_off);
+  BOOST_TEST(r.outstanding == 0U);
+  BOOST_TEST(r.committed > 0U);
+  BOOST_TEST(r.epochs == 1U);
+  BOOST_TEST(r.last_round.size() == 2U);
+}
+
+BOOST_AUTO_TEST_CASE(a_torn_last_line_is_accepted_and_a_torn_middle_is_not) {
+  const std::string whole = text(site_log(1));
+  put(site_log(1), whole.substr(0, whole.size() - 7));
+  BOOST_TEST(report().torn_lines == 1U);
+  const std::size_t middle = whole.find('\n', whole.size() / 2);
+  put(site_log(1), whole.substr(0, middle - 9) + whole.substr(middle));
+  BOOST_TEST(finds("readable"));
+}
+
+BOOST_AUTO_TEST_CASE(a_flipped_digit_is_seen) {
+  std::string whole = text(site_log(0));
+  const std::size_t at = whole.find("\"tokens\":", whole.size() / 3) + 9;
+  whole[at] = whole[at] == '9' ? '8' : static_cast<char>(whole[at] + 1);
+  put(site_log(0), whole);
+  BOOST_TEST(finds("readable"));
+}
+
+BOOST_AUTO_TEST_CASE(another_anchor_at_one_site_is_two_histories) {
+  BOOST_TEST(edit(site_log(2), [](json& line) {
+    if (is(line, "applied", 0, 2)) line["record"]["anchor_hash"] = std::string(32, 'a');
+    return true;
+  }) == 1);
+  BOOST_TEST(finds("one_history"));
+}
+
+BOOST_AUTO_TEST_CASE(a_commit_without_a_majority_is_seen) {
+  for (site_id s = 0; s < 3; ++s)
+    edit(site_log(s), [](json& line) {
+      if (is(line, "committed", 1, 1)) line["stored_at"] = json::array({line["record"]["home"]});
+      return true;
+    });
+  BOOST_TEST(finds("majority"));
+}
+
+BOOST_AUTO_TEST_CASE(a_round_missing_in_every_log_is_a_broken_chain) {
+  for (site_id s = 0; s < 3; ++s)
+    edit(site_log(s), [](json& line) { return !(line.contains("record") && line["record"]["group"] == 0 && line["record"]["round"] == 2); });
+  BOOST_TEST(finds("chain"));
+}
+
+BOOST_AUTO_TEST_CASE(changed_weights_tokens_and_watermarks_are_seen) {
+  const auto everywhere = [&](auto change) {
+    for (site_id s = 0; s < 3; ++s)
+      edit(site_log(s), [&](json& line) {
+        if (line.contains("record") && line["record"]["group"] == 0 && line["record"]["round"] == 3) change(line["record"]);
+        return true;
+      });
+  };
+  everywhere([](json& r) { r["weight"] = r["weight"].get<double>() + 1; });
+  BOOST_TEST(finds("weight"));
+  everywhere([](json& r) { r["tokens_total"] = r["tokens_total"].get<std::uint64_t>() + 1; });
+  BOOST_TEST(finds("tokens"));
+  everywhere([](json& r) { r["contributors"][0]["step"] = 1; });
+  BOOST_TEST(finds("watermark"));
+}
+
+BOOST_AUTO_TEST_CASE(a_sample_committed_twice_is_seen) {
+  for (site_id s = 0; s < 3; ++s)
+    edit(site_log(s), [](json& line) {
+      if (line.contains("record") && line["record"]["group"] == 1 && line["record"]["round"] == 3)
+        line["record"]["contributors"][0]["leases"].push_back(json::array({line["record"]["contributors"][0]["site"], 0, 2}));
+      return true;
+    });
+  BOOST_TEST(finds("committed_twice"));
+}
+
+BOOST_AUTO_TEST_CASE(a_grant_that_ends_nowhere_is_a_hole) {
+  std::string whole = text(site_log(1));
+  const std::string line = R"({"site":1,"incarnation":1,"t":"granted","step":900,"lease":[1,100000,100004]})";
+  const std::size_t last = whole.rfind('\n', whole.size() - 2) + 1;
+  whole.insert(last, json_lines::seal(line));
+  put(site_log(1), whole);
+  BOOST_TEST(finds("hole"));
+}
+
+BOOST_AUTO_TEST_CASE(a_return_of_committed_samples_is_seen) {
+  std::string whole = text(site_log(0));
+  whole.insert(whole.rfind('\n', whole.size() - 2) + 1, json_lines::seal(R"({"site":0,"incarnation":1,"t":"returned","lease":[0,0,4],"reason":"x"})"));
+  put(site_log(0), whole);
+  BOOST_TEST(finds("returned_but_committed"));
+}
+
+BOOST_AUTO_TEST_CASE(mass_that_vanishes_is_seen) {
+  bool once = false;
+  BOOST_TEST(edit(site_log(1), [&](json& line) {
+    if (!once && line["t"] == "mass" && line["event"] == "formed" && line["round"] == 2) {
+      line["residual"] = line["residual"].get<double>() + 0.5;
+      once = true;
+    }
+    return true;
+  }) == 1);
+  BOOST_TEST(finds("mass"));
+}
+
+BOOST_AUTO_TEST_CASE(mass_that_a_home_swallows_is_seen) {
+  for (site_id s = 0; s < 3; ++s)
+    edit(site_log(s), [](json& line) {
+      if (line.contains("record") && line["record"]["group"] == 0 && line["record"]["round"] == 2)
+        line["record"]["mass"] = line["record"]["mass"].get<double>() + 1;
+      return true;
+    });
+  BOOST_TEST(finds("mass"));
+}
+
+BOOST_AUTO_TEST_CASE(an_epoch_that_too_few_sealed_and_a_cut_that_falls_are_seen) {
+  const std::string log = "coordinator.jsonl";
+  const std::string whole = text(log);
+  const std::string first(json_lines::split(whole).front().text);
+  auto entry = *parse_coordinator_line(first, log);
+  entry.view.number = 2;
+  entry.sealed = {0};
+  put(log, first + "\n" + to_line(entry));
+  BOOST_TEST(finds("seals"));
+  BOOST_TEST(finds("committed_stays"));
+  entry.sealed = {0, 1};
+  entry.view.cuts[0].round = 3;
+  auto third = entry;
+  third.view.number = 3;
+  third.view.cuts[0].round = 2;
+  put(log, first + "\n" + to_line(entry) + to_line(third));
+  BOOST_TEST(finds("cut_fell"));
+}
+
+BOOST_AUTO_TEST_CASE(a_checkpoint_loaded_with_other_bytes_is_seen) {
+  std::string whole = text(site_log(2));
+  const auto line = [](const std::string& object) { return json_lines::seal("{\"site\":2,\"incarnation\":1," + object.substr(1)); };
+  put(site_log(2), whole + line(ledger::checkpoint("c1", "durable", {1, 2})) + line(ledger::checkpoint("c1", "loaded", {1, 2})));
+  BOOST_TEST(report().balanced());
+  put(site_log(2), whole + line(ledger::checkpoint("c1", "durable", {1, 2})) + line(ledger::checkpoint("c1", "loaded", {1, 3})));
+  BOOST_TEST(finds("checkpoint_id"));
+}
+
+BOOST_AUTO_TEST_CASE(lines_without_fields_are_an_error_not_a_crash) {
+  put(site_log(0), json_lines::seal(R"({"site":0,"incarnation":1,"t":"granted"})") + text(site_log(0)));
+  BOOST_TEST(!check_ledgers(*files).has_value());
+  put(site_log(0), json_lines::seal(R"({"site":0,"incarnation":1,"t":"applied","record":{"group":"x"}})") + text(site_log(0)));
+  BOOST_TEST(!check_ledgers(*files).has_value());
+  put(site_log(0), "not json\n{}\n[]\n\n");
+  BOOST_TEST(check_ledgers(*files).has_value());
+}
+
+BOOST_AUTO_TEST_SUITE_END()
