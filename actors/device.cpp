@@ -72,7 +72,8 @@ caf::behavior device(device_actor* self, std::shared_ptr<device_settings> given)
         const std::int64_t end = std::min(m.at + s.settings.rows_per_slice, m.request.rows.end);
         const double loss = m.loss_sum + s.model->accumulate(rows_of(*m.request.ids, m.at, end, s.settings.context), m.request.scale);
         if (end < m.request.rows.end) self->send(self, more_gradient{m.request, m.asker, end, loss});
-        else self->send(m.asker, gradient_done{s.settings.index, m.request.ticket, m.request.rows, loss});
+        else if (s.settings.gradient_takes.count() == 0) self->send(m.asker, gradient_done{s.settings.index, m.request.ticket, m.request.rows, loss});
+        else self->delayed_send(m.asker, s.settings.gradient_takes, gradient_done{s.settings.index, m.request.ticket, m.request.rows, loss});
       },
       [=](const reduce_slice& m) {
         return slice_reduced{self->state.settings.index, m.ticket, reduce(*self->state.settings.memory, m)};

@@ -2,6 +2,7 @@
 
 #include "actors/spawn.hpp"
 #include "framework/core/buffer.hpp"
+#include "framework/core/clock.hpp"
 #include "framework/models/learner.hpp"
 
 #include <cstdint>
@@ -36,6 +37,7 @@ struct site_memory {
 struct device_settings {
   std::uint32_t index = 0;
   std::int64_t context = 0, rows_per_slice = 4;  // a slice of work lasts well under a second, so that a stop is heard
+  duration gradient_takes{};  // virtual time that a gradient costs in a simulation; nothing for real
   std::shared_ptr<site_memory> memory;
   std::function<std::unique_ptr<learner>(std::uint32_t device, std::shared_ptr<float_array> weights)> make_learner;
   std::function<void(learner&, const optimizer_slice&)> update;

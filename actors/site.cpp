@@ -118,6 +118,7 @@ caf::actor start_device(site_actor* self, std::uint32_t index) {
   device_settings d;
   d.index = index;
   d.context = s.parts->plan.train.context;
+  d.gradient_takes = s.parts->gradient_takes;
   d.memory = s.start->memory;
   d.make_learner = s.parts->arithmetic.make_learner;
   d.update = s.parts->arithmetic.update;
@@ -489,6 +490,10 @@ caf::behavior site(site_actor* self, std::shared_ptr<site_parts> parts) {
         tell(self, "drain", m.reason);
         if (!state.training) return end(self, 7, m.reason);  // nothing was begun
         self->send(state.trainer, m);
+      },
+      [=](const fail_device& m) {
+        const auto device = self->state.devices.find(m.device);
+        if (device != self->state.devices.end()) self->send_exit(device->second, caf::sec::runtime_error);
       },
       [=](const save_now& m) { self->send(self->state.trainer, m); },
       [=](const site_tick&) { tick(self); },

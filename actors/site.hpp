@@ -53,6 +53,7 @@ struct site_parts {
   double unigram_entropy = 0;                // of the held-out tokens, for display beside the loss
   site_arithmetic arithmetic;
   metrics_sink& metrics;
+  duration gradient_takes{};                 // in virtual time; a simulation's only
   /// Called once, when the site has nothing left to do: 0 the run is finished, 7 stopped on purpose, 1 failed, 6 refused, 8 a promise
   /// was broken.
   std::function<void(int exit_code, std::string reason)> stopped;

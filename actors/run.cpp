@@ -1,0 +1,245 @@
+#include "actors/run.hpp"
+
+#include "actors/coordinator.hpp"
+#include "actors/messages.hpp"
+#include "framework/models/hybrid_model.hpp"
+#include "framework/optim/adamw.hpp"
+#include "framework/transport/ucx_transport.hpp"
+#include "kernels/select.hpp"
+
+#include <caf/actor_system.hpp>
+#include <caf/actor_system_config.hpp>
+#include <caf/exit_reason.hpp>
+#include <caf/send.hpp>
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+
+namespace isthmus::actors {
+
+namespace {
+
+constexpr int exit_environment = 4, exit_stopped = 7;
+
+void say(const std::string& who, const std::string& text) { std::fprintf(stderr, "%s: %s\n", who.c_str(), text.c_str()); }
+
+/// Held for the life of the process: two processes can never be the same site, or both the coordinator.
+class lock_file {
+public:
+  explicit lock_file(const std::string& path) : fd_(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644)) {
+    held_ = fd_ >= 0 && ::flock(fd_, LOCK_EX | LOCK_NB) == 0;
+  }
+  ~lock_file() {
+    if (fd_ >= 0) ::close(fd_);
+  }
+  lock_file(const lock_file&) = delete;
+  lock_file& operator=(const lock_file&) = delete;
+  bool held() const { return held_; }
+
+private:
+  int fd_;
+  bool held_ = false;
+};
+
+/// Rises with each start, durable before anybody hears of it.
+expected<incarnation_number> next_incarnation(storage& disk, const std::string& folder) {
+  const std::string path = folder + "/incarnation";
+  incarnation_number last = 0;
+  if (auto bytes = disk.read(path, 64)) {
+    const std::string text(reinterpret_cast<const char*>(bytes->data()), bytes->size());
+    char* end = nullptr;
+    last = std::strtoull(text.c_str(), &end, 10);
+    if (end == text.c_str()) return fail(errc::malformed, path + ": '" + text + "' is not a number");
+  } else if (bytes.error().code != errc::not_found) {
+    return bytes.failure();
+  }
+  const std::string text = std::to_string(last + 1) + "\n";
+  if (auto ok = disk.write_synced(path + ".new", std::as_bytes(std::span(text))); !ok) return ok.failure();
+  if (auto ok = disk.rename(path + ".new", path); !ok) return ok.failure();
+  if (auto ok = disk.sync_folder(folder); !ok) return ok.failure();
+  return last + 1;
+}
+
+expected<std::unique_ptr<transport>> open_wire(const recipe& plan, const std::string& run_id, site_id self, incarnation_number incarnation,
+                                               const std::string& listen, const isthmus::clock& time) {
+  ucx_transport_options options;
+  options.hello = {run_id, 1, recipe_hash(plan), self, incarnation};
+  options.listen = listen;
+  options.allow_test_network = std::getenv("ISTHMUS_TEST_NETWORK") != nullptr;
+  options.endpoints = static_cast<int>(plan.links.endpoints);
+  options.chunk_bytes = static_cast<std::size_t>(plan.links.chunk_bytes);
+  options.window_bytes = static_cast<std::size_t>(plan.links.window_bytes);
+  options.log = [self](const std::string& line) { say(self == coordinator_id ? "coordinator" : "site " + std::to_string(self), line); };
+  return make_ucx_transport(std::move(options), time);
+}
+
+/// Set by the end of the tree of actors, awaited by the process's first thread, which also hears signals.
+struct ending {
+  std::atomic<bool> done{false};
+  std::atomic<int> code{1};
+};
+
+/// Signals reach the first thread only; call before any thread starts.
+sigset_t block_signals() {
+  sigset_t set;
+  sigemptyset(&set);
+  for (const int s : {SIGTERM, SIGUSR1, SIGHUP, SIGINT, SIGPIPE}) sigaddset(&set, s);
+  pthread_sigmask(SIG_BLOCK, &set, nullptr);
+  return set;
+}
+
+int wait_for_end(const std::string& who, const sigset_t& signals, const ending& end, const caf::actor& root) {
+  int asked = 0;
+  while (!end.done) {
+    const timespec wait{0, 100'000'000};
+    const int s = sigtimedwait(&signals, nullptr, &wait);
+    if (s == SIGUSR1) {
+      say(who, "checkpoint asked for");
+      caf::anon_send(root, save_now{});
+    } else if (s == SIGTERM && ++asked == 1) {
+      say(who, "stopping: the period is finished and saved first; a second signal stops at once");
+      caf::anon_send(root, drain{"asked to stop"});
+    } else if (s == SIGTERM) {
+      say(who, "stopped at once; the last checkpoint is kept");
+      std::_Exit(exit_stopped);
+    }
+  }
+  return end.code;
+}
+
+struct config final : caf::actor_system_config {
+  config() {
+    set("scheduler.policy", "sharing");
+    set("scheduler.max-threads", std::size_t{2});
+  }
+};
+
+}  // namespace
+
+site_arithmetic make_arithmetic(const recipe& plan, site_id site) {
+  const auto& backend = kernels::default_backend();
+  const auto layout = hybrid_layout(plan.model);
+  const adamw_options options{static_cast<float>(plan.train.beta1), static_cast<float>(plan.train.beta2),
+                              static_cast<float>(plan.train.epsilon), static_cast<float>(plan.train.weight_decay), plan.train.clip_norm};
+  const auto optimizer = std::make_shared<adamw>(layout, options);
+  const auto threads = static_cast<int>(plan.sites.at(site).threads_per_device);
+
+  /// A model with the threads it runs on.
+  class device_model final : public learner {
+  public:
+    device_model(const model_config& c, const kernels::backend& b, int n, std::shared_ptr<float_array> weights)
+        : team_(kernels::make_team(n)), model(c, b, *team_, 2048, std::move(weights)) {}
+    const parameter_layout& layout() const override { return model.layout(); }
+    std::span<float> weights() override { return model.weights(); }
+    std::span<float> gradients() override { return model.gradients(); }
+    void weights_changed() override { model.weights_changed(); }
+    double accumulate(const token_batch& batch, double scale) override { return model.accumulate(batch, scale); }
+    double evaluate(const token_batch& batch) override { return model.evaluate(batch); }
+
+  private:
+    std::unique_ptr<kernels::team> team_;
+
+  public:
+    hybrid_model model;
+  };
+
+  site_arithmetic made;
+  made.layout = layout;
+  made.initialise = [plan](std::span<float> weights) { initial_weights(plan.model, static_cast<std::uint64_t>(plan.run.seed), weights); };
+  made.make_learner = [&backend, plan, threads](std::uint32_t, std::shared_ptr<float_array> weights) {
+    return std::make_unique<device_model>(plan.model, backend, threads, std::move(weights));
+  };
+  made.update = [&backend, optimizer](learner& model, const optimizer_slice& s) {
+    optimizer->update(backend, dynamic_cast<device_model&>(model).model.stream(), s.weights, s.gradients, s.begin, s.end, s.learning_rate,
+                      static_cast<float>(s.gradient_scale), true, static_cast<std::int64_t>(s.step));
+  };
+  made.first_moment = optimizer->first();
+  made.second_moment = optimizer->second();
+  return made;
+}
+
+int run_site(site_process process) {
+  const sigset_t signals = block_signals();
+  const std::string who = "site " + process.plan.sites.at(process.self).name;
+  const std::string folder = "sites/site-" + std::to_string(process.self);
+  auto disk = open_disk(process.run_folder);
+  if (!disk) return say(who, disk.error().message), exit_environment;
+  if (auto ok = (*disk)->make_folders(folder); !ok) return say(who, ok.error().message), exit_environment;
+  const lock_file lock(process.run_folder + "/" + folder + "/lock");
+  if (!lock.held()) return say(who, "another process is this site already (" + folder + "/lock is held)"), exit_environment;
+  const auto incarnation = next_incarnation(**disk, folder);
+  if (!incarnation) return say(who, incarnation.error().message), exit_environment;
+  const real_clock time;
+  auto wire = open_wire(process.plan, process.run_id, process.self, *incarnation, process.addresses.at(process.self), time);
+  if (!wire) return say(who, wire.error().message), exit_environment;
+
+  ending end;
+  config settings;
+  caf::actor_system system(settings);
+  auto peers = process.addresses;
+  peers.erase(process.self);
+  auto parts = std::make_shared<site_parts>(site_parts{
+      .plan = process.plan, .run_id = process.run_id, .self = process.self, .incarnation = *incarnation, .where = tier::real, .wire = **wire,
+      .addresses = std::move(peers), .disk = **disk, .wall = time, .tokens = process.tokens, .unigram_entropy = process.unigram_entropy,
+      .arithmetic = make_arithmetic(process.plan, process.self), .metrics = *process.metrics, .gradient_takes = {}, .stopped = {}});
+  parts->stopped = [&end, who](int code, std::string reason) {
+    if (code != 0) say(who, reason);
+    end.code = code;
+    end.done = true;
+  };
+  const caf::actor root = spawn_site(system, std::move(parts));
+  const int code = wait_for_end(who, signals, end, root);
+  std::this_thread::sleep_for(std::chrono::milliseconds(300));  // last words: rows are flushed, messages leave
+  (*wire)->stop();
+  caf::anon_send_exit(root, caf::exit_reason::kill);
+  std::fflush(nullptr);
+  std::_Exit(code);  // device threads may be inside a step; everything durable is on disk
+}
+
+int run_coordinator(coordinator_process process) {
+  const sigset_t signals = block_signals();
+  const std::string who = "coordinator", folder = "sites/coordinator";
+  auto disk = open_disk(process.run_folder);
+  if (!disk) return say(who, disk.error().message), exit_environment;
+  if (auto ok = (*disk)->make_folders(folder); !ok) return say(who, ok.error().message), exit_environment;
+  const lock_file lock(process.run_folder + "/" + folder + "/lock");
+  if (!lock.held()) return say(who, "another coordinator runs already (" + folder + "/lock is held)"), exit_environment;
+  const auto incarnation = next_incarnation(**disk, folder);
+  if (!incarnation) return say(who, incarnation.error().message), exit_environment;
+  auto log = coordinator_log::open(**disk, "coordinator.jsonl");
+  if (!log) return say(who, log.error().message), 5;
+  const real_clock time;
+  auto wire = open_wire(process.plan, process.run_id, coordinator_id, *incarnation, process.addresses.at(coordinator_id), time);
+  if (!wire) return say(who, wire.error().message), exit_environment;
+
+  ending end;
+  config settings;
+  caf::actor_system system(settings);
+  auto parts = std::make_shared<coordinator_parts>(coordinator_parts{
+      .plan = process.plan, .run_id = process.run_id, .incarnation = *incarnation,
+      .groups = static_cast<std::uint32_t>(cut_groups(hybrid_layout(process.plan.model), static_cast<std::uint32_t>(process.plan.round.groups)).size()),
+      .wire = **wire, .log = std::move(*log), .decided = {}, .stopped = {}});
+  parts->decided = [sink = process.metrics, &time](const std::string& kind, const std::string& text) {
+    sink->put(event_row{0, "coordinator", kind, text, time.wall_seconds()});
+    sink->flush();
+  };
+  parts->stopped = [&end](int code, std::string) {
+    end.code = code;
+    end.done = true;
+  };
+  const caf::actor root = spawn_coordinator(system, std::move(parts));
+  const int code = wait_for_end(who, signals, end, root);
+  (*wire)->stop();
+  caf::anon_send_exit(root, caf::exit_reason::kill);
+  std::fflush(nullptr);
+  std::_Exit(code);
+}
+
+}  // namespace isthmus::actors

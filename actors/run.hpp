@@ -1,0 +1,39 @@
+#pragma once
+
+#include "actors/site.hpp"
+
+#include <map>
+#include <memory>
+#include <string>
+
+namespace isthmus::actors {
+
+/// One process that is a site of a run. Files lie below run_folder (ledger/, checkpoints/, sites/); addresses hold every site's and the
+/// coordinator's, ours included: that is where we listen.
+struct site_process {
+  recipe plan;
+  std::string run_id, run_folder;
+  site_id self = 0;
+  std::map<site_id, std::string> addresses;
+  std::shared_ptr<const token_shard> tokens;
+  double unigram_entropy = 0;
+  metrics_sink* metrics = nullptr;  // borrowed
+};
+
+/// Runs it to its end and gives the process's exit code (docs/manual.md). SIGTERM: finish the period, checkpoint, 7; a second one: stop
+/// now, 7; SIGUSR1: checkpoint and go on; SIGINT is the launcher's business and ignored. Messages for people go to stderr.
+int run_site(site_process process);
+
+/// The process that is the run's coordinator: fenced by a lock file, its memory is coordinator.jsonl.
+struct coordinator_process {
+  recipe plan;
+  std::string run_id, run_folder;
+  std::map<site_id, std::string> addresses;
+  metrics_sink* metrics = nullptr;  // borrowed
+};
+int run_coordinator(coordinator_process process);
+
+/// The arithmetic of the recipe's model on this machine's fastest kernels.
+site_arithmetic make_arithmetic(const recipe& plan, site_id site);
+
+}  // namespace isthmus::actors

@@ -1,0 +1,290 @@
+#include "tests/actors/cluster.hpp"
+
+#include "actors/messages.hpp"
+#include "framework/models/hybrid_model.hpp"
+#include "framework/optim/adamw.hpp"
+#include "kernels/select.hpp"
+
+#include <caf/exit_reason.hpp>
+#include <caf/scheduler/test_coordinator.hpp>
+#include <caf/send.hpp>
+
+#include <stdexcept>
+
+namespace isthmus::testing {
+
+namespace {
+
+constexpr const char* test_recipe = R"(
+[run]
+name = "test"
+tokens = 5760
+[model]
+pattern = ["attention", "mamba2"]
+n_layers = 2
+d_model = 16
+n_heads = 2
+n_kv_heads = 1
+head_dim = 8
+ffn_hidden = 32
+ssm_inner = 32
+ssm_head_dim = 16
+ssm_state = 8
+ssm_chunk = 8
+[train]
+context = 16
+tokens_per_step = 64
+learning_rate = 0.01
+warm_up_tokens = 256
+[round]
+codec = "int8"
+inner_steps = 3
+groups = 2
+grace_seconds = 1
+deadline_min_seconds = 1
+deadline_max_seconds = 10
+[data]
+vocabulary = 256
+held_out_tokens = 128
+evaluation_every_rounds = 5
+[links]
+heartbeat_ms = 100
+dead_after_ms = 800
+[checkpoint]
+every_rounds = 3
+)";
+
+recipe make_recipe(const cluster_options& options) {
+  std::string text = test_recipe;
+  for (std::uint32_t i = 0; i < options.sites; ++i)
+    text += "[[sites]]\nname = \"s" + std::to_string(i) + "\"\nsource = \"synthetic\"\n";
+  auto overrides = options.overrides;
+  overrides.push_back("run.seed=" + std::to_string(options.seed));
+  auto reading = read_recipe(text, "test.toml", overrides);
+  if (!reading.value) throw std::runtime_error(show_problems(reading.problems));
+  return *reading.value;
+}
+
+}  // namespace
+
+struct cluster::config final : caf::actor_system_config {
+  config() { set("scheduler.policy", "testing"); }
+};
+
+/// One process: its transport, its root actor and what they borrow.
+struct cluster::node {
+  std::unique_ptr<transport> wire;
+  std::unique_ptr<storage> disk;
+  std::unique_ptr<recorder> metrics;
+  std::unique_ptr<kernels::team> team = std::make_unique<kernels::serial_team>();
+  caf::actor root;
+};
+
+class cluster::recorder final : public actors::metrics_sink {
+public:
+  recorder(cluster& c, site_id site) : cluster_(c), site_(site) {}
+  void put(store_row row) override {
+    if (const auto* e = std::get_if<event_row>(&row)) {
+      cluster_.events_.push_back(*e);
+      cluster_.world.note(std::to_string(site_) + " " + e->kind + " " + e->text);
+    }
+    if (const auto* r = std::get_if<round_row>(&row)) {
+      if (r->group == 0) cluster_.last_round_ = std::max(cluster_.last_round_, r->round);
+      cluster_.world.note("round " + std::to_string(r->group) + " " + std::to_string(r->round) + " " + r->anchor_hash);
+    }
+    if (const auto* s = std::get_if<sample_row>(&row)) cluster_.world.note(std::to_string(site_) + " loss " + std::to_string(s->loss));
+    cluster_.rows_[site_].push_back(std::move(row));
+  }
+  void flush() override {}
+
+private:
+  cluster& cluster_;
+  site_id site_;
+};
+
+cluster::cluster(cluster_options options)
+    : world(options.seed),
+      net(world),
+      plan(make_recipe(options)),
+      options_(std::move(options)),
+      interleaving_(options_.seed, 0, 0, draw::schedule),
+      config_(std::make_unique<config>()),
+      system_(std::make_unique<caf::actor_system>(*config_)),
+      run_folder_(disk.open("run")) {}
+
+cluster::~cluster() {
+  while (!sites_.empty()) kill_site(sites_.begin()->first);
+  step();
+}
+
+void cluster::start_all() {
+  start_coordinator();
+  for (site_id site = 0; site < options_.sites; ++site) start_site(site);
+}
+
+std::shared_ptr<const token_shard> cluster::shard_of(site_id site) const {
+  auto shard = std::make_shared<token_shard>();
+  shard->name = "synthetic-" + std::to_string(site);
+  shard->vocabulary = 256;
+  rng text(42, site, 0, draw::token);
+  const auto fill = [&](token_section& section, std::size_t n) {
+    std::vector<std::uint16_t> tokens;
+    std::uint16_t last = 0;
+    for (std::size_t i = 0; i < n; ++i) {
+      last = static_cast<std::uint16_t>(text.below(4) == 0 ? text.below(256) : (last * 5 + 17 + site) % 256);
+      tokens.push_back(last);
+    }
+    section.document_ends = {n};
+    section.tokens = std::move(tokens);
+  };
+  fill(shard->train, 16 * 300 + 1);
+  fill(shard->held_out, 16 * 20 + 1);
+  return shard;
+}
+
+void cluster::start_site(site_id site) {
+  auto made = std::make_unique<node>();
+  const incarnation_number incarnation = ++incarnations_[site];
+  made->wire = net.make_transport({"run", 1, recipe_hash(plan), site, incarnation});
+  made->disk = disk.open("run");
+  made->metrics = std::make_unique<recorder>(*this, site);
+  const auto& backend = *kernels::find_backend("reference");
+  const auto layout = hybrid_layout(plan.model);
+  const auto optimizer = std::make_shared<adamw>(layout, adamw_options{});
+  auto parts = std::make_shared<actors::site_parts>(actors::site_parts{
+      .plan = plan, .run_id = "run", .self = site, .incarnation = incarnation, .where = actors::tier::simulated, .wire = *made->wire,
+      .addresses = {}, .disk = *made->disk, .wall = world, .tokens = shard_of(site), .unigram_entropy = 5.5, .arithmetic = {},
+      .metrics = *made->metrics, .gradient_takes = options_.gradient_takes, .stopped = {}});
+  for (site_id other = 0; other < options_.sites; ++other)
+    if (other != site) parts->addresses[other] = "sim";
+  parts->addresses[coordinator_id] = "sim";
+  auto& a = parts->arithmetic;
+  a.layout = layout;
+  a.initialise = [this](std::span<float> weights) { initial_weights(plan.model, options_.seed, weights); };
+  a.make_learner = [this, &backend, team = made->team.get()](std::uint32_t, std::shared_ptr<float_array> weights) {
+    return std::make_unique<hybrid_model>(plan.model, backend, *team, 2048, std::move(weights));
+  };
+  a.update = [&backend, optimizer](learner& model, const actors::optimizer_slice& s) {
+    optimizer->update(backend, dynamic_cast<hybrid_model&>(model).stream(), s.weights, s.gradients, s.begin, s.end, s.learning_rate,
+                      static_cast<float>(s.gradient_scale), true, static_cast<std::int64_t>(s.step));
+  };
+  a.first_moment = optimizer->first();
+  a.second_moment = optimizer->second();
+  parts->stopped = [this, site](int code, std::string reason) {
+    exits_[site] = code;
+    world.note(std::to_string(site) + " stopped " + std::to_string(code) + " " + reason);
+    world.after(std::chrono::milliseconds(1), [this, site] { kill_site(site); });
+  };
+  exits_.erase(site);
+  made->root = actors::spawn_site(*system_, std::move(parts));
+  sites_[site] = std::move(made);
+}
+
+void cluster::start_coordinator() {
+  auto made = std::make_unique<node>();
+  const incarnation_number incarnation = ++incarnations_[coordinator_id];
+  made->wire = net.make_transport({"run", 1, recipe_hash(plan), coordinator_id, incarnation});
+  made->disk = disk.open("run");
+  auto log = coordinator_log::open(*made->disk, "coordinator.jsonl");
+  if (!log) throw std::runtime_error(log.error().message);
+  const auto groups = cut_groups(hybrid_layout(plan.model), static_cast<std::uint32_t>(plan.round.groups)).size();
+  auto parts = std::make_shared<actors::coordinator_parts>(actors::coordinator_parts{
+      .plan = plan, .run_id = "run", .incarnation = incarnation, .groups = static_cast<std::uint32_t>(groups), .wire = *made->wire,
+      .log = std::move(*log), .decided = {}, .stopped = {}});
+  parts->decided = [this](const std::string& kind, const std::string& text) {
+    events_.push_back({0, "coordinator", kind, text, 0});
+    world.note("coordinator " + kind + " " + text);
+  };
+  parts->stopped = [this](int, std::string) {};
+  made->root = actors::spawn_coordinator(*system_, std::move(parts));
+  sites_[coordinator_id] = std::move(made);
+}
+
+void cluster::kill_site(site_id site) {
+  const auto found = sites_.find(site);
+  if (found == sites_.end()) return;
+  world.note("kill " + std::to_string(site));
+  auto dead = std::move(found->second);
+  sites_.erase(found);
+  dead->wire->stop();
+  caf::anon_send_exit(dead->root, caf::exit_reason::kill);
+  dead->root = nullptr;
+  graveyard_.push_back(std::move(dead));
+}
+
+void cluster::kill_coordinator() { kill_site(coordinator_id); }
+void cluster::drain_site(site_id site) { caf::anon_send(sites_.at(site)->root, actors::drain{"asked by the test"}); }
+void cluster::fail_device(site_id site, std::uint32_t device) { caf::anon_send(sites_.at(site)->root, actors::fail_device{device}); }
+
+void cluster::step() {
+  auto& scheduler = dynamic_cast<caf::scheduler::test_coordinator&>(system_->scheduler());
+  while (!scheduler.jobs.empty()) {
+    const auto pick = static_cast<std::ptrdiff_t>(interleaving_.below(scheduler.jobs.size()));
+    std::rotate(scheduler.jobs.begin(), scheduler.jobs.begin() + pick, scheduler.jobs.begin() + pick + 1);
+    scheduler.try_run_once();
+  }
+}
+
+bool cluster::step_until(time_point end, const std::function<bool()>& holds) {
+  auto& clock = dynamic_cast<caf::scheduler::test_coordinator&>(system_->scheduler()).clock();
+  for (;;) {
+    step();
+    if (holds && holds()) return true;
+    if (world.run_due()) continue;
+    time_point next = end;
+    if (const auto due = world.next_due()) next = std::min(next, *due);
+    if (!clock.schedule().empty()) next = std::min<time_point>(next, clock.schedule().begin()->first);
+    if (next < world.now()) next = world.now();
+    world.advance_to(next);
+    clock.current_time = next;
+    if (!clock.schedule().empty() && clock.schedule().begin()->first <= next) {
+      clock.trigger_timeout();
+    } else if (next >= end && !(world.next_due() && *world.next_due() <= next)) {
+      return false;
+    }
+  }
+}
+
+void cluster::run_for(duration d) { step_until(world.now() + d, {}); }
+bool cluster::run_until(const std::function<bool()>& holds, duration limit) { return step_until(world.now() + limit, holds); }
+
+std::optional<int> cluster::exit_code(site_id site) const {
+  const auto found = exits_.find(site);
+  if (found == exits_.end()) return std::nullopt;
+  return found->second;
+}
+
+bool cluster::all_finished() const {
+  for (site_id site = 0; site < options_.sites; ++site)
+    if (exit_code(site) != 0) return false;
+  return true;
+}
+
+round_number cluster::last_round() const { return last_round_; }
+
+ledger_report cluster::ledgers() {
+  auto report = check_ledgers(*run_folder_);
+  if (!report) throw std::runtime_error(report.error().message);
+  return *report;
+}
+
+std::string cluster::describe_violations() {
+  std::string text = "seed " + std::to_string(options_.seed);
+  for (const auto& v : ledgers().violations) text += "\n" + v.where + " " + v.rule + ": " + v.what;
+  return text;
+}
+
+std::vector<double> cluster::losses(site_id site) {
+  std::vector<double> values;
+  for (const auto& row : rows_[site])
+    if (const auto* s = std::get_if<sample_row>(&row)) values.push_back(s->loss);
+  return values;
+}
+
+bool cluster::has_event(const std::string& kind, const std::string& part_of_text) {
+  for (const auto& e : events_)
+    if (e.kind == kind && e.text.find(part_of_text) != std::string::npos) return true;
+  return false;
+}
+
+}  // namespace isthmus::testing

@@ -1,0 +1,89 @@
+#pragma once
+
+#include "actors/coordinator.hpp"
+#include "actors/site.hpp"
+#include "framework/rounds/ledger_check.hpp"
+#include "framework/sim/disk.hpp"
+#include "framework/sim/network.hpp"
+#include "framework/sim/world.hpp"
+
+#include <caf/actor_system.hpp>
+#include <caf/actor_system_config.hpp>
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace isthmus::testing {
+
+struct cluster_options {
+  std::uint64_t seed = 1;
+  std::uint32_t sites = 3;
+  std::vector<std::string> overrides;                          // of the test recipe
+  duration gradient_takes = std::chrono::milliseconds(50);     // virtual time of one inner step
+};
+
+/// A whole run in one thread: the real actors of every site and the coordinator, on simulated time, network and disk. The same seed
+/// gives the same history, event for event.
+class cluster {
+public:
+  explicit cluster(cluster_options options);
+  ~cluster();
+
+  void start_all();
+  void start_site(site_id site);
+  void start_coordinator();
+  /// As SIGKILL: nothing of it runs any further; what it wrote stays.
+  void kill_site(site_id site);
+  void kill_coordinator();
+  void drain_site(site_id site);
+  /// Fails the actor of one device.
+  void fail_device(site_id site, std::uint32_t device);
+
+  void run_for(duration d);
+  /// Runs until it holds, at most so long in virtual time; false if it never did.
+  bool run_until(const std::function<bool()>& holds, duration limit);
+
+  bool running(site_id site) const { return sites_.contains(site); }
+  std::optional<int> exit_code(site_id site) const;
+  /// Exit code 0 of every site.
+  bool all_finished() const;
+  /// The last round that a home of group 0 told of.
+  round_number last_round() const;
+  ledger_report ledgers();
+  std::string describe_violations();
+  const std::vector<store_row>& rows(site_id site) { return rows_[site]; }
+  std::vector<double> losses(site_id site);
+  bool has_event(const std::string& kind, const std::string& part_of_text);
+
+  sim::world world;
+  sim::network net;
+  sim::disk disk;
+  recipe plan;
+
+private:
+  struct node;
+  class recorder;
+  struct config;
+  void step();
+  bool step_until(time_point end, const std::function<bool()>& holds);
+  std::shared_ptr<const token_shard> shard_of(site_id site) const;
+
+  cluster_options options_;
+  rng interleaving_;
+  std::unique_ptr<config> config_;
+  std::unique_ptr<caf::actor_system> system_;
+  std::unique_ptr<storage> run_folder_;
+  std::map<site_id, std::unique_ptr<node>> sites_;
+  std::vector<std::unique_ptr<node>> graveyard_;  // stopped transports outlive the last message to them
+  std::map<site_id, incarnation_number> incarnations_;
+  std::map<site_id, std::vector<store_row>> rows_;
+  std::map<site_id, int> exits_;
+  std::vector<event_row> events_;
+  round_number last_round_ = 0;
+};
+
+}  // namespace isthmus::testing
