@@ -100,7 +100,10 @@ bool moves_anchor(const group_actor_state& s, const gated_event& event) {
       if (cut.group == s.settings.shape.id && cut.round != round) return true;
     return false;
   }
-  return s.parts.group->may_move_anchor(std::get<group_message>(event).what);
+  const auto& body = std::get<group_message>(event).what.body;
+  if (const auto* m = std::get_if<message::commit>(&body)) return m->round > round;
+  if (const auto* m = std::get_if<message::stored>(&body)) return m->round > round;
+  return std::holds_alternative<message::state_part>(body);
 }
 
 void take(group_actor* self, const gated_event& event) {
@@ -119,29 +122,38 @@ void take(group_actor* self, const gated_event& event) {
   perform(self, s.parts.group->receive(m.from, m.incarnation, m.what, now(self)));
 }
 
+expected<void> keep_late(group_actor* self, std::span<const float> working, const train_result& what) {
+  auto& s = self->state;
+  auto line = s.parts.book->keep_late(s.parts.group->round() + 1, s.parts.group->anchor(), working, what.step, what.tokens, what.leases);
+  if (!line) return line.failure();
+  s.parts.write_ledger(*line);
+  return {};
+}
+
+expected<void> send_contribution(group_actor* self, std::span<const float> working, const train_result& what) {
+  auto& s = self->state;
+  auto& group = *s.parts.group;
+  auto formed = s.parts.book->form(group.round() + 1, group.anchor(), working, what.step, what.tokens, what.leases);
+  if (!formed) return formed.failure();
+  s.bytes_up = formed->frame->size();
+  s.contributed_at = now(self);
+  s.parts.write_ledger(formed->ledger_line);
+  perform(self, group.local_contribution(group.round() + 1, formed->frame, formed->meta, now(self)));
+  return {};
+}
+
 /// The trainer hands back what it made of our anchor.
 void take_back(group_actor* self, const train_result& what) {
   auto& s = self->state;
   auto& group = *s.parts.group;
   s.lent = false;
-  if (what.tokens > 0 && !group.finished()) {
+  if (what.tokens > 0) {
     const auto working = std::as_const(*s.parts.memory->weights).span().subspan(static_cast<std::size_t>(s.settings.shape.offset),
                                                                               static_cast<std::size_t>(s.settings.shape.size));
-    const auto broken = [&](const error& e) {
-      self->send(s.metrics, event_line{"vetoed", "group " + std::to_string(id_of(self)) + ": " + e.message});
-    };
-    const round_number next = group.round() + 1;
-    if (!s.waiting.empty() || !group.is_settled() || group.has_frame_in_flight()) {
-      const auto line = s.parts.book->keep_late(next, group.anchor(), working, what.step, what.tokens, what.leases);
-      if (line) s.parts.write_ledger(*line);
-      else broken(line.error());
-    } else if (auto formed = s.parts.book->form(next, group.anchor(), working, what.step, what.tokens, what.leases); !formed) {
-      broken(formed.error());
-    } else {
-      s.bytes_up = formed->frame->size();
-      s.contributed_at = now(self);
-      s.parts.write_ledger(formed->ledger_line);
-      perform(self, group.local_contribution(next, formed->frame, formed->meta, now(self)));
+    const bool late = !s.waiting.empty() || group.finished() || !group.is_settled() || group.has_frame_in_flight();
+    if (auto ok = late ? keep_late(self, working, what) : send_contribution(self, working, what); !ok) {
+      // Wrong arithmetic, from this device or these samples: nothing of it may reach the others, and this process is not trusted with more.
+      throw contract_error("group " + std::to_string(id_of(self)) + ": " + ok.error().message);
     }
   }
   auto waiting = std::move(s.waiting);
@@ -165,6 +177,7 @@ caf::behavior group_behaviour(group_actor* self, std::shared_ptr<group_actor_sta
       [=](const seal_group& m) {
         if (const auto held = self->state.parts.group->seal(m.epoch)) self->send(self->state.owner, group_sealed{m.epoch, *held});
       },
+      [=](const link_changed& m) { perform(self, self->state.parts.group->peer_up(m.peer, now(self))); },
       [=](const peer_is_synced& m) { perform(self, self->state.parts.group->peer_synced(m.site, m.epoch, now(self))); },
       [=](const load_anchor&) {
         auto& s = self->state;

@@ -8,6 +8,7 @@
 #include "kernels/select.hpp"
 
 #include <caf/actor_system.hpp>
+#include <caf/atom.hpp>
 #include <caf/actor_system_config.hpp>
 #include <caf/exit_reason.hpp>
 #include <caf/send.hpp>
@@ -116,7 +117,7 @@ int wait_for_end(const std::string& who, const sigset_t& signals, const ending& 
 
 struct config final : caf::actor_system_config {
   config() {
-    set("scheduler.policy", "sharing");
+    set("scheduler.policy", caf::atom("sharing"));
     set("scheduler.max-threads", std::size_t{2});
   }
 };

@@ -64,6 +64,7 @@ struct site_state {
   std::map<epoch_number, std::map<group_id, held_record>> seals;  // answers gathered for a seal
   std::map<group_id, epoch_number> group_epochs;                  // settled in
   epoch_number said_synced = 0;
+  std::map<site_id, message::suspect> suspects;                   // peers whose link is down
   std::map<group_id, contributor> marks;                          // of this site, when its groups first settled
   bool training = false;
 
@@ -141,8 +142,8 @@ void start_groups(site_actor* self) {
     book.incarnation = s.parts->incarnation;
     book.shape = settings.shape;
     book.up = settings.codecs.up;
-    book.reference_tokens = settings.reference_tokens;
-    book.residual_decay = s.parts->plan.round.codec == "none" ? 1.0 : s.parts->plan.round.residual_decay;
+    book.reference_tokens = static_cast<std::uint64_t>(reference_tokens(s.parts->plan));
+    book.residual_decay = static_cast<float>(s.parts->plan.round.residual_decay);
     parts.book = std::make_unique<contribution_book>(std::move(book));
     parts.saved_book = std::move(start.books[i]);
     parts.memory = start.memory;
@@ -354,8 +355,12 @@ void take_link_change(site_actor* self, const link_changed& m) {
       say_join(self);
       if (s.finished) send_to(self, coordinator_id, {message::leave{"finished", true}, nullptr});
     }
-  } else if (!m.up) {
-    send_to(self, coordinator_id, {message::suspect{m.peer, m.incarnation, m.reason.message}, nullptr});
+  } else if (m.up) {
+    s.suspects.erase(m.peer);
+    for (const auto& group : s.groups) self->send(group, m);
+  } else {
+    s.suspects[m.peer] = {m.peer, m.incarnation, m.reason.message};
+    send_to(self, coordinator_id, {s.suspects[m.peer], nullptr});
   }
 }
 
@@ -408,6 +413,7 @@ void tick(site_actor* self) {
   send_to(self, coordinator_id, {message::report{s.step, s.tokens, s.loss, static_cast<double>(s.recent_tokens) / seconds}, nullptr});
   if (s.finished) send_to(self, coordinator_id, {message::leave{"finished", true}, nullptr});
   s.recent_tokens = 0;
+  for (const auto& [peer, suspect] : s.suspects) send_to(self, coordinator_id, {suspect, nullptr});
   for (const auto& [peer, link] : s.links) {
     auto counters = s.parts->wire.counters(peer);
     self->send(s.metrics, link_sample{peer, s.links_up.contains(peer), counters});
@@ -448,7 +454,7 @@ caf::behavior site(site_actor* self, std::shared_ptr<site_parts> parts) {
     return {[](const site_tick&) {}};
   }
   s.ledger = std::make_shared<shared_ledger>(std::move(*writer));
-  write_line(self, ledger::started(s.start->shapes.size()));
+  write_line(self, ledger::started(static_cast<std::uint32_t>(s.start->shapes.size())));
   if (s.start->resumed) write_line(self, ledger::checkpoint(s.start->checkpoint, "loaded", {}));
   begin(self);
   return {

@@ -1,7 +1,7 @@
 #include "actors/site_start.hpp"
 
 #include "framework/data/sample_order.hpp"
-#include "framework/rounds/ledger.hpp"
+#include "framework/rounds/json_lines.hpp"
 
 #include <nlohmann/json.hpp>
 
@@ -37,17 +37,16 @@ expected<group_settings> settings_of(const site_parts& parts, const group_shape&
   return s;
 }
 
-/// Watermarks travel as the contributors of a record, which has a text form already.
-std::string watermarks_json(const std::vector<contributor>& marks) {
-  round_record carrier;
-  carrier.contributors = marks;
-  return ledger::record_json(carrier);
-}
-
 json json_of(const contribution_snapshot& book) {
   json leases = json::array();
-  for (const auto& l : book.leases) leases.push_back({l.shard, l.begin, l.end});
+  for (const lease& l : book.leases) leases.push_back(json_lines::to_json(l));
   return {{"round", book.round}, {"step", book.step}, {"tokens", book.tokens}, {"mass", book.mass}, {"leases", leases}};
+}
+
+json json_of(const std::vector<contributor>& watermarks) {
+  json list = json::array();
+  for (const auto& mark : watermarks) list.push_back(json_lines::to_json(mark));
+  return list;
 }
 
 /// One group's floats out of a flat array.
@@ -60,16 +59,13 @@ struct flat_arrays {
   float_array anchor, momentum, residual;
 };
 
-expected<void> read_group(const json& entry, const flat_arrays& flat, std::size_t i, const std::string& where, site_start& start) {
+/// Throws what nlohmann::json throws when a field is missing or of another type.
+void read_group(const json& entry, const flat_arrays& flat, std::size_t i, site_start& start) {
   const auto& shape = start.shapes[i];
-  auto record = ledger::parse_record(entry.at("record").dump(), where);
-  if (!record) return record.failure();
-  auto marks = ledger::parse_record(entry.at("watermarks").dump(), where);
-  if (!marks) return marks.failure();
   group_snapshot snapshot;
   snapshot.round = entry.at("round").get<round_number>();
-  snapshot.record = *record;
-  snapshot.watermarks = marks->contributors;
+  snapshot.record = json_lines::record_from(entry.at("record"));
+  for (const auto& mark : entry.at("watermarks")) snapshot.watermarks.push_back(json_lines::contributor_from(mark));
   snapshot.anchor = cut(flat.anchor, shape);
   if (start.settings[i].outer.has_momentum()) snapshot.momentum = cut(flat.momentum, shape);
   contribution_snapshot book;
@@ -77,12 +73,11 @@ expected<void> read_group(const json& entry, const flat_arrays& flat, std::size_
   const auto& b = entry.at("book");
   book.round = b.at("round").get<round_number>();
   book.step = b.at("step").get<step_number>();
+  for (const auto& l : b.at("leases")) book.leases.push_back(json_lines::lease_from(l));
   book.tokens = b.at("tokens").get<std::uint64_t>();
   book.mass = b.at("mass").get<double>();
-  for (const auto& l : b.at("leases")) book.leases.push_back({l.at(0).get<std::uint32_t>(), l.at(1).get<std::uint64_t>(), l.at(2).get<std::uint64_t>()});
   start.groups[i] = std::move(snapshot);
   start.books[i] = std::move(book);
-  return {};
 }
 
 expected<void> read_checkpoint(const loaded_checkpoint& saved, const site_parts& parts, site_start& start) {
@@ -103,8 +98,7 @@ expected<void> read_checkpoint(const loaded_checkpoint& saved, const site_parts&
     const auto& groups = state.at("groups");
     if (groups.size() != start.shapes.size())
       return fail(errc::malformed, where + ": " + std::to_string(groups.size()) + " groups, expected " + std::to_string(start.shapes.size()));
-    for (std::size_t i = 0; i < groups.size(); ++i)
-      if (auto ok = read_group(groups[i], flat, i, where, start); !ok) return ok;
+    for (std::size_t i = 0; i < groups.size(); ++i) read_group(groups[i], flat, i, start);
     auto leases = lease_book::from_json(state.at("cursor").get<std::string>(), where);
     if (!leases) return leases.failure();
     start.leases = std::move(*leases);
@@ -175,8 +169,8 @@ std::shared_ptr<const site_copy> copy_site(const site_parts& parts, const site_s
     std::ranges::copy(groups[i]->momentum, copy->momentum.data() + offset);
     std::ranges::copy(books[i]->residual, copy->residual.data() + offset);
     entries.push_back({{"round", groups[i]->round},
-                       {"record", json::parse(ledger::record_json(groups[i]->record))},
-                       {"watermarks", json::parse(watermarks_json(groups[i]->watermarks))},
+                       {"record", json_lines::to_json(groups[i]->record)},
+                       {"watermarks", json_of(groups[i]->watermarks)},
                        {"book", json_of(*books[i])}});
     const auto& record = groups[i]->record;
     facts.groups.push_back({static_cast<group_id>(i), groups[i]->round, record.epoch,

@@ -5,6 +5,7 @@
 #include "framework/optim/adamw.hpp"
 #include "kernels/select.hpp"
 
+#include <caf/atom.hpp>
 #include <caf/exit_reason.hpp>
 #include <caf/scheduler/test_coordinator.hpp>
 #include <caf/send.hpp>
@@ -44,8 +45,8 @@ grace_seconds = 1
 deadline_min_seconds = 1
 deadline_max_seconds = 10
 [data]
-vocabulary = 256
-held_out_tokens = 128
+vocabulary = 320
+held_out_tokens = 1024
 evaluation_every_rounds = 5
 [links]
 heartbeat_ms = 100
@@ -68,7 +69,7 @@ recipe make_recipe(const cluster_options& options) {
 }  // namespace
 
 struct cluster::config final : caf::actor_system_config {
-  config() { set("scheduler.policy", "testing"); }
+  config() { set("scheduler.policy", caf::atom("testing")); }
 };
 
 /// One process: its transport, its root actor and what they borrow.
@@ -125,7 +126,7 @@ void cluster::start_all() {
 std::shared_ptr<const token_shard> cluster::shard_of(site_id site) const {
   auto shard = std::make_shared<token_shard>();
   shard->name = "synthetic-" + std::to_string(site);
-  shard->vocabulary = 256;
+  shard->vocabulary = 320;
   rng text(42, site, 0, draw::token);
   const auto fill = [&](token_section& section, std::size_t n) {
     std::vector<std::uint16_t> tokens;
@@ -138,7 +139,7 @@ std::shared_ptr<const token_shard> cluster::shard_of(site_id site) const {
     section.tokens = std::move(tokens);
   };
   fill(shard->train, 16 * 300 + 1);
-  fill(shard->held_out, 16 * 20 + 1);
+  fill(shard->held_out, 16 * 64 + 1);
   return shard;
 }
 
