@@ -25,7 +25,7 @@ checkpoint_written save(checkpoint_actor* self, const save_copy& m) {
   }
   done.folder = saved->folder;
   done.bytes = saved->bytes;
-  s.write_ledger(ledger::checkpoint(saved->folder, "durable", hash_bytes(std::as_bytes(std::span(m.copy->facts.state)))));
+  s.write_ledger(ledger::checkpoint(saved->folder, "durable", fingerprint(m.copy->facts)));
   return done;
 }
 

@@ -75,6 +75,7 @@ caf::behavior device(device_actor* self, std::shared_ptr<device_settings> given)
         else if (s.settings.gradient_takes.count() == 0) self->send(m.asker, gradient_done{s.settings.index, m.request.ticket, m.request.rows, loss});
         else self->delayed_send(m.asker, s.settings.gradient_takes, gradient_done{s.settings.index, m.request.ticket, m.request.rows, loss});
       },
+      [](const fail_device&) { throw contract_error("a rehearsed failure of the device"); },
       [=](const reduce_slice& m) {
         return slice_reduced{self->state.settings.index, m.ticket, reduce(*self->state.settings.memory, m)};
       },

@@ -6,6 +6,7 @@
 #include "framework/optim/adamw.hpp"
 #include "framework/transport/ucx_transport.hpp"
 #include "kernels/select.hpp"
+#include "kernels/stealing_team.hpp"
 
 #include <caf/actor_system.hpp>
 #include <caf/atom.hpp>
@@ -22,6 +23,7 @@
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <thread>
 
 namespace isthmus::actors {
 
@@ -136,7 +138,7 @@ site_arithmetic make_arithmetic(const recipe& plan, site_id site) {
   class device_model final : public learner {
   public:
     device_model(const model_config& c, const kernels::backend& b, int n, std::shared_ptr<float_array> weights)
-        : team_(kernels::make_team(n)), model(c, b, *team_, 2048, std::move(weights)) {}
+        : team_(std::make_unique<kernels::stealing_team>(n)), model(c, b, *team_, 2048, std::move(weights)) {}
     const parameter_layout& layout() const override { return model.layout(); }
     std::span<float> weights() override { return model.weights(); }
     std::span<float> gradients() override { return model.gradients(); }

@@ -455,7 +455,7 @@ caf::behavior site(site_actor* self, std::shared_ptr<site_parts> parts) {
   }
   s.ledger = std::make_shared<shared_ledger>(std::move(*writer));
   write_line(self, ledger::started(static_cast<std::uint32_t>(s.start->shapes.size())));
-  if (s.start->resumed) write_line(self, ledger::checkpoint(s.start->checkpoint, "loaded", {}));
+  if (s.start->resumed) write_line(self, ledger::checkpoint(s.start->checkpoint, "loaded", s.start->checkpoint_hash));
   begin(self);
   return {
       [=](const inbound& m) { take_inbound(self, m); },
@@ -499,7 +499,7 @@ caf::behavior site(site_actor* self, std::shared_ptr<site_parts> parts) {
       },
       [=](const fail_device& m) {
         const auto device = self->state.devices.find(m.device);
-        if (device != self->state.devices.end()) self->send_exit(device->second, caf::sec::runtime_error);
+        if (device != self->state.devices.end()) self->send(device->second, m);
       },
       [=](const save_now& m) { self->send(self->state.trainer, m); },
       [=](const site_tick&) { tick(self); },

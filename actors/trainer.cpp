@@ -38,7 +38,7 @@ struct trainer_state {
   std::vector<round_number> rounds;
   std::size_t loads_missing = 0;
   round_number evaluated_at = 0, saved_at = 0;
-  bool loaded = false, load_valid = false, evaluated_once = false, save_asked = false, drain_asked = false, final_save = false, told_finished = false;
+  bool loaded = false, load_valid = false, evaluated_once = false, save_asked = false, drain_asked = false, drain_saved = false, final_save = false, told_finished = false;
 };
 using trainer_actor = caf::stateful_actor<trainer_state>;
 
@@ -148,7 +148,7 @@ bool evaluation_is_due(const trainer_state& s, bool finishing) {
 }
 
 bool save_is_due(const trainer_state& s, bool finishing) {
-  if (s.save_asked || s.drain_asked || (finishing && !s.final_save)) return true;
+  if (s.save_asked || (s.drain_asked && !s.drain_saved) || (finishing && !s.final_save)) return true;
   return s.settings.checkpoint_every_rounds > 0 && s.rounds.front() >= s.saved_at + s.settings.checkpoint_every_rounds;
 }
 
@@ -169,6 +169,7 @@ void at_boundary(trainer_actor* self, bool finishing) {
     s.saved_at = s.rounds.front();
     s.final_save = s.final_save || finishing;
     s.save_asked = false;
+    s.drain_saved = s.drain_asked;
     self->send(s.owner, save_boundary{s.step, s.rounds.front(), s.tokens_total.front(), finishing || s.drain_asked});
     return;
   }

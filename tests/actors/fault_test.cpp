@@ -1,0 +1,155 @@
+#include "tests/actors/cluster.hpp"
+
+#include <boost/test/unit_test.hpp>
+
+using namespace isthmus;
+using namespace isthmus::testing;
+using namespace std::chrono_literals;
+
+namespace {
+
+void expect_good_end(cluster& c, duration limit = 600s) {
+  BOOST_TEST(c.run_until([&] { return c.all_finished(); }, limit), "the run did not end; round " << c.last_round());
+  const auto report = c.ledgers();
+  BOOST_TEST(report.balanced(), c.describe_violations());
+  BOOST_TEST(report.last_anchor.size() == 2U);
+}
+
+}  // namespace
+
+BOOST_AUTO_TEST_SUITE(fault_test)
+
+BOOST_AUTO_TEST_CASE(a_killed_site_is_done_without_and_comes_back) {
+  for (std::uint64_t seed = 1; seed <= 5; ++seed) {
+    BOOST_TEST_CONTEXT("seed " << seed) {
+      cluster c({.seed = seed, .sites = 3, .overrides = {}});
+      c.start_all();
+      BOOST_REQUIRE(c.run_until([&] { return c.last_round() >= 4; }, 60s));
+      c.run_for(duration(seed * 7'000'000));
+      c.kill_site(1);
+      const round_number at_kill = c.last_round();
+      BOOST_TEST(c.run_until([&] { return c.last_round() >= at_kill + 2; }, 10s), "the others stopped at round " << c.last_round());
+      c.start_site(1);
+      expect_good_end(c);
+    }
+  }
+}
+
+BOOST_AUTO_TEST_CASE(a_home_killed_at_any_time_leaves_one_history) {
+  for (std::uint64_t seed = 1; seed <= 20; ++seed) {
+    BOOST_TEST_CONTEXT("seed " << seed) {
+      cluster c({.seed = seed, .sites = 3, .overrides = {"run.tokens=2880"}});
+      c.start_all();
+      BOOST_REQUIRE(c.run_until([&] { return c.last_round() >= 2; }, 60s));
+      c.run_for(duration(seed * 9'300'000));  // somewhere in a round: training, contributing, storing, committing
+      c.kill_site(static_cast<site_id>(seed % 3));
+      c.run_for(4s);
+      c.start_site(static_cast<site_id>(seed % 3));
+      expect_good_end(c);
+    }
+  }
+}
+
+BOOST_AUTO_TEST_CASE(rounds_go_on_without_the_coordinator_and_a_new_one_takes_over) {
+  cluster c({.seed = 3, .sites = 3, .overrides = {}});
+  c.start_all();
+  BOOST_REQUIRE(c.run_until([&] { return c.last_round() >= 2; }, 60s));
+  c.kill_coordinator();
+  const round_number before = c.last_round();
+  BOOST_TEST(c.run_until([&] { return c.last_round() >= before + 3; }, 20s));
+  c.start_coordinator();
+  expect_good_end(c);
+}
+
+BOOST_AUTO_TEST_CASE(a_silent_link_is_noticed_and_the_site_comes_back_when_it_heals) {
+  cluster c({.seed = 4, .sites = 3, .overrides = {}});
+  c.start_all();
+  BOOST_REQUIRE(c.run_until([&] { return c.last_round() >= 3; }, 60s));
+  c.net.cut_both(0, 2);
+  c.net.cut_both(1, 2);
+  c.net.cut_both(coordinator_id, 2);
+  const round_number before = c.last_round();
+  BOOST_TEST(c.run_until([&] { return c.last_round() >= before + 2; }, 15s), "the majority stopped");
+  c.run_for(5s);
+  c.net.heal_all();
+  expect_good_end(c);
+  BOOST_TEST(c.has_event("link_down", "no heartbeat"));
+}
+
+BOOST_AUTO_TEST_CASE(a_torn_frame_is_refused_and_nothing_is_lost) {
+  cluster c({.seed = 5, .sites = 3, .overrides = {}});
+  c.start_all();
+  BOOST_REQUIRE(c.run_until([&] { return c.last_round() >= 2; }, 60s));
+  for (site_id site = 0; site < 3; ++site) {
+    c.net.tear_next(site);
+    c.run_for(700ms);
+  }
+  expect_good_end(c);
+}
+
+BOOST_AUTO_TEST_CASE(everybody_killed_at_once_goes_on_from_the_checkpoints) {
+  cluster c({.seed = 6, .sites = 3, .overrides = {}});
+  c.start_all();
+  BOOST_REQUIRE(c.run_until([&] { return c.last_round() >= 8; }, 120s));
+  for (const site_id site : {0U, 1U, 2U}) c.kill_site(site);
+  c.kill_coordinator();
+  c.run_for(1s);
+  c.start_all();
+  expect_good_end(c);
+}
+
+BOOST_AUTO_TEST_CASE(a_stop_on_purpose_saves_and_resumes) {
+  cluster c({.seed = 7, .sites = 3, .overrides = {}});
+  c.start_all();
+  BOOST_REQUIRE(c.run_until([&] { return c.last_round() >= 5; }, 120s));
+  for (const site_id site : {0U, 1U, 2U}) c.drain_site(site);
+  BOOST_TEST(c.run_until([&] { return c.exit_code(0) == 7 && c.exit_code(1) == 7 && c.exit_code(2) == 7; }, 60s));
+  c.kill_coordinator();
+  c.run_for(1s);
+  c.start_all();
+  expect_good_end(c);
+}
+
+BOOST_AUTO_TEST_CASE(one_site_stopped_anywhere_repeats_the_unbroken_run_bit_for_bit) {
+  const std::vector<std::string> overrides{"run.tokens=2880", "round.codec=sparse_loco"};
+  cluster whole({.seed = 8, .sites = 1, .overrides = overrides});
+  whole.start_all();
+  BOOST_REQUIRE(whole.run_until([&] { return whole.all_finished(); }, 300s));
+  const auto expected = whole.losses(0);
+  for (const bool killed : {false, true}) {
+    cluster c({.seed = 8, .sites = 1, .overrides = overrides});
+    c.start_all();
+    BOOST_REQUIRE(c.run_until([&] { return c.last_round() >= 7; }, 300s));
+    c.run_for(80ms);
+    if (killed) {
+      c.kill_site(0);
+    } else {
+      c.drain_site(0);
+      BOOST_TEST(c.run_until([&] { return c.exit_code(0) == 7; }, 60s));
+    }
+    c.kill_coordinator();
+    c.run_for(1s);
+    c.start_all();
+    BOOST_TEST(c.run_until([&] { return c.all_finished(); }, 300s));
+    std::map<step_number, double> by_step;  // a repeated step overwrites what the killed process said of it
+    for (const auto& row : c.rows(0))
+      if (const auto* s = std::get_if<sample_row>(&row)) by_step[s->step] = s->loss;
+    BOOST_REQUIRE(by_step.size() == expected.size());
+    for (const auto& [step, loss] : by_step) BOOST_TEST(loss == expected[step - 1]);
+    BOOST_TEST(c.ledgers().balanced(), c.describe_violations());
+  }
+}
+
+BOOST_AUTO_TEST_CASE(a_site_goes_on_with_the_devices_that_are_left) {
+  cluster c({.seed = 9, .sites = 2, .overrides = {"sites.0.devices=2"}});
+  c.start_all();
+  BOOST_REQUIRE(c.run_until([&] { return c.last_round() >= 3; }, 60s));
+  for (int i = 0; i < 7; ++i) {  // more often than its restart budget allows
+    c.fail_device(0, 1);
+    c.run_for(150ms);
+  }
+  BOOST_TEST(c.has_event("crash", "device 1"));
+  expect_good_end(c);
+}
+
+BOOST_AUTO_TEST_SUITE_END()
