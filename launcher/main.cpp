@@ -44,10 +44,8 @@ public:
         "stopped (resumable), 8 promise "
         "violated, 130 interrupted.");
     reading_verbs();
-#ifdef ISTHMUS_RUN_VERBS
     run_verbs();
     child_verbs();
-#endif
   }
 
   int parse(int argc, char** argv) {
@@ -112,7 +110,6 @@ private:
                           [](CLI::App& sub, version_options& o) { json_flag(sub, o.json); });
   }
 
-#ifdef ISTHMUS_RUN_VERBS
   void run_verbs() {
     verb<launch_options>("launch", "trains a recipe: makes a run folder, starts every site, shows progress",
                          "isthmus launch quickstart run.tokens=300_000", run_launch, [](CLI::App& sub, launch_options& o) {
@@ -166,7 +163,6 @@ private:
     }
   }
 
-#endif
 
   console::settings settings() {
     settings_.colour = colour_ == "always" ? colour_choice::always : colour_ == "never" ? colour_choice::never : colour_choice::automatic;
