@@ -91,7 +91,8 @@ contribution_snapshot contribution_book::snapshot(round_number round) const {
   s.tokens = tokens_;
   s.leases = leases_;
   if (frame_) {
-    ensure(settings_.up->add_to(settings_.shape, frame_->bytes(), s.residual).has_value(), "contribution_book: our own frame cannot be decoded");
+    ensure(settings_.up->add_to(settings_.shape, frame_->bytes(), s.residual).has_value(),
+           "contribution_book: our own frame cannot be decoded");
     s.tokens += meta_.tokens;
     s.leases = joined(s.leases, meta_.leases);
   }
@@ -101,8 +102,7 @@ contribution_snapshot contribution_book::snapshot(round_number round) const {
 
 std::string contribution_book::restore(const contribution_snapshot* saved, step_number watermark, round_number round) {
   ensure(!frame_, "contribution_book: restored while a contribution is in flight");
-  const bool usable = saved != nullptr && saved->residual.size() == residual_.size() && saved->step == watermark &&
-                      saved->tokens == 0;
+  const bool usable = saved != nullptr && saved->residual.size() == residual_.size() && saved->step == watermark && saved->tokens == 0;
   ledger::mass_line m;
   m.event = "restored";
   m.group = settings_.shape.id;

@@ -18,7 +18,7 @@ struct contribution_settings {
   group_shape shape;
   std::shared_ptr<const codec> up;
   std::uint64_t reference_tokens = 1;
-  float residual_decay = 1;    // of the residual, each time a contribution is formed; 1 keeps all
+  float residual_decay = 1;  // of the residual, each time a contribution is formed; 1 keeps all
 };
 
 /// A contribution ready for parameter_group::local_contribution.
@@ -31,11 +31,11 @@ struct formed_contribution {
 /// What a checkpoint keeps of it. residual: [group.size], with the contribution in flight taken back into it.
 struct contribution_snapshot {
   std::vector<float> residual;
-  round_number round = 0;           // the group's round when it was taken
-  step_number step = 0;             // this site's watermark then: the last step of it that a record holds
-  std::uint64_t tokens = 0;         // of samples whose mass is in the residual and in no record: 0 between periods
-  double mass = 0;                  // probe of the residual
-  std::vector<lease> leases;        // of those tokens
+  round_number round = 0;     // the group's round when it was taken
+  step_number step = 0;       // this site's watermark then: the last step of it that a record holds
+  std::uint64_t tokens = 0;   // of samples whose mass is in the residual and in no record: 0 between periods
+  double mass = 0;            // probe of the residual
+  std::vector<lease> leases;  // of those tokens
 };
 
 /// One site's account of one group: the residual (mass the codec has not sent), the contribution in flight, and the tokens and
@@ -76,9 +76,9 @@ private:
   contribution_settings settings_;
   float_array residual_;
   shared_bytes frame_;
-  contributor meta_;             // of the frame in flight
+  contributor meta_;  // of the frame in flight
   step_number step_ = 0, committed_step_ = 0;
-  std::uint64_t tokens_ = 0;     // rolled over
+  std::uint64_t tokens_ = 0;  // rolled over
   std::vector<lease> leases_;
 };
 

@@ -24,8 +24,13 @@ std::string folder_of(const std::string& path) {
 std::string to_line(const coordinator_entry& entry) {
   json ended = json::array();
   for (const epoch_member& m : entry.ended) ended.push_back({{"site", m.site}, {"incarnation", m.incarnation}});
-  return json_lines::seal(json{{"t", entry.end ? "end" : "epoch"}, {"view", json_lines::to_json(entry.view)}, {"sealed", entry.sealed},
-                               {"ended", ended}, {"restart", entry.restart}}.dump());
+  return json_lines::seal(json{
+      {"t", entry.end ? "end" : "epoch"},
+      {"view", json_lines::to_json(entry.view)},
+      {"sealed", entry.sealed},
+      {"ended", ended},
+      {"restart",
+       entry.restart}}.dump());
 }
 
 expected<coordinator_entry> parse_coordinator_line(const std::string& line, const std::string& where) {
@@ -40,9 +45,7 @@ expected<coordinator_entry> parse_coordinator_line(const std::string& line, cons
       entry.ended.push_back({m.at("site").get<site_id>(), m.at("incarnation").get<incarnation_number>(), false, 0});
     entry.restart = object->at("restart").get<bool>();
     return entry;
-  } catch (const std::exception& e) {
-    return fail(errc::malformed, where + ": not an entry of the coordinator's log: " + e.what());
-  }
+  } catch (const std::exception& e) { return fail(errc::malformed, where + ": not an entry of the coordinator's log: " + e.what()); }
 }
 
 expected<coordinator_log> coordinator_log::open(storage& disk, std::string path) {
@@ -72,7 +75,8 @@ expected<coordinator_log> coordinator_log::open(storage& disk, std::string path)
 expected<void> coordinator_log::append(const coordinator_entry& entry) {
   const epoch_number last = entries_.empty() ? 0 : entries_.back().view.number;
   if (entry.view.number != last + (entry.end ? 0 : 1))
-    return fail(errc::stale_epoch, path_ + ": holds epoch " + std::to_string(last) + ", cannot append " + std::to_string(entry.view.number));
+    return fail(errc::stale_epoch,
+                path_ + ": holds epoch " + std::to_string(last) + ", cannot append " + std::to_string(entry.view.number));
   if (bytes_ > 0 || disk_->exists(path_)) {
     auto now = disk_->read(path_, log_bytes_max);
     if (!now) return now.failure();

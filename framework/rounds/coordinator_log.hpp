@@ -13,10 +13,10 @@ namespace isthmus {
 /// One entry of the coordinator's log: an epoch, or the end of the run.
 struct coordinator_entry {
   epoch_view view;
-  std::vector<site_id> sealed;     // members of the epoch before that sealed it
-  std::vector<epoch_member> ended; // members of the epoch before that came back as a higher incarnation (that one stands here)
-  bool restart = false;            // fewer than ceil(n/2) sealed: every member was accounted for, and rounds above the cuts are gone
-  bool end = false;                // the run is finished; view is the last one
+  std::vector<site_id> sealed;      // members of the epoch before that sealed it
+  std::vector<epoch_member> ended;  // members of the epoch before that came back as a higher incarnation (that one stands here)
+  bool restart = false;             // fewer than ceil(n/2) sealed: every member was accounted for, and rounds above the cuts are gone
+  bool end = false;                 // the run is finished; view is the last one
   bool operator==(const coordinator_entry&) const = default;
 };
 

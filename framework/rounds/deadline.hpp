@@ -9,10 +9,10 @@
 namespace isthmus {
 
 struct deadline_settings {
-  duration grace = std::chrono::seconds(5);                 // waited for the rest once the quorum is there
+  duration grace = std::chrono::seconds(5);                                // waited for the rest once the quorum is there
   duration min = std::chrono::seconds(2), max = std::chrono::seconds(60);  // bounds of the learned deadline
-  double spread = 4;                                        // k of median + k * MAD
-  std::uint32_t window = 32;                                // arrivals remembered
+  double spread = 4;                                                       // k of median + k * MAD
+  std::uint32_t window = 32;                                               // arrivals remembered
 };
 
 /// How long a round may wait for its slowest contribution, learnt from how long past rounds took from their first to their last

@@ -28,8 +28,7 @@ bool holds_all(const std::vector<held_record>& held, const std::vector<group_cut
 bool membership::is_void(const held_record& h) const {
   return std::any_of(past_cuts_.begin(), past_cuts_.end(), [&](const auto& past) {
     if (past.first <= h.epoch) return false;
-    return std::any_of(past.second.begin(), past.second.end(),
-                       [&](const group_cut& c) { return c.group == h.group && c.round < h.round; });
+    return std::any_of(past.second.begin(), past.second.end(), [&](const group_cut& c) { return c.group == h.group && c.round < h.round; });
   });
 }
 
@@ -135,8 +134,10 @@ void membership::choose_members(epoch_view& next, time_point now) const {
     const auto behind = change_->behind.find(site);
     const auto& held = behind == change_->behind.end() ? p.held : behind->second;
     const bool vouches = change_->seals.contains(site) || holds_all(held, next.cuts);
-    if (vouches) next.members.push_back(m);
-    else joiners.push_back({site, p.incarnation, true, next.cuts.front().holder});
+    if (vouches)
+      next.members.push_back(m);
+    else
+      joiners.push_back({site, p.incarnation, true, next.cuts.front().holder});
   }
   // those that stay must be able to seal without the joiners
   const auto is_holder = [&](const epoch_member& m) {

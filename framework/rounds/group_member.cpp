@@ -21,8 +21,10 @@ group_actions parameter_group::local_contribution(round_number round, shared_byt
   ensure(!g.in_flight, "parameter_group: a contribution while the last one's fate is open");
   ensure(frame != nullptr && meta.site == g.s.self && meta.incarnation == g.s.incarnation, "parameter_group: not our contribution");
   g.in_flight = state::frame_in_flight{round, std::move(frame), std::move(meta)};
-  if (round != g.round + 1 || g.copying || g.is_finished()) g.lose_frame();
-  else if (g.view.number > 0) g.send_frame(now);
+  if (round != g.round + 1 || g.copying || g.is_finished())
+    g.lose_frame();
+  else if (g.view.number > 0)
+    g.send_frame(now);
   return g.take();
 }
 
@@ -115,9 +117,12 @@ std::optional<parameter_group::state::delivered> parameter_group::state::next_co
     const auto it = known.find(q);
     if (it == known.end()) continue;
     const auto a = ahead.find(q);
-    if (q == round + 1 && pending && pending->hash == it->second) found = *pending;
-    else if (a != ahead.end() && a->second.hash == it->second) found = a->second;
-    else found.reset();
+    if (q == round + 1 && pending && pending->hash == it->second)
+      found = *pending;
+    else if (a != ahead.end() && a->second.hash == it->second)
+      found = a->second;
+    else
+      found.reset();
     if (found) known[q - 1] = found->record.previous;
     if (q > round + 1) found.reset();
   }
@@ -184,8 +189,10 @@ void parameter_group::state::report_applied() {
   const bool mine = decided && mark.incarnation == s.incarnation && mark.step >= in_flight->meta.step;
   note(ledger::applied(record, mine));
   say(group_effect::applied{record, mine, is_finished()});
-  if (mine) in_flight.reset();
-  else if (decided) lose_frame();
+  if (mine)
+    in_flight.reset();
+  else if (decided)
+    lose_frame();
 }
 
 void parameter_group::state::divergence(const round_record& r, const hash128& found, time_point now) {
@@ -216,10 +223,14 @@ void parameter_group::state::poll(time_point now) {
   poll_wait = std::min(poll_wait * 2, s.retry * 16);
   next_poll = now + poll_wait;
   say(group_effect::wake_at{next_poll});
-  if (copying) ask_for_state(now);
-  else if (round < cut.round) send(cut.holder, message::want_record{view.number, s.shape.id, round + 1});
-  else if (pending) send(cut.home, message::stored{view.number, s.shape.id, pending->record.round, pending->hash});
-  else if (!is_finished()) send(cut.home, message::want_record{view.number, s.shape.id, round + 1});
+  if (copying)
+    ask_for_state(now);
+  else if (round < cut.round)
+    send(cut.holder, message::want_record{view.number, s.shape.id, round + 1});
+  else if (pending)
+    send(cut.home, message::stored{view.number, s.shape.id, pending->record.round, pending->hash});
+  else if (!is_finished())
+    send(cut.home, message::want_record{view.number, s.shape.id, round + 1});
 }
 
 void parameter_group::state::on_want_record(site_id from, const message::want_record& m) {
@@ -245,9 +256,7 @@ void parameter_group::state::on_refused(site_id from, const message::refused& m,
   }
 }
 
-void parameter_group::state::ask_for_state(time_point) {
-  send(state_source, message::want_state{view.number, s.shape.id});
-}
+void parameter_group::state::ask_for_state(time_point) { send(state_source, message::want_state{view.number, s.shape.id}); }
 
 void parameter_group::state::on_want_state(site_id from) {
   if (settled && !copying) send_state(from);

@@ -11,7 +11,7 @@ namespace isthmus {
 
 /// The insides of parameter_group, shared by its files: parameter_group.cpp (epochs), group_member.cpp, group_home.cpp.
 struct parameter_group::state {
-  struct delivered {                       // a record with its delta's bytes
+  struct delivered {  // a record with its delta's bytes
     round_record record;
     hash128 hash;
     shared_bytes bytes;
@@ -25,7 +25,7 @@ struct parameter_group::state {
     shared_bytes frame;
     contributor meta;
   };
-  struct candidate {                       // the home's next state, until the record that it made is committed
+  struct candidate {  // the home's next state, until the record that it made is committed
     std::unique_ptr<float_array> anchor, momentum, residual;
     std::set<site_id> stored_at;
   };
@@ -109,15 +109,15 @@ struct parameter_group::state {
   epoch_view view;
   group_cut cut;
   bool sealed = false, settled = true;
-  bool copying = false;                    // our anchor is of no use: waiting for a peer's state
+  bool copying = false;  // our anchor is of no use: waiting for a peer's state
   bool diverged = false;
-  std::set<site_id> synced;                // joiners that count by now
-  std::vector<early_message> early;        // of an epoch or round we have not reached
+  std::set<site_id> synced;          // joiners that count by now
+  std::vector<early_message> early;  // of an epoch or round we have not reached
 
   // member
-  std::optional<delivered> pending;        // round + 1: stored, not known to be committed
-  std::map<round_number, delivered> ahead; // not yet in line
-  std::map<round_number, hash128> commits; // heard of before the record came
+  std::optional<delivered> pending;         // round + 1: stored, not known to be committed
+  std::map<round_number, delivered> ahead;  // not yet in line
+  std::map<round_number, hash128> commits;  // heard of before the record came
   std::optional<frame_in_flight> in_flight;
   std::map<std::uint32_t, shared_bytes> parts;
   message::state_part parts_of;
@@ -130,8 +130,8 @@ struct parameter_group::state {
   std::map<site_id, collected_frame> collected;
   std::optional<time_point> opened, quorum_at;
   time_point last_opened{};
-  std::unique_ptr<float_array> residual;   // of the aggregator, in units of the sum; null: none so far
-  std::optional<candidate> next;           // belongs to `pending` when we made it
+  std::unique_ptr<float_array> residual;  // of the aggregator, in units of the sum; null: none so far
+  std::optional<candidate> next;          // belongs to `pending` when we made it
   std::map<site_id, round_number> member_round;
   learned_deadline deadline;
 };

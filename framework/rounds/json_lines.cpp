@@ -14,9 +14,7 @@ namespace {
 constexpr std::string_view mark = ",\"sum\":\"";
 constexpr std::size_t tail = mark.size() + 16 + 2;  // the digits, a quote and a brace
 
-std::string checksum(std::string_view text) {
-  return hash_bytes(std::as_bytes(std::span(text.data(), text.size()))).hex().substr(16);
-}
+std::string checksum(std::string_view text) { return hash_bytes(std::as_bytes(std::span(text.data(), text.size()))).hex().substr(16); }
 
 std::uint64_t hex_word(std::string_view text) {
   std::uint64_t word = 0;
@@ -66,9 +64,17 @@ json to_json(const contributor& c) {
 json to_json(const round_record& r) {
   json contributors = json::array();
   for (const contributor& c : r.contributors) contributors.push_back(to_json(c));
-  return {{"group", r.group}, {"round", r.round}, {"epoch", r.epoch}, {"home", r.home}, {"contributors", contributors},
-          {"tokens_total", r.tokens_total}, {"weight", r.weight}, {"mass", r.mass}, {"delta_hash", r.delta_hash.hex()},
-          {"anchor_hash", r.anchor_hash.hex()}, {"previous", r.previous.hex()}};
+  return {{"group", r.group},
+          {"round", r.round},
+          {"epoch", r.epoch},
+          {"home", r.home},
+          {"contributors", contributors},
+          {"tokens_total", r.tokens_total},
+          {"weight", r.weight},
+          {"mass", r.mass},
+          {"delta_hash", r.delta_hash.hex()},
+          {"anchor_hash", r.anchor_hash.hex()},
+          {"previous", r.previous.hex()}};
 }
 
 json to_json(const epoch_view& v) {
@@ -76,8 +82,13 @@ json to_json(const epoch_view& v) {
   for (const epoch_member& m : v.members)
     members.push_back({{"site", m.site}, {"incarnation", m.incarnation}, {"joining", m.joining}, {"source", m.source}});
   for (const group_cut& c : v.cuts)
-    cuts.push_back({{"group", c.group}, {"home", c.home}, {"round", c.round}, {"epoch", c.epoch}, {"record", c.record_hash.hex()},
-                    {"anchor", c.anchor_hash.hex()}, {"holder", c.holder}});
+    cuts.push_back({{"group", c.group},
+                    {"home", c.home},
+                    {"round", c.round},
+                    {"epoch", c.epoch},
+                    {"record", c.record_hash.hex()},
+                    {"anchor", c.anchor_hash.hex()},
+                    {"holder", c.holder}});
   return {{"number", v.number}, {"members", members}, {"cuts", cuts}, {"reason", v.reason}};
 }
 

@@ -20,7 +20,7 @@ expected<nlohmann::json> open(std::string_view line, const std::string& where);
 struct numbered_line {
   std::size_t number = 0;  // 1-based
   std::string_view text;
-  bool whole = true;       // ends with a newline
+  bool whole = true;  // ends with a newline
 };
 std::vector<numbered_line> split(std::string_view text);
 

@@ -6,8 +6,8 @@
 
 namespace isthmus {
 
-using nlohmann::json;
 using json_lines::to_json;
+using nlohmann::json;
 
 namespace ledger {
 
@@ -48,9 +48,10 @@ std::string diverged(group_id group, round_number round, const hash128& expected
   return json{{"t", "diverged"}, {"group", group}, {"round", round}, {"expected", expected.hex()}, {"found", found.hex()}}.dump();
 }
 std::string mass(const mass_line& m) {
-  return json{{"t", "mass"}, {"event", m.event}, {"group", m.group}, {"round", m.round}, {"change", m.change}, {"decayed", m.decayed},
-              {"frame", m.frame}, {"residual", m.residual}, {"norm", m.norm}, {"written_off", m.written_off}, {"step", m.step},
-              {"tokens", m.tokens}}.dump();
+  return json{{"t", "mass"},          {"event", m.event},  {"group", m.group},       {"round", m.round}, {"change", m.change},
+              {"decayed", m.decayed}, {"frame", m.frame},  {"residual", m.residual}, {"norm", m.norm},   {"written_off", m.written_off},
+              {"step", m.step},       {"tokens", m.tokens}}
+      .dump();
 }
 
 std::string checkpoint(std::string_view id, std::string_view state, const hash128& manifest) {
@@ -64,9 +65,7 @@ std::string record_json(const round_record& record) { return to_json(record).dum
 expected<round_record> parse_record(std::string_view text, const std::string& where) {
   try {
     return json_lines::record_from(json::parse(text));
-  } catch (const std::exception& e) {
-    return fail(errc::malformed, where + ": not a round's record: " + e.what());
-  }
+  } catch (const std::exception& e) { return fail(errc::malformed, where + ": not a round's record: " + e.what()); }
 }
 
 }  // namespace ledger
@@ -100,8 +99,8 @@ expected<std::unique_ptr<ledger_writer>> ledger_writer::open(storage& disk, cons
 expected<void> ledger_writer::write(std::string_view line) {
   if (failed_) return fail(errc::io_failed, path_ + ": an earlier write failed, the ledger is closed");
   ensure(line.size() > 2 && line.front() == '{', "ledger_writer: not an object with fields");
-  const std::string text = json_lines::seal("{\"site\":" + std::to_string(site_) + ",\"incarnation\":" + std::to_string(incarnation_) + "," +
-                                            std::string(line.substr(1)));
+  const std::string text = json_lines::seal("{\"site\":" + std::to_string(site_) + ",\"incarnation\":" + std::to_string(incarnation_) +
+                                            "," + std::string(line.substr(1)));
   auto done = file_->append(std::as_bytes(std::span(text.data(), text.size())));
   if (!done) failed_ = true;
   return done;

@@ -22,10 +22,10 @@ std::string written_off(const lease& range, std::string_view reason);
 std::string partial(const lease& range, const std::vector<group_id>& missed);
 // L2: rounds
 std::string stored(const round_record& record);
-std::string committed(const round_record& record, const std::vector<site_id>& stored_at);   // the home's
+std::string committed(const round_record& record, const std::vector<site_id>& stored_at);  // the home's
 std::string applied(const round_record& record, bool mine);
-std::string voided(const round_record& record, epoch_number epoch);                         // by the cut of that epoch
-std::string copied(const round_record& record, site_id source, epoch_number epoch);         // state of a group taken from a peer
+std::string voided(const round_record& record, epoch_number epoch);                  // by the cut of that epoch
+std::string copied(const round_record& record, site_id source, epoch_number epoch);  // state of a group taken from a peer
 std::string entered(epoch_number epoch, group_id group, round_number round);
 std::string aggregator(group_id group, round_number round, std::string_view event, double mass);  // kept | returned
 std::string diverged(group_id group, round_number round, const hash128& expected, const hash128& found);
@@ -33,16 +33,16 @@ std::string diverged(group_id group, round_number round, const hash128& expected
 std::string checkpoint(std::string_view id, std::string_view state, const hash128& manifest);  // durable | removed | loaded
 // both ends of a process
 std::string started(std::uint32_t groups);
-std::string ended(std::string_view reason);   // clean: nothing is in flight any more
+std::string ended(std::string_view reason);  // clean: nothing is in flight any more
 
 /// L2: one movement of mass in a site's account of a group (contribution_book).
 struct mass_line {
-  std::string_view event;      // formed | late | counted | lost | added | restored
+  std::string_view event;  // formed | late | counted | lost | added | restored
   group_id group = 0;
-  round_number round = 0;      // of the anchor it began from; counted, lost: of the round decided
+  round_number round = 0;                                   // of the anchor it began from; counted, lost: of the round decided
   double change = 0, decayed = 0, frame = 0, residual = 0;  // residual: after it
-  double norm = 0;             // L2 norm of the numbers moved: what rounding is measured by
-  double written_off = 0;      // restored: norm of what the crash took
+  double norm = 0;                                          // L2 norm of the numbers moved: what rounding is measured by
+  double written_off = 0;                                   // restored: norm of what the crash took
   step_number step = 0;
   std::uint64_t tokens = 0;
 };
@@ -57,7 +57,8 @@ expected<round_record> parse_record(std::string_view json, const std::string& wh
 class ledger_writer {
 public:
   /// A torn last line (a crash) is closed off, so that the next line stands alone. disk outlives the writer.
-  static expected<std::unique_ptr<ledger_writer>> open(storage& disk, const std::string& path, site_id site, incarnation_number incarnation);
+  static expected<std::unique_ptr<ledger_writer>> open(storage& disk, const std::string& path, site_id site,
+                                                       incarnation_number incarnation);
   /// line: one JSON object of the functions above.
   expected<void> write(std::string_view line);
   expected<void> sync();

@@ -47,9 +47,7 @@ expected<ledger_report> check_ledgers(const storage& run) {
     ledger_check::check_checkpoints(*all, report);
   } catch (const nlohmann::json::exception& e) {
     return fail(errc::malformed, std::string("a ledger line lacks a field: ") + e.what());
-  } catch (const std::invalid_argument& e) {
-    return fail(errc::malformed, std::string("a ledger line holds ") + e.what());
-  }
+  } catch (const std::invalid_argument& e) { return fail(errc::malformed, std::string("a ledger line holds ") + e.what()); }
   return report;
 }
 

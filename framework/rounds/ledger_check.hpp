@@ -11,9 +11,9 @@
 namespace isthmus {
 
 struct ledger_violation {
-  std::string where;   // "ledger/site-1.jsonl:17"
-  std::string rule;    // stable name, docs/ledger.md
-  std::string what;    // plain words
+  std::string where;  // "ledger/site-1.jsonl:17"
+  std::string rule;   // stable name, docs/ledger.md
+  std::string what;   // plain words
 };
 
 /// What the ledgers prove. Positions are samples; a position granted again after a return counts again in assigned and returned.
@@ -23,8 +23,8 @@ struct ledger_report {
   std::uint64_t lost_logs = 0, unproved_rounds = 0;  // processes whose ledger is gone with its disk; rounds that only such ledgers held
   std::map<group_id, round_number> last_round;
   std::map<group_id, hash128> last_anchor;
-  bool complete = false;                          // every site ended cleanly: nothing may be outstanding
-  std::vector<ledger_violation> violations;       // in file and line order, at most 1000
+  bool complete = false;                     // every site ended cleanly: nothing may be outstanding
+  std::vector<ledger_violation> violations;  // in file and line order, at most 1000
   bool balanced() const { return violations.empty(); }
 };
 

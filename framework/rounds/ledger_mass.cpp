@@ -14,7 +14,7 @@ namespace {
 constexpr double tolerance = 1e-4;
 
 struct account {
-  bool open = false;          // a process is writing it
+  bool open = false;  // a process is writing it
   double residual = 0, norm = 0;
   bool in_flight = false;
   double frame = 0;
@@ -54,7 +54,8 @@ public:
       a.in_flight = false;
     } else if (event == "lost") {
       expected = a.residual + a.frame;
-      if (!a.in_flight) wrong_.add(l.where, "mass", "a contribution to group " + std::to_string(group) + " was lost that was not in flight");
+      if (!a.in_flight)
+        wrong_.add(l.where, "mass", "a contribution to group " + std::to_string(group) + " was lost that was not in flight");
       a.in_flight = false;
     } else if (event == "added") {
       expected = a.residual + frame;
@@ -62,8 +63,9 @@ public:
       expected = residual;  // restored: the process starts from here
     }
     if (differs(residual, expected, norm))
-      wrong_.add(l.where, "mass", "the residual of group " + std::to_string(group) + " is " + std::to_string(residual) + " after `" + event + "`, " +
-                                      std::to_string(expected) + " is what the lines before add up to");
+      wrong_.add(l.where, "mass",
+                 "the residual of group " + std::to_string(group) + " is " + std::to_string(residual) + " after `" + event + "`, " +
+                     std::to_string(expected) + " is what the lines before add up to");
     a.residual = residual;
     a.norm = number("norm");
   }
@@ -71,11 +73,15 @@ public:
 private:
   void check_counted(const site_line& l, group_id group, const account& a, double norm) {
     const auto found = find_contribution(group, l.incarnation, a.step);
-    if (!a.in_flight) wrong_.add(l.where, "mass", "a contribution to group " + std::to_string(group) + " was counted that was not in flight");
+    if (!a.in_flight)
+      wrong_.add(l.where, "mass", "a contribution to group " + std::to_string(group) + " was counted that was not in flight");
     else if (found == nullptr)
-      wrong_.add(l.where, "mass", "the site counts its contribution of step " + std::to_string(a.step) + " to group " + std::to_string(group) + " as applied, but no record names it");
+      wrong_.add(l.where, "mass",
+                 "the site counts its contribution of step " + std::to_string(a.step) + " to group " + std::to_string(group) +
+                     " as applied, but no record names it");
     else if (differs(found->mass, a.frame, norm))
-      wrong_.add(l.where, "mass", "the record holds mass " + std::to_string(found->mass) + " of this site, it sent " + std::to_string(a.frame));
+      wrong_.add(l.where, "mass",
+                 "the record holds mass " + std::to_string(found->mass) + " of this site, it sent " + std::to_string(a.frame));
   }
   const contributor* find_contribution(group_id group, incarnation_number incarnation, step_number step) const {
     for (const auto& [hash, k] : records_) {
@@ -106,8 +112,10 @@ void check_homes(const logs& all, const history& h, const norms& sizes, violatio
     for (const site_line& l : lines) {
       if (l.type != "aggregator") continue;
       const std::tuple key(site, l.body.at("group").get<group_id>(), l.body.at("round").get<round_number>());
-      if (l.body.at("event") == "kept") kept[key] = {l.body.at("mass").get<double>(), l.where};
-      else returned[key] = l.body.at("mass").get<double>();
+      if (l.body.at("event") == "kept")
+        kept[key] = {l.body.at("mass").get<double>(), l.where};
+      else
+        returned[key] = l.body.at("mass").get<double>();
     }
   for (const auto& [group, rounds] : h) {
     const known_record* before = nullptr;
@@ -126,8 +134,10 @@ void check_homes(const logs& all, const history& h, const norms& sizes, violatio
       bool judged = known;
       if (before != nullptr && before->record.home == r.home) {
         const auto left = kept.find({r.home, group, number - 1});
-        if (left != kept.end()) residual_before = left->second.mass;
-        else judged = judged && after == kept.end();  // an aggregator with a residual whose last one is not told
+        if (left != kept.end())
+          residual_before = left->second.mass;
+        else
+          judged = judged && after == kept.end();  // an aggregator with a residual whose last one is not told
         const auto gone = returned.find({r.home, group, number - 1});
         if (gone != returned.end()) residual_before = 0;
         norm += std::abs(residual_before);
@@ -136,8 +146,10 @@ void check_homes(const logs& all, const history& h, const norms& sizes, violatio
       const double out = r.mass + (after == kept.end() ? 0 : after->second.mass);
       if (judged && before != nullptr && before->record.epoch != r.epoch) judged = false;  // a home may have restarted between
       if (judged && differs(in + residual_before, out, norm + std::abs(r.mass)))
-        wrong.add(k->where, "mass", "round " + std::to_string(number) + " of group " + std::to_string(group) + ": contributions and the home's residual make " +
-                                        std::to_string(in + residual_before) + ", delta and residual make " + std::to_string(out));
+        wrong.add(k->where, "mass",
+                  "round " + std::to_string(number) + " of group " + std::to_string(group) +
+                      ": contributions and the home's residual make " + std::to_string(in + residual_before) +
+                      ", delta and residual make " + std::to_string(out));
       before = k;
     }
   }

@@ -17,8 +17,10 @@ void read_coordinator(std::string_view text, const std::string& path, logs& all,
     const std::string where = path + ":" + std::to_string(line.number);
     auto entry = parse_coordinator_line(std::string(line.text), where);
     if (entry && line.whole) {
-      if (entry->end) all.finished = true;
-      else all.epochs.push_back({where, std::move(*entry)});
+      if (entry->end)
+        all.finished = true;
+      else
+        all.epochs.push_back({where, std::move(*entry)});
     } else if (&line == &lines.back()) {
       ++report.torn_lines;
     } else {
@@ -38,9 +40,7 @@ void read_site(std::string_view text, const std::string& path, logs& all, ledger
     if (body) try {
         parsed = {where, body->at("site").get<site_id>(), body->at("incarnation").get<incarnation_number>(),
                   body->at("t").get<std::string>(), *body};
-      } catch (const std::exception& e) {
-        body = fail(errc::malformed, where + ": " + e.what());
-      }
+      } catch (const std::exception& e) { body = fail(errc::malformed, where + ": " + e.what()); }
     if (!bad.empty() && (!body || parsed.type != "started")) {
       violations(report).add(bad, "readable", why);
       --report.torn_lines;

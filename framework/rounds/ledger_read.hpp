@@ -35,10 +35,10 @@ struct logs {
 struct known_record {
   round_record record;
   hash128 hash;
-  std::string where;                         // first line that names it
-  std::string committed_at;                  // the home's line, or empty
+  std::string where;         // first line that names it
+  std::string committed_at;  // the home's line, or empty
   std::map<site_id, incarnation_number> stored, applied;
-  std::vector<site_id> counted;              // stored_at of the committed line
+  std::vector<site_id> counted;  // stored_at of the committed line
   bool is_void = false;
 };
 

@@ -30,23 +30,28 @@ void check_epochs(const logs& all, ledger_report& report) {
   for (std::size_t i = 0; i < all.epochs.size(); ++i) {
     const coordinator_entry& e = all.epochs[i].entry;
     const std::string& where = all.epochs[i].where;
-    if (e.view.number != i + 1) wrong.add(where, "epoch_number", "epoch " + std::to_string(e.view.number) + " where " + std::to_string(i + 1) + " follows");
+    if (e.view.number != i + 1)
+      wrong.add(where, "epoch_number", "epoch " + std::to_string(e.view.number) + " where " + std::to_string(i + 1) + " follows");
     if (i == 0) continue;
     const epoch_view& before = all.epochs[i - 1].entry.view;
     std::set<site_id> accounted(e.sealed.begin(), e.sealed.end());
     for (const site_id s : e.sealed)
-      if (member_of(before, s) == nullptr) wrong.add(where, "seals", "site " + std::to_string(s) + " sealed an epoch that it was no member of");
+      if (member_of(before, s) == nullptr)
+        wrong.add(where, "seals", "site " + std::to_string(s) + " sealed an epoch that it was no member of");
     const bool enough = e.sealed.size() >= (before.members.size() + 1) / 2;
     for (const epoch_member& m : e.ended) accounted.insert(m.site);
-    const bool accounted_for = std::all_of(before.members.begin(), before.members.end(), [&](const auto& m) { return accounted.contains(m.site); });
+    const bool accounted_for =
+        std::all_of(before.members.begin(), before.members.end(), [&](const auto& m) { return accounted.contains(m.site); });
     if (!enough && !(e.restart && accounted_for))
-      wrong.add(where, "seals", std::to_string(e.sealed.size()) + " of " + std::to_string(before.members.size()) + " members sealed epoch " +
-                                    std::to_string(before.number) + ": not enough to end it");
+      wrong.add(where, "seals",
+                std::to_string(e.sealed.size()) + " of " + std::to_string(before.members.size()) + " members sealed epoch " +
+                    std::to_string(before.number) + ": not enough to end it");
     for (const group_cut& c : e.view.cuts) {
       const group_cut* old = cut_of(before, c.group);
       if (!e.restart && old != nullptr && c.round < old->round)
-        wrong.add(where, "cut_fell", "the cut of group " + std::to_string(c.group) + " falls from round " + std::to_string(old->round) + " to " +
-                                         std::to_string(c.round));
+        wrong.add(where, "cut_fell",
+                  "the cut of group " + std::to_string(c.group) + " falls from round " + std::to_string(old->round) + " to " +
+                      std::to_string(c.round));
     }
   }
 }
@@ -93,7 +98,8 @@ bool is_in_a_cut(const logs& all, const known_record& k) {
 
 void check_commit(const logs& all, const known_record& k, violations& wrong) {
   if (k.record.epoch == 0 || k.record.epoch > all.epochs.size()) {
-    if (!all.epochs.empty()) wrong.add(k.where, "epoch_known", named(k.record) + " names epoch " + std::to_string(k.record.epoch) + ", which is in no log");
+    if (!all.epochs.empty())
+      wrong.add(k.where, "epoch_known", named(k.record) + " names epoch " + std::to_string(k.record.epoch) + ", which is in no log");
     return;
   }
   const epoch_view& v = all.epochs[k.record.epoch - 1].entry.view;
@@ -103,13 +109,15 @@ void check_commit(const logs& all, const known_record& k, violations& wrong) {
     for (const site_id s : k.counted)
       if (member_of(v, s) != nullptr) stores.insert(s);
     if (stores.size() < majority)
-      wrong.add(k.committed_at, "majority", named(k.record) + " was committed with " + std::to_string(stores.size()) + " stores of members, " +
-                                                std::to_string(majority) + " are needed");
+      wrong.add(k.committed_at, "majority",
+                named(k.record) + " was committed with " + std::to_string(stores.size()) + " stores of members, " +
+                    std::to_string(majority) + " are needed");
     return;
   }
   if (k.applied.empty() || is_in_a_cut(all, k)) return;
   std::size_t possible = 0;  // the home's log is lost: its members' logs must allow a majority
-  for (const epoch_member& m : v.members) possible += k.stored.contains(m.site) || !all.sites.contains(m.site) || m.site == k.record.home ? 1 : 0;
+  for (const epoch_member& m : v.members)
+    possible += k.stored.contains(m.site) || !all.sites.contains(m.site) || m.site == k.record.home ? 1 : 0;
   if (possible < majority) wrong.add(k.where, "majority", named(k.record) + " was applied, but too few members stored it");
 }
 
@@ -146,7 +154,9 @@ void check_chain(group_id group, const std::map<round_number, const known_record
     if (number != expected_round && report.lost_logs > 0)
       report.unproved_rounds += number - expected_round;
     else if (number != expected_round)
-      wrong.add(k->where, "chain", "rounds " + std::to_string(expected_round) + " to " + std::to_string(number - 1) + " of group " + std::to_string(group) + " are in no log");
+      wrong.add(k->where, "chain",
+                "rounds " + std::to_string(expected_round) + " to " + std::to_string(number - 1) + " of group " + std::to_string(group) +
+                    " are in no log");
     else if (k->record.previous != (before == nullptr ? hash128{} : before->hash))
       wrong.add(k->where, "chain", named(k->record) + " does not follow the record before it");
     std::uint64_t tokens = 0;
@@ -154,12 +164,16 @@ void check_chain(group_id group, const std::map<round_number, const known_record
       tokens += c.tokens;
       const auto mark = marks.find(c.site);
       if (mark != marks.end() && (c.step <= mark->second.step || c.incarnation < mark->second.incarnation))
-        wrong.add(k->where, "watermark", "site " + std::to_string(c.site) + " reaches step " + std::to_string(c.step) + " in " + named(k->record) + ", after step " + std::to_string(mark->second.step));
+        wrong.add(k->where, "watermark",
+                  "site " + std::to_string(c.site) + " reaches step " + std::to_string(c.step) + " in " + named(k->record) +
+                      ", after step " + std::to_string(mark->second.step));
       marks[c.site] = c;
     }
     const std::uint64_t total = before != nullptr && number == expected_round ? before->record.tokens_total : 0;
     if (number == expected_round && k->record.tokens_total != total + tokens)
-      wrong.add(k->where, "tokens", named(k->record) + ": tokens_total is " + std::to_string(k->record.tokens_total) + ", its contributors make it " + std::to_string(total + tokens));
+      wrong.add(k->where, "tokens",
+                named(k->record) + ": tokens_total is " + std::to_string(k->record.tokens_total) + ", its contributors make it " +
+                    std::to_string(total + tokens));
     const double per_weight = static_cast<double>(tokens) / k->record.weight;
     if (!(k->record.weight > 0) || (unit > 0 && std::abs(per_weight - unit) > 1e-6 * unit))
       wrong.add(k->where, "weight", named(k->record) + ": the weight is not what its contributors' tokens add up to");
@@ -173,14 +187,18 @@ void check_divergences(const logs& all, violations& wrong) {
   for (const auto& [site, lines] : all.sites) {
     std::map<group_id, const site_line*> open;
     for (const site_line& line : lines) {
-      if (line.type == "diverged") open[line.body.at("group").get<group_id>()] = &line;
-      else if (line.type == "copied") open.erase(line.body.at("record").at("group").get<group_id>());
-      else if (line.type == "started") open.clear();
+      if (line.type == "diverged")
+        open[line.body.at("group").get<group_id>()] = &line;
+      else if (line.type == "copied")
+        open.erase(line.body.at("record").at("group").get<group_id>());
+      else if (line.type == "started")
+        open.clear();
       else if (line.type == "applied" && open.contains(line.body.at("record").at("group").get<group_id>()))
         wrong.add(line.where, "one_anchor", "the site applied a round to an anchor that had diverged");
     }
     if (!lines.empty() && lines.back().type == "ended")
-      for (const auto& [group, line] : open) wrong.add(line->where, "one_anchor", "group " + std::to_string(group) + " diverged and was never repaired");
+      for (const auto& [group, line] : open)
+        wrong.add(line->where, "one_anchor", "group " + std::to_string(group) + " diverged and was never repaired");
   }
 }
 
@@ -200,7 +218,8 @@ history check_rounds(const logs& all, std::map<hash128, known_record>& records, 
       ++report.records_void;
       const bool counted = !k.committed_at.empty() || !k.applied.empty();
       if (counted && !by->entry.restart)
-        wrong.add(k.where, "committed_stays", named(k.record) + " was committed, but epoch " + std::to_string(by->entry.view.number) + " starts without it");
+        wrong.add(k.where, "committed_stays",
+                  named(k.record) + " was committed, but epoch " + std::to_string(by->entry.view.number) + " starts without it");
       continue;
     }
     if (k.committed_at.empty() && k.applied.empty() && !is_in_a_cut(all, k)) continue;  // offered, its fate open

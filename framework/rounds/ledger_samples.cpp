@@ -31,7 +31,8 @@ public:
   }
   template <class Function>
   void each(const lease& l, Function f) {
-    auto at = std::lower_bound(stretches_.begin(), stretches_.end(), l.begin, [](const stretch& s, std::uint64_t b) { return s.begin < b; });
+    auto at =
+        std::lower_bound(stretches_.begin(), stretches_.end(), l.begin, [](const stretch& s, std::uint64_t b) { return s.begin < b; });
     for (; at != stretches_.end() && at->begin < l.end; ++at) f(*at);
   }
   std::vector<stretch>& all() { return stretches_; }
@@ -43,10 +44,13 @@ private:
 
 using accounts = std::map<std::pair<site_id, std::uint32_t>, shard_account>;
 
-bool is_lease_line(const std::string& type) { return type == "granted" || type == "returned" || type == "written_off" || type == "partial"; }
+bool is_lease_line(const std::string& type) {
+  return type == "granted" || type == "returned" || type == "written_off" || type == "partial";
+}
 
 std::string range(const stretch& s, const std::pair<site_id, std::uint32_t>& key) {
-  return "positions " + std::to_string(s.begin) + " to " + std::to_string(s.end) + " of shard " + std::to_string(key.second) + " at site " + std::to_string(key.first);
+  return "positions " + std::to_string(s.begin) + " to " + std::to_string(s.end) + " of shard " + std::to_string(key.second) + " at site " +
+         std::to_string(key.first);
 }
 
 accounts cut_into_stretches(const logs& all, const history& h) {
@@ -88,7 +92,7 @@ void replay(const logs& all, accounts& a, ledger_report& report, violations& wro
       const std::pair key(site, l.shard);
       a[key].each(l, [&](stretch& s) {
         const bool lost_grant = s.now != state::outstanding && line.type != "granted";
-        if (lost_grant && s.now == state::written_off) return;  // said before
+        if (lost_grant && s.now == state::written_off) return;              // said before
         if (lost_grant && s.named_by.empty()) report.assigned += s.size();  // its grant was lost with the disk
         if (line.type == "granted") {
           if (s.now == state::outstanding && s.granted_by == line.incarnation)
@@ -126,19 +130,26 @@ void settle(const std::pair<site_id, std::uint32_t>& key, const stretch& s, cons
     if (!granted) report.assigned += s.size();  // the record proves the grant
     if (s.now == state::waiting)
       wrong.add(where, "returned_but_committed", range(s, key) + " were returned, but a committed record names them");
-    if (s.named_by.size() == groups) report.committed += s.size();
-    else if (open) report.outstanding += s.size();
-    else report.partial += s.size();
+    if (s.named_by.size() == groups)
+      report.committed += s.size();
+    else if (open)
+      report.outstanding += s.size();
+    else
+      report.partial += s.size();
     return;
   }
   if (s.declared_by > 0 && s.declared_by == site.last)
     wrong.add(where, "partial", range(s, key) + " are said to be partly committed, but no record names them");
   if (s.now == state::written_off) report.written_off += s.size();
   if (s.now != state::outstanding) return;
-  if (s.granted_by < site.last) report.returned += s.size();  // by the crash behind
-  else if (site.ended) wrong.add(where, "hole", range(s, key) + " were handed out and are in no record, not returned and not written off");
-  else if (report.complete) report.written_off += s.size();   // the site stayed away
-  else report.outstanding += s.size();
+  if (s.granted_by < site.last)
+    report.returned += s.size();  // by the crash behind
+  else if (site.ended)
+    wrong.add(where, "hole", range(s, key) + " were handed out and are in no record, not returned and not written off");
+  else if (report.complete)
+    report.written_off += s.size();  // the site stayed away
+  else
+    report.outstanding += s.size();
 }
 
 }  // namespace
@@ -165,9 +176,10 @@ void check_samples(const logs& all, const history& h, ledger_report& report) {
   for (auto& [key, account] : a)
     for (const stretch& s : account.all()) settle(key, s, sites[key.first], groups, report, wrong);
   if (report.assigned != report.committed + report.partial + report.returned + report.written_off + report.outstanding)
-    wrong.add("ledger", "balance", "assigned " + std::to_string(report.assigned) + " is not committed " + std::to_string(report.committed) + " + partial " +
-                                       std::to_string(report.partial) + " + returned " + std::to_string(report.returned) + " + written off " +
-                                       std::to_string(report.written_off) + " + outstanding " + std::to_string(report.outstanding));
+    wrong.add("ledger", "balance",
+              "assigned " + std::to_string(report.assigned) + " is not committed " + std::to_string(report.committed) + " + partial " +
+                  std::to_string(report.partial) + " + returned " + std::to_string(report.returned) + " + written off " +
+                  std::to_string(report.written_off) + " + outstanding " + std::to_string(report.outstanding));
 }
 
 }  // namespace isthmus::ledger_check

@@ -11,7 +11,7 @@ namespace isthmus {
 class liveness {
 public:
   struct settings {
-    duration interval = std::chrono::milliseconds(250);   // between our beats
+    duration interval = std::chrono::milliseconds(250);     // between our beats
     duration dead_after = std::chrono::milliseconds(2000);  // of silence
   };
   explicit liveness(settings s) : settings_(s) {}

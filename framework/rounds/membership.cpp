@@ -21,8 +21,10 @@ membership::membership(membership_settings settings, const std::vector<coordinat
     peers_[site.id].last_heard = now;
   }
   for (const coordinator_entry& entry : log) {
-    if (entry.end) finished_ = true;
-    else past_cuts_.emplace_back(entry.view.number, entry.view.cuts);
+    if (entry.end)
+      finished_ = true;
+    else
+      past_cuts_.emplace_back(entry.view.number, entry.view.cuts);
     view_ = entry.view;
     for (const epoch_member& m : entry.view.members) peers_[m.site].incarnation = std::max(peers_[m.site].incarnation, m.incarnation);
     for (const epoch_member& m : entry.ended) peers_[m.site].incarnation = std::max(peers_[m.site].incarnation, m.incarnation);
@@ -100,9 +102,8 @@ void membership::take_suspicions(time_point now) {
   std::size_t living = 0;
   for (const epoch_member& m : view_.members) living += alive(peers_.at(m.site), now) ? 1 : 0;
   for (auto& [site, p] : peers_) {
-    std::erase_if(p.suspected_by, [&](const auto& s) {
-      return now - s.second.last > 3 * settings_.dead_after / 2 || !peers_.at(s.first).connected;
-    });
+    std::erase_if(p.suspected_by,
+                  [&](const auto& s) { return now - s.second.last > 3 * settings_.dead_after / 2 || !peers_.at(s.first).connected; });
     if (!p.connected || p.suspected_by.empty()) continue;
     const bool apart = std::any_of(p.suspected_by.begin(), p.suspected_by.end(),
                                    [&](const auto& s) { return s.second.last - s.second.first >= 2 * settings_.dead_after; });
@@ -221,7 +222,8 @@ void membership::begin_first(time_point now, membership_actions& out) {
   const std::size_t least = settings_.min_sites > 0 ? settings_.min_sites : settings_.roster.size() / 2 + 1;
   const time_point patience = started_ + settings_.roster_wait;
   if (living == settings_.roster.size() || (now >= patience && living >= least)) {
-    change_ = change{"the run begins with " + std::to_string(living) + " of " + std::to_string(settings_.roster.size()) + " sites", {}, {}, {}, now};
+    change_ = change{
+        "the run begins with " + std::to_string(living) + " of " + std::to_string(settings_.roster.size()) + " sites", {}, {}, {}, now};
     if (cuts_are_held(now)) return conclude(false, now, out);
     change_.reset();
     out.push_back(decision{"no site has any state: the run cannot begin"});
@@ -248,9 +250,8 @@ void membership::advance_change(time_point now, membership_actions& out) {
     const time_point patience = *change_->enough_since + settings_.seal_wait;
     if (all_living || now >= patience) return conclude(false, now, out);
     out.push_back(wake_at{patience});
-  } else if (all_accounted && (now >= started_ + settings_.roster_wait || std::all_of(peers_.begin(), peers_.end(), [&](const auto& e) {
-               return alive(e.second, now);
-             }))) {
+  } else if (all_accounted && (now >= started_ + settings_.roster_wait ||
+                               std::all_of(peers_.begin(), peers_.end(), [&](const auto& e) { return alive(e.second, now); }))) {
     conclude(true, now, out);
   }
 }

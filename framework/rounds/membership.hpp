@@ -14,25 +14,39 @@
 namespace isthmus {
 
 struct membership_settings {
-  struct site { site_id id = 0; bool may_be_home = true; };
-  std::vector<site> roster;                                 // in site order
+  struct site {
+    site_id id = 0;
+    bool may_be_home = true;
+  };
+  std::vector<site> roster;  // in site order
   std::uint32_t groups = 1;
-  std::uint32_t min_sites = 0;                              // before the first epoch once roster_wait is over; 0: a majority of the roster
-  duration roster_wait = std::chrono::seconds(10);          // for all of the roster, before the first epoch
-  duration dead_after = std::chrono::seconds(2);            // of silence
-  duration seal_wait = std::chrono::milliseconds(500);      // for the rest of the living once ceil(n/2) have sealed
+  std::uint32_t min_sites = 0;                          // before the first epoch once roster_wait is over; 0: a majority of the roster
+  duration roster_wait = std::chrono::seconds(10);      // for all of the roster, before the first epoch
+  duration dead_after = std::chrono::seconds(2);        // of silence
+  duration seal_wait = std::chrono::milliseconds(500);  // for the rest of the living once ceil(n/2) have sealed
   duration retry = std::chrono::seconds(1);
 };
 
 namespace membership_effect {
-struct send { site_id to = 0; peer_message what; };
+struct send {
+  site_id to = 0;
+  peer_message what;
+};
 /// Append to the log by compare-and-swap; if that fails another coordinator has taken over: drop the effects behind it and stop.
-struct append { coordinator_entry entry; };
+struct append {
+  coordinator_entry entry;
+};
 /// What was decided and why, for people.
-struct decision { std::string text; };
-struct wake_at { time_point when; };
+struct decision {
+  std::string text;
+};
+struct wake_at {
+  time_point when;
+};
 /// The run is over: every live member said so.
-struct finished { std::string reason; };
+struct finished {
+  std::string reason;
+};
 }  // namespace membership_effect
 
 using membership_action = std::variant<membership_effect::send, membership_effect::append, membership_effect::decision,
@@ -82,20 +96,20 @@ private:
   };
   struct peer {
     bool may_be_home = true;
-    incarnation_number incarnation = 0;   // highest seen
-    bool connected = false;               // joined with that incarnation and not lost since
-    bool seen = false;                    // since this coordinator started
+    incarnation_number incarnation = 0;  // highest seen
+    bool connected = false;              // joined with that incarnation and not lost since
+    bool seen = false;                   // since this coordinator started
     bool left = false, done = false;
     std::string why_gone;
     time_point last_heard{}, barred_until{};
-    std::vector<held_record> held;        // from join
+    std::vector<held_record> held;  // from join
     message::report last_report;
     std::map<site_id, suspicion> suspected_by;
   };
   struct change {
     std::string reason;
-    std::map<site_id, std::vector<held_record>> seals;      // those that count
-    std::map<site_id, std::vector<held_record>> behind;     // sealed too, but without this epoch's cuts
+    std::map<site_id, std::vector<held_record>> seals;   // those that count
+    std::map<site_id, std::vector<held_record>> behind;  // sealed too, but without this epoch's cuts
     std::optional<time_point> enough_since;
     time_point next_sending{};
   };
@@ -123,10 +137,10 @@ private:
 
   membership_settings settings_;
   std::map<site_id, peer> peers_;
-  epoch_view view_;                                        // number 0 before the first epoch
+  epoch_view view_;  // number 0 before the first epoch
   std::vector<std::pair<epoch_number, std::vector<group_cut>>> past_cuts_;
   std::optional<change> change_;
-  std::set<site_id> synced_;                               // joiners of view_ that have caught up
+  std::set<site_id> synced_;  // joiners of view_ that have caught up
   time_point started_{};
   bool finished_ = false;
 };

@@ -14,10 +14,10 @@ namespace isthmus {
 
 using site_id = std::uint32_t;
 using group_id = std::uint32_t;
-using round_number = std::uint64_t;   // per group; 0 is the initial anchor, the first exchange is round 1
-using epoch_number = std::uint64_t;   // 1 is the first
+using round_number = std::uint64_t;  // per group; 0 is the initial anchor, the first exchange is round 1
+using epoch_number = std::uint64_t;  // 1 is the first
 using incarnation_number = std::uint64_t;
-using step_number = std::uint64_t;    // inner steps of a site over its whole life, 1-based; survives restarts
+using step_number = std::uint64_t;  // inner steps of a site over its whole life, 1-based; survives restarts
 
 /// The coordinator's address among the peers.
 inline constexpr site_id coordinator_id = 0xffffffffU;
@@ -33,10 +33,10 @@ struct lease {
 struct contributor {
   site_id site = 0;
   incarnation_number incarnation = 0;
-  step_number step = 0;         // reached, inclusive: the site's watermark for this group once committed
-  std::uint64_t tokens = 0;     // trained since its last committed contribution to this group: its weight
-  std::vector<lease> leases;    // what those tokens were, ascending
-  double mass = 0;              // probe of the decoded frame (ledger L2)
+  step_number step = 0;       // reached, inclusive: the site's watermark for this group once committed
+  std::uint64_t tokens = 0;   // trained since its last committed contribution to this group: its weight
+  std::vector<lease> leases;  // what those tokens were, ascending
+  double mass = 0;            // probe of the decoded frame (ledger L2)
   bool operator==(const contributor&) const = default;
 };
 
@@ -64,14 +64,14 @@ struct group_cut {
   epoch_number epoch = 0;  // of the record, 0 for round 0
   hash128 record_hash;     // zero for round 0
   hash128 anchor_hash;
-  site_id holder = 0;      // a member that reported this record: who lacks it asks there
+  site_id holder = 0;  // a member that reported this record: who lacks it asks there
   bool operator==(const group_cut&) const = default;
 };
 
 struct epoch_member {
   site_id site = 0;
   incarnation_number incarnation = 0;
-  bool joining = false;       // copies the anchor from `source` first; neither stores for others nor counts until synced
+  bool joining = false;  // copies the anchor from `source` first; neither stores for others nor counts until synced
   site_id source = 0;
   bool operator==(const epoch_member&) const = default;
 };
@@ -101,35 +101,100 @@ namespace message {
 /// gone: so join.held is no seal of the old incarnation (a wiped or restarted member never votes with amnesia). An epoch may end without
 /// ceil(n/2) seals only when every member of it is accounted for, by its seal or by a higher incarnation: then nobody alive can have
 /// applied more than the highest record reported by all of them (how a whole run comes back after every process was killed).
-struct join { incarnation_number incarnation = 0; std::vector<held_record> held; };
-struct beat { std::uint64_t sequence = 0; std::uint64_t echo = 0; };                 // both ways on every link
-struct suspect { site_id peer = 0; incarnation_number incarnation = 0; std::string reason; };
-struct seal { epoch_number epoch = 0; };                                             // coordinator -> member: refuse further records of it
-struct sealed { epoch_number epoch = 0; std::vector<held_record> held; };
-struct new_epoch { epoch_view view; };
-struct synced { epoch_number epoch = 0; };                                           // a joiner to all members and the coordinator
-struct leave { std::string reason; bool finished = false; };
-struct report { step_number step = 0; std::uint64_t tokens = 0; double loss = 0, tokens_per_second = 0; };  // for status only
-struct stop_run { std::string reason; bool finished = false; };  // coordinator -> all: finish the step, checkpoint, exit
+struct join {
+  incarnation_number incarnation = 0;
+  std::vector<held_record> held;
+};
+struct beat {
+  std::uint64_t sequence = 0;
+  std::uint64_t echo = 0;
+};  // both ways on every link
+struct suspect {
+  site_id peer = 0;
+  incarnation_number incarnation = 0;
+  std::string reason;
+};
+struct seal {
+  epoch_number epoch = 0;
+};  // coordinator -> member: refuse further records of it
+struct sealed {
+  epoch_number epoch = 0;
+  std::vector<held_record> held;
+};
+struct new_epoch {
+  epoch_view view;
+};
+struct synced {
+  epoch_number epoch = 0;
+};  // a joiner to all members and the coordinator
+struct leave {
+  std::string reason;
+  bool finished = false;
+};
+struct report {
+  step_number step = 0;
+  std::uint64_t tokens = 0;
+  double loss = 0, tokens_per_second = 0;
+};  // for status only
+struct stop_run {
+  std::string reason;
+  bool finished = false;
+};  // coordinator -> all: finish the step, checkpoint, exit
 
 // site <-> site, bulk path (payload behind the header)
-struct contribution { epoch_number epoch = 0; group_id group = 0; round_number round = 0; contributor from; hash128 frame_hash; };
-struct delta { round_record record; };                                               // payload: the delta's bytes
-struct state_part {                                                                  // payload: bytes of the part
-  epoch_number epoch = 0; group_id group = 0; round_number round = 0; std::uint32_t part = 0;  // part 0: anchor, 1: outer momentum
-  round_record record;                                                               // the record that made this anchor
-  std::vector<contributor> watermarks;                                               // of every site, for this group: step, tokens
-                                                                                     // and leases of all its committed rounds, joined
+struct contribution {
+  epoch_number epoch = 0;
+  group_id group = 0;
+  round_number round = 0;
+  contributor from;
+  hash128 frame_hash;
+};
+struct delta {
+  round_record record;
+};                   // payload: the delta's bytes
+struct state_part {  // payload: bytes of the part
+  epoch_number epoch = 0;
+  group_id group = 0;
+  round_number round = 0;
+  std::uint32_t part = 0;               // part 0: anchor, 1: outer momentum
+  round_record record;                  // the record that made this anchor
+  std::vector<contributor> watermarks;  // of every site, for this group: step, tokens
+                                        // and leases of all its committed rounds, joined
 };
 
 // site <-> site, control path
-struct stored { epoch_number epoch = 0; group_id group = 0; round_number round = 0; hash128 record_hash; };
-struct commit { epoch_number epoch = 0; group_id group = 0; round_number round = 0; hash128 record_hash; };
-struct refused { epoch_number epoch = 0; group_id group = 0; round_number round = 0; std::uint32_t code = 0; std::string reason; };
-struct want_state { epoch_number epoch = 0; group_id group = 0; };                   // who lacks a group -> who has it; answered by state_part
-struct want_record { epoch_number epoch = 0; group_id group = 0; round_number round = 0; };  // answered by delta
+struct stored {
+  epoch_number epoch = 0;
+  group_id group = 0;
+  round_number round = 0;
+  hash128 record_hash;
+};
+struct commit {
+  epoch_number epoch = 0;
+  group_id group = 0;
+  round_number round = 0;
+  hash128 record_hash;
+};
+struct refused {
+  epoch_number epoch = 0;
+  group_id group = 0;
+  round_number round = 0;
+  std::uint32_t code = 0;
+  std::string reason;
+};
+struct want_state {
+  epoch_number epoch = 0;
+  group_id group = 0;
+};  // who lacks a group -> who has it; answered by state_part
+struct want_record {
+  epoch_number epoch = 0;
+  group_id group = 0;
+  round_number round = 0;
+};  // answered by delta
 /// For users' own actors: delivered to the actor of that name at the other end.
-struct to_actor { std::string name; };                                               // payload: theirs
+struct to_actor {
+  std::string name;
+};  // payload: theirs
 
 }  // namespace message
 

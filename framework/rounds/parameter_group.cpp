@@ -55,11 +55,10 @@ group_actions parameter_group::enter_epoch(const epoch_view& view, time_point no
 }
 
 void parameter_group::state::enter(const epoch_view& next_view, time_point now) {
-  const auto me = std::find_if(next_view.members.begin(), next_view.members.end(), [&](const epoch_member& m) {
-    return m.site == s.self && m.incarnation == s.incarnation;
-  });
-  const auto its_cut = std::find_if(next_view.cuts.begin(), next_view.cuts.end(),
-                                    [&](const group_cut& c) { return c.group == s.shape.id; });
+  const auto me = std::find_if(next_view.members.begin(), next_view.members.end(),
+                               [&](const epoch_member& m) { return m.site == s.self && m.incarnation == s.incarnation; });
+  const auto its_cut =
+      std::find_if(next_view.cuts.begin(), next_view.cuts.end(), [&](const group_cut& c) { return c.group == s.shape.id; });
   if (me == next_view.members.end() || its_cut == next_view.cuts.end()) return;
 
   const bool was_home = at_home();
@@ -162,9 +161,12 @@ group_actions parameter_group::receive(site_id from, incarnation_number incarnat
 
 void parameter_group::state::receive(site_id from, incarnation_number incarnation, const envelope& what, time_point now) {
   const auto epoch_of = [](const auto& m) -> epoch_number {
-    if constexpr (requires { m.epoch; }) return m.epoch;
-    else if constexpr (requires { m.record.epoch; }) return m.record.epoch;
-    else return 0;
+    if constexpr (requires { m.epoch; })
+      return m.epoch;
+    else if constexpr (requires { m.record.epoch; })
+      return m.record.epoch;
+    else
+      return 0;
   };
   if (std::visit(epoch_of, what.body) > view.number) {
     if (early.size() < early_messages_max) early.push_back({from, incarnation, what});
@@ -176,15 +178,24 @@ void parameter_group::state::receive(site_id from, incarnation_number incarnatio
     ++counters.stale_incarnation;
     return;
   }
-  if (const auto* c = std::get_if<message::contribution>(&what.body)) on_contribution(from, *c, what.payload, now);
-  else if (const auto* d = std::get_if<message::delta>(&what.body)) on_delta(from, *d, what.payload, now);
-  else if (const auto* st = std::get_if<message::stored>(&what.body)) on_stored(from, *st, now);
-  else if (const auto* cm = std::get_if<message::commit>(&what.body)) on_commit(*cm, now);
-  else if (const auto* r = std::get_if<message::refused>(&what.body)) on_refused(from, *r, now);
-  else if (const auto* p = std::get_if<message::state_part>(&what.body)) on_state_part(from, *p, what.payload, now);
-  else if (const auto* w = std::get_if<message::want_record>(&what.body)) on_want_record(from, *w);
-  else if (std::holds_alternative<message::want_state>(what.body)) on_want_state(from);
-  else ++counters.malformed;
+  if (const auto* c = std::get_if<message::contribution>(&what.body))
+    on_contribution(from, *c, what.payload, now);
+  else if (const auto* d = std::get_if<message::delta>(&what.body))
+    on_delta(from, *d, what.payload, now);
+  else if (const auto* st = std::get_if<message::stored>(&what.body))
+    on_stored(from, *st, now);
+  else if (const auto* cm = std::get_if<message::commit>(&what.body))
+    on_commit(*cm, now);
+  else if (const auto* r = std::get_if<message::refused>(&what.body))
+    on_refused(from, *r, now);
+  else if (const auto* p = std::get_if<message::state_part>(&what.body))
+    on_state_part(from, *p, what.payload, now);
+  else if (const auto* w = std::get_if<message::want_record>(&what.body))
+    on_want_record(from, *w);
+  else if (std::holds_alternative<message::want_state>(what.body))
+    on_want_state(from);
+  else
+    ++counters.malformed;
 }
 
 bool parameter_group::may_move_anchor(const envelope& what) const {
@@ -192,8 +203,7 @@ bool parameter_group::may_move_anchor(const envelope& what) const {
   if (const auto* m = std::get_if<message::commit>(&what.body)) return m->round > g.round;
   if (const auto* m = std::get_if<message::delta>(&what.body))
     return m->record.round > g.round && (m->record.round > g.round + 1 || g.round < g.cut.round || !g.commits.empty() || !g.ahead.empty());
-  if (std::holds_alternative<message::stored>(what.body))
-    return g.next && g.next->stored_at.size() + 1 >= g.view.members.size() / 2 + 1;
+  if (std::holds_alternative<message::stored>(what.body)) return g.next && g.next->stored_at.size() + 1 >= g.view.members.size() / 2 + 1;
   if (std::holds_alternative<message::contribution>(what.body)) return g.view.members.size() == 1;
   return std::holds_alternative<message::state_part>(what.body);
 }

@@ -23,47 +23,70 @@ struct group_settings {
   group_shape shape;
   codec_pair codecs;
   outer_rule outer;
-  double reference_tokens = 1;                 // unit of weights
-  std::uint64_t tokens_goal = 0;               // the group is finished at the first record whose tokens_total reaches it; 0: never
-  std::uint32_t quorum = 0;                    // contributions that let a round close; 0: a majority of the counting members
+  double reference_tokens = 1;    // unit of weights
+  std::uint64_t tokens_goal = 0;  // the group is finished at the first record whose tokens_total reaches it; 0: never
+  std::uint32_t quorum = 0;       // contributions that let a round close; 0: a majority of the counting members
   deadline_settings deadline;
-  duration retry = std::chrono::seconds(2);    // what we wait for is asked for again after this, then after twice as long, ...
-  std::uint32_t deltas_kept_max = 4;           // committed deltas kept for members that lag; further behind: state is copied
+  duration retry = std::chrono::seconds(2);  // what we wait for is asked for again after this, then after twice as long, ...
+  std::uint32_t deltas_kept_max = 4;         // committed deltas kept for members that lag; further behind: state is copied
 };
 
 /// What a parameter group wants done, in order.
 namespace group_effect {
 
-struct send { site_id to = 0; envelope what; };
+struct send {
+  site_id to = 0;
+  envelope what;
+};
 /// The anchor moved on to `record`. mine: the contribution in flight is in it (also when it was learnt from a copied state).
-struct applied { round_record record; bool mine = false, finished = false; };
+struct applied {
+  round_record record;
+  bool mine = false, finished = false;
+};
 /// The contribution in flight is in no record and never will be: residual += decode(frame), its tokens and leases roll over.
-struct frame_lost { round_number round = 0; shared_bytes frame; contributor meta; };
+struct frame_lost {
+  round_number round = 0;
+  shared_bytes frame;
+  contributor meta;
+};
 /// We stopped being this group's home: the aggregator's residual goes back into this site's own. [group.size]
-struct residual_returned { std::shared_ptr<const float_array> values; };
+struct residual_returned {
+  std::shared_ptr<const float_array> values;
+};
 /// A line for this site's ledger.
-struct ledger_line { std::string json; };
+struct ledger_line {
+  std::string json;
+};
 /// The anchor does not match its record; it is being fetched from a peer.
-struct diverged { round_number round = 0; hash128 expected, found; };
+struct diverged {
+  round_number round = 0;
+  hash128 expected, found;
+};
 /// The anchor may not be used until the next `settled` (it is being copied, or repaired).
 struct unsettled {};
 /// The anchor stands at a round again after enter_epoch, a copied state or a repair; epoch: in which. A joining site that has heard
 /// this of all its groups says `synced`.
-struct settled { round_number round = 0; epoch_number epoch = 0; bool finished = false; };
+struct settled {
+  round_number round = 0;
+  epoch_number epoch = 0;
+  bool finished = false;
+};
 /// Call tick() at this time (an earlier one replaces nothing: extra ticks do no harm).
-struct wake_at { time_point when; };
+struct wake_at {
+  time_point when;
+};
 
 }  // namespace group_effect
 
-using group_action = std::variant<group_effect::send, group_effect::applied, group_effect::frame_lost, group_effect::residual_returned,
-                                  group_effect::ledger_line, group_effect::diverged, group_effect::unsettled, group_effect::settled,
-                                  group_effect::wake_at>;
+using group_action =
+    std::variant<group_effect::send, group_effect::applied, group_effect::frame_lost, group_effect::residual_returned,
+                 group_effect::ledger_line, group_effect::diverged, group_effect::unsettled, group_effect::settled, group_effect::wake_at>;
 using group_actions = std::vector<group_action>;
 
 /// All of a group that a checkpoint keeps. Arrays: [group.size]; momentum is empty for a rule without one.
 struct group_snapshot {
   round_number round = 0;
-  round_record record;             // that made the anchor; empty at round 0
+  round_record record;  // that made the anchor; empty at round 0
   std::vector<float> anchor, momentum;
   std::vector<contributor> watermarks;
 };

@@ -9,13 +9,14 @@ std::vector<lease> joined(std::span<const lease> a, std::span<const lease> b) {
   std::vector<lease> all(a.begin(), a.end());
   all.insert(all.end(), b.begin(), b.end());
   std::erase_if(all, [](const lease& l) { return l.begin >= l.end; });
-  std::sort(all.begin(), all.end(), [](const lease& x, const lease& y) {
-    return std::tie(x.shard, x.begin, x.end) < std::tie(y.shard, y.begin, y.end);
-  });
+  std::sort(all.begin(), all.end(),
+            [](const lease& x, const lease& y) { return std::tie(x.shard, x.begin, x.end) < std::tie(y.shard, y.begin, y.end); });
   std::vector<lease> out;
   for (const lease& l : all) {
-    if (!out.empty() && out.back().shard == l.shard && l.begin <= out.back().end) out.back().end = std::max(out.back().end, l.end);
-    else out.push_back(l);
+    if (!out.empty() && out.back().shard == l.shard && l.begin <= out.back().end)
+      out.back().end = std::max(out.back().end, l.end);
+    else
+      out.push_back(l);
   }
   return out;
 }
@@ -26,8 +27,7 @@ watermark_table::watermark_table(std::vector<contributor> entries) : entries_(st
 
 void watermark_table::apply(const round_record& record) {
   for (const contributor& c : record.contributors) {
-    auto at = std::lower_bound(entries_.begin(), entries_.end(), c.site,
-                               [](const contributor& e, site_id site) { return e.site < site; });
+    auto at = std::lower_bound(entries_.begin(), entries_.end(), c.site, [](const contributor& e, site_id site) { return e.site < site; });
     if (at == entries_.end() || at->site != c.site) {
       at = entries_.insert(at, contributor{});
       at->site = c.site;

@@ -24,11 +24,15 @@ struct chaos {
     if (c.world().now() >= until) return heal();
     const auto site = static_cast<site_id>(draws.below(sites));
     switch (draws.below(7)) {
-      case 0: case 1:
-        if (c.alive(site)) c.kill(site);
-        else c.restart(site, draws.below(3) > 0);
+      case 0:
+      case 1:
+        if (c.alive(site))
+          c.kill(site);
+        else
+          c.restart(site, draws.below(3) > 0);
         break;
-      case 2: case 3:
+      case 2:
+      case 3:
         if (!c.alive(site)) c.restart(site, draws.below(3) > 0);
         break;
       case 4: {
@@ -41,8 +45,10 @@ struct chaos {
       }
       case 5:
         if (draws.below(3) > 0) break;
-        if (c.coordinator_alive()) c.kill_coordinator();
-        else c.restart_coordinator();
+        if (c.coordinator_alive())
+          c.kill_coordinator();
+        else
+          c.restart_coordinator();
         break;
       default: c.save_checkpoint(site);
     }
@@ -92,7 +98,8 @@ BOOST_AUTO_TEST_CASE(the_same_seed_gives_the_same_history) {
     chaos faults{c, rng(seed, 0, 0, draw::fault), settings.sites, c.world().now() + milliseconds(2000)};
     c.world().after(milliseconds(100), [&] { faults.next(); });
     c.before_delivery = [&](std::uint64_t number, site_id from, site_id to, const envelope& what) {
-      c.world().note(std::to_string(number) + " " + std::to_string(from) + " " + std::to_string(to) + " " + std::to_string(what.body.index()));
+      c.world().note(std::to_string(number) + " " + std::to_string(from) + " " + std::to_string(to) + " " +
+                     std::to_string(what.body.index()));
     };
     c.run();
     return c.world().digest();

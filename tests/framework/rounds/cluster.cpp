@@ -55,7 +55,7 @@ struct cluster::site_state {
   std::vector<std::unique_ptr<contribution_book>> books;
   std::optional<lease_book> leases;
   std::unique_ptr<ledger_writer> ledger;
-  std::unique_ptr<checkpoint> saved;         // on its disk
+  std::unique_ptr<checkpoint> saved;  // on its disk
   epoch_view view;
   step_number step = 0;
   // the period
@@ -66,8 +66,7 @@ struct cluster::site_state {
   std::vector<round_number> start_round;
 };
 
-cluster::cluster(cluster_settings settings)
-    : settings_(settings), world_(settings.seed), draws_(world_.draw_stream(draw::network)) {
+cluster::cluster(cluster_settings settings) : settings_(settings), world_(settings.seed), draws_(world_.draw_stream(draw::network)) {
   coordinator_storage_ = coordinator_disk_.open("run");
   for (site_id i = 0; i < settings_.sites; ++i) {
     sites_.push_back(std::make_unique<site_state>());
@@ -115,9 +114,12 @@ void cluster::start(site_id site) {
   const std::vector<float> initial(static_cast<std::size_t>(settings_.group_size), 0.5F);
   for (group_id g = 0; g < settings_.groups; ++g) {
     const auto settings = settings_of(site, s.incarnation, g);
-    if (s.saved) s.groups.emplace_back(settings, s.saved->groups[g]);
-    else s.groups.emplace_back(settings, initial);
-    s.books.push_back(std::make_unique<contribution_book>(contribution_settings{site, s.incarnation, settings.shape, settings.codecs.up, reference, 0.5F}));
+    if (s.saved)
+      s.groups.emplace_back(settings, s.saved->groups[g]);
+    else
+      s.groups.emplace_back(settings, initial);
+    s.books.push_back(std::make_unique<contribution_book>(
+        contribution_settings{site, s.incarnation, settings.shape, settings.codecs.up, reference, 0.5F}));
   }
   s.step = s.saved ? s.saved->step : 0;
   send(site, coordinator_id, {message::join{s.incarnation, held(s)}, nullptr});
@@ -141,9 +143,7 @@ void cluster::write(site_state& s, const lease_settlement& settled, const std::s
 }
 
 bool cluster::alive(site_id site) const { return sites_[site]->alive; }
-bool cluster::is_in_last_epoch(site_id site) const {
-  return members_ && sites_[site]->view.number == members_->view().number;
-}
+bool cluster::is_in_last_epoch(site_id site) const { return members_ && sites_[site]->view.number == members_->view().number; }
 parameter_group& cluster::group(site_id site, group_id g) { return sites_[site]->groups[g]; }
 
 // --- the network
@@ -184,7 +184,8 @@ void cluster::heal(site_id a, site_id b) {
     if (x == coordinator_id) continue;
     site_state& s = *sites_[x];
     if (!s.alive || s.stopped) continue;
-    if (y == coordinator_id) send(x, y, {message::join{s.incarnation, held(s)}, nullptr});
+    if (y == coordinator_id)
+      send(x, y, {message::join{s.incarnation, held(s)}, nullptr});
     else
       for (group_id g = 0; g < settings_.groups; ++g) handle(s, g, s.groups[g].peer_up(y, world_.now()));
   }
@@ -237,20 +238,28 @@ void cluster::at_coordinator(site_id from, incarnation_number incarnation, const
   const time_point now = world_.now();
   if (incarnation != sites_[from]->incarnation && !std::holds_alternative<message::join>(what)) return;
   handle(members_->heard(from, now));
-  if (const auto* j = std::get_if<message::join>(&what)) handle(members_->join(from, *j, now));
-  else if (const auto* s = std::get_if<message::sealed>(&what)) handle(members_->sealed(from, *s, now));
-  else if (const auto* y = std::get_if<message::synced>(&what)) handle(members_->synced(from, *y, now));
-  else if (const auto* l = std::get_if<message::leave>(&what)) handle(members_->leave(from, *l, now));
-  else if (const auto* u = std::get_if<message::suspect>(&what)) handle(members_->suspect(from, *u, now));
+  if (const auto* j = std::get_if<message::join>(&what))
+    handle(members_->join(from, *j, now));
+  else if (const auto* s = std::get_if<message::sealed>(&what))
+    handle(members_->sealed(from, *s, now));
+  else if (const auto* y = std::get_if<message::synced>(&what))
+    handle(members_->synced(from, *y, now));
+  else if (const auto* l = std::get_if<message::leave>(&what))
+    handle(members_->leave(from, *l, now));
+  else if (const auto* u = std::get_if<message::suspect>(&what))
+    handle(members_->suspect(from, *u, now));
 }
 
 void cluster::handle(membership_actions actions) {
   const std::uint64_t life = coordinator_life_;
   for (auto& action : actions) {
     if (life != coordinator_life_) return;
-    if (auto* s = std::get_if<membership_effect::send>(&action)) send(coordinator_id, s->to, {std::move(s->what), nullptr});
-    else if (auto* a = std::get_if<membership_effect::append>(&action)) ensure(log_->append(a->entry).has_value(), "cluster: log");
-    else if (auto* d = std::get_if<membership_effect::decision>(&action)) world_.note(d->text);
+    if (auto* s = std::get_if<membership_effect::send>(&action))
+      send(coordinator_id, s->to, {std::move(s->what), nullptr});
+    else if (auto* a = std::get_if<membership_effect::append>(&action))
+      ensure(log_->append(a->entry).has_value(), "cluster: log");
+    else if (auto* d = std::get_if<membership_effect::decision>(&action))
+      world_.note(d->text);
   }
 }
 
@@ -295,9 +304,12 @@ void cluster::at_site(site_state& s, site_id from, incarnation_number incarnatio
     s.stopped = true;
   } else {
     const auto group_of = [](const auto& m) -> group_id {
-      if constexpr (requires { m.group; }) return m.group;
-      else if constexpr (requires { m.record.group; }) return m.record.group;
-      else return 0;
+      if constexpr (requires { m.group; })
+        return m.group;
+      else if constexpr (requires { m.record.group; })
+        return m.record.group;
+      else
+        return 0;
     };
     const group_id g = std::visit(group_of, what.body);
     handle(s, g, s.groups[g].receive(from, incarnation, what, now));
@@ -449,8 +461,7 @@ bool cluster::run(duration limit) {
   const time_point end = world_.now() + limit;
   while (!finished() && world_.now() < end) {
     world_.advance_to(*world_.next_due());
-    while (world_.run_due() && !finished()) {
-    }
+    while (world_.run_due() && !finished()) {}
   }
   return finished();
 }

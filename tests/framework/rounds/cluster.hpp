@@ -23,11 +23,11 @@ namespace isthmus::testing {
 struct cluster_settings {
   std::uint64_t seed = 1;
   std::uint32_t sites = 3, groups = 2;
-  std::uint64_t rounds = 4;                // the goal, in contributions of one site
+  std::uint64_t rounds = 4;  // the goal, in contributions of one site
   std::int64_t group_size = 16;
   duration delay_max = std::chrono::milliseconds(20);
   duration train_max = std::chrono::milliseconds(200);
-  double duplicates = 0;                   // chance that a message comes twice
+  double duplicates = 0;  // chance that a message comes twice
   bool down_residual = true;
   outer_kind outer = outer_kind::nesterov;
 };

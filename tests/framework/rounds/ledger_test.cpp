@@ -67,7 +67,8 @@ struct written_run {
 std::string site_log(site_id site) { return ledger_writer::path_of(site); }
 
 bool is(const json& line, const char* type, group_id group, round_number round) {
-  return line.at("t") == type && line.contains("record") && line.at("record").at("group") == group && line.at("record").at("round") == round;
+  return line.at("t") == type && line.contains("record") && line.at("record").at("group") == group &&
+         line.at("record").at("round") == round;
 }
 
 }  // namespace
@@ -104,9 +105,9 @@ BOOST_AUTO_TEST_CASE(a_flipped_digit_is_seen) {
 
 BOOST_AUTO_TEST_CASE(another_anchor_at_one_site_is_two_histories) {
   BOOST_TEST(edit(site_log(2), [](json& line) {
-    if (is(line, "applied", 0, 2)) line["record"]["anchor_hash"] = std::string(32, 'a');
-    return true;
-  }) == 1);
+               if (is(line, "applied", 0, 2)) line["record"]["anchor_hash"] = std::string(32, 'a');
+               return true;
+             }) == 1);
   BOOST_TEST(finds("one_history"));
 }
 
@@ -121,7 +122,8 @@ BOOST_AUTO_TEST_CASE(a_commit_without_a_majority_is_seen) {
 
 BOOST_AUTO_TEST_CASE(a_round_missing_in_every_log_is_a_broken_chain) {
   for (site_id s = 0; s < 3; ++s)
-    edit(site_log(s), [](json& line) { return !(line.contains("record") && line["record"]["group"] == 0 && line["record"]["round"] == 2); });
+    edit(site_log(s),
+         [](json& line) { return !(line.contains("record") && line["record"]["group"] == 0 && line["record"]["round"] == 2); });
   BOOST_TEST(finds("chain"));
 }
 
@@ -162,7 +164,8 @@ BOOST_AUTO_TEST_CASE(a_grant_that_ends_nowhere_is_a_hole) {
 
 BOOST_AUTO_TEST_CASE(a_return_of_committed_samples_is_seen) {
   std::string whole = text(site_log(0));
-  whole.insert(whole.rfind('\n', whole.size() - 2) + 1, json_lines::seal(R"({"site":0,"incarnation":1,"t":"returned","lease":[0,0,4],"reason":"x"})"));
+  whole.insert(whole.rfind('\n', whole.size() - 2) + 1,
+               json_lines::seal(R"({"site":0,"incarnation":1,"t":"returned","lease":[0,0,4],"reason":"x"})"));
   put(site_log(0), whole);
   BOOST_TEST(finds("returned_but_committed"));
 }
@@ -170,12 +173,12 @@ BOOST_AUTO_TEST_CASE(a_return_of_committed_samples_is_seen) {
 BOOST_AUTO_TEST_CASE(mass_that_vanishes_is_seen) {
   bool once = false;
   BOOST_TEST(edit(site_log(1), [&](json& line) {
-    if (!once && line["t"] == "mass" && line["event"] == "formed" && line["round"] == 2) {
-      line["residual"] = line["residual"].get<double>() + 0.5;
-      once = true;
-    }
-    return true;
-  }) == 1);
+               if (!once && line["t"] == "mass" && line["event"] == "formed" && line["round"] == 2) {
+                 line["residual"] = line["residual"].get<double>() + 0.5;
+                 once = true;
+               }
+               return true;
+             }) == 1);
   BOOST_TEST(finds("mass"));
 }
 

@@ -29,7 +29,7 @@ BOOST_AUTO_TEST_CASE(the_deadline_is_learnt_within_its_bounds) {
   for (int i = 0; i < 32; ++i) d.observe(seconds(i % 2 == 0 ? 10 : 12));
   BOOST_TEST((d.value() >= seconds(12) && d.value() <= seconds(20)));
   const time_point opened{seconds(100)};
-  BOOST_TEST((d.closes_at(opened, opened + seconds(1)) == opened + seconds(6)));    // the grace window
+  BOOST_TEST((d.closes_at(opened, opened + seconds(1)) == opened + seconds(6)));  // the grace window
   BOOST_TEST((d.closes_at(opened, opened + seconds(19)) == std::max(opened + seconds(19), opened + d.value())));
   BOOST_TEST((d.closes_at(opened, opened + seconds(90)) == opened + seconds(90)));  // never before the quorum
 }
