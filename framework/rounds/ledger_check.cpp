@@ -2,6 +2,8 @@
 
 #include "framework/rounds/ledger_read.hpp"
 
+#include <nlohmann/json.hpp>
+
 #include <algorithm>
 
 namespace isthmus {
@@ -15,8 +17,8 @@ void check_checkpoints(const logs& all, ledger_report& report) {
     std::map<std::string, std::string> durable;  // id -> manifest
     for (const site_line& line : lines) {
       if (line.type != "checkpoint") continue;
-      const auto id = line.body.at("id").get<std::string>(), state = line.body.at("state").get<std::string>();
-      const auto manifest = line.body.at("manifest").get<std::string>();
+      const auto id = line.body->at("id").get<std::string>(), state = line.body->at("state").get<std::string>();
+      const auto manifest = line.body->at("manifest").get<std::string>();
       const auto known = durable.find(id);
       if (state == "durable") {
         ++report.checkpoints;

@@ -1,5 +1,7 @@
 #include "framework/rounds/ledger_read.hpp"
 
+#include <nlohmann/json.hpp>
+
 #include <algorithm>
 #include <cmath>
 
@@ -34,9 +36,9 @@ public:
   void line(const site_line& l) {
     if (l.type == "started") accounts_.clear();  // what a crash took is told by `restored`
     if (l.type != "mass") return;
-    const auto group = l.body.at("group").get<group_id>();
-    const auto event = l.body.at("event").get<std::string>();
-    const auto number = [&](const char* key) { return l.body.at(key).get<double>(); };
+    const auto group = l.body->at("group").get<group_id>();
+    const auto event = l.body->at("event").get<std::string>();
+    const auto number = [&](const char* key) { return l.body->at(key).get<double>(); };
     account& a = accounts_[group];
     const double norm = std::max(a.norm, number("norm")), residual = number("residual"), frame = number("frame");
     double expected = a.residual;
@@ -45,7 +47,7 @@ public:
       if (a.in_flight) wrong_.add(l.where, "mass", "a contribution to group " + std::to_string(group) + " while another is in flight");
       a.in_flight = true;
       a.frame = frame;
-      a.step = l.body.at("step").get<step_number>();
+      a.step = l.body->at("step").get<step_number>();
       sizes_[{site_, group, a.step}] = number("norm");
     } else if (event == "late") {
       expected = a.residual - number("decayed") + number("change");
@@ -111,11 +113,11 @@ void check_homes(const logs& all, const history& h, const norms& sizes, violatio
   for (const auto& [site, lines] : all.sites)
     for (const site_line& l : lines) {
       if (l.type != "aggregator") continue;
-      const std::tuple key(site, l.body.at("group").get<group_id>(), l.body.at("round").get<round_number>());
-      if (l.body.at("event") == "kept")
-        kept[key] = {l.body.at("mass").get<double>(), l.where};
+      const std::tuple key(site, l.body->at("group").get<group_id>(), l.body->at("round").get<round_number>());
+      if (l.body->at("event") == "kept")
+        kept[key] = {l.body->at("mass").get<double>(), l.where};
       else
-        returned[key] = l.body.at("mass").get<double>();
+        returned[key] = l.body->at("mass").get<double>();
     }
   for (const auto& [group, rounds] : h) {
     const known_record* before = nullptr;

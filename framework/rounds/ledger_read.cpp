@@ -2,6 +2,8 @@
 
 #include "framework/rounds/json_lines.hpp"
 
+#include <nlohmann/json.hpp>
+
 namespace isthmus::ledger_check {
 
 namespace {
@@ -39,7 +41,7 @@ void read_site(std::string_view text, const std::string& path, logs& all, ledger
     site_line parsed;
     if (body) try {
         parsed = {where, body->at("site").get<site_id>(), body->at("incarnation").get<incarnation_number>(),
-                  body->at("t").get<std::string>(), *body};
+                  body->at("t").get<std::string>(), std::make_shared<const nlohmann::json>(*body)};
       } catch (const std::exception& e) { body = fail(errc::malformed, where + ": " + e.what()); }
     if (!bad.empty() && (!body || parsed.type != "started")) {
       violations(report).add(bad, "readable", why);

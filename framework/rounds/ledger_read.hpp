@@ -3,9 +3,10 @@
 #include "framework/rounds/coordinator_log.hpp"
 #include "framework/rounds/ledger_check.hpp"
 
-#include <nlohmann/json.hpp>
+#include <nlohmann/json_fwd.hpp>
 
 #include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -17,7 +18,7 @@ struct site_line {
   site_id site = 0;
   incarnation_number incarnation = 0;
   std::string type;
-  nlohmann::json body;
+  std::shared_ptr<const nlohmann::json> body;
 };
 
 struct epoch_line {

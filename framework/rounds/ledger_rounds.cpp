@@ -2,6 +2,8 @@
 #include "framework/rounds/ledger_read.hpp"
 #include "framework/rounds/parameter_group.hpp"
 
+#include <nlohmann/json.hpp>
+
 #include <algorithm>
 #include <cmath>
 #include <set>
@@ -59,8 +61,8 @@ void check_epochs(const logs& all, ledger_report& report) {
 void collect(const logs& all, std::map<hash128, known_record>& records) {
   for (const auto& [site, lines] : all.sites) {
     for (const site_line& line : lines) {
-      if (!line.body.contains("record")) continue;
-      const round_record r = json_lines::record_from(line.body.at("record"));
+      if (!line.body->contains("record")) continue;
+      const round_record r = json_lines::record_from(line.body->at("record"));
       if (r.round == 0) continue;
       known_record& k = records[hash_record(r)];
       if (k.where.empty()) {
@@ -72,7 +74,7 @@ void collect(const logs& all, std::map<hash128, known_record>& records) {
       if (line.type == "applied") k.applied[site] = line.incarnation;
       if (line.type == "committed") {
         k.committed_at = line.where;
-        k.counted = line.body.at("stored_at").get<std::vector<site_id>>();
+        k.counted = line.body->at("stored_at").get<std::vector<site_id>>();
       }
     }
   }
@@ -188,12 +190,12 @@ void check_divergences(const logs& all, violations& wrong) {
     std::map<group_id, const site_line*> open;
     for (const site_line& line : lines) {
       if (line.type == "diverged")
-        open[line.body.at("group").get<group_id>()] = &line;
+        open[line.body->at("group").get<group_id>()] = &line;
       else if (line.type == "copied")
-        open.erase(line.body.at("record").at("group").get<group_id>());
+        open.erase(line.body->at("record").at("group").get<group_id>());
       else if (line.type == "started")
         open.clear();
-      else if (line.type == "applied" && open.contains(line.body.at("record").at("group").get<group_id>()))
+      else if (line.type == "applied" && open.contains(line.body->at("record").at("group").get<group_id>()))
         wrong.add(line.where, "one_anchor", "the site applied a round to an anchor that had diverged");
     }
     if (!lines.empty() && lines.back().type == "ended")

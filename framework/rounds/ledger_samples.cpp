@@ -1,6 +1,8 @@
 #include "framework/rounds/json_lines.hpp"
 #include "framework/rounds/ledger_read.hpp"
 
+#include <nlohmann/json.hpp>
+
 #include <algorithm>
 #include <set>
 
@@ -58,7 +60,7 @@ accounts cut_into_stretches(const logs& all, const history& h) {
   for (const auto& [site, lines] : all.sites)
     for (const site_line& line : lines) {
       if (!is_lease_line(line.type)) continue;
-      const lease l = json_lines::lease_from(line.body.at("lease"));
+      const lease l = json_lines::lease_from(line.body->at("lease"));
       a[{site, l.shard}].edge(l);
     }
   for (const auto& [group, rounds] : h)
@@ -88,7 +90,7 @@ void replay(const logs& all, accounts& a, ledger_report& report, violations& wro
   for (const auto& [site, lines] : all.sites)
     for (const site_line& line : lines) {
       if (!is_lease_line(line.type)) continue;
-      const lease l = json_lines::lease_from(line.body.at("lease"));
+      const lease l = json_lines::lease_from(line.body->at("lease"));
       const std::pair key(site, l.shard);
       a[key].each(l, [&](stretch& s) {
         const bool lost_grant = s.now != state::outstanding && line.type != "granted";
@@ -163,7 +165,7 @@ void check_samples(const logs& all, const history& h, ledger_report& report) {
       standing& s = sites[site];
       if (line.incarnation < s.last) wrong.add(line.where, "incarnation", "incarnations fall in one ledger");
       if (line.type == "started") {
-        groups = std::max<std::size_t>(groups, line.body.at("groups").get<std::size_t>());
+        groups = std::max<std::size_t>(groups, line.body->at("groups").get<std::size_t>());
         s = {line.incarnation, false};
       }
       if (line.type == "ended") s.ended = true;
