@@ -4,6 +4,7 @@
 #include "kernels/cpu/blocks.inl"
 #include "kernels/cpu/norms.inl"
 #include "kernels/cpu/pointwise.inl"
+#include "kernels/cpu/library.inl"
 #include "kernels/cpu/linear.inl"
 #include "kernels/cpu/cross_entropy.inl"
 #include "kernels/cpu/attention.inl"

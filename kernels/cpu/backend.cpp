@@ -5,7 +5,7 @@
 namespace isthmus::kernels {
 
 namespace cpu {
-std::unique_ptr<stream> make_stream(team& t) { return std::make_unique<stream>(t); }
+std::unique_ptr<stream> make_stream(team& t) { return std::make_unique<cpu_stream>(t); }
 }  // namespace cpu
 
 std::vector<const backend*> cpu_backends() {

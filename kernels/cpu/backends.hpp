@@ -1,6 +1,7 @@
 #pragma once
 
 #include "kernels/backend.hpp"
+#include "kernels/cpu/bf16_gemm.hpp"
 
 namespace isthmus::kernels::cpu {
 
@@ -9,7 +10,12 @@ extern const backend generic_backend;
 #if defined(__x86_64__)
 extern const backend avx2_backend, avx512_backend;
 #endif
-/// The stream of all of them.
+/// The stream of all of them: keeps the code that a library generates for bf16 products, if there is one.
+class cpu_stream final : public stream {
+public:
+  explicit cpu_stream(team& t) : stream(t), bf16_products(make_bf16_gemm(t.size())) {}
+  const std::unique_ptr<bf16_gemm> bf16_products;
+};
 std::unique_ptr<stream> make_stream(team& t);
 
 }  // namespace isthmus::kernels::cpu

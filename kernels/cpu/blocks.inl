@@ -2,7 +2,14 @@
 
 ISTHMUS_INLINE std::int64_t round_up(std::int64_t n, std::int64_t to) { return (n + to - 1) / to * to; }
 
-#ifdef __AVX512F__
+#if ISTHMUS_WIDTH == 16
+ISTHMUS_INLINE __m512 low_pairs(__m512 a, __m512 b) {
+  return _mm512_castpd_ps(_mm512_unpacklo_pd(_mm512_castps_pd(a), _mm512_castps_pd(b)));
+}
+ISTHMUS_INLINE __m512 high_pairs(__m512 a, __m512 b) {
+  return _mm512_castpd_ps(_mm512_unpackhi_pd(_mm512_castps_pd(a), _mm512_castps_pd(b)));
+}
+
 /// dst[c * dst_row + r] = src[r * stride + c], r, c < 16.
 template <class T>
 ISTHMUS_INLINE void transpose_square(const T* src, std::int64_t stride, float* dst, std::int64_t dst_row) {
@@ -14,14 +21,12 @@ ISTHMUS_INLINE void transpose_square(const T* src, std::int64_t stride, float* d
     t[2 * i] = _mm512_unpacklo_ps(r[2 * i], r[2 * i + 1]);
     t[2 * i + 1] = _mm512_unpackhi_ps(r[2 * i], r[2 * i + 1]);
   }
-  const auto low = [](__m512 a, __m512 b) { return _mm512_castpd_ps(_mm512_unpacklo_pd(_mm512_castps_pd(a), _mm512_castps_pd(b))); };
-  const auto high = [](__m512 a, __m512 b) { return _mm512_castpd_ps(_mm512_unpackhi_pd(_mm512_castps_pd(a), _mm512_castps_pd(b))); };
 #pragma GCC unroll 4
   for (int i = 0; i < 4; ++i) {
-    r[4 * i] = low(t[4 * i], t[4 * i + 2]);
-    r[4 * i + 1] = high(t[4 * i], t[4 * i + 2]);
-    r[4 * i + 2] = low(t[4 * i + 1], t[4 * i + 3]);
-    r[4 * i + 3] = high(t[4 * i + 1], t[4 * i + 3]);
+    r[4 * i] = low_pairs(t[4 * i], t[4 * i + 2]);
+    r[4 * i + 1] = high_pairs(t[4 * i], t[4 * i + 2]);
+    r[4 * i + 2] = low_pairs(t[4 * i + 1], t[4 * i + 3]);
+    r[4 * i + 3] = high_pairs(t[4 * i + 1], t[4 * i + 3]);
   }
 #pragma GCC unroll 4
   for (int j = 0; j < 4; ++j) {
@@ -40,7 +45,7 @@ template <class T>
 ISTHMUS_INLINE void transpose(const T* src, std::int64_t stride, std::int64_t rows, std::int64_t cols, float* dst,
                               std::int64_t dst_row) {
   std::int64_t done = 0;
-#ifdef __AVX512F__
+#if ISTHMUS_WIDTH == 16
   for (; done + 16 <= rows; done += 16) {
     std::int64_t c = 0;
     for (; c + 16 <= cols; c += 16) transpose_square(src + done * stride + c, stride, dst + c * dst_row + done, dst_row);

@@ -25,8 +25,34 @@ inline float softmax_row(float* logits, std::int64_t n, std::int32_t target, flo
   return static_cast<float>(static_cast<double>(peak) + std::log(all) - static_cast<double>(chosen));
 }
 
+/// With a library: logits of a chunk of rows in fp32, their gradients in bf16 beside them.
+inline void cross_entropy_by_library(stream& s, bf16_gemm& library, const cross_entropy_args<bf16>& a) {
+  const std::int64_t vocabulary = a.head->out, cols = a.head->in;
+  const bf16* weights = rounded_weights(s, a.head);
+  constexpr std::int64_t chunk = 1024;
+  float* logits = shared_floats(s, chunk * (vocabulary + (vocabulary + 1) / 2));
+  auto* d_logits = reinterpret_cast<bf16*>(logits + chunk * vocabulary);
+  for (std::int64_t begin = 0; begin < a.rows; begin += chunk) {
+    const std::int64_t rows = a.rows - begin < chunk ? a.rows - begin : chunk;
+    const bf16* h = a.h + begin * cols;
+    library_multiply(s, library, rows, vocabulary, cols, h, cols, {weights, cols, true}, logits, vocabulary, false);
+    over_row_blocks(s, rows, [&](std::int64_t first, std::int64_t n, std::int64_t, int) {
+      for (std::int64_t r = first; r < first + n; ++r) {
+        float* row = logits + r * vocabulary;
+        a.losses[begin + r] = softmax_row(row, vocabulary, a.targets[begin + r], a.scale, a.dh);
+        if (a.dh) over(vocabulary, [&](std::int64_t c, auto mask) { mask.put(d_logits + r * vocabulary + c, mask.get(row + c)); });
+      }
+    });
+    if (!a.dh) continue;
+    library_multiply(s, library, rows, cols, vocabulary, d_logits, vocabulary, {weights, cols, false}, a.dh + begin * cols, cols, true);
+    library_backward_weight(s, library, rows, vocabulary, cols, d_logits, vocabulary, h, cols, a.dw);
+  }
+}
+
 template <class Act>
 void cross_entropy(stream& s, const cross_entropy_args<Act>& a) {
+  if constexpr (std::is_same_v<Act, bf16>)
+    if (bf16_gemm* library = library_for(s, a.rows)) return cross_entropy_by_library(s, *library, a);
   const std::int64_t vocabulary = a.head->out, cols = a.head->in, row = round_up(vocabulary, panel);
   const float* forward = packed_weights(s, a.head, true);
   const float* backward = a.dh ? packed_weights(s, a.head, false) : nullptr;

@@ -71,44 +71,95 @@ void multiply(stream& s, std::int64_t rows, std::int64_t n, std::int64_t k, cons
 
 template <class Act>
 void linear(stream& s, const linear_args<Act>& a) {
+  if constexpr (std::is_same_v<Act, bf16>)
+    if (bf16_gemm* library = library_for(s, a.rows))
+      return library_multiply(s, *library, a.rows, a.w->out, a.w->in, a.x, a.x_stride, {rounded_weights(s, a.w), a.w->in, true}, a.y,
+                              a.y_stride, true);
   multiply(s, a.rows, a.w->out, a.w->in, a.x, a.x_stride, packed_weights(s, a.w, true), a.y, a.y_stride);
 }
 
 template <class Act>
 void linear_backward_input(stream& s, const linear_backward_input_args<Act>& a) {
+  if constexpr (std::is_same_v<Act, bf16>)
+    if (bf16_gemm* library = library_for(s, a.rows))
+      return library_multiply(s, *library, a.rows, a.w->in, a.w->out, a.dy, a.dy_stride, {rounded_weights(s, a.w), a.w->in, false}, a.dx,
+                              a.dx_stride, true);
   multiply(s, a.rows, a.w->in, a.w->out, a.dy, a.dy_stride, packed_weights(s, a.w, false), a.dx, a.dx_stride);
 }
 
-/// dw [outs, ins] += dy^T x over all rows, in blocks of rows whose operands stay in the cache.
-template <class Grad, class Act>
-void weight_tile(std::int64_t rows, std::int64_t outs, std::int64_t ins, const Grad* dy, std::int64_t dy_stride, const Act* x,
-                 std::int64_t x_stride, float* dw, std::int64_t dw_row, float* scratch) {
-  constexpr std::int64_t depth = 256;
-  for (std::int64_t r = 0; r < rows; r += depth) {
-    const std::int64_t here = rows - r < depth ? rows - r : depth;
-    copy_rows(dy + r * dy_stride, dy_stride, here, outs, nullptr, scratch, outs);
-    const rows_view b = view_rows(x + r * x_stride, x_stride, here, ins, scratch + depth * round_up(outs, panel));
-    product(outs, ins, here, {scratch, 1, outs}, b.as_right(), {dw, dw_row, panel}, into::add);
+/// Rows of activations that a product of gradients takes at once: a strip of one operand and a panel of the other stay in the
+/// first-level cache.
+constexpr std::int64_t gradient_depth = 192;
+constexpr std::int64_t gradient_ins = 512;
+constexpr std::int64_t rows_ahead = 16;  // what packing fetches early: rows lie too far apart for the CPU to foresee them
+
+/// Columns [0, outs) of dy as strips [outs / strip_rows][rows][strip_room], so that a strip is read from one end to the other.
+constexpr std::int64_t strip_room = (strip_rows + 15) / 16 * 16;
+template <class Grad>
+ISTHMUS_INLINE void pack_strips(const Grad* dy, std::int64_t stride, std::int64_t rows, std::int64_t outs, float* to) {
+  for (std::int64_t r = 0; r < rows; ++r) {
+    const Grad* row = dy + r * stride;
+    for (std::int64_t o = 0; o < outs; o += 64 / static_cast<std::int64_t>(sizeof(Grad)))
+      __builtin_prefetch(row + rows_ahead * stride + o);
+    for (std::int64_t o = 0; o < outs; o += strip_rows) {
+      float* at = to + (o / strip_rows * rows + r) * strip_room;
+      over(outs - o < strip_rows ? outs - o : strip_rows, [&](std::int64_t c, auto mask) { store(at + c, mask.get(row + o + c)); });
+    }
   }
 }
 
-constexpr std::int64_t weight_tile_outs = 4 * strip_rows, weight_tile_ins = 512;
+/// Columns of x as one panel [rows][32].
+template <class Act>
+ISTHMUS_INLINE void pack_panel(const Act* x, std::int64_t stride, std::int64_t rows, std::int64_t columns, float* to) {
+  if (columns < panel) return copy_rows(x, stride, rows, columns, nullptr, to, panel);
+  for (std::int64_t r = 0; r < rows; ++r) {
+    for (std::int64_t c = 0; c < panel; c += 64 / static_cast<std::int64_t>(sizeof(Act)))
+      __builtin_prefetch(x + (r + rows_ahead) * stride + c);
+    for (std::int64_t c = 0; c < panel; c += width) store(to + r * panel + c, load(x + r * stride + c));
+  }
+}
+
+/// dw [outs, ins] += dy^T x over all rows, a block of rows at a time. memory: see gradient_floats.
+template <class Grad, class Act>
+void weight_tile(std::int64_t rows, std::int64_t outs, std::int64_t ins, const Grad* dy, std::int64_t dy_stride, const Act* x,
+                 std::int64_t x_stride, float* dw, std::int64_t dw_row, float* memory) {
+  float* panels = memory + round_up(outs, strip_rows) / strip_rows * strip_room * gradient_depth;
+  for (std::int64_t r = 0; r < rows; r += gradient_depth) {
+    const std::int64_t here = rows - r < gradient_depth ? rows - r : gradient_depth;
+    pack_strips(dy + r * dy_stride, dy_stride, here, outs, memory);
+    for (std::int64_t i = 0; i < ins; i += panel) {
+      const std::int64_t columns = ins - i < panel ? ins - i : panel;
+      pack_panel(x + r * x_stride + i, x_stride, here, columns, panels);
+      for (std::int64_t o = 0; o < outs; o += strip_rows)
+        product(outs - o < strip_rows ? outs - o : strip_rows, columns, here, {memory + o / strip_rows * here * strip_room, 1, strip_room},
+                {panels, panel, panel}, {dw + o * dw_row + i, dw_row, panel}, into::add);
+    }
+  }
+}
+
+ISTHMUS_INLINE std::int64_t gradient_floats(std::int64_t outs) {
+  return (round_up(outs, strip_rows) / strip_rows * strip_room + panel) * gradient_depth;
+}
 
 template <class Grad, class Act>
 void backward_weight(stream& s, std::int64_t rows, std::int64_t out, std::int64_t in, const Grad* dy, std::int64_t dy_stride, const Act* x,
                      std::int64_t x_stride, float* dw) {
-  const std::int64_t out_tiles = (out + weight_tile_outs - 1) / weight_tile_outs;
-  const std::int64_t in_tiles = (in + weight_tile_ins - 1) / weight_tile_ins;
+  const std::int64_t in_tiles = (in + gradient_ins - 1) / gradient_ins;
+  // Many rows of dw a tile, for what is packed pays off over them, but tiles enough to steal.
+  const std::int64_t wanted = round_up((out + 3) / 4, strip_rows);
+  const std::int64_t outs_at_most = wanted < 16 * strip_rows ? wanted : 16 * strip_rows, out_tiles = (out + outs_at_most - 1) / outs_at_most;
   s.workers.run(out_tiles * in_tiles, [&](std::int64_t tile, int worker) {
-    const std::int64_t o = out * (tile / in_tiles) / out_tiles, outs = out * (tile / in_tiles + 1) / out_tiles - o;
-    const std::int64_t i = tile % in_tiles * weight_tile_ins, ins = in - i < weight_tile_ins ? in - i : weight_tile_ins;
-    const std::int64_t floats = 256 * (round_up(outs, panel) + round_up(ins, panel));
-    auto* scratch = reinterpret_cast<float*>(s.workers.scratch(worker, static_cast<std::size_t>(floats) * sizeof(float)));
-    weight_tile(rows, outs, ins, dy + o, dy_stride, x + i, x_stride, dw + o * in + i, in, scratch);
+    const std::int64_t o = tile / in_tiles * outs_at_most, outs = out - o < outs_at_most ? out - o : outs_at_most;
+    const std::int64_t i = tile % in_tiles * gradient_ins, ins = in - i < gradient_ins ? in - i : gradient_ins;
+    float* memory = own_floats(s, worker, gradient_floats(outs));
+    weight_tile(rows, outs, ins, dy + o, dy_stride, x + i, x_stride, dw + o * in + i, in, memory);
   });
 }
 
 template <class Act>
 void linear_backward_weight(stream& s, const linear_backward_weight_args<Act>& a) {
+  if constexpr (std::is_same_v<Act, bf16>)
+    if (bf16_gemm* library = library_for(s, a.rows))
+      return library_backward_weight(s, *library, a.rows, a.w->out, a.w->in, a.dy, a.dy_stride, a.x, a.x_stride, a.dw);
   backward_weight(s, a.rows, a.w->out, a.w->in, a.dy, a.dy_stride, a.x, a.x_stride, a.dw);
 }

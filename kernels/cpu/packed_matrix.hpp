@@ -12,13 +12,14 @@ template <class Act>
 class packed_matrix final : public matrix<Act> {
 public:
   using matrix<Act>::matrix;
-  void weights_changed() override { of_forward.fresh = of_backward.fresh = false; }
+  void weights_changed() override { of_forward.fresh = of_backward.fresh = rounded.fresh = false; }
 
   struct form {
     scratch_block panels;
     bool fresh = false;
   };
   form of_forward, of_backward;  // right operands of x W^T and of dy W
+  form rounded;                  // [out, in] in bf16, for a library
 };
 
 template <class Act>

@@ -34,7 +34,10 @@ ISTHMUS_INLINE void strip(std::int64_t k, const float* a, std::int64_t lda, cons
     for (int j = 0; j < strip_vectors; ++j) sum[i][j] = vf{};
   const float* rows[Rows];
 #pragma GCC unroll 16
-  for (int i = 0; i < Rows; ++i) rows[i] = a + i * lda;
+  for (int i = 0; i < Rows; ++i) {
+    rows[i] = a + i * lda;
+    for (int j = 0; j < strip_vectors; ++j) __builtin_prefetch(c + i * ldc + j * width, 1);  // written at the end, often from far
+  }
   for (std::int64_t l = 0; l < k; ++l, b += ldb) {
     vf right_row[strip_vectors];
 #pragma GCC unroll 4

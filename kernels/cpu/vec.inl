@@ -27,6 +27,21 @@ ISTHMUS_INLINE vh round_to_bf16(vf x) {
 ISTHMUS_INLINE void store(bf16* p, vf x) { *reinterpret_cast<vh*>(p) = round_to_bf16(x); }
 
 /// A vector that is not full: its first `count` elements; the others read as zero.
+#if ISTHMUS_WIDTH == 16
+ISTHMUS_INLINE vf load_part(const float* p, std::int64_t count) {
+  return reinterpret_cast<vf>(_mm512_maskz_loadu_ps(static_cast<__mmask16>((1U << count) - 1), p));
+}
+ISTHMUS_INLINE vf load_part(const bf16* p, std::int64_t count) {
+  const auto half = _mm256_maskz_loadu_epi16(static_cast<__mmask16>((1U << count) - 1), p);
+  return reinterpret_cast<vf>(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
+}
+ISTHMUS_INLINE void store_part(float* p, vf x, std::int64_t count) {
+  _mm512_mask_storeu_ps(p, static_cast<__mmask16>((1U << count) - 1), reinterpret_cast<__m512>(x));
+}
+ISTHMUS_INLINE void store_part(bf16* p, vf x, std::int64_t count) {
+  _mm256_mask_storeu_epi16(p, static_cast<__mmask16>((1U << count) - 1), reinterpret_cast<__m256i>(round_to_bf16(x)));
+}
+#else
 template <class T>
 ISTHMUS_INLINE vf load_part(const T* p, std::int64_t count) {
   T whole[width] = {};
@@ -39,6 +54,7 @@ ISTHMUS_INLINE void store_part(T* p, vf x, std::int64_t count) {
   store(whole, x);
   __builtin_memcpy(p, whole, static_cast<std::size_t>(count) * sizeof(T));
 }
+#endif
 
 /// How much of a vector a loop body sees: all of it, known at compile time, or the tail of a row.
 struct full {
@@ -63,7 +79,7 @@ ISTHMUS_INLINE void over(std::int64_t n, Body&& body) {
   if (c < n) body(c, part{n - c});
 }
 
-#ifdef __AVX512F__
+#if ISTHMUS_WIDTH == 16
 ISTHMUS_INLINE float sum(vf x) { return _mm512_reduce_add_ps(reinterpret_cast<__m512>(x)); }
 ISTHMUS_INLINE float largest(vf x) { return _mm512_reduce_max_ps(reinterpret_cast<__m512>(x)); }
 #else

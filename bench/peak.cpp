@@ -1,0 +1,87 @@
+#include "bench/peak.hpp"
+
+#include "bench/report.hpp"
+
+#include <cstdint>
+#include <vector>
+
+namespace isthmus::bench {
+
+namespace {
+
+constexpr std::int64_t rounds = 200000;
+constexpr int chains = 12;  // independent sums: more than latency times units of any CPU so far
+
+#if defined(__x86_64__)
+#define ISTHMUS_CHAIN(instruction, r, n) instruction " %%" r "14, %%" r "15, %%" r #n "\n"
+#define ISTHMUS_CHAINS(instruction, r)                                                                                           \
+  ISTHMUS_CHAIN(instruction, r, 0) ISTHMUS_CHAIN(instruction, r, 1) ISTHMUS_CHAIN(instruction, r, 2)                             \
+  ISTHMUS_CHAIN(instruction, r, 3) ISTHMUS_CHAIN(instruction, r, 4) ISTHMUS_CHAIN(instruction, r, 5)                             \
+  ISTHMUS_CHAIN(instruction, r, 6) ISTHMUS_CHAIN(instruction, r, 7) ISTHMUS_CHAIN(instruction, r, 8)                             \
+  ISTHMUS_CHAIN(instruction, r, 9) ISTHMUS_CHAIN(instruction, r, 10) ISTHMUS_CHAIN(instruction, r, 11)
+#define ISTHMUS_BURN(instruction, r)                                                                                             \
+  for (std::int64_t i = 0; i < rounds; ++i)                                                                                      \
+    asm volatile(ISTHMUS_CHAINS(instruction, r)::                                                                                \
+                     : "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11")
+
+void zero_256() { asm volatile("vxorps %%ymm14, %%ymm14, %%ymm14\nvxorps %%ymm15, %%ymm15, %%ymm15" ::: "xmm14", "xmm15"); }
+void zero_512() { asm volatile("vpxord %%zmm14, %%zmm14, %%zmm14\nvpxord %%zmm15, %%zmm15, %%zmm15" ::: "xmm14", "xmm15"); }
+void burn_fma_256() {
+  zero_256();
+  ISTHMUS_BURN("vfmadd231ps", "ymm");
+}
+void burn_fma_512() {
+  zero_512();
+  ISTHMUS_BURN("vfmadd231ps", "zmm");
+}
+void burn_bf16_512() {
+  zero_512();
+  ISTHMUS_BURN("vdpbf16ps", "zmm");
+}
+#endif
+
+void burn_scalar() {
+  volatile float start = 1.0F;
+  float sums[chains];
+  for (float& s : sums) s = start;
+  for (std::int64_t i = 0; i < rounds; ++i)
+    for (float& s : sums) s = s * 0.999F + 0.5F;
+  for (const float s : sums) start = s;
+}
+
+struct burner {
+  void (*run)();
+  double flop;  // a chain and round
+  const char* name;
+};
+
+burner burner_of(peak_kind kind) {
+#if defined(__x86_64__)
+  if (kind == peak_kind::bf16_dot)
+    return __builtin_cpu_supports("avx512bf16") ? burner{burn_bf16_512, 64, "bf16 vdpbf16ps, 512 bit"} : burner{nullptr, 0, "none"};
+  if (__builtin_cpu_supports("avx512f")) return {burn_fma_512, 32, "fp32 fma, 512 bit"};
+  if (__builtin_cpu_supports("fma")) return {burn_fma_256, 16, "fp32 fma, 256 bit"};
+#else
+  if (kind == peak_kind::bf16_dot) return {nullptr, 0, "none"};
+#endif
+  return {burn_scalar, 2, "fp32 scalar"};
+}
+
+}  // namespace
+
+double register_peak(peak_kind kind) {
+  const burner b = burner_of(kind);
+  if (!b.run) return 0;
+  b.run();
+  std::vector<double> rates;
+  for (int i = 0; i < 31; ++i) {
+    const double begin = process_seconds();
+    b.run();
+    rates.push_back(static_cast<double>(rounds * chains) * b.flop / (process_seconds() - begin));
+  }
+  return median(rates);
+}
+
+const char* peak_name(peak_kind kind) { return burner_of(kind).name; }
+
+}  // namespace isthmus::bench

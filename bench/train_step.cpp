@@ -1,0 +1,66 @@
+#include "bench/train_step.hpp"
+
+#include "framework/core/rng.hpp"
+#include "kernels/select.hpp"
+
+#include <algorithm>
+
+namespace isthmus::bench {
+
+namespace {
+constexpr std::int64_t head_dim = 64;
+constexpr double learning_rate = 3e-4;
+}  // namespace
+
+model_config config_of(const train_shape& shape) {
+  model_config c;
+  c.vocabulary = shape.vocabulary;
+  c.d_model = shape.d_model;
+  for (std::int64_t i = 0; i < shape.layers; ++i) {
+    const char mixer = shape.pattern[static_cast<std::size_t>(i) % shape.pattern.size()];
+    c.layers.push_back(mixer == 'a' ? mixer_kind::attention : mixer_kind::mamba2);
+  }
+  c.n_heads = c.n_kv_heads = shape.d_model / head_dim;
+  c.head_dim = head_dim;
+  c.ffn_hidden = static_cast<std::int64_t>(8.0 * static_cast<double>(shape.d_model) / 3 + 63) / 64 * 64;
+  c.ssm_inner = 2 * shape.d_model;
+  c.ssm_head_dim = head_dim;
+  c.ssm_state = 64;
+  c.ssm_groups = 1;
+  c.conv_width = 4;
+  c.ssm_chunk = 64;
+  c.precision = shape.precision;
+  return c;
+}
+
+std::int64_t attention_layers(const train_shape& shape) {
+  const auto layers = config_of(shape).layers;
+  return std::count(layers.begin(), layers.end(), mixer_kind::attention);
+}
+
+train_step::train_step(const train_shape& shape, kernels::team& team)
+    : shape_(shape), model_(config_of(shape), kernels::default_backend(), team, shape.tokens), optimizer_(model_.layout(), {}) {
+  initial_weights(model_.config(), 1, model_.weights());
+  model_.weights_changed();
+  rng random(1, 0, 0, draw::sample_order);
+  const std::int64_t rows = std::max<std::int64_t>(1, shape.tokens / shape.context);
+  for (std::int64_t i = 0; i < rows * (shape.context + 1); ++i)
+    ids_.push_back(static_cast<std::int32_t>(random.below(static_cast<std::uint64_t>(shape.vocabulary))));
+}
+
+double train_step::run() {
+  const token_batch batch{ids_, static_cast<std::int64_t>(ids_.size()) / (shape_.context + 1), shape_.context};
+  const double scale = 1.0 / static_cast<double>(batch.tokens());
+  const double loss = model_.accumulate(batch, scale) * scale;
+  optimizer_.step(model_.backend(), model_.stream(), model_.weights(), model_.gradients(), learning_rate);
+  model_.weights_changed();
+  return loss;
+}
+
+double train_step::model_flop() const {
+  const double a_token = 6.0 * static_cast<double>(parameters()) +
+                         6.0 * static_cast<double>(attention_layers(shape_) * shape_.d_model * shape_.context);
+  return a_token * static_cast<double>(std::max<std::int64_t>(1, shape_.tokens / shape_.context) * shape_.context);
+}
+
+}  // namespace isthmus::bench
