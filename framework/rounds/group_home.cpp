@@ -149,8 +149,12 @@ void parameter_group::state::on_stored(site_id from, const message::stored& m, t
   if (next && pending && m.record_hash == pending->hash) {
     next->stored_at.insert(from);
     count_stores(now);
-  } else if (again && m.round == round && m.record_hash == record_hash) {
-    send(from, message::commit{view.number, s.shape.id, round, record_hash});  // it asks a second time: the first was lost
+  } else if (again && m.round <= round) {  // it asks a second time: the commit was lost
+    const auto it = kept.find(m.round);
+    if (it != kept.end() && it->second.hash == m.record_hash)
+      send(from, message::commit{view.number, s.shape.id, m.round, m.record_hash});
+    else if (settled && !copying)
+      send_state(from);
   }
   trim_kept();
 }

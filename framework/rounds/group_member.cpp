@@ -154,7 +154,7 @@ bool parameter_group::state::apply(const delivered& d, time_point now) {
     momentum = std::move(next->momentum);
     residual = std::move(next->residual);
     next.reset();
-    if (residual) note(ledger::aggregator(s.shape.id, d.record.round, "kept", probe(residual->span(), s.shape.id)));
+    if (residual) note(ledger::aggregator(s.shape.id, d.record.round, d.record.epoch, "kept", probe(residual->span(), s.shape.id)));
     return true;
   }
   const auto done = apply_outer(s.outer, s.shape, *s.codecs.down, d.bytes->bytes(), d.record.weight, anchor->span(), momentum->span());

@@ -41,8 +41,8 @@ std::string copied(const round_record& record, site_id source, epoch_number epoc
 std::string entered(epoch_number epoch, group_id group, round_number round) {
   return json{{"t", "entered"}, {"epoch", epoch}, {"group", group}, {"round", round}}.dump();
 }
-std::string aggregator(group_id group, round_number round, std::string_view event, double mass) {
-  return json{{"t", "aggregator"}, {"group", group}, {"round", round}, {"event", event}, {"mass", mass}}.dump();
+std::string aggregator(group_id group, round_number round, epoch_number epoch, std::string_view event, double mass) {
+  return json{{"t", "aggregator"}, {"group", group}, {"round", round}, {"epoch", epoch}, {"event", event}, {"mass", mass}}.dump();
 }
 std::string diverged(group_id group, round_number round, const hash128& expected, const hash128& found) {
   return json{{"t", "diverged"}, {"group", group}, {"round", round}, {"expected", expected.hex()}, {"found", found.hex()}}.dump();

@@ -27,7 +27,7 @@ std::string applied(const round_record& record, bool mine);
 std::string voided(const round_record& record, epoch_number epoch);                  // by the cut of that epoch
 std::string copied(const round_record& record, site_id source, epoch_number epoch);  // state of a group taken from a peer
 std::string entered(epoch_number epoch, group_id group, round_number round);
-std::string aggregator(group_id group, round_number round, std::string_view event, double mass);  // kept | returned
+std::string aggregator(group_id group, round_number round, epoch_number epoch, std::string_view event, double mass);  // kept | returned
 std::string diverged(group_id group, round_number round, const hash128& expected, const hash128& found);
 // L3: checkpoints
 std::string checkpoint(std::string_view id, std::string_view state, const hash128& manifest);  // durable | removed | loaded

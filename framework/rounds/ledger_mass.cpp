@@ -108,16 +108,13 @@ struct kept_residual {
 
 /// Aggregators: contributions + residual before = delta + residual after, over each run of rounds that one process was home for.
 void check_homes(const logs& all, const history& h, const norms& sizes, violations& wrong) {
-  std::map<std::tuple<site_id, group_id, round_number>, kept_residual> kept;
-  std::map<std::tuple<site_id, group_id, round_number>, double> returned;  // by the round it was returned at
+  std::map<std::tuple<site_id, group_id, round_number, epoch_number>, kept_residual> kept;
   for (const auto& [site, lines] : all.sites)
     for (const site_line& l : lines) {
       if (l.type != "aggregator") continue;
-      const std::tuple key(site, l.body->at("group").get<group_id>(), l.body->at("round").get<round_number>());
-      if (l.body->at("event") == "kept")
-        kept[key] = {l.body->at("mass").get<double>(), l.where};
-      else
-        returned[key] = l.body->at("mass").get<double>();
+      const std::tuple key(site, l.body->at("group").get<group_id>(), l.body->at("round").get<round_number>(),
+                           l.body->at("epoch").get<epoch_number>());
+      if (l.body->at("event") == "kept") kept[key] = {l.body->at("mass").get<double>(), l.where};
     }
   for (const auto& [group, rounds] : h) {
     const known_record* before = nullptr;
@@ -131,17 +128,15 @@ void check_homes(const logs& all, const history& h, const norms& sizes, violatio
         known = known && size != sizes.end();
         if (size != sizes.end()) norm += size->second;
       }
-      const auto after = kept.find({r.home, group, number});
+      const auto after = kept.find({r.home, group, number, r.epoch});
       double residual_before = 0;
       bool judged = known;
       if (before != nullptr && before->record.home == r.home) {
-        const auto left = kept.find({r.home, group, number - 1});
+        const auto left = kept.find({r.home, group, number - 1, before->record.epoch});
         if (left != kept.end())
           residual_before = left->second.mass;
         else
           judged = judged && after == kept.end();  // an aggregator with a residual whose last one is not told
-        const auto gone = returned.find({r.home, group, number - 1});
-        if (gone != returned.end()) residual_before = 0;
         norm += std::abs(residual_before);
       }
       if (after == kept.end() && (residual_before != 0 || !kept.empty())) judged = false;

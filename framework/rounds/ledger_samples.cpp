@@ -140,7 +140,11 @@ void settle(const std::pair<site_id, std::uint32_t>& key, const stretch& s, cons
       report.partial += s.size();
     return;
   }
-  if (s.declared_by > 0 && s.declared_by == site.last)
+  if (s.declared_by > 0 && (s.now == state::untouched || (report.unproved_rounds > 0 && s.now == state::outstanding))) {
+    report.partial += s.size();  // by records that were lost with their disks
+    return;
+  }
+  if (s.declared_by > 0 && s.declared_by == site.last && report.unproved_rounds == 0 && report.records_void == 0)
     wrong.add(where, "partial", range(s, key) + " are said to be partly committed, but no record names them");
   if (s.now == state::written_off) report.written_off += s.size();
   if (s.now != state::outstanding) return;

@@ -74,7 +74,7 @@ void parameter_group::state::enter(const epoch_view& next_view, time_point now) 
   settle_pending_by_cut(now);
   ahead.clear();
   if (was_home && !at_home() && residual) {
-    note(ledger::aggregator(s.shape.id, round, "returned", probe(residual->span(), s.shape.id)));
+    note(ledger::aggregator(s.shape.id, round, view.number, "returned", probe(residual->span(), s.shape.id)));
     say(group_effect::residual_returned{std::shared_ptr<const float_array>(std::move(residual))});
   }
   keep_valid_contributions();
