@@ -57,7 +57,7 @@ void cross_entropy(stream& s, const cross_entropy_args<Act>& a) {
   const float* forward = packed_weights(s, a.head, true);
   const float* backward = a.dh ? packed_weights(s, a.head, false) : nullptr;
   constexpr std::int64_t chunk = 1024, rows_at_once = 4 * strip_rows;
-  float* d_logits = a.dh ? reinterpret_cast<float*>(s.workers.shared_scratch(static_cast<std::size_t>(chunk * row) * sizeof(float))) : nullptr;
+  float* d_logits = a.dh ? shared_floats(s, chunk * (row + round_up(cols, panel))) : nullptr;
   for (std::int64_t begin = 0; begin < a.rows; begin += chunk) {
     const std::int64_t rows = a.rows - begin < chunk ? a.rows - begin : chunk, tiles = (rows + rows_at_once - 1) / rows_at_once;
     s.workers.run(tiles, [&](std::int64_t tile, int worker) {
@@ -74,6 +74,6 @@ void cross_entropy(stream& s, const cross_entropy_args<Act>& a) {
       product(m, cols, vocabulary, {logits, row, 1}, {backward, panel, vocabulary * panel}, {dh, padded, panel}, into::overwrite);
       store_rows(dh, padded, m, cols, a.dh + (begin + first) * cols, cols);
     });
-    if (a.dh) backward_weight(s, rows, vocabulary, cols, d_logits, row, a.h + begin * cols, cols, a.dw);
+    if (a.dh) backward_weight(s, rows, vocabulary, cols, d_logits, row, a.h + begin * cols, cols, d_logits + chunk * row, a.dw);
   }
 }

@@ -26,7 +26,7 @@ const float* packed_weights(stream& s, matrix<Act>* w, bool transposed) {
   return panels;
 }
 
-constexpr std::int64_t tile_rows = 8 * strip_rows;  // of a product with weights: its left operand stays in the second-level cache
+constexpr std::int64_t tile_rows = 16 * strip_rows;  // of a product with weights: its left operand stays in the second-level cache
 
 /// Scratch floats that rows_times_panels wants.
 template <class Act>
@@ -108,51 +108,44 @@ ISTHMUS_INLINE void pack_strips(const Grad* dy, std::int64_t stride, std::int64_
   }
 }
 
-/// Columns of x as one panel [rows][32].
+/// x [rows, columns] as panels [columns / 32][rows][32] in `to`, which every tile of dy^T x reads.
 template <class Act>
-ISTHMUS_INLINE void pack_panel(const Act* x, std::int64_t stride, std::int64_t rows, std::int64_t columns, float* to) {
-  if (columns < panel) return copy_rows(x, stride, rows, columns, nullptr, to, panel);
-  for (std::int64_t r = 0; r < rows; ++r) {
-    for (std::int64_t c = 0; c < panel; c += 64 / static_cast<std::int64_t>(sizeof(Act)))
-      __builtin_prefetch(x + (r + rows_ahead) * stride + c);
-    for (std::int64_t c = 0; c < panel; c += width) store(to + r * panel + c, load(x + r * stride + c));
-  }
+void pack_panels(stream& s, const Act* x, std::int64_t stride, std::int64_t rows, std::int64_t columns, float* to) {
+  over_row_blocks(s, rows, [&](std::int64_t first, std::int64_t n, std::int64_t, int) {
+    for (std::int64_t c = 0; c < columns; c += panel)
+      copy_rows(x + first * stride + c, stride, n, columns - c < panel ? columns - c : panel, nullptr, to + c * rows + first * panel, panel);
+  });
 }
 
-/// dw [outs, ins] += dy^T x over all rows, a block of rows at a time. memory: see gradient_floats.
-template <class Grad, class Act>
-void weight_tile(std::int64_t rows, std::int64_t outs, std::int64_t ins, const Grad* dy, std::int64_t dy_stride, const Act* x,
-                 std::int64_t x_stride, float* dw, std::int64_t dw_row, float* memory) {
-  float* panels = memory + round_up(outs, strip_rows) / strip_rows * strip_room * gradient_depth;
+/// dw [outs, ins] += dy^T x, a block of rows at a time. panels: x packed; memory: [strips of outs][gradient_depth][strip_room].
+template <class Grad>
+void weight_tile(std::int64_t rows, std::int64_t outs, std::int64_t ins, const Grad* dy, std::int64_t dy_stride, const float* panels,
+                 float* dw, std::int64_t dw_row, float* memory) {
   for (std::int64_t r = 0; r < rows; r += gradient_depth) {
     const std::int64_t here = rows - r < gradient_depth ? rows - r : gradient_depth;
     pack_strips(dy + r * dy_stride, dy_stride, here, outs, memory);
-    for (std::int64_t i = 0; i < ins; i += panel) {
-      const std::int64_t columns = ins - i < panel ? ins - i : panel;
-      pack_panel(x + r * x_stride + i, x_stride, here, columns, panels);
+    for (std::int64_t i = 0; i < ins; i += panel)
       for (std::int64_t o = 0; o < outs; o += strip_rows)
-        product(outs - o < strip_rows ? outs - o : strip_rows, columns, here, {memory + o / strip_rows * here * strip_room, 1, strip_room},
-                {panels, panel, panel}, {dw + o * dw_row + i, dw_row, panel}, into::add);
-    }
+        product(outs - o < strip_rows ? outs - o : strip_rows, ins - i < panel ? ins - i : panel, here,
+                {memory + o / strip_rows * here * strip_room, 1, strip_room}, {panels + i * rows + r * panel, panel, panel},
+                {dw + o * dw_row + i, dw_row, panel}, into::add);
   }
 }
 
-ISTHMUS_INLINE std::int64_t gradient_floats(std::int64_t outs) {
-  return (round_up(outs, strip_rows) / strip_rows * strip_room + panel) * gradient_depth;
-}
-
+/// packed: [rows * round_up(in, 32)] floats of shared memory.
 template <class Grad, class Act>
 void backward_weight(stream& s, std::int64_t rows, std::int64_t out, std::int64_t in, const Grad* dy, std::int64_t dy_stride, const Act* x,
-                     std::int64_t x_stride, float* dw) {
+                     std::int64_t x_stride, float* packed, float* dw) {
+  pack_panels(s, x, x_stride, rows, in, packed);
   const std::int64_t in_tiles = (in + gradient_ins - 1) / gradient_ins;
   // Many rows of dw a tile, for what is packed pays off over them, but tiles enough to steal.
-  const std::int64_t wanted = round_up((out + 3) / 4, strip_rows);
-  const std::int64_t outs_at_most = wanted < 16 * strip_rows ? wanted : 16 * strip_rows, out_tiles = (out + outs_at_most - 1) / outs_at_most;
+  const std::int64_t wanted = round_up((out + 7) / 8, strip_rows);
+  const std::int64_t most = 16 * strip_rows, outs_at_most = wanted < most ? wanted : most, out_tiles = (out + outs_at_most - 1) / outs_at_most;
   s.workers.run(out_tiles * in_tiles, [&](std::int64_t tile, int worker) {
     const std::int64_t o = tile / in_tiles * outs_at_most, outs = out - o < outs_at_most ? out - o : outs_at_most;
     const std::int64_t i = tile % in_tiles * gradient_ins, ins = in - i < gradient_ins ? in - i : gradient_ins;
-    float* memory = own_floats(s, worker, gradient_floats(outs));
-    weight_tile(rows, outs, ins, dy + o, dy_stride, x + i, x_stride, dw + o * in + i, in, memory);
+    float* memory = own_floats(s, worker, round_up(outs, strip_rows) / strip_rows * strip_room * gradient_depth);
+    weight_tile(rows, outs, ins, dy + o, dy_stride, packed + i * rows, dw + o * in + i, in, memory);
   });
 }
 
@@ -161,5 +154,6 @@ void linear_backward_weight(stream& s, const linear_backward_weight_args<Act>& a
   if constexpr (std::is_same_v<Act, bf16>)
     if (bf16_gemm* library = library_for(s, a.rows))
       return library_backward_weight(s, *library, a.rows, a.w->out, a.w->in, a.dy, a.dy_stride, a.x, a.x_stride, a.dw);
-  backward_weight(s, a.rows, a.w->out, a.w->in, a.dy, a.dy_stride, a.x, a.x_stride, a.dw);
+  float* packed = shared_floats(s, a.rows * round_up(a.w->in, panel));
+  backward_weight(s, a.rows, a.w->out, a.w->in, a.dy, a.dy_stride, a.x, a.x_stride, packed, a.dw);
 }
