@@ -22,7 +22,7 @@ data_options options_of(const recipe& plan) {
   for (const auto& site : plan.sites)
     if (!site.source.empty()) o.sources.push_back(site.source);
   if (o.sources.empty())
-    for (const auto* name : {"perl", "vim", "wordnet"}) o.sources.emplace_back(name);
+    for (const auto* name : {"perl", "vim", "python"}) o.sources.emplace_back(name);
   o.alike = plan.data.split == "alike";
   o.sites = static_cast<std::uint32_t>(plan.sites.size());
   o.vocabulary = plan.data.vocabulary;

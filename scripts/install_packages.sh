@@ -9,7 +9,7 @@ build=(g++ make cmake ninja-build ccache pkg-config git ca-certificates)
 libraries=(libcaf-dev libcapnp-dev capnproto libssl-dev libucx-dev libdnnl-dev libopenblas-dev libboost-dev libboost-test-dev
            libsodium-dev libtomlplusplus-dev libcli11-dev libspdlog-dev libfmt-dev nlohmann-json3-dev libsqlite3-dev libzstd-dev
            libxxhash-dev libhwy-dev libpcre2-dev libicu-dev libbenchmark-dev)
-texts=(perl-doc vim-runtime wordnet-base)
+texts=(perl-doc vim-runtime libpython3-stdlib)
 
 installed() { [ "$(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
 missing() { local p; for p in "$@"; do installed "$p" || echo "$p"; done; }
