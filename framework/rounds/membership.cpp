@@ -51,7 +51,11 @@ membership_actions membership::join(site_id site, const message::join& m, time_p
     out.push_back(decision{named(site) + " came as incarnation " + std::to_string(m.incarnation) + ", which has ended: ignored"});
     return out;
   }
-  if (m.incarnation > p.incarnation) p.left = p.done = false;
+  if (m.incarnation > p.incarnation) {  // what was said of the one before is not held against this one
+    p.left = p.done = false;
+    p.suspected_by.clear();
+    p.barred_until = {};
+  }
   p.incarnation = m.incarnation;
   p.connected = p.seen = true;
   p.last_heard = now;

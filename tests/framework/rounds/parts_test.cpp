@@ -193,6 +193,29 @@ BOOST_AUTO_TEST_CASE(a_higher_incarnation_ends_the_one_before_and_an_old_one_is_
   BOOST_TEST(m.view().cuts[0].home == 0U);
 }
 
+BOOST_AUTO_TEST_CASE(a_returned_site_does_not_pay_for_the_suspicions_of_its_former_incarnation) {
+  time_point now{};
+  auto m = make_membership(3, 1, now);
+  for (site_id s = 0; s < 3; ++s) m.join(s, {1, initial(1)}, now);
+  m.lost(2, 1, "killed", now);
+  for (int i = 0; i < 10; ++i) {  // five seconds away, and all the time the others say so
+    now += milliseconds(500);
+    for (site_id s = 0; s < 2; ++s) {
+      m.heard(s, now);
+      m.suspect(s, {2, 1, "silence"}, now);
+      if (m.changing()) m.sealed(s, {m.view().number, initial(1)}, now);
+    }
+    m.tick(now);
+  }
+  BOOST_TEST(m.view().members.size() == 2U);
+  m.join(2, {2, initial(1)}, now);
+  for (site_id s = 0; s < 2; ++s) m.sealed(s, {m.view().number, initial(1)}, now);
+  BOOST_TEST(m.view().members.size() == 3U);
+  m.tick(now + milliseconds(100));
+  BOOST_TEST(!m.changing());
+  BOOST_TEST(m.view().members.size() == 3U);
+}
+
 BOOST_AUTO_TEST_CASE(a_pair_that_misses_each_other_is_parted_and_comes_together_later) {
   time_point now{};
   auto m = make_membership(2, 1, now);
