@@ -30,6 +30,7 @@ checkpoint_written save(checkpoint_actor* self, const save_copy& m) {
 }
 
 caf::behavior checkpoint(checkpoint_actor* self, std::shared_ptr<const site_parts> parts, std::function<void(const std::string&)> write) {
+  end_with_reason(self);
   auto& s = self->state;
   s.parts = std::move(parts);
   s.write_ledger = std::move(write);

@@ -88,6 +88,7 @@ membership_settings settings_of(const coordinator_parts& parts) {
 }
 
 caf::behavior coordinator(coordinator_actor* self, std::shared_ptr<coordinator_parts> parts) {
+  end_with_reason(self);
   auto& s = self->state;
   s.parts = std::move(parts);
   s.table = std::make_shared<link_table>();

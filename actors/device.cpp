@@ -55,6 +55,7 @@ double reduce(const site_memory& memory, const reduce_slice& m) {
 }
 
 caf::behavior device(device_actor* self, std::shared_ptr<device_settings> given) {
+  end_with_reason(self);
   auto& state = self->state;
   state.settings = *given;
   state.model = state.settings.make_learner(state.settings.index, state.settings.memory->weights);

@@ -164,6 +164,7 @@ void take_back(group_actor* self, const train_result& what) {
 }
 
 caf::behavior group_behaviour(group_actor* self, std::shared_ptr<group_actor_state> given) {
+  end_with_reason(self);
   self->state = std::move(*given);
   return {
       [=](const group_wiring& m) {

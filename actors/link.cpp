@@ -1,6 +1,7 @@
 #include "actors/link.hpp"
 
 #include "actors/messages.hpp"
+#include "actors/spawn.hpp"
 #include "framework/wire/wire.hpp"
 
 #include <caf/event_based_actor.hpp>
@@ -84,6 +85,7 @@ void tick(link_actor* self) {
 }
 
 caf::behavior link(link_actor* self, link_settings settings, transport* bytes, caf::actor owner) {
+  end_with_reason(self);
   auto& s = self->state;
   s.settings = std::move(settings);
   s.bytes = bytes;

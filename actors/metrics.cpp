@@ -66,6 +66,7 @@ void on_event(metrics_actor* self, const event_line& m) {
 }
 
 caf::behavior metrics(metrics_actor* self, std::shared_ptr<const site_parts> parts) {
+  end_with_reason(self);
   auto& s = self->state;
   s.parts = std::move(parts);
   const auto& site = s.parts->plan.sites.at(s.parts->self);

@@ -98,6 +98,15 @@ sigset_t block_signals() {
   return set;
 }
 
+/// The process must not outlive its root: one that failed by itself ends it with 1.
+void end_with(const caf::actor& root, const std::string& who, ending& end) {
+  root->attach_functor([who, &end](const caf::error& why) {
+    if (end.done) return;
+    say(who, "its supervisor failed: " + caf::to_string(why));
+    end.done = true;
+  });
+}
+
 int wait_for_end(const std::string& who, const sigset_t& signals, const ending& end, const caf::actor& root) {
   int asked = 0;
   while (!end.done) {
@@ -198,6 +207,7 @@ int run_site(site_process process) {
     end.done = true;
   };
   const caf::actor root = spawn_site(system, std::move(parts));
+  end_with(root, who, end);
   const int code = wait_for_end(who, signals, end, root);
   std::this_thread::sleep_for(std::chrono::milliseconds(300));  // last words: rows are flushed, messages leave
   (*wire)->stop();
@@ -238,6 +248,7 @@ int run_coordinator(coordinator_process process) {
     end.done = true;
   };
   const caf::actor root = spawn_coordinator(system, std::move(parts));
+  end_with(root, who, end);
   const int code = wait_for_end(who, signals, end, root);
   (*wire)->stop();
   caf::anon_send_exit(root, caf::exit_reason::kill);

@@ -23,6 +23,7 @@ rows_leased lease_rows(shard_settings& s, const batch_reader& reader, const want
 }
 
 caf::behavior shard(shard_actor* self, std::shared_ptr<shard_settings> given) {
+  end_with_reason(self);
   self->state.settings = std::move(*given);
   auto& s = *self->state.settings;
   self->state.reader.emplace(s.tokens->train, s.context, s.seed, s.book.shard());

@@ -436,6 +436,7 @@ void begin(site_actor* self) {
 }
 
 caf::behavior site(site_actor* self, std::shared_ptr<site_parts> parts) {
+  end_with_reason(self);
   auto& s = self->state;
   s.parts = std::move(parts);
   s.links_by_peer = std::make_shared<link_table>();

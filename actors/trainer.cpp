@@ -235,6 +235,7 @@ void lost(trainer_actor* self, std::uint32_t device) {
 }
 
 caf::behavior trainer(trainer_actor* self, std::shared_ptr<trainer_state> given) {
+  end_with_reason(self);
   self->state = std::move(*given);
   auto& state = self->state;
   state.schedule.emplace(state.settings.groups, state.settings.inner_steps);
