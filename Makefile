@@ -11,9 +11,9 @@ help:  ## this list
 install:  ## installs by apt what is missing, and nothing when all is there
 	@scripts/install_packages.sh
 
-build: install  ## builds what users run, into build/release
+build: install  ## builds the binary that users run, into build/release
 	@cmake --preset release >/dev/null
-	@cmake --build --preset release -j $(JOBS)
+	@cmake --build --preset release -j $(JOBS) --target isthmus
 
 quickstart: build  ## trains a small hybrid over three sites on this machine, kills one on the way, checks the ledger
 	@scripts/quickstart.sh
@@ -23,7 +23,9 @@ check: install  ## builds with warnings as errors and runs all tests
 	@cmake --build --preset ci -j $(JOBS)
 	@ctest --preset ci -j $(JOBS)
 
-bench: build  ## runs every program in bench/ and writes docs/benchmarks.md
+bench: install  ## runs every program in bench/ and writes docs/benchmarks.md
+	@cmake --preset release >/dev/null
+	@cmake --build --preset release -j $(JOBS)
 	@scripts/run_benchmarks.sh build/release/bench docs/benchmarks.md
 
 format:  ## clang-format over all C++ sources
