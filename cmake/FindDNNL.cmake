@@ -1,0 +1,18 @@
+# Finds oneDNN (dnnl.hpp, libdnnl), 2.x or 3.x. Its own CMake package asks for the OpenCL headers, which nothing here needs.
+# Gives the imported target DNNL::dnnl and DNNL_VERSION.
+find_path(DNNL_INCLUDE_DIR dnnl.hpp)
+find_library(DNNL_LIBRARY dnnl)
+foreach(name oneapi/dnnl/dnnl_version.h dnnl_version.h)
+  if(NOT DNNL_VERSION AND EXISTS ${DNNL_INCLUDE_DIR}/${name})
+    file(STRINGS ${DNNL_INCLUDE_DIR}/${name} dnnl_lines REGEX "#define DNNL_VERSION_(MAJOR|MINOR|PATCH) [0-9]+")
+    string(REGEX REPLACE "#define DNNL_VERSION_[A-Z]+ ([0-9]+)" "\\1" dnnl_numbers "${dnnl_lines}")
+    string(REPLACE ";" "." DNNL_VERSION "${dnnl_numbers}")
+  endif()
+endforeach()
+include(FindPackageHandleStandardArgs)
+find_package_handle_standard_args(DNNL REQUIRED_VARS DNNL_LIBRARY DNNL_INCLUDE_DIR VERSION_VAR DNNL_VERSION)
+if(DNNL_FOUND AND NOT TARGET DNNL::dnnl)
+  add_library(DNNL::dnnl UNKNOWN IMPORTED)
+  set_target_properties(DNNL::dnnl PROPERTIES IMPORTED_LOCATION ${DNNL_LIBRARY} INTERFACE_SYSTEM_INCLUDE_DIRECTORIES ${DNNL_INCLUDE_DIR})
+endif()
+mark_as_advanced(DNNL_INCLUDE_DIR DNNL_LIBRARY)
