@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <set>
 
 namespace isthmus::actors {
 
@@ -25,7 +26,8 @@ struct coordinator_state {
   std::optional<membership> members;
   std::shared_ptr<link_table> table;
   std::map<site_id, caf::actor> links;
-  bool ended = false;
+  std::set<site_id> links_up;
+  bool stopping = false, ended = false;
 };
 using coordinator_actor = caf::stateful_actor<coordinator_state>;
 
@@ -110,15 +112,22 @@ caf::behavior coordinator(coordinator_actor* self, std::shared_ptr<coordinator_p
   return {
       [=](const inbound& m) { take(self, m); },
       [=](const link_changed& m) {
+        auto& up = self->state.links_up;
+        if (m.up) up.insert(m.peer);
+        else up.erase(m.peer);
         if (!m.up) perform(self, self->state.members->lost(m.peer, m.incarnation, m.reason.message, now(self)));
       },
       [=](const link_heard& m) { perform(self, self->state.members->heard(m.peer, now(self))); },
       [=](const coordinator_tick&) {
         self->delayed_send(self, tick_every, coordinator_tick{});
         perform(self, self->state.members->tick(now(self)));
+        if (self->state.stopping && self->state.links_up.empty()) end(self, 7, "asked to stop, and every site has gone");
       },
       [=](const group_tick&) { perform(self, self->state.members->tick(now(self))); },
-      [=](const drain& m) { perform(self, self->state.members->stop(m.reason, now(self))); },
+      [=](const drain& m) {
+        self->state.stopping = true;
+        perform(self, self->state.members->stop(m.reason, now(self)));
+      },
       [=](const site_stopped& m) { self->state.parts->stopped(m.exit_code, m.reason); },
   };
 }

@@ -33,11 +33,15 @@ constexpr int exit_environment = 4, exit_stopped = 7;
 
 void say(const std::string& who, const std::string& text) { std::fprintf(stderr, "%s: %s\n", who.c_str(), text.c_str()); }
 
-/// Held for the life of the process: two processes can never be the same site, or both the coordinator.
+/// Held for the life of the process: two processes can never be the same site, or both the coordinator. One that is just ending (its
+/// launcher died, and the run is resumed) is waited for.
 class lock_file {
 public:
   explicit lock_file(const std::string& path) : fd_(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644)) {
-    held_ = fd_ >= 0 && ::flock(fd_, LOCK_EX | LOCK_NB) == 0;
+    for (int tries = 0; fd_ >= 0 && !held_ && tries < 300; ++tries) {
+      if (tries > 0) std::this_thread::sleep_for(std::chrono::milliseconds(100));
+      held_ = ::flock(fd_, LOCK_EX | LOCK_NB) == 0;
+    }
   }
   ~lock_file() {
     if (fd_ >= 0) ::close(fd_);

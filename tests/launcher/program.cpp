@@ -69,6 +69,18 @@ outcome run_isthmus(const std::vector<std::string>& arguments, const surrounding
   return result;
 }
 
+pid_t start_isthmus(const std::vector<std::string>& arguments, const surroundings& where) {
+  const pid_t child = ::fork();
+  if (child == 0) {
+    ::dup2(::open("/dev/null", O_RDONLY), 0);
+    ::dup2(::open(where.output.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0644), 1);
+    ::dup2(1, 2);
+    if (!where.folder.empty() && ::chdir(where.folder.c_str()) != 0) ::_exit(126);
+    become(arguments, where.environment);
+  }
+  return child;
+}
+
 outcome run_isthmus_at_terminal(const std::vector<std::string>& arguments, const std::vector<std::string>& environment) {
   int terminal = -1;
   winsize size{};

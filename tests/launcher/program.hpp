@@ -2,6 +2,7 @@
 
 #include <filesystem>
 #include <string>
+#include <sys/types.h>
 #include <vector>
 
 namespace isthmus::tests {
@@ -23,7 +24,10 @@ struct surroundings {
 /// Runs the built `isthmus` with these arguments to its end.
 outcome run_isthmus(const std::vector<std::string>& arguments, const surroundings& where = {});
 
-/// The same at a terminal of its own (both streams in `out`).
+/// Starts it and goes on; both streams are appended to the file `where.output`. The caller waits for the child.
+pid_t start_isthmus(const std::vector<std::string>& arguments, const surroundings& where);
+
+/// run_isthmus at a terminal of its own (both streams in `out`).
 outcome run_isthmus_at_terminal(const std::vector<std::string>& arguments, const std::vector<std::string>& environment);
 
 /// A folder that goes away again.

@@ -1,0 +1,79 @@
+// One site, fixed seed: a run that was stopped in whatever way goes on bit for bit as if nothing had happened.
+#include "tests/e2e/live_run.hpp"
+
+#include <boost/test/unit_test.hpp>
+
+#include <csignal>
+#include <fstream>
+#include <map>
+
+using namespace isthmus;
+using namespace isthmus::tests;
+
+namespace {
+
+const std::vector<std::string> alone{"run.deterministic=true", "run.tokens=200_000"};
+
+/// tiny.toml without its last two sites.
+std::string one_site_recipe(const scratch_folder& scratch) {
+  const auto file = (scratch.path / "alone.toml").string();
+  std::ifstream from("tests/e2e/tiny.toml");
+  std::ofstream to(file);
+  int sites = 0;
+  for (std::string line; std::getline(from, line);)
+    if ((sites += line == "[[sites]]") < 2) to << line << "\n";
+  return file;
+}
+
+/// Loss by step, of the last time that the step was done.
+std::map<step_number, double> losses(const live_run& run) {
+  std::map<step_number, double> out;
+  for (const auto& row : run.samples()) out[row.step] = row.loss;
+  return out;
+}
+
+void check_same(const live_run& run, const std::map<step_number, double>& whole) {
+  const auto found = losses(run);
+  BOOST_TEST(found.size() == whole.size());
+  int differences = 0;
+  for (const auto& [step, loss] : whole) {
+    const auto other = found.find(step);
+    if ((other == found.end() || other->second != loss) && ++differences <= 3)
+      BOOST_ERROR("step " << step << ": loss " << (other == found.end() ? 0 : other->second) << " instead of " << loss);
+  }
+  BOOST_TEST(differences == 0);
+}
+
+}  // namespace
+
+BOOST_AUTO_TEST_SUITE(single)
+
+BOOST_AUTO_TEST_CASE(stop_and_resume_is_bit_for_bit_the_unbroken_run) {
+  const scratch_folder scratch;
+  const auto root = scratch.path.string(), recipe = one_site_recipe(scratch);
+  live_run whole(root, "whole", alone, recipe);
+  BOOST_TEST_REQUIRE(whole.wait() == 0, whole.told());
+  const auto expected_losses = losses(whole);
+  BOOST_TEST(expected_losses.size() == 800U);
+
+  live_run stopped(root, "stopped", alone, recipe);
+  BOOST_TEST(stopped.until([&] { return stopped.committed() >= 7; }), stopped.told());
+  stopped.signal("launcher", SIGTERM);
+  BOOST_TEST(stopped.wait() == 7, stopped.told());
+  BOOST_TEST(losses(stopped).size() < expected_losses.size(), "the run was over before it was stopped");
+  stopped.resume();
+  BOOST_TEST(stopped.wait() == 0, stopped.told());
+  check_same(stopped, expected_losses);
+  BOOST_TEST(stopped.ledger().at("balanced") == true);
+
+  live_run killed(root, "killed", alone, recipe);
+  BOOST_TEST(killed.until([&] { return killed.has_checkpoint(0) && killed.committed() >= 8; }), killed.told());
+  BOOST_TEST_REQUIRE(!killed.over(), "the run was over before it was killed");
+  killed.kill_all();
+  killed.resume();
+  BOOST_TEST(killed.wait() == 0, killed.told());
+  check_same(killed, expected_losses);
+  BOOST_TEST(killed.ledger().at("balanced") == true);
+}
+
+BOOST_AUTO_TEST_SUITE_END()
