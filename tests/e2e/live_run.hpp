@@ -3,7 +3,7 @@
 #include "framework/metrics/run_store.hpp"
 #include "tests/launcher/program.hpp"
 
-#include <nlohmann/json.hpp>
+#include <nlohmann/json_fwd.hpp>
 
 #include <functional>
 #include <map>
