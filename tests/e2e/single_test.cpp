@@ -2,6 +2,7 @@
 #include "tests/e2e/live_run.hpp"
 
 #include <boost/test/unit_test.hpp>
+#include <nlohmann/json.hpp>
 
 #include <csignal>
 #include <fstream>
