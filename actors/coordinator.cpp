@@ -128,6 +128,7 @@ caf::behavior coordinator(coordinator_actor* self, std::shared_ptr<coordinator_p
         self->state.stopping = true;
         perform(self, self->state.members->stop(m.reason, now(self)));
       },
+      [](const save_now&) {},  // it has nothing to save
       [=](const site_stopped& m) { self->state.parts->stopped(m.exit_code, m.reason); },
   };
 }

@@ -90,6 +90,8 @@ struct save_cursor {};                    // -> shard, answered by cursor
 struct cursor { std::string json; };
 struct recover_leases { std::vector<std::vector<lease>> named; };  // per group: this site's, in committed records; answered
 struct leases_recovered {};
+struct close_leases { bool for_good; };  // -> shard, at the site's end: what is outstanding stays so for a resume, or is written off; answered
+struct leases_closed { bool for_good; std::uint64_t outstanding; };
 struct watermark_moved { group_id group; step_number watermark; };  // -> shard: a committed record of the group reaches this step
 
 // --- trainer -> metrics
@@ -133,6 +135,6 @@ ISTHMUS_LOCAL_MESSAGE(drain) ISTHMUS_LOCAL_MESSAGE(save_cursor) ISTHMUS_LOCAL_ME
 ISTHMUS_LOCAL_MESSAGE(boundary_saved) ISTHMUS_LOCAL_MESSAGE(group_wiring) ISTHMUS_LOCAL_MESSAGE(peer_is_synced)
 ISTHMUS_LOCAL_MESSAGE(link_sample) ISTHMUS_LOCAL_MESSAGE(site_progress) ISTHMUS_LOCAL_MESSAGE(metrics_tick)
 ISTHMUS_LOCAL_MESSAGE(save_copy) ISTHMUS_LOCAL_MESSAGE(checkpoint_written) ISTHMUS_LOCAL_MESSAGE(recover_leases)
-ISTHMUS_LOCAL_MESSAGE(leases_recovered) ISTHMUS_LOCAL_MESSAGE(group_started) ISTHMUS_LOCAL_MESSAGE(restore_book)
+ISTHMUS_LOCAL_MESSAGE(leases_recovered) ISTHMUS_LOCAL_MESSAGE(close_leases) ISTHMUS_LOCAL_MESSAGE(leases_closed) ISTHMUS_LOCAL_MESSAGE(group_started) ISTHMUS_LOCAL_MESSAGE(restore_book)
 ISTHMUS_LOCAL_MESSAGE(begin_training) ISTHMUS_LOCAL_MESSAGE(link_heard) ISTHMUS_LOCAL_MESSAGE(fail_device) ISTHMUS_LOCAL_MESSAGE(save_group) ISTHMUS_LOCAL_MESSAGE(group_saved) ISTHMUS_LOCAL_MESSAGE(save_now) ISTHMUS_LOCAL_MESSAGE(run_finished) ISTHMUS_LOCAL_MESSAGE(site_stopped)
 #undef ISTHMUS_LOCAL_MESSAGE

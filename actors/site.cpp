@@ -20,7 +20,7 @@ namespace isthmus::actors {
 namespace {
 
 constexpr auto tick_every = std::chrono::milliseconds(500);
-constexpr auto leave_within = std::chrono::seconds(5);
+constexpr auto leave_after = std::chrono::seconds(5);  // beyond the longest deadline of a round
 
 /// The ledger is written by several actors of the site, one line at a time.
 class shared_ledger {
@@ -72,8 +72,9 @@ struct site_state {
   step_number step = 0;
   std::uint64_t tokens = 0, recent_tokens = 0;
   double loss = 0;
-  bool finished = false, draining = false, ended = false;
+  bool finished = false, draining = false, last_save = false, ended = false;
   std::string drain_reason;
+  time_point moved_at{};  // the last step, record or request to stop
 };
 using site_actor = caf::stateful_actor<site_state>;
 
@@ -287,14 +288,12 @@ void take_group_started(site_actor* self, const group_started& m) {
   s.training = true;
   recover_leases recover;
   step_number step = s.start->step;
-  std::uint64_t tokens = s.start->tokens;
   for (const auto& [group, mark] : s.marks) {
     recover.named.push_back(mark.leases);
     step = std::max(step, mark.step);
-    tokens = std::max(tokens, mark.tokens);
   }
   s.step = step;
-  s.tokens = tokens;
+  s.tokens = step * static_cast<std::uint64_t>(s.parts->plan.train.tokens_per_step);  // those that records name, too
   for (const auto& group : s.groups) self->send(group, restore_book{});
   self->send(s.shard, std::move(recover));
 }
@@ -368,6 +367,7 @@ void take_link_change(site_actor* self, const link_changed& m) {
 
 void begin_save(site_actor* self, const save_boundary& at) {
   auto& s = self->state;
+  s.last_save = s.last_save || at.last;
   s.saving.emplace();
   s.saving->at = at;
   s.saving->groups.resize(s.groups.size());
@@ -391,24 +391,37 @@ void take_checkpoint(site_actor* self, const checkpoint_written& m) {
   auto& s = self->state;
   self->send(s.metrics, m);
   if (!m.error.empty()) tell(self, "checkpoint_failed", m.error + "; the one before is kept");
-  if (m.last && s.draining && !s.finished) {
-    send_to(self, coordinator_id, {message::leave{s.drain_reason, false}, nullptr});
-    write_line(self, ledger::ended("stopped: " + s.drain_reason));
-    end(self, 7, s.drain_reason);
-  }
+  if (m.last && s.draining && !s.finished) self->send(s.shard, close_leases{false});
 }
 
-void take_finished(site_actor* self) {
+/// The last word in the ledger: that nothing is outstanding, if so.
+void take_leases_closed(site_actor* self, const leases_closed& m) {
   auto& s = self->state;
+  if (m.outstanding == 0) write_line(self, ledger::ended(m.for_good ? "finished" : "stopped: " + s.drain_reason));
+  if (!m.for_good) {
+    send_to(self, coordinator_id, {message::leave{s.drain_reason, false}, nullptr});
+    return end(self, 7, s.drain_reason);
+  }
   s.finished = true;
-  write_line(self, ledger::ended("finished"));
   progress(self, "finished", true);
   send_to(self, coordinator_id, {message::leave{"finished", true}, nullptr});
+}
+
+/// Who stops finishes the period first. Where no round can end it any more, the others being gone, the last checkpoint has to do: what is
+/// outstanding returns at the next start.
+void leave_when_stuck(site_actor* self) {
+  auto& s = self->state;
+  const auto longest = std::chrono::duration_cast<duration>(std::chrono::duration<double>(s.parts->plan.round.deadline_max_seconds));
+  if (!s.draining || s.finished || s.last_save || self->clock().now() - s.moved_at < longest + leave_after) return;
+  tell(self, "drain", "no round ends the period: stopped without another checkpoint");
+  send_to(self, coordinator_id, {message::leave{s.drain_reason, false}, nullptr});
+  end(self, 7, s.drain_reason);
 }
 
 void tick(site_actor* self) {
   auto& s = self->state;
   self->delayed_send(self, tick_every, site_tick{});
+  leave_when_stuck(self);
   const double seconds = std::chrono::duration<double>(tick_every).count();
   send_to(self, coordinator_id, {message::report{s.step, s.tokens, s.loss, static_cast<double>(s.recent_tokens) / seconds}, nullptr});
   if (s.finished) send_to(self, coordinator_id, {message::leave{"finished", true}, nullptr});
@@ -423,6 +436,8 @@ void tick(site_actor* self) {
 void begin(site_actor* self) {
   auto& s = self->state;
   s.metrics = spawn_metrics(self, s.parts);
+  s.tokens = s.start->tokens;
+  progress(self, "starting");
   s.checkpoint = spawn_checkpoint(self, s.parts, [ledger = s.ledger](const std::string& line) { ledger->write(line); });
   for (const auto& warning : s.start->warnings) tell(self, "warning", warning);
   start_groups(self);
@@ -444,7 +459,7 @@ caf::behavior site(site_actor* self, std::shared_ptr<site_parts> parts) {
   auto start = start_site(*s.parts);
   if (!start) {
     s.ended = true;
-    s.parts->stopped(start.error().code == errc::wrong_recipe || start.error().code == errc::wrong_run ? 3 : 5, start.error().message);
+    s.parts->stopped(start.error().code == errc::wrong_recipe || start.error().code == errc::wrong_run ? 6 : 5, start.error().message);
     return {[](const site_tick&) {}};
   }
   s.start = std::make_shared<site_start>(std::move(*start));
@@ -463,14 +478,21 @@ caf::behavior site(site_actor* self, std::shared_ptr<site_parts> parts) {
       [=](const outbound& m) { send_to(self, m.to, m.what); },
       [=](const link_changed& m) { take_link_change(self, m); },
       [](const link_heard&) {},
-      [=](const group_holds& m) { self->state.held[m.held.group] = m.held; },
+      [=](const group_holds& m) {
+        self->state.held[m.held.group] = m.held;
+        self->state.moved_at = self->clock().now();
+      },
       [=](const group_sealed& m) { take_seal(self, m); },
       [=](const group_synced& m) { take_group_synced(self, m); },
       [=](const group_started& m) { take_group_started(self, m); },
-      [=](const leases_recovered&) { self->send(self->state.trainer, begin_training{self->state.step}); },
+      [=](const leases_recovered&) {
+        progress(self, "training");
+        self->send(self->state.trainer, begin_training{self->state.step});
+      },
       [=](const step_sample& m) {
         auto& state = self->state;
         state.step = m.step;
+        state.moved_at = self->clock().now();
         state.tokens += m.tokens;
         state.recent_tokens += m.tokens;
         state.loss = m.loss;
@@ -488,12 +510,14 @@ caf::behavior site(site_actor* self, std::shared_ptr<site_parts> parts) {
         end_save(self);
       },
       [=](const checkpoint_written& m) { take_checkpoint(self, m); },
-      [=](const run_finished&) { take_finished(self); },
+      [=](const run_finished&) { self->send(self->state.shard, close_leases{true}); },
+      [=](const leases_closed& m) { take_leases_closed(self, m); },
       [=](const drain& m) {
         auto& state = self->state;
         if (state.draining) return;
         state.draining = true;
         state.drain_reason = m.reason;
+        state.moved_at = self->clock().now();
         tell(self, "drain", m.reason);
         if (!state.training) return end(self, 7, m.reason);  // nothing was begun
         self->send(state.trainer, m);

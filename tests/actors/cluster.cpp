@@ -182,6 +182,7 @@ void cluster::start_site(site_id site) {
 }
 
 void cluster::start_coordinator() {
+  exits_.erase(coordinator_id);
   auto made = std::make_unique<node>();
   const incarnation_number incarnation = ++incarnations_[coordinator_id];
   made->wire = net.make_transport({"run", 1, recipe_hash(plan), coordinator_id, incarnation});
@@ -196,7 +197,7 @@ void cluster::start_coordinator() {
     events_.push_back({0, "coordinator", kind, text, 0});
     world.note("coordinator " + kind + " " + text);
   };
-  parts->stopped = [this](int, std::string) {};
+  parts->stopped = [this](int code, std::string) { exits_[coordinator_id] = code; };
   made->root = actors::spawn_coordinator(*system_, std::move(parts));
   sites_[coordinator_id] = std::move(made);
 }

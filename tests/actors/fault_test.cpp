@@ -110,6 +110,43 @@ BOOST_AUTO_TEST_CASE(a_stop_on_purpose_saves_and_resumes) {
   expect_good_end(c);
 }
 
+BOOST_AUTO_TEST_CASE(who_is_asked_to_stop_ends_even_where_no_round_can) {
+  cluster c({.seed = 10, .sites = 3, .overrides = {}});
+  c.start_all();
+  BOOST_REQUIRE(c.run_until([&] { return c.last_round() >= 3; }, 60s));
+  for (const site_id gone : {0U, 1U, coordinator_id}) c.kill_site(gone);
+  c.run_for(80ms);
+  c.drain_site(2);
+  BOOST_TEST(c.run_until([&] { return c.exit_code(2) == 7; }, 120s));
+  c.run_for(1s);
+  c.start_all();
+  expect_good_end(c);
+}
+
+BOOST_AUTO_TEST_CASE(a_coordinator_asked_to_stop_ends_once_the_sites_have_left) {
+  cluster c({.seed = 11, .sites = 3, .overrides = {}});
+  c.start_all();
+  BOOST_REQUIRE(c.run_until([&] { return c.last_round() >= 3; }, 60s));
+  for (const site_id site : {coordinator_id, 0U, 1U, 2U}) c.drain_site(site);
+  BOOST_TEST(c.run_until([&] { return c.exit_code(coordinator_id) == 7; }, 60s));
+  for (const site_id site : {0U, 1U, 2U}) BOOST_TEST(c.exit_code(site).value_or(-1) == 7);
+}
+
+BOOST_AUTO_TEST_CASE(tokens_are_counted_on_across_a_restart) {
+  cluster c({.seed = 12, .sites = 3, .overrides = {}});
+  c.start_all();
+  BOOST_REQUIRE(c.run_until([&] { return c.last_round() >= 4; }, 60s));
+  c.kill_site(1);
+  c.run_for(1s);
+  c.start_site(1);
+  expect_good_end(c);
+  site_row last;
+  for (const auto& row : c.rows(1))
+    if (const auto* s = std::get_if<site_row>(&row)) last = *s;
+  BOOST_TEST(last.step > 0U);
+  BOOST_TEST(last.tokens == last.step * static_cast<std::uint64_t>(c.plan.train.tokens_per_step));
+}
+
 BOOST_AUTO_TEST_CASE(one_site_stopped_anywhere_repeats_the_unbroken_run_bit_for_bit) {
   const std::vector<std::string> overrides{"run.tokens=2880", "round.codec=sparse_loco"};
   cluster whole({.seed = 8, .sites = 1, .overrides = overrides});
