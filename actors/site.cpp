@@ -349,6 +349,8 @@ void take_link_change(site_actor* self, const link_changed& m) {
   else s.links_up.erase(m.peer);
   tell(self, m.up ? "link_up" : "link_down", (m.up ? "link to " : "lost the link to ") + name + (m.up ? "" : ": " + m.reason.message));
   self->send(s.metrics, link_sample{m.peer, m.up, s.parts->wire.counters(m.peer)});
+  if (m.up && s.said_synced > 0 && s.said_synced == s.view.number)  // it may not have heard so
+    send_to(self, m.peer, {message::synced{s.said_synced}, nullptr});
   if (m.peer == coordinator_id) {
     if (m.up) {
       say_join(self);

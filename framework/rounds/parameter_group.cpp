@@ -67,7 +67,8 @@ void parameter_group::state::enter(const epoch_view& next_view, time_point now) 
   view = next_view;
   cut = *its_cut;
   sealed = false;
-  synced.clear();
+  synced = std::move(synced_early[view.number]);
+  synced_early.erase(synced_early.begin(), synced_early.upper_bound(view.number));
   commits.clear();
   member_round.clear();
   note(ledger::entered(view.number, s.shape.id, round));
@@ -228,6 +229,8 @@ group_actions parameter_group::peer_synced(site_id site, epoch_number number, ti
   if (number == g.view.number && g.member(site) != nullptr) {
     g.synced.insert(site);
     g.try_close(now);
+  } else if (number > g.view.number) {  // it was quicker than our own entry into that epoch
+    g.synced_early[number].insert(site);
   }
   return g.take();
 }

@@ -2,6 +2,8 @@
 
 #include <boost/test/unit_test.hpp>
 
+#include <map>
+
 using namespace isthmus;
 using namespace isthmus::testing;
 using namespace std::chrono_literals;
@@ -31,6 +33,12 @@ BOOST_AUTO_TEST_CASE(a_killed_site_is_done_without_and_comes_back) {
       BOOST_TEST(c.run_until([&] { return c.last_round() >= at_kill + 2; }, 10s), "the others stopped at round " << c.last_round());
       c.start_site(1);
       expect_good_end(c);
+      std::map<group_id, int> with_all;  // rounds since
+      for (const site_id home : {0U, 2U})
+        for (const auto& row : c.rows(home))
+          if (const auto* r = std::get_if<round_row>(&row); r && r->round > at_kill + 2) with_all[r->group] += r->contributors == "0,1,2";
+      BOOST_TEST(with_all[0] > 0);
+      BOOST_TEST(with_all[1] > 0);
     }
   }
 }
