@@ -1,0 +1,152 @@
+#include "actors/group.hpp"
+#include "actors/link.hpp"
+#include "actors/services.hpp"
+#include "actors/shard.hpp"
+#include "actors/site_state.hpp"
+#include "actors/trainer.hpp"
+#include "framework/data/sample_order.hpp"
+
+#include <algorithm>
+#include <chrono>
+
+namespace isthmus::actors {
+
+namespace {
+
+link_settings link_settings_of(const site_parts& parts, site_id peer) {
+  const auto& links = parts.plan.links;
+  return {parts.self, peer, parts.incarnation, parts.run_id,
+          {std::chrono::milliseconds(links.heartbeat_ms), std::chrono::milliseconds(links.dead_after_ms)}};
+}
+
+}  // namespace
+
+void start_link(site_actor* self, site_id peer) {
+  auto& s = self->state;
+  s.links[peer] = spawn_link(self, link_settings_of(*s.parts, peer), s.parts->wire);
+  s.links_by_peer->set(peer, s.links[peer]);
+}
+
+caf::actor start_device(site_actor* self, std::uint32_t index) {
+  auto& s = self->state;
+  device_settings d;
+  d.index = index;
+  d.context = s.parts->plan.train.context;
+  d.gradient_takes = s.parts->gradient_takes;
+  d.memory = s.start->memory;
+  d.make_learner = s.parts->arithmetic.make_learner;
+  d.update = s.parts->arithmetic.update;
+  return s.devices[index] = spawn_device(self, s.parts->where, std::move(d));
+}
+
+void start_groups(site_actor* self) {
+  auto& s = self->state;
+  auto& start = *s.start;
+  const auto write = [ledger = s.ledger](const std::string& line) { ledger->write(line); };
+  for (std::size_t i = 0; i < start.shapes.size(); ++i) {
+    const auto& settings = start.settings[i];
+    const auto weights = std::as_const(*start.memory->weights).span();
+    const auto initial = weights.subspan(static_cast<std::size_t>(settings.shape.offset), static_cast<std::size_t>(settings.shape.size));
+    group_parts parts;
+    parts.group = start.groups[i] ? std::make_unique<parameter_group>(settings, *start.groups[i])
+                                  : std::make_unique<parameter_group>(settings, initial);
+    contribution_settings book;
+    book.self = s.parts->self;
+    book.incarnation = s.parts->incarnation;
+    book.shape = settings.shape;
+    book.up = settings.codecs.up;
+    book.reference_tokens = static_cast<std::uint64_t>(reference_tokens(s.parts->plan));
+    book.residual_decay = static_cast<float>(s.parts->plan.round.residual_decay);
+    parts.book = std::make_unique<contribution_book>(std::move(book));
+    parts.saved_book = std::move(start.books[i]);
+    parts.memory = start.memory;
+    parts.write_ledger = write;
+    s.held[static_cast<group_id>(i)] = parts.group->held();
+    s.groups.push_back(spawn_group(self, s.parts->where, std::move(parts), settings, s.metrics));
+    start.groups[i].reset();
+  }
+}
+
+void start_shard(site_actor* self) {
+  auto& s = self->state;
+  const auto ledger = s.ledger;
+  shard_settings shard{s.parts->tokens, s.parts->plan.train.context, static_cast<std::uint64_t>(s.parts->plan.run.seed),
+                       std::move(*s.start->leases), {}, {}};
+  shard.granted = [ledger](const std::vector<lease>& leases, step_number step) {
+    for (const auto& range : leases) ledger->write(ledger::granted(step, range));
+  };
+  shard.settled = [ledger](const lease_settlement& settled, std::string_view reason) {
+    for (const auto& range : settled.returned) ledger->write(ledger::returned(range, reason));
+    for (const auto& range : settled.written_off) ledger->write(ledger::written_off(range, reason));
+    for (const auto& part : settled.partial) ledger->write(ledger::partial(part.range, part.missed));
+  };
+  s.shard = spawn_shard(self, std::move(shard));
+}
+
+void start_trainer(site_actor* self) {
+  auto& s = self->state;
+  const recipe& plan = s.parts->plan;
+  trainer_settings t;
+  t.groups = static_cast<std::uint32_t>(s.groups.size());
+  t.devices = static_cast<std::uint32_t>(s.devices.size());
+  t.inner_steps = static_cast<std::uint32_t>(plan.round.inner_steps);
+  t.rows_per_step = rows_per_step(plan);
+  t.context = plan.train.context;
+  t.layout_size = s.start->memory->layout.size;
+  t.clip_norm = plan.train.clip_norm;
+  t.sites = plan.sites.size();
+  t.learning_rate = [plan](std::uint64_t tokens) { return learning_rate_at(plan, static_cast<std::int64_t>(tokens)); };
+  t.evaluation_every_rounds = static_cast<std::uint64_t>(plan.data.evaluation_every_rounds);
+  t.checkpoint_every_rounds = static_cast<std::uint64_t>(plan.checkpoint.every_rounds);
+  const auto& held_out = s.parts->tokens->held_out;
+  const std::int64_t wanted = plan.data.held_out_tokens / plan.train.context;
+  t.held_out_rows = std::min<std::int64_t>(wanted, static_cast<std::int64_t>(sample_count(held_out, plan.train.context)));
+  auto ids = std::make_shared<std::vector<std::int32_t>>(static_cast<std::size_t>(t.held_out_rows * (t.context + 1)));
+  if (t.held_out_rows > 0) batch_reader(held_out, t.context, 0, s.parts->self).fill_in_order(0, *ids);
+  t.held_out = std::move(ids);
+  std::vector<caf::actor> devices;
+  for (const auto& [index, handle] : s.devices) devices.push_back(handle);
+  s.trainer = spawn_trainer(self, std::move(t), s.shard, s.groups, std::move(devices), s.metrics);
+  for (const auto& group : s.groups) self->send(group, group_wiring{s.trainer, s.shard});
+}
+
+void child_ended(site_actor* self, const caf::exit_msg& m) {
+  auto& s = self->state;
+  if (s.ended) return;
+  const auto is = [&](const caf::actor& a) { return a && a.address() == m.source; };
+  const std::string why = caf::to_string(m.reason);
+  const auto may_restart = [&](const std::string& what) {
+    auto& budget = s.budgets.try_emplace(what, 5, std::chrono::seconds(60)).first->second;
+    const bool ok = budget.spend(self->clock().now());
+    tell(self, "crash", what + " failed (" + why + ")" + (ok ? "; restarted" : "; over its restart budget"));
+    return ok;
+  };
+  for (auto& [peer, link] : s.links)
+    if (is(link)) {
+      if (!may_restart("link to " + std::to_string(peer))) return end(self, 1, "the link actor to site " + std::to_string(peer) + " keeps failing");
+      s.parts->wire.close(peer, {errc::disconnected, "its link actor failed"});
+      return start_link(self, peer);
+    }
+  for (auto& [index, device] : s.devices)
+    if (is(device)) {
+      self->send(s.trainer, device_lost{index, why});
+      if (may_restart("device " + std::to_string(index))) {
+        self->send(s.trainer, device_ready{index, start_device(self, index)});
+      } else {
+        s.devices.erase(index);
+        if (s.devices.empty()) end(self, 1, "no device is left");
+      }
+      return;
+    }
+  if (is(s.checkpoint) && may_restart("checkpoint")) {
+    s.checkpoint = spawn_checkpoint(self, s.parts, [ledger = s.ledger](const std::string& line) { ledger->write(line); });
+    return;
+  }
+  if (is(s.metrics)) {
+    s.metrics = spawn_metrics(self, s.parts);
+    return;
+  }
+  end(self, 1, "an actor of the site failed: " + why);
+}
+
+}  // namespace isthmus::actors

@@ -1,0 +1,134 @@
+#include "actors/site_state.hpp"
+
+#include <algorithm>
+
+namespace isthmus::actors {
+
+namespace {
+
+void say_join(site_actor* self) {
+  auto& s = self->state;
+  message::join join{s.parts->incarnation, {}};
+  for (const auto& [group, held] : s.held) join.held.push_back(held);
+  send_to(self, coordinator_id, {std::move(join), nullptr});
+}
+
+bool is_member(const site_state& s) {
+  return std::ranges::any_of(s.view.members, [&](const epoch_member& m) { return m.site == s.parts->self && m.incarnation == s.parts->incarnation; });
+}
+
+bool is_joining(const site_state& s) {
+  return std::ranges::any_of(s.view.members, [&](const epoch_member& m) { return m.site == s.parts->self && m.joining; });
+}
+
+void take_epoch(site_actor* self, const epoch_view& view) {
+  auto& s = self->state;
+  if (view.number <= s.view.number) return;
+  s.view = view;
+  s.seals.erase(s.seals.begin(), s.seals.lower_bound(view.number));
+  tell(self, "epoch", "epoch " + std::to_string(view.number) + " with " + std::to_string(view.members.size()) + " sites: " + view.reason);
+  if (!is_member(s)) return say_join(self);  // left out while we were silent: come back as a joiner
+  for (const auto& group : s.groups) self->send(group, enter_epoch{view});
+}
+
+}  // namespace
+
+void take_group_synced(site_actor* self, const group_synced& m) {
+  auto& s = self->state;
+  s.group_epochs[m.group] = m.epoch;
+  const bool all = s.group_epochs.size() == s.groups.size() &&
+                   std::ranges::all_of(s.group_epochs, [&](const auto& entry) { return entry.second == s.view.number; });
+  if (!all || !is_joining(s) || s.said_synced == s.view.number) return;
+  s.said_synced = s.view.number;
+  const message::synced synced{s.view.number};
+  for (const auto& member : s.view.members)
+    if (member.site != s.parts->self) send_to(self, member.site, {synced, nullptr});
+  send_to(self, coordinator_id, {synced, nullptr});
+  for (const auto& group : s.groups) self->send(group, peer_is_synced{s.parts->self, s.view.number});
+}
+
+void take_group_started(site_actor* self, const group_started& m) {
+  auto& s = self->state;
+  s.marks[m.group] = m.mark;
+  if (s.marks.size() < s.groups.size() || s.training) return;
+  s.training = true;
+  recover_leases recover;
+  step_number step = s.start->step;
+  for (const auto& [group, mark] : s.marks) {
+    recover.named.push_back(mark.leases);
+    step = std::max(step, mark.step);
+  }
+  s.step = step;
+  s.tokens = step * static_cast<std::uint64_t>(s.parts->plan.train.tokens_per_step);  // those that records name, too
+  for (const auto& group : s.groups) self->send(group, restore_book{});
+  self->send(s.shard, std::move(recover));
+}
+
+void take_seal(site_actor* self, const group_sealed& m) {
+  auto& s = self->state;
+  auto& answers = s.seals[m.epoch];
+  answers[m.held.group] = m.held;
+  if (answers.size() < s.groups.size()) return;
+  message::sealed sealed{m.epoch, {}};
+  for (const auto& [group, held] : answers) sealed.held.push_back(held);
+  send_to(self, coordinator_id, {std::move(sealed), nullptr});
+}
+
+void take_inbound(site_actor* self, const inbound& m) {
+  auto& s = self->state;
+  const auto to_group = [&](group_id group) {
+    if (group < s.groups.size()) self->send(s.groups[group], group_message{m.from, m.incarnation, m.what});
+  };
+  const auto& body = m.what.body;
+  if (m.from == coordinator_id) {
+    if (const auto* seal = std::get_if<message::seal>(&body)) {
+      s.seals.erase(seal->epoch);
+      for (const auto& group : s.groups) self->send(group, seal_group{seal->epoch});
+    } else if (const auto* epoch = std::get_if<message::new_epoch>(&body)) {
+      take_epoch(self, epoch->view);
+    } else if (const auto* stop = std::get_if<message::stop_run>(&body)) {
+      if (stop->finished) end(self, 0, stop->reason);
+      else self->send(caf::actor_cast<caf::actor>(self), drain{stop->reason});
+    } else if (const auto* joined = std::get_if<message::synced>(&body)) {
+      (void)joined;
+    }
+    return;
+  }
+  std::visit(
+      [&](const auto& x) {
+        using type = std::decay_t<decltype(x)>;
+        if constexpr (std::is_same_v<type, message::delta>) {
+          to_group(x.record.group);
+        } else if constexpr (requires { x.group; }) {
+          to_group(x.group);
+        } else if constexpr (std::is_same_v<type, message::synced>) {
+          for (const auto& group : s.groups) self->send(group, peer_is_synced{m.from, x.epoch});
+        }
+      },
+      body);
+}
+
+void take_link_change(site_actor* self, const link_changed& m) {
+  auto& s = self->state;
+  const std::string name = m.peer == coordinator_id ? "the coordinator" : s.parts->plan.sites.at(m.peer).name;
+  if (m.up) s.links_up.insert(m.peer);
+  else s.links_up.erase(m.peer);
+  tell(self, m.up ? "link_up" : "link_down", (m.up ? "link to " : "lost the link to ") + name + (m.up ? "" : ": " + m.reason.message));
+  self->send(s.metrics, link_sample{m.peer, m.up, s.parts->wire.counters(m.peer)});
+  if (m.up && s.said_synced > 0 && s.said_synced == s.view.number)  // it may not have heard so
+    send_to(self, m.peer, {message::synced{s.said_synced}, nullptr});
+  if (m.peer == coordinator_id) {
+    if (m.up) {
+      say_join(self);
+      if (s.finished) send_to(self, coordinator_id, {message::leave{"finished", true}, nullptr});
+    }
+  } else if (m.up) {
+    s.suspects.erase(m.peer);
+    for (const auto& group : s.groups) self->send(group, m);
+  } else {
+    s.suspects[m.peer] = {m.peer, m.incarnation, m.reason.message};
+    send_to(self, coordinator_id, {s.suspects[m.peer], nullptr});
+  }
+}
+
+}  // namespace isthmus::actors

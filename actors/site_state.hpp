@@ -1,0 +1,119 @@
+#pragma once
+
+#include "actors/messages.hpp"
+#include "actors/site.hpp"
+#include "actors/site_start.hpp"
+#include "actors/wire_events.hpp"
+#include "framework/rounds/ledger.hpp"
+#include "framework/rounds/restart_budget.hpp"
+
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+/// What the parts of the site supervisor share; nobody else includes it.
+namespace isthmus::actors {
+
+/// The ledger is written by several actors of the site, one line at a time. After a failed write it has a hole: nothing more is written,
+/// and the supervisor says so once.
+class shared_ledger {
+public:
+  explicit shared_ledger(std::unique_ptr<ledger_writer> writer) : writer_(std::move(writer)) {}
+  void write(const std::string& line) {
+    const std::lock_guard lock(mutex_);
+    if (auto ok = writer_->write(line); !ok && failure_.empty()) failure_ = ok.error().message;
+  }
+  /// Why the first write failed; given once.
+  std::string take_failure() {
+    const std::lock_guard lock(mutex_);
+    if (failure_.empty() || told_) return {};
+    told_ = true;
+    return failure_;
+  }
+
+private:
+  std::mutex mutex_;
+  std::unique_ptr<ledger_writer> writer_;
+  std::string failure_;
+  bool told_ = false;
+};
+
+/// A copy of the site in the making: what has answered so far.
+struct save_in_progress {
+  save_boundary at;
+  std::vector<std::shared_ptr<const group_snapshot>> groups;
+  std::vector<std::shared_ptr<const contribution_snapshot>> books;
+  std::string cursor;
+  std::size_t missing = 0;
+};
+
+struct site_state {
+  std::shared_ptr<site_parts> parts;
+  std::shared_ptr<site_start> start;
+  std::shared_ptr<shared_ledger> ledger;
+  std::shared_ptr<link_table> links_by_peer;
+
+  caf::actor metrics, checkpoint, shard, trainer;
+  std::map<site_id, caf::actor> links;
+  std::set<site_id> links_up;
+  std::vector<caf::actor> groups;
+  std::map<std::uint32_t, caf::actor> devices;
+  std::map<std::string, restart_budget> budgets;
+
+  epoch_view view;
+  std::map<group_id, held_record> held;
+  std::map<epoch_number, std::map<group_id, held_record>> seals;  // answers gathered for a seal
+  std::map<group_id, epoch_number> group_epochs;                  // settled in
+  epoch_number said_synced = 0;
+  std::map<site_id, message::suspect> suspects;                   // peers whose link is down
+  std::map<group_id, contributor> marks;                          // of this site, when its groups first settled
+  bool training = false;
+
+  std::optional<save_in_progress> saving;
+  step_number step = 0;
+  std::uint64_t tokens = 0, recent_tokens = 0;
+  double loss = 0;
+  bool finished = false, draining = false, last_save = false, ended = false;
+  std::string drain_reason;
+  time_point moved_at{};  // the last step, record or request to stop
+};
+using site_actor = caf::stateful_actor<site_state>;
+
+// site.cpp
+void write_line(site_actor* self, const std::string& line);
+/// An event for people.
+void tell(site_actor* self, const std::string& kind, const std::string& text);
+void progress(site_actor* self, const std::string& state, bool flush = false);
+void send_to(site_actor* self, site_id to, envelope what);
+/// The end: nothing is sent or written any more.
+void end(site_actor* self, int exit_code, const std::string& reason);
+
+// site_children.cpp
+void start_link(site_actor* self, site_id peer);
+caf::actor start_device(site_actor* self, std::uint32_t index);
+void start_groups(site_actor* self);
+void start_shard(site_actor* self);
+void start_trainer(site_actor* self);
+/// A child ended. Links, devices and services are begun again within their budgets; a group, the shard or the trainer cannot be: their
+/// state is rebuilt from peers and the checkpoint by a new incarnation of the site.
+void child_ended(site_actor* self, const caf::exit_msg& m);
+
+// site_membership.cpp
+void take_inbound(site_actor* self, const inbound& m);
+void take_link_change(site_actor* self, const link_changed& m);
+void take_seal(site_actor* self, const group_sealed& m);
+void take_group_synced(site_actor* self, const group_synced& m);
+/// A group settled for the first time. When all have, what their records say of us decides where leases and residuals stand.
+void take_group_started(site_actor* self, const group_started& m);
+
+// site_saving.cpp
+void begin_save(site_actor* self, const save_boundary& at);
+void take_group_saved(site_actor* self, const group_saved& m);
+void take_cursor(site_actor* self, const cursor& m);
+void take_checkpoint(site_actor* self, const checkpoint_written& m);
+
+}  // namespace isthmus::actors
