@@ -137,10 +137,12 @@ void conductor::on_end(member& m, const process_end& end) {
   m.continue_at.reset();
   m.code = end.signal != 0 ? exit_failed : end.code;
   if (m.killed_by_rehearsal && end.signal == SIGKILL) {
+    mark_down(m);
     m.killed_by_rehearsal = false;  // its restart is due already
     return;
   }
-  const auto last = last_log_line(m);
+  if (end.signal != 0 || (end.code != exit_ok && end.code != exit_stopped)) mark_down(m);
+  const auto last = end.signal == SIGKILL ? "" : last_log_line(m);  // who is killed leaves no last word
   const auto how = last.empty() ? end.text() : fmt::format("{} ({})", end.text(), last);
   if (end.signal == 0 && end.code == exit_ok) {
     m.over = true;
@@ -220,9 +222,18 @@ void conductor::fire(std::size_t index, const recipe::fault& f) {
   }
 }
 
-void conductor::send(int signal_number) {
-  for (const auto& m : members_)
-    if (m.child) m.child->signal(signal_number);
+/// A process that was killed cannot say so in the store; its launcher does.
+void conductor::mark_down(const member& m) {
+  if (!reader_ || m.site < 0) return;
+  const auto sites = reader_->sites();
+  if (!sites) return;
+  for (auto row : *sites) {
+    if (row.site != static_cast<site_id>(m.site)) continue;
+    row.state = "down";
+    row.tokens_per_second = 0;
+    store_.put(row);
+    store_.flush();
+  }
 }
 
 void conductor::stop_all(const std::string& why) {
@@ -253,11 +264,15 @@ void conductor::hear_signals() {
   while (::read(signals_, &info, sizeof info) == sizeof info) {
     if (info.ssi_signo == SIGUSR1) {
       display_.line("SIGUSR1: every site writes a checkpoint and goes on");
-      send(SIGUSR1);
+      for (const auto& m : members_)
+        if (m.child && m.site >= 0) m.child->signal(SIGUSR1);
     } else if (info.ssi_signo == SIGHUP) {
       display_.line("SIGHUP: logs are opened again");
-      send(reopen_signal());
-    } else if (++asked_to_stop_ == 1) {
+      for (const auto& m : members_)
+        if (m.child) m.child->signal(reopen_signal());
+    } else if (++asked_to_stop_ == 1 && finished_) {
+      display_.line("the run is finished; its last checkpoints are being written");
+    } else if (asked_to_stop_ == 1) {
       display_.line("stopping: every site finishes its period and writes a checkpoint; again to stop at once");
       if (code_ == 0) code_ = exit_stopped;
       if (reason_.empty()) reason_ = "asked to stop";
@@ -277,7 +292,7 @@ void conductor::look() {
   if (!reader_) return;
   if (const auto events = reader_->events(last_event_))
     for (const auto& e : *events) {
-      display_.line(event_line_text(e));
+      if (e.kind != "epoch") display_.line(event_line_text(e));  // the coordinator's decision says the same once for all sites
       last_event_ = e.number;
     }
   const auto groups =

@@ -52,7 +52,7 @@ private:
   void stop_all(const std::string& why);
   void kill_all();
   void dismiss_coordinator(time_point now);
-  void send(int signal_number);
+  void mark_down(const member& m);
   bool sites_ended() const;
   bool all_ended() const;
   void look();

@@ -1,3 +1,4 @@
+#include "framework/metrics/terminal.hpp"
 #include "framework/models/hybrid_model.hpp"
 #include "launcher/conductor.hpp"
 #include "launcher/data_step.hpp"
@@ -18,13 +19,15 @@ void show_header(const run_folder& run, console& out) {
   const auto parameters = static_cast<double>(hybrid_layout(plan.model).parameter_count());
   std::string sites;
   for (const auto& s : plan.sites)
-    sites += fmt::format("{}{} ({} x {} threads)", sites.empty() ? "" : ", ", s.name, s.devices, s.threads_per_device);
+    sites += fmt::format("{}{} ({} of {})", sites.empty() ? "" : ", ", s.name, show_counted(s.devices, "device"),
+                         show_counted(s.threads_per_device, "thread"));
   out.progress(fmt::format("{}  recipe {}\n", out.bold(run.people.run_id), run.people.recipe_hash));
   out.progress(fmt::format("  model   {} parameters in {} layers, {} of memory a site for weights, gradients, moments and rounds\n",
                            show_count(parameters), plan.model.layers.size(), show_bytes(parameters * 4 * 8)));
-  out.progress(fmt::format("  plan    {} tokens: {} rounds x {} steps x {} tokens x {} sites; codec {}\n",
-                           show_count(static_cast<double>(plan.run.tokens)), planned_rounds(plan), plan.round.inner_steps,
-                           plan.train.tokens_per_step, plan.sites.size(), plan.round.codec));
+  out.progress(fmt::format("  plan    {} tokens: about {} x {} x {} tokens x {}; codec {}\n",
+                           show_count(static_cast<double>(plan.run.tokens)), show_counted(planned_rounds(plan), "round"),
+                           show_counted(plan.round.inner_steps, "step"), plan.train.tokens_per_step,
+                           show_counted(static_cast<std::int64_t>(plan.sites.size()), "site"), plan.round.codec));
   out.progress(fmt::format("  sites   {}\n  folder  {}\n", sites, run.path));
 }
 

@@ -17,8 +17,8 @@ std::string ledger_text(const ledger_report& r) {
     out += fmt::format("group {}  round {}  anchor {}\n", group, round, anchor == r.last_anchor.end() ? "-" : anchor->second.hex());
   }
   for (const auto& v : r.violations) out += fmt::format("VIOLATED {} at {}: {}\n", v.rule, v.where, v.what);
-  out += r.balanced() ? fmt::format("balanced{}\n", r.complete ? ", every site ended cleanly"
-                                                               : "; not every site ended cleanly, so positions may be outstanding")
+  out += r.balanced() ? fmt::format("balanced{}\n", r.complete ? ", and the run is finished"
+                                                               : "; the run is not finished, so positions may be outstanding")
                       : fmt::format("NOT balanced: {} violation{}\n", r.violations.size(), r.violations.size() == 1 ? "" : "s");
   return out;
 }

@@ -111,7 +111,7 @@ expected<chart> loss_chart(const run_store_reader& store, const recipe& plan) {
   for (const auto& e : *evaluations) entropy = std::max(entropy, e.unigram_entropy);
   if (entropy > 0) c.levels.push_back({"highest unigram entropy", entropy});
   for (const auto& e : *events)
-    if (e.kind == "fault") c.marks.push_back({e.text.substr(0, 40), tokens.at(e.wall)});
+    if (e.kind == "fault") c.marks.push_back({e.text.substr(0, e.text.find(',')), tokens.at(e.wall)});
   return c;
 }
 
@@ -121,9 +121,10 @@ int show_end_card(const run_folder& run, int code, const std::string& reason, co
   out.answer(fmt::format("\n{} {}{}\n", run.plan.run.name, result, reason.empty() ? "" : ": " + printable(reason)));
   if (store) {
     if (const auto view = read_view(*store, 1); view)
-      out.answer(fmt::format("  {} tokens in {}, {} rounds, {} faults rehearsed, {} restarts\n\n",
-                             show_count(static_cast<double>(view->tokens)), show_duration(view->run.trained_seconds), view->committed,
-                             view->run.faults_fired, view->run.restarts));
+      out.answer(fmt::format("  {} tokens in {}, {}, {} rehearsed, {}\n\n",
+                             show_count(static_cast<double>(view->tokens)), show_duration(view->run.trained_seconds),
+                             show_counted(static_cast<std::int64_t>(view->committed), "round"), show_counted(view->run.faults_fired, "fault"),
+                             show_counted(view->run.restarts, "restart")));
     show_held_out(*store, run.plan, out);
     show_curve(*store, run, out);
   }

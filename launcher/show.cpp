@@ -11,12 +11,21 @@ namespace isthmus::launcher {
 namespace {
 
 int show_schema(const show_options& options, console& out) {
-  const auto text = recipe_schema(options.recipe);
-  if (text.empty())
+  const auto keys = recipe_schema(options.recipe);
+  if (keys.empty())
     return out.error(exit_usage,
                      fmt::format("no section \"{}\"; there are run, model, train, round, data, links, checkpoint, sites, faults",
                                  options.recipe.substr(0, 100)));
-  out.answer(fmt::format("{:<28} {:<16} {:<26} {}\n", "key", "default", "allowed", "meaning") + text);
+  if (options.json) {
+    nlohmann::json all = nlohmann::json::array();
+    for (const auto& k : keys)
+      all.push_back({{"key", k.key}, {"default", k.default_value}, {"allowed", k.allowed}, {"meaning", k.meaning}});
+    out.answer(nlohmann::json{{"schema", 1}, {"keys", all}}.dump(2) + "\n");
+    return exit_ok;
+  }
+  std::string text = fmt::format("{:<28} {:<16} {:<26} {}\n", "key", "default", "allowed", "meaning");
+  for (const auto& k : keys) text += fmt::format("{:<28} {:<16} {:<26} {}\n", k.key, k.default_value, k.allowed, k.meaning);
+  out.answer(text);
   return exit_ok;
 }
 

@@ -51,6 +51,12 @@ expected<run_view> read_view(const run_store_reader& store, std::int64_t groups)
     weight += 1;
     v.tokens_per_second += s.tokens_per_second;
   }
+  if (weight == 0)  // nobody trains: what was said last
+    for (const auto& s : v.sites)
+      if (std::isfinite(s.loss) && s.loss != 0) {
+        v.loss += s.loss;
+        weight += 1;
+      }
   if (weight > 0) v.loss /= weight;
   return v;
 }
@@ -67,11 +73,11 @@ std::string event_line_text(const event_row& event) {
 std::vector<std::string> progress_lines(const run_view& view, const recipe& plan, double elapsed, const eta_estimator& eta, int width,
                                         bool unicode) {
   const double share = static_cast<double>(view.tokens) / static_cast<double>(plan.run.tokens);
-  std::string left = "-";
+  std::string left;
   if (const auto range = eta.left(static_cast<double>(plan.run.tokens) - static_cast<double>(view.tokens)))
-    left = fmt::format("{} ({} to {})", show_duration(range->middle), show_duration(range->low), show_duration(range->high));
+    left = fmt::format("  left {} ({} to {})", show_duration(range->middle), show_duration(range->low), show_duration(range->high));
   return {
-      fmt::format("round {}/{}  {} {:3.0f} %  {}  left {}", view.committed, planned_rounds(plan),
+      fmt::format("round {}  {} {:3.0f} %  {}{}", view.committed,
                   progress_bar(share, std::clamp(width - 62, 10, 40), unicode), 100 * std::min(share, 1.0), show_duration(elapsed), left),
       fmt::format("loss {:.3f}  {} tokens/s  {} of {} tokens", view.loss, show_count(view.tokens_per_second),
                   show_count(static_cast<double>(view.tokens)), show_count(static_cast<double>(plan.run.tokens)))};
@@ -80,8 +86,8 @@ std::vector<std::string> progress_lines(const run_view& view, const recipe& plan
 std::vector<std::string> site_lines(const run_view& view, const recipe& plan, double now) {
   std::vector<std::vector<std::string>> rows{{"site", "state", "start", "devices", "epoch", "round", "step", "loss", "tokens/s", "seen"}};
   for (const auto& s : view.sites)
-    rows.push_back({site_name(plan, s.site), s.state, std::to_string(s.incarnation), fmt::format("{}/{}", s.devices, s.devices_wanted),
-                    std::to_string(s.epoch), std::to_string(s.round), std::to_string(s.step), fmt::format("{:.3f}", s.loss),
+    rows.push_back({site_name(plan, s.site), now > 0 || (s.state != "training" && s.state != "starting") ? s.state : "gone", std::to_string(s.incarnation), fmt::format("{}/{}", s.devices, s.devices_wanted),
+                    std::to_string(s.epoch), std::to_string(s.round), std::to_string(s.step), s.loss == 0 ? "-" : fmt::format("{:.3f}", s.loss),
                     show_count(s.tokens_per_second),
                     now > 0 ? show_duration(std::max(0.0, now - s.wall)) + " ago" : show_time_of_day(s.wall)});
   return lines_of(show_table(rows, {false, false, true, true, true, true, true, true, true, true}));
@@ -93,7 +99,7 @@ std::vector<std::string> link_lines(const run_view& view, const recipe& plan) {
   std::stable_sort(links.begin(), links.end(), [](const auto& a, const auto& b) {  // the worst first
     return std::pair(a.state == "up", -a.round_trip_seconds) < std::pair(b.state == "up", -b.round_trip_seconds);
   });
-  std::vector<std::vector<std::string>> rows{{"link", "state", "round trip", "sent", "received", "in flight", "reconnects"}};
+  std::vector<std::vector<std::string>> rows{{"link", "state", "round trip", "sent", "received", "in flight", "breaks"}};
   for (const auto& l : links)
     rows.push_back({fmt::format("{} > {}", site_name(plan, l.site), site_name(plan, l.peer)), l.state,
                     fmt::format("{:.1f} ms", 1000 * l.round_trip_seconds), show_bytes(static_cast<double>(l.bytes_out)),
@@ -119,8 +125,9 @@ void live_display::update(const run_view& view, double elapsed, double now, cons
     last_line_ = elapsed;
     const auto left = eta_.left(static_cast<double>(plan_.run.tokens) - static_cast<double>(view.tokens));
     const auto up = std::count_if(view.sites.begin(), view.sites.end(), [](const site_row& s) { return s.state == "training"; });
-    out_.progress(fmt::format("t={:.0f} round={}/{} tokens={} loss={:.4f} tokens_per_second={:.0f} eta_s={} sites_training={}/{}{}\n",
-                              elapsed, view.committed, planned_rounds(plan_), view.tokens, view.loss, view.tokens_per_second,
+    out_.progress(fmt::format("t={:.0f} round={} progress={:.3f} tokens={} loss={:.4f} tokens_per_second={:.0f} eta_s={} sites_training={}/{}{}\n",
+                              elapsed, view.committed,
+                              std::min(1.0, static_cast<double>(view.tokens) / static_cast<double>(plan_.run.tokens)), view.tokens, view.loss, view.tokens_per_second,
                               left ? fmt::format("{:.0f}", left->middle) : "-", up, plan_.sites.size(),
                               note.empty() ? "" : fmt::format(" note=\"{}\"", note)));
     return;

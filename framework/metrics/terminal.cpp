@@ -32,6 +32,8 @@ std::string show_count(double value) {
   return value < 0 ? "-" + show_count(-value) : scaled(value, 1000, {"", "k", "M", "G", "T", "P"});
 }
 
+std::string show_counted(std::int64_t n, std::string_view noun) { return fmt::format("{} {}{}", n, noun, n == 1 ? "" : "s"); }
+
 std::string show_bytes(double bytes) {
   if (!std::isfinite(bytes)) return "-";
   return bytes < 0 ? "-" + show_bytes(-bytes) : scaled(bytes, 1024, {"B", "KiB", "MiB", "GiB", "TiB", "PiB"});

@@ -12,6 +12,8 @@ namespace isthmus {
 
 /// "999", "1.23 k", "45.6 M": three significant digits.
 std::string show_count(double value);
+/// "1 round", "2 rounds": a number and its noun.
+std::string show_counted(std::int64_t n, std::string_view noun);
 /// "12 B", "1.23 KiB", "45.6 MiB".
 std::string show_bytes(double bytes);
 /// "0.8 s", "42 s", "4:05", "2:03:07", "3 d 4 h"; "-" when it is negative or no number.

@@ -354,7 +354,9 @@ void refuse_unknown_sections(const toml::table& root, collector& out) {
     if (out.keys.contains(name)) continue;
     auto help = nearest_name(name, names);
     if (help.empty()) help = out.key_elsewhere(name);
-    const auto source = key.source().begin ? key.source() : node.source();
+    auto source = key.source().begin ? key.source() : node.source();
+    if (const auto* made = node.as_table(); !source.begin && made != nullptr && !made->empty())
+      source = made->begin()->second.source();  // a section that an override made stands nowhere itself
     out.wrong("R011", name, fmt::format("unknown {} \"{}\"", node.is_table() ? "section" : "key", name), place_text(source),
               fmt::format("sections: {}", fmt::join(names, ", ")), help.empty() ? "" : fmt::format("did you mean \"{}\"?", help));
   }

@@ -153,7 +153,11 @@ hash128 recipe_hash(const recipe& r);
 /// Problems as text, one paragraph each: `error[R012]: ...`, `  --> place`, allowed and help.
 std::string show_problems(const std::vector<recipe_problem>& problems);
 
-/// Every key with default, range and help, as a table for `isthmus show --schema` (section: "" for all).
-std::string recipe_schema(std::string_view section);
+/// One key as `isthmus show --schema` explains it; a default of "-" means none.
+struct recipe_key {
+  std::string key, default_value, allowed, meaning;
+};
+/// Every key of a section, or of all ("").
+std::vector<recipe_key> recipe_schema(std::string_view section);
 
 }  // namespace isthmus

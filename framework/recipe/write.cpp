@@ -28,10 +28,10 @@ private:
   void line(const char* key, const std::string& value) { out += fmt::format("{} = {}\n", key, value); }
 };
 
-/// One row a field: key, default, range, help.
+/// One row a field.
 class help_writer final : public field_visitor {
 public:
-  std::string out;
+  std::vector<recipe_key> out;
   std::string section;
 
   void integer(const char* key, std::int64_t& value, std::int64_t min, std::int64_t max, const char* help) override {
@@ -63,7 +63,7 @@ public:
 
 private:
   void row(const char* key, const std::string& value, const std::string& range, const char* help) {
-    out += fmt::format("{:<28} {:<16} {:<26} {}\n", section + "." + key, value, range, help);
+    out.push_back({section + "." + key, value, range, help});
   }
 };
 
@@ -105,7 +105,7 @@ std::string show_problems(const std::vector<recipe_problem>& problems) {
   return out;
 }
 
-std::string recipe_schema(std::string_view section) {
+std::vector<recipe_key> recipe_schema(std::string_view section) {
   recipe r;
   help_writer writer;
   const auto wanted = [&](std::string_view name) {

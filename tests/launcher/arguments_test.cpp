@@ -95,6 +95,9 @@ BOOST_AUTO_TEST_CASE(reading_verbs_answer_json) {
   BOOST_TEST(json_of({"ls", "--json"}).at("recipes").size() >= 3U);
   BOOST_TEST(json_of({"version", "--json"}).at("name") == "isthmus");
   BOOST_TEST(json_of({"show", "quickstart", "--json"}).at("rounds") >= 30);
+  const auto keys = json_of({"show", "links", "--schema", "--json"}).at("keys");
+  BOOST_TEST(keys.at(0).at("key").get<std::string>().starts_with("links."));
+  BOOST_TEST(!keys.at(0).at("meaning").get<std::string>().empty());
   const auto valid = json_of({"validate", "single", "--json"});
   BOOST_TEST(valid.at("valid") == true);
   BOOST_TEST(valid.at("recipe_hash").get<std::string>().size() == 32U);
@@ -109,6 +112,9 @@ BOOST_AUTO_TEST_CASE(validate_shows_every_error_and_a_valid_recipe_its_hash) {
   BOOST_TEST(bad.code == 3);
   for (const auto* words : {"run.seed", "links.endpoints", "sites.0.home", "override `run.seed=-1`"})
     BOOST_TEST(contains(bad.err, words), bad.err);
+  const auto nobody = run_isthmus({"validate", "quickstart", "modle.d_model=3"});
+  BOOST_TEST(contains(nobody.err, "--> override `modle.d_model=3`"), nobody.err);
+  BOOST_TEST(contains(nobody.err, "did you mean \"model\"?"), nobody.err);
   const auto good = run_isthmus({"validate", "quickstart"});
   BOOST_TEST(good.code == 0);
   BOOST_TEST(contains(good.out, "valid  "));

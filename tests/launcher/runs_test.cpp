@@ -62,7 +62,7 @@ BOOST_AUTO_TEST_CASE(status_of_a_crashed_run_comes_from_its_store) {
   BOOST_TEST(o.code == 7, o.err);
   BOOST_TEST(contains(o.out, "crashed"), o.out);
   BOOST_TEST(contains(o.out, "isthmus resume"), o.out);
-  BOOST_TEST(contains(o.out, "alone"), o.out);
+  BOOST_TEST(contains(o.out, "alone  gone"), o.out);
   BOOST_TEST(!contains(o.out, "\x1b"), o.out);
   const auto parsed = nlohmann::json::parse(one.go({"status", "demo", "--json"}).out);
   BOOST_TEST(parsed.at("state") == "crashed");

@@ -9,6 +9,12 @@ using namespace isthmus;
 
 BOOST_AUTO_TEST_SUITE(terminal)
 
+BOOST_AUTO_TEST_CASE(nouns_follow_their_number) {
+  BOOST_TEST(show_counted(1, "round") == "1 round");
+  BOOST_TEST(show_counted(0, "round") == "0 rounds");
+  BOOST_TEST(show_counted(2, "round") == "2 rounds");
+}
+
 BOOST_AUTO_TEST_CASE(counts_and_bytes) {
   BOOST_TEST(show_count(0) == "0");
   BOOST_TEST(show_count(999) == "999");

@@ -152,9 +152,9 @@ BOOST_AUTO_TEST_CASE(the_schema_names_every_key) {
   for (const auto& v : reading.values) {
     auto key = v.key;  // "sites.0.name" is "sites.name" there
     if (const auto digit = key.find_first_of("0123456789"); key.starts_with("sites.") && digit == 6) key.erase(6, 2);
-    BOOST_TEST(all.find(key + " ") != std::string::npos, key);
+    BOOST_TEST(std::any_of(all.begin(), all.end(), [&](const recipe_key& k) { return k.key == key; }), key);
   }
-  BOOST_TEST(recipe_schema("links").find("train.") == std::string::npos);
+  for (const auto& k : recipe_schema("links")) BOOST_TEST(k.key.starts_with("links."), k.key);
   BOOST_TEST(recipe_schema("nonsense").empty());
 }
 
