@@ -1,0 +1,153 @@
+#include "bench/site_cost.hpp"
+
+#include "actors/run.hpp"
+#include "framework/core/error.hpp"
+#include "framework/core/rng.hpp"
+#include "kernels/stealing_team.hpp"
+
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <filesystem>
+#include <functional>
+#include <string>
+#include <vector>
+
+namespace isthmus::bench {
+
+namespace {
+
+constexpr site_id sites = 3;
+
+class no_metrics final : public actors::metrics_sink {
+public:
+  void put(store_row) override {}
+  void flush() override {}
+};
+
+/// Forks; what the child says goes to a file.
+pid_t in_a_process(const std::string& log, const std::function<int()>& body) {
+  const pid_t child = ::fork();
+  ensure(child >= 0, "site_cost: fork");
+  if (child > 0) return child;
+  const int fd = ::open(log.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0644);
+  ::dup2(fd, 1);
+  ::dup2(fd, 2);
+  ::_exit(body());
+}
+
+double seconds_of(const timeval& t) { return static_cast<double>(t.tv_sec) + 1e-6 * static_cast<double>(t.tv_usec); }
+
+process_cost cost_of(const std::vector<pid_t>& children) {
+  process_cost cost;
+  for (const pid_t child : children) {
+    int status = 0;
+    rusage used{};
+    ensure(::wait4(child, &status, 0, &used) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0, "site_cost: a process failed");
+    const double seconds = seconds_of(used.ru_utime) + seconds_of(used.ru_stime);
+    cost.mean += seconds / static_cast<double>(children.size());
+    cost.most = std::max(cost.most, seconds);
+  }
+  return cost;
+}
+
+/// Free ports of this machine, one a process; held until all are picked.
+std::map<site_id, std::string> free_addresses() {
+  std::map<site_id, std::string> out;
+  std::vector<int> held;
+  for (const site_id id : {site_id{0}, site_id{1}, site_id{2}, coordinator_id}) {
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t size = sizeof address;
+    held.push_back(::socket(AF_INET, SOCK_STREAM, 0));
+    auto* raw = reinterpret_cast<sockaddr*>(&address);
+    ensure(::bind(held.back(), raw, size) == 0 && ::getsockname(held.back(), raw, &size) == 0, "site_cost: no free port");
+    out[id] = "127.0.0.1:" + std::to_string(ntohs(address.sin_port));
+  }
+  for (const int fd : held) ::close(fd);
+  return out;
+}
+
+recipe recipe_of(const train_shape& shape, std::int64_t rounds, std::int64_t inner_steps) {
+  recipe r;
+  r.run.name = "bench";
+  r.run.tokens = rounds * inner_steps * shape.tokens * sites;
+  r.model = config_of(shape);
+  r.train.context = shape.context;
+  r.train.tokens_per_step = shape.tokens;
+  r.round.inner_steps = inner_steps;
+  r.round.groups = 4;
+  r.round.grace_seconds = 30;  // nobody is to be left out
+  r.data.vocabulary = shape.vocabulary;
+  r.data.held_out_tokens = 0;
+  r.data.evaluation_every_rounds = 0;
+  r.checkpoint.every_rounds = 1'000'000;  // only the one at the end
+  for (const char* name : {"a", "b", "c"}) {
+    r.sites.emplace_back();
+    r.sites.back().name = name;
+  }
+  return r;
+}
+
+std::shared_ptr<const token_shard> random_tokens(const train_shape& shape, site_id site) {
+  auto shard = std::make_shared<token_shard>();
+  shard->name = "random-" + std::to_string(site);
+  shard->vocabulary = static_cast<std::uint32_t>(shape.vocabulary);
+  rng random(1, site, 0, draw::token);
+  std::vector<std::uint16_t> tokens(200'000);
+  for (auto& t : tokens) t = static_cast<std::uint16_t>(random.below(static_cast<std::uint64_t>(shape.vocabulary)));
+  shard->train.document_ends = shard->held_out.document_ends = {tokens.size()};
+  shard->train.tokens = shard->held_out.tokens = std::move(tokens);
+  return shard;
+}
+
+struct folder {
+  std::string path = (std::filesystem::temp_directory_path() / "isthmus-bench-XXXXXX").string();
+  folder() { ensure(::mkdtemp(path.data()) != nullptr, "site_cost: no temporary folder"); }
+  ~folder() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path, ignored);
+  }
+};
+
+}  // namespace
+
+process_cost cost_of_sites(const train_shape& shape, std::int64_t rounds, std::int64_t inner_steps) {
+  const folder run;
+  const auto plan = recipe_of(shape, rounds, inner_steps);
+  const auto addresses = free_addresses();
+  no_metrics metrics;
+  const auto start = [&](const std::function<int()>& body) { return in_a_process(run.path + "/log", body); };
+  const pid_t coordinator = start([&] { return actors::run_coordinator({plan, "bench", run.path, addresses, &metrics}); });
+  std::vector<pid_t> children;
+  for (site_id id = 0; id < sites; ++id)
+    children.push_back(start([&, id] {
+      return actors::run_site({plan, "bench", run.path, id, addresses, random_tokens(shape, id), 0, &metrics});
+    }));
+  const auto cost = cost_of(children);
+  cost_of({coordinator});
+  return cost;
+}
+
+process_cost cost_of_bare_loops(const train_shape& shape, std::int64_t steps) {
+  const folder run;
+  std::vector<pid_t> children;
+  for (site_id id = 0; id < sites; ++id)
+    children.push_back(in_a_process(run.path + "/log", [&] {
+      kernels::stealing_team team(1);
+      train_step step(shape, team);
+      for (std::int64_t i = 0; i < steps; ++i) step.run();
+      return 0;
+    }));
+  return cost_of(children);
+}
+
+}  // namespace isthmus::bench
