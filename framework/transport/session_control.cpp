@@ -158,6 +158,7 @@ void wire_site::on_connected(session& s) {
   ::getsockopt(s.wire.socket(), SOL_SOCKET, SO_ERROR, &status, &size);
   if (status != 0) return broken(s, {errc::disconnected, std::string("cannot connect: ") + std::strerror(status)});
   s.at = stage::greeting;
+  s.deadline = time_.now() + options_.greeting_timeout;  // its worker and those of other links may have taken long to make
   greet(s);
 }
 
