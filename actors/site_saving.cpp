@@ -33,7 +33,6 @@ void end_save(site_actor* self) {
 void take_checkpoint(site_actor* self, const checkpoint_written& m) {
   auto& s = self->state;
   self->send(s.metrics, m);
-  if (!m.error.empty()) tell(self, "checkpoint_failed", m.error + "; the one before is kept");
   if (m.last && s.draining && !s.finished) self->send(s.shard, close_leases{false});
 }
 
