@@ -55,6 +55,11 @@ void perform(group_actor* self, const group_action& action) {
                  },
                  [&](const group_effect::applied& e) { settle(self, e); },
                  [&](const group_effect::frame_lost& e) { s.parts.write_ledger(s.parts.book->lost(e.round)); },
+                 [&](const group_effect::rolled_back& e) {
+                   s.parts.book->roll_back(e.step);
+                   s.started = false;  // where a site that has not begun stands is told again
+                   self->send(s.shard, leases_voided{id_of(self), e.step, e.leases});
+                 },
                  [&](const group_effect::residual_returned& e) {
                    s.parts.write_ledger(s.parts.book->add(s.parts.group->round(), e.values->span()));
                  },

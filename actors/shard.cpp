@@ -33,6 +33,11 @@ caf::behavior shard(shard_actor* self, std::shared_ptr<shard_settings> given) {
         auto& settings = *self->state.settings;
         if (auto settled = settings.book.commit(m.group, m.watermark); !settled.empty()) settings.settled(settled, "committed");
       },
+      [=](const leases_voided& m) {
+        auto& settings = *self->state.settings;
+        if (auto settled = settings.book.roll_back(m.group, m.watermark, m.leases); !settled.empty())
+          settings.settled(settled, "their records are void");
+      },
       [=](const recover_leases& m) {
         auto& settings = *self->state.settings;
         if (auto settled = settings.book.recover(m.named); !settled.empty()) settings.settled(settled, "not in any record when the site came back");

@@ -6,11 +6,21 @@ namespace isthmus::actors {
 
 namespace {
 
+void seal(site_actor* self, epoch_number epoch) {
+  auto& s = self->state;
+  s.sealed = epoch;
+  s.seals.erase(epoch);
+  for (const auto& group : s.groups) self->send(group, seal_group{epoch});
+}
+
 void say_join(site_actor* self) {
   auto& s = self->state;
   message::join join{s.parts->incarnation, {}};
   for (const auto& [group, held] : s.held) join.held.push_back(held);
   send_to(self, coordinator_id, {std::move(join), nullptr});
+  if (s.view.number == 0) return;  // a coordinator that was restarted must hear again what it heard in this epoch
+  if (s.said_synced == s.view.number) send_to(self, coordinator_id, {message::synced{s.view.number}, nullptr});
+  if (s.sealed == s.view.number) seal(self, s.sealed);
 }
 
 bool is_member(const site_state& s) {
@@ -81,9 +91,8 @@ void take_inbound(site_actor* self, const inbound& m) {
   };
   const auto& body = m.what.body;
   if (m.from == coordinator_id) {
-    if (const auto* seal = std::get_if<message::seal>(&body)) {
-      s.seals.erase(seal->epoch);
-      for (const auto& group : s.groups) self->send(group, seal_group{seal->epoch});
+    if (const auto* end_of = std::get_if<message::seal>(&body)) {
+      seal(self, end_of->epoch);
     } else if (const auto* epoch = std::get_if<message::new_epoch>(&body)) {
       take_epoch(self, epoch->view);
     } else if (const auto* stop = std::get_if<message::stop_run>(&body)) {

@@ -8,7 +8,7 @@
 namespace isthmus {
 
 lease_book::lease_book(std::uint32_t shard, std::uint64_t samples, std::uint32_t groups)
-    : shard_(shard), samples_(samples), watermarks_(groups, 0) {
+    : shard_(shard), samples_(samples), watermarks_(groups, 0), missed_(groups) {
   ensure(samples > 0 && groups > 0, "lease_book: needs samples and groups");
 }
 
@@ -75,6 +75,59 @@ void lease_book::settle_partial(const range_set& ranges, const std::vector<group
   totals_.outstanding -= ranges.size();
 }
 
+lease_settlement lease_book::settle_by_groups(const range_set& ranges, const std::vector<range_set>& missed, bool site_returns) {
+  std::set<std::uint64_t> edges;
+  const auto add_edges = [&](const range_set& set) {
+    for (const auto& [begin, end] : set.ranges()) edges.insert({begin, end});
+  };
+  add_edges(ranges);
+  for (const range_set& m : missed) add_edges(m);
+  lease_settlement result;
+  range_set everywhere, nowhere;
+  for (auto edge = edges.begin(); edge != edges.end() && std::next(edge) != edges.end(); ++edge) {
+    const range_set piece = ranges.within(*edge, *std::next(edge));
+    if (piece.empty()) continue;
+    std::vector<group_id> missing;
+    for (group_id g = 0; g < missed.size(); ++g)
+      if (!missed[g].intersect(piece).empty()) missing.push_back(g);
+    if (missing.empty())
+      everywhere.add(piece);
+    else if (missing.size() == missed.size())
+      nowhere.add(piece);
+    else
+      settle_partial(piece, missing, result);
+  }
+  result.committed = settle_committed(everywhere);
+  (site_returns ? result.returned : result.written_off) = site_returns ? settle_returned(nowhere) : settle_written_off(nowhere);
+  return result;
+}
+
+void lease_book::reopen_committed(const range_set& ranges) {
+  committed_.remove(ranges);
+  totals_.committed -= ranges.size();
+  totals_.outstanding += ranges.size();
+}
+
+void lease_book::reopen_partial(const std::vector<partial_lease>& entries) {
+  for (const partial_lease& p : entries) {
+    std::erase(partial_, p);
+    totals_.partial -= p.range.end - p.range.begin;
+    totals_.outstanding += p.range.end - p.range.begin;
+  }
+}
+
+void lease_book::drop_entries(const range_set& ranges) {
+  std::vector<grant_entry> left;
+  for (const grant_entry& e : outstanding_) {
+    range_set rest;
+    rest.add(e.begin, e.end);
+    rest.remove(ranges);
+    for (const auto& [begin, end] : rest.ranges()) left.push_back({begin, end, e.device, e.step});
+  }
+  outstanding_ = std::move(left);
+  for (range_set& m : missed_) m.remove(ranges);
+}
+
 lease_settlement lease_book::give_back(std::uint32_t device, step_number from) {
   range_set back;
   std::erase_if(outstanding_, [&](const grant_entry& e) {
@@ -82,6 +135,7 @@ lease_settlement lease_book::give_back(std::uint32_t device, step_number from) {
     if (returns) back.add(e.begin, e.end);
     return returns;
   });
+  for (range_set& m : missed_) m.remove(back);
   lease_settlement result;
   result.returned = settle_returned(back);
   return result;
@@ -92,85 +146,109 @@ lease_settlement lease_book::commit(group_id group, step_number watermark) {
   watermarks_[group] = std::max(watermarks_[group], watermark);
   const step_number lowest = lowest_watermark();
   range_set done;
-  std::erase_if(outstanding_, [&](const grant_entry& e) {
+  for (const grant_entry& e : outstanding_)
     if (e.step <= lowest) done.add(e.begin, e.end);
-    return e.step <= lowest;
-  });
-  lease_settlement result;
-  result.committed = settle_committed(done);
-  return result;
+  const auto missed = missed_;
+  drop_entries(done);
+  return settle_by_groups(done, missed, true);
 }
 
 lease_settlement lease_book::crash() { return settle_outstanding(true); }
 lease_settlement lease_book::write_off() { return settle_outstanding(false); }
 
 lease_settlement lease_book::settle_outstanding(bool site_returns) {
-  lease_settlement result;
-  range_set lost;
-  const step_number highest = highest_watermark();
+  auto missed = missed_;
+  range_set all;
   for (const grant_entry& e : outstanding_) {
-    range_set one;
-    one.add(e.begin, e.end);
-    std::vector<group_id> missed;
+    all.add(e.begin, e.end);
     for (group_id g = 0; g < watermarks_.size(); ++g)
-      if (watermarks_[g] < e.step) missed.push_back(g);
-    if (e.step > highest)
-      lost.add(one);
-    else
-      settle_partial(one, missed, result);
+      if (watermarks_[g] < e.step) missed[g].add(e.begin, e.end);
   }
-  outstanding_.clear();
-  std::sort(result.partial.begin(), result.partial.end(), [](const auto& a, const auto& b) { return a.range.begin < b.range.begin; });
-  (site_returns ? result.returned : result.written_off) = site_returns ? settle_returned(lost) : settle_written_off(lost);
-  return result;
+  drop_entries(all);
+  return settle_by_groups(all, missed, site_returns);
+}
+
+lease_settlement lease_book::roll_back(group_id group, step_number watermark, std::span<const lease> leases) {
+  ensure(group < watermarks_.size(), "lease_book: unknown group");
+  watermarks_[group] = std::min(watermarks_[group], watermark);
+  range_set gone;
+  for (const lease& l : leases)
+    if (l.shard == shard_) gone.add(l.begin, l.end);
+
+  for (const grant_entry& e : outstanding_) missed_[group].add(gone.within(e.begin, e.end));
+  range_set lost = missed_[group];  // what no group has and none will
+  for (const range_set& m : missed_) lost = lost.intersect(m);
+  std::vector<range_set> missed(watermarks_.size(), lost);
+  missed[group] = gone;
+  missed[group].add(lost);
+  drop_entries(lost);
+
+  range_set reopened = committed_.intersect(gone);
+  reopen_committed(reopened);
+  std::vector<partial_lease> fewer;
+  for (const partial_lease& p : partial_)
+    if (!gone.within(p.range.begin, p.range.end).empty() && !std::binary_search(p.missed.begin(), p.missed.end(), group))
+      fewer.push_back(p);
+  reopen_partial(fewer);
+  for (const partial_lease& p : fewer) {
+    reopened.add(p.range.begin, p.range.end);
+    for (const group_id g : p.missed) missed[g].add(p.range.begin, p.range.end);
+  }
+  reopened.add(lost);
+  return settle_by_groups(reopened, missed, true);
 }
 
 lease_settlement lease_book::recover(std::span<const std::vector<lease>> named) {
   ensure(named.size() == watermarks_.size(), "lease_book: one list of leases a group");
-  std::vector<range_set> held(named.size());  // by group: what its records hold of the positions that are not settled
-  range_set any;
+  std::vector<range_set> held(named.size());  // by group: what its records have
+  range_set any, everywhere;
   for (std::size_t g = 0; g < named.size(); ++g) {
-    for (const grant_entry& e : outstanding_)
-      if (e.step <= watermarks_[g]) held[g].add(e.begin, e.end);
     for (const lease& l : named[g])
       if (l.shard == shard_) held[g].add(l.begin, l.end);
-    for (const range_set* settled : {&committed_, &written_off_}) held[g].remove(*settled);
-    held[g].remove(partial_positions());
+    held[g].remove(written_off_);
     any.add(held[g]);
+    everywhere = g == 0 ? held[g] : everywhere.intersect(held[g]);
   }
 
-  // What the records know and this state does not was granted after it was saved: enter it as outstanding.
   range_set open;
   for (const grant_entry& e : outstanding_) open.add(e.begin, e.end);
-  range_set later = any.intersect(waiting_);
+  drop_entries(open);
+  // What this state took for committed or partial and the records do not: of records that became void.
+  range_set undone = committed_;
+  undone.remove(everywhere);
+  reopen_committed(undone);
+  open.add(undone);
+  std::vector<partial_lease> wrong;
+  for (const partial_lease& p : partial_) {
+    const auto fits = [&](group_id g) {
+      const bool missed = std::binary_search(p.missed.begin(), p.missed.end(), g);
+      return held[g].within(p.range.begin, p.range.end).size() == (missed ? 0 : p.range.end - p.range.begin);
+    };
+    for (group_id g = 0; g < held.size(); ++g)
+      if (!fits(g)) {
+        wrong.push_back(p);
+        break;
+      }
+  }
+  reopen_partial(wrong);
+  for (const partial_lease& p : wrong) open.add(p.range.begin, p.range.end);
+
+  // What the records know and this state does not was granted after it was saved.
+  range_set fresh = any;
+  fresh.remove(committed_);
+  fresh.remove(partial_positions());
+  range_set later = fresh.intersect(waiting_);
   waiting_.remove(later);
-  if (!any.empty() && any.ranges().back().end > next_) {
-    later.add(next_, any.ranges().back().end);
-    next_ = any.ranges().back().end;
+  if (!fresh.empty() && fresh.ranges().back().end > next_) {
+    later.add(next_, fresh.ranges().back().end);
+    next_ = fresh.ranges().back().end;
   }
   totals_.assigned += later.size();
   totals_.outstanding += later.size();
   open.add(later);
-  outstanding_.clear();
-
-  std::set<std::uint64_t> edges;
-  for (const range_set& h : held)
-    for (const auto& [begin, end] : h.ranges()) edges.insert({begin, end});
-  lease_settlement result;
-  range_set all = any;
-  for (auto edge = edges.begin(); edge != edges.end() && std::next(edge) != edges.end(); ++edge) {
-    const range_set piece = any.within(*edge, *std::next(edge));
-    std::vector<group_id> missed;
-    for (group_id g = 0; g < held.size(); ++g)
-      if (held[g].intersect(piece).empty()) missed.push_back(g);
-    if (piece.empty() || missed.empty()) continue;
-    settle_partial(piece, missed, result);
-    all.remove(piece);
-  }
-  result.committed = settle_committed(all);
-  open.remove(any);
-  result.returned = settle_returned(open);
-  return result;
+  std::vector<range_set> missed(held.size(), open);
+  for (std::size_t g = 0; g < held.size(); ++g) missed[g].remove(held[g]);
+  return settle_by_groups(open, missed, true);
 }
 
 range_set lease_book::partial_positions() const {
@@ -186,7 +264,9 @@ bool lease_book::balanced() const {
     open.add(e.begin, e.end);
     sum += e.end - e.begin;
   }
-  if (sum != open.size() || sum != totals_.outstanding) return false;
+  if (sum != open.size() || sum != totals_.outstanding || missed_.size() != watermarks_.size()) return false;
+  for (const range_set& m : missed_)
+    if (m.intersect(open).size() != m.size()) return false;
   const range_set partial = partial_positions();
   range_set all = open;
   for (const range_set* part : {&waiting_, &committed_, &written_off_, &partial}) {

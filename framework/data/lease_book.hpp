@@ -54,8 +54,11 @@ public:
   lease_settlement crash();
   /// As crash, but the site stays away: what would return is written off.
   lease_settlement write_off();
-  /// After from_json of an older state: what committed records named since, one list of leases a group. They settle as if granted
-  /// here; everything else returns. One entry per group.
+  /// The records of `group` that named these leases are void (docs/rounds.md section 4, a restart), `watermark` is what is left of this
+  /// site. What other groups' records still have is partial, what none has returns; what others may yet have stays outstanding.
+  lease_settlement roll_back(group_id group, step_number watermark, std::span<const lease> leases);
+  /// After from_json of another state than the records': one list a group of all leases that its committed records name. What this
+  /// state believes beyond that (of records that became void) is corrected, and everything outstanding settles.
   lease_settlement recover(std::span<const std::vector<lease>> named);
 
   const lease_totals& totals() const { return totals_; }
@@ -89,6 +92,12 @@ private:
   std::vector<lease> settle_returned(const range_set& ranges);
   std::vector<lease> settle_written_off(const range_set& ranges);
   void settle_partial(const range_set& ranges, const std::vector<group_id>& missed, lease_settlement& into);
+  /// missed: by group, which of the positions its records do not have. Had by all: committed; by some: partial; by none: `site_returns`.
+  lease_settlement settle_by_groups(const range_set& ranges, const std::vector<range_set>& missed, bool site_returns);
+  /// Settled positions become outstanding again, without an entry: the caller settles them.
+  void reopen_committed(const range_set& ranges);
+  void reopen_partial(const std::vector<partial_lease>& entries);
+  void drop_entries(const range_set& ranges);
   lease_settlement settle_outstanding(bool site_returns);
   range_set partial_positions() const;
 
@@ -98,6 +107,7 @@ private:
   step_number last_step_ = 0;             // of the latest grant
   std::vector<step_number> watermarks_;   // by group
   std::vector<grant_entry> outstanding_;  // in order of grant: steps ascend
+  std::vector<range_set> missed_;         // by group: outstanding positions that its records had and never will have again
   range_set waiting_;                     // returned, to be granted before new positions
   range_set committed_, written_off_;
   std::vector<partial_lease> partial_;

@@ -22,15 +22,18 @@ json ranges_to_json(const range_set& ranges) {
 }  // namespace
 
 std::string lease_book::to_json() const {
-  json outstanding = json::array(), partial = json::array();
+  json outstanding = json::array(), partial = json::array(), missed = json::array();
   for (const auto& e : outstanding_) outstanding.push_back({e.begin, e.end, e.device, e.step});
   for (const auto& p : partial_) partial.push_back({{"begin", p.range.begin}, {"end", p.range.end}, {"missed", p.missed}});
+  for (group_id g = 0; g < missed_.size(); ++g)
+    for (const auto& [begin, end] : missed_[g].ranges()) missed.push_back({begin, end, g});
   const json out{{"shard", shard_},
                  {"samples", samples_},
                  {"next", next_},
                  {"last_step", last_step_},
                  {"watermarks", watermarks_},
                  {"outstanding", outstanding},
+                 {"missed", missed},
                  {"waiting", ranges_to_json(waiting_)},
                  {"committed", ranges_to_json(committed_)},
                  {"written_off", ranges_to_json(written_off_)},
@@ -56,6 +59,13 @@ public:
     for (const auto& e : rows("outstanding", 4)) {
       book.outstanding_.push_back({e[0], e[1], static_cast<std::uint32_t>(e[2]), e[3]});
       book.totals_.outstanding += e[1] - e[0];
+    }
+    book.missed_.resize(book.watermarks_.size());
+    for (const auto& e : rows("missed", 3)) {
+      if (e[2] < book.missed_.size())
+        book.missed_[e[2]].add(e[0], e[1]);
+      else
+        problem("missed", fmt::format("group {} where there are {}", e[2], book.missed_.size()));
     }
     book.waiting_ = ranges("waiting");
     book.committed_ = ranges("committed");

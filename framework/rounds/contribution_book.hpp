@@ -57,6 +57,8 @@ public:
   std::string counted(round_number round);
   /// It is in none: residual += decode(frame).
   std::string lost(round_number round);
+  /// Committed records became void: `step` is what is left of this site's watermark.
+  void roll_back(step_number step) { committed_step_ = step; }
   /// A former home hands its aggregator residual back. [group.size]
   std::string add(round_number round, std::span<const float> values);
 

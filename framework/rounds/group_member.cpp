@@ -309,7 +309,9 @@ void parameter_group::state::install(site_id from, time_point now) {
   record.group = s.shape.id;
   record_hash = hash;
   anchor_hash = expected;
+  const contributor before = marks.of(s.self);
   marks = watermark_table(p.watermarks);
+  const contributor after = marks.of(s.self);
   diverged = copying = false;
   pending.reset();
   next.reset();
@@ -319,7 +321,12 @@ void parameter_group::state::install(site_id from, time_point now) {
   std::erase_if(commits, [&](const auto& e) { return e.first <= round; });
   ++counters.state_copies;
   note(ledger::copied(record, from, view.number));
+  if (auto gone = without(before.leases, after.leases); !gone.empty()) {
+    ++counters.rollbacks;
+    say(group_effect::rolled_back{after.step, std::move(gone)});
+  }
   report_applied();
+  if (in_flight && in_flight->round > round + 1) lose_frame();  // formed from an anchor that is void
   settle(now);
   if (in_flight) send_frame(now);
   advance_chain(now);

@@ -98,7 +98,19 @@ bool is_in_a_cut(const logs& all, const known_record& k) {
   });
 }
 
-void check_commit(const logs& all, const known_record& k, violations& wrong) {
+using processes = std::set<std::pair<site_id, incarnation_number>>;
+
+/// Who is said to have stored it must say so itself, if its process has left a ledger.
+void check_stores(const epoch_view& v, const known_record& k, const processes& written, violations& wrong) {
+  for (const site_id s : k.counted) {
+    const epoch_member* m = member_of(v, s);
+    if (m != nullptr && written.contains({s, m->incarnation}) && !k.stored.contains(s))
+      wrong.add(k.committed_at, "stored_at",
+                named(k.record) + " was committed with a store of site " + std::to_string(s) + ", whose ledger does not have it");
+  }
+}
+
+void check_commit(const logs& all, const known_record& k, const processes& written, violations& wrong) {
   if (k.record.epoch == 0 || k.record.epoch > all.epochs.size()) {
     if (!all.epochs.empty())
       wrong.add(k.where, "epoch_known", named(k.record) + " names epoch " + std::to_string(k.record.epoch) + ", which is in no log");
@@ -114,6 +126,7 @@ void check_commit(const logs& all, const known_record& k, violations& wrong) {
       wrong.add(k.committed_at, "majority",
                 named(k.record) + " was committed with " + std::to_string(stores.size()) + " stores of members, " +
                     std::to_string(majority) + " are needed");
+    check_stores(v, k, written, wrong);
     return;
   }
   if (k.applied.empty() || is_in_a_cut(all, k)) return;
@@ -137,12 +150,10 @@ void check_contributors(const logs& all, const known_record& k, violations& wron
 }
 
 /// Members of epochs whose process left no ledger: a disk was lost.
-std::uint64_t count_lost_logs(const logs& all) {
-  std::set<std::pair<site_id, incarnation_number>> members, written;
+std::uint64_t count_lost_logs(const logs& all, const processes& written) {
+  processes members;
   for (const epoch_line& e : all.epochs)
     for (const epoch_member& m : e.entry.view.members) members.emplace(m.site, m.incarnation);
-  for (const auto& [site, lines] : all.sites)
-    for (const site_line& line : lines) written.emplace(site, line.incarnation);
   return static_cast<std::uint64_t>(std::count_if(members.begin(), members.end(), [&](const auto& m) { return !written.contains(m); }));
 }
 
@@ -210,7 +221,10 @@ history check_rounds(const logs& all, std::map<hash128, known_record>& records, 
   violations wrong(report);
   check_epochs(all, report);
   report.epochs = all.epochs.size();
-  report.lost_logs = count_lost_logs(all);
+  processes written;
+  for (const auto& [site, lines] : all.sites)
+    for (const site_line& line : lines) written.emplace(site, line.incarnation);
+  report.lost_logs = count_lost_logs(all, written);
   collect(all, records);
   history h;
   for (auto& [hash, k] : records) {
@@ -225,7 +239,7 @@ history check_rounds(const logs& all, std::map<hash128, known_record>& records, 
       continue;
     }
     if (k.committed_at.empty() && k.applied.empty() && !is_in_a_cut(all, k)) continue;  // offered, its fate open
-    check_commit(all, k, wrong);
+    check_commit(all, k, written, wrong);
     check_contributors(all, k, wrong);
     const auto [at, fresh] = h[k.record.group].emplace(k.record.round, &k);
     if (!fresh) wrong.add(k.where, "one_history", named(k.record) + " was committed twice, differently; the other: " + at->second->where);

@@ -104,9 +104,11 @@ void replay(const logs& all, accounts& a, ledger_report& report, violations& wro
           report.assigned += s.size();
           s.now = state::outstanding;
           s.granted_by = line.incarnation;
+          s.declared_by = 0;
         } else if (line.type == "returned") {
           if (s.now == state::outstanding || s.named_by.empty()) report.returned += s.size();
           s.now = state::waiting;
+          s.declared_by = 0;  // the records that had them in part are void
         } else if (line.type == "written_off") {
           s.now = state::written_off;
         } else {
@@ -144,7 +146,7 @@ void settle(const std::pair<site_id, std::uint32_t>& key, const stretch& s, cons
     report.partial += s.size();  // by records that were lost with their disks
     return;
   }
-  if (s.declared_by > 0 && s.declared_by == site.last && report.unproved_rounds == 0 && report.records_void == 0)
+  if (s.declared_by > 0 && s.declared_by == site.last && report.unproved_rounds == 0)
     wrong.add(where, "partial", range(s, key) + " are said to be partly committed, but no record names them");
   if (s.now == state::written_off) report.written_off += s.size();
   if (s.now != state::outstanding) return;

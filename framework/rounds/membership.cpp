@@ -128,7 +128,9 @@ void membership::take_suspicions(time_point now) {
 membership_actions membership::sealed(site_id from, const message::sealed& m, time_point now) {
   membership_actions out;
   const epoch_member* who = member(from);
-  if (!change_ || m.epoch != view_.number || who == nullptr || !is_current(*who)) return out;
+  if (finished_ || view_.number == 0 || m.epoch != view_.number || who == nullptr || !is_current(*who)) return out;
+  if (!change_)  // a sealed member stores nothing more: what we began and forgot in a restart must be carried through
+    begin_change("its end had begun before the coordinator was restarted", now, out);
   if (holds_cuts(m.held)) {
     change_->seals[from] = m.held;
     change_->behind.erase(from);
@@ -214,10 +216,14 @@ void membership::advance(time_point now, membership_actions& out) {
   if (!change_) {
     const std::string reason = reason_to_change(now);
     if (reason.empty()) return;
-    change_ = change{reason, {}, {}, {}, now};
-    out.push_back(decision{"epoch " + std::to_string(view_.number) + " ends: " + reason});
+    begin_change(reason, now, out);
   }
   advance_change(now, out);
+}
+
+void membership::begin_change(const std::string& reason, time_point now, membership_actions& out) {
+  change_ = change{reason, {}, {}, {}, now};
+  out.push_back(decision{"epoch " + std::to_string(view_.number) + " ends: " + reason});
 }
 
 void membership::begin_first(time_point now, membership_actions& out) {
@@ -280,6 +286,8 @@ void membership::conclude(bool restart, time_point now, membership_actions& out)
     for (const auto& [site, held] : change_->behind) entry.sealed.push_back(site);
   for (const epoch_member& m : view_.members)
     if (!is_current(m)) entry.ended.push_back({m.site, peers_.at(m.site).incarnation, false, 0});
+  if (restart)
+    for (auto& [site, p] : peers_) p.done = false;  // the end that it had seen may be void
   view_ = entry.view;
   past_cuts_.emplace_back(view_.number, view_.cuts);
   change_.reset();

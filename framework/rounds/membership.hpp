@@ -77,6 +77,8 @@ public:
   /// A site misses another; to be repeated while it does. The suspect is left out once a majority of the other live members miss it,
   /// or the pair has been apart for 2 * dead_after (then the one that more sites miss; of equals the higher id). Both ways alike.
   membership_actions suspect(site_id from, const message::suspect& m, time_point now);
+  /// This and synced() are to be said again behind each join: a coordinator that was restarted has forgotten them, and the end of an
+  /// epoch that it had begun.
   membership_actions sealed(site_id from, const message::sealed& m, time_point now);
   membership_actions synced(site_id from, const message::synced& m, time_point now);
   membership_actions leave(site_id from, const message::leave& m, time_point now);
@@ -124,6 +126,7 @@ private:
   std::string reason_to_change(time_point now) const;
   void advance(time_point now, membership_actions& out);
   void begin_first(time_point now, membership_actions& out);
+  void begin_change(const std::string& reason, time_point now, membership_actions& out);
   void advance_change(time_point now, membership_actions& out);
   void send_seals(time_point now, membership_actions& out);
   void conclude(bool restart, time_point now, membership_actions& out);

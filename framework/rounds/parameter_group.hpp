@@ -49,6 +49,12 @@ struct frame_lost {
   shared_bytes frame;
   contributor meta;
 };
+/// Records that we had applied are void, because more sites failed than a majority bears: the anchor was copied from below them. This
+/// site's part in them is to be trained again. step: what is left of its watermark; leases: what the void records named of it.
+struct rolled_back {
+  step_number step = 0;
+  std::vector<lease> leases;
+};
 /// We stopped being this group's home: the aggregator's residual goes back into this site's own. [group.size]
 struct residual_returned {
   std::shared_ptr<const float_array> values;
@@ -79,8 +85,9 @@ struct wake_at {
 }  // namespace group_effect
 
 using group_action =
-    std::variant<group_effect::send, group_effect::applied, group_effect::frame_lost, group_effect::residual_returned,
-                 group_effect::ledger_line, group_effect::diverged, group_effect::unsettled, group_effect::settled, group_effect::wake_at>;
+    std::variant<group_effect::send, group_effect::applied, group_effect::frame_lost, group_effect::rolled_back,
+                 group_effect::residual_returned, group_effect::ledger_line, group_effect::diverged, group_effect::unsettled,
+                 group_effect::settled, group_effect::wake_at>;
 using group_actions = std::vector<group_action>;
 
 /// All of a group that a checkpoint keeps. Arrays: [group.size]; momentum is empty for a rule without one.
@@ -94,7 +101,7 @@ struct group_snapshot {
 /// Messages that were dropped and why, for metrics.
 struct group_counters {
   std::uint64_t stale_epoch = 0, stale_incarnation = 0, stale_round = 0, duplicate = 0, malformed = 0, not_home = 0, early = 0;
-  std::uint64_t rounds_applied = 0, rounds_closed = 0, records_void = 0, divergences = 0, state_copies = 0, polls = 0;
+  std::uint64_t rounds_applied = 0, rounds_closed = 0, records_void = 0, divergences = 0, state_copies = 0, rollbacks = 0, polls = 0;
 };
 
 /// One parameter group at one site, member and (where the epoch says so) home: docs/rounds.md. Pure: events and now in, effects out;

@@ -21,6 +21,23 @@ std::vector<lease> joined(std::span<const lease> a, std::span<const lease> b) {
   return out;
 }
 
+std::vector<lease> without(std::span<const lease> a, std::span<const lease> b) {
+  std::vector<lease> left = joined(a, {});
+  for (const lease& gone : b) {
+    std::vector<lease> next;
+    for (const lease& l : left) {
+      if (l.shard != gone.shard || l.end <= gone.begin || gone.end <= l.begin) {
+        next.push_back(l);
+        continue;
+      }
+      if (l.begin < gone.begin) next.push_back({l.shard, l.begin, gone.begin});
+      if (gone.end < l.end) next.push_back({l.shard, gone.end, l.end});
+    }
+    left = std::move(next);
+  }
+  return left;
+}
+
 watermark_table::watermark_table(std::vector<contributor> entries) : entries_(std::move(entries)) {
   std::sort(entries_.begin(), entries_.end(), [](const contributor& a, const contributor& b) { return a.site < b.site; });
 }

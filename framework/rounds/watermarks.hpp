@@ -10,6 +10,9 @@ namespace isthmus {
 /// Appends leases to others and joins those that touch: sorted by shard and begin, disjoint. Overlaps are joined too.
 std::vector<lease> joined(std::span<const lease> a, std::span<const lease> b);
 
+/// The positions of `a` that are not in `b`, in the same form.
+std::vector<lease> without(std::span<const lease> a, std::span<const lease> b);
+
 /// Per site the last step whose mass is in a committed record of one group, with all tokens and leases of that site in this group's
 /// history so far. Equal at every site that stands at the same round.
 class watermark_table {

@@ -113,7 +113,7 @@ BOOST_AUTO_TEST_CASE(a_crash_returns_marks_partial_and_keeps) {
   (void)book.commit(2, 5);
   lease_book stays_away = book;
   const auto settled = book.crash();
-  BOOST_TEST((settled.partial == partials{{{0, 20, 30}, {0}}, {{0, 30, 40}, {0, 1}}, {{0, 40, 50}, {0, 1}}}));
+  BOOST_TEST((settled.partial == partials{{{0, 20, 30}, {0}}, {{0, 30, 50}, {0, 1}}}));
   BOOST_TEST((settled.returned == leases{{0, 50, 60}}));
   BOOST_TEST((book.totals() == lease_totals{60, 20, 30, 10, 0, 0}));
   BOOST_TEST((book.grant(10, 0, 7) == leases{{0, 50, 60}}));
@@ -149,10 +149,67 @@ BOOST_AUTO_TEST_CASE(a_checkpoint_and_later_records_rebuild_the_book) {
   (void)book.commit(1, 1);
   auto saved = *lease_book::from_json(book.to_json(), "checkpoint");
   // Group 1's next record names what group 0 had before the checkpoint; both name what was granted after it.
-  const auto settled = saved.recover(std::vector<leases>{{{0, 20, 30}}, {{0, 10, 20}, {0, 20, 30}}});
+  const auto settled = saved.recover(std::vector<leases>{{{0, 0, 30}}, {{0, 0, 10}, {0, 10, 20}, {0, 20, 30}}});
   BOOST_TEST((settled.committed == leases{{0, 10, 30}}));
   BOOST_TEST((saved.totals() == lease_totals{30, 30, 0, 0, 0, 0}));
   BOOST_TEST(saved.balanced());
+}
+
+BOOST_AUTO_TEST_CASE(a_checkpoint_that_became_void_gives_back_what_the_records_no_longer_name) {
+  lease_book book(0, 1000, 2);
+  (void)book.grant(10, 0, 1);
+  (void)book.grant(10, 0, 2);
+  (void)book.grant(10, 0, 3);
+  (void)book.commit(0, 2);
+  (void)book.commit(1, 3);
+  auto saved = *lease_book::from_json(book.to_json(), "checkpoint");
+  const std::vector<leases> named{{{0, 0, 10}}, {{0, 10, 20}}};
+  const auto settled = saved.recover(named);
+  BOOST_TEST((settled.partial == partials{{{0, 0, 10}, {1}}, {{0, 10, 20}, {0}}}));
+  BOOST_TEST((settled.returned == leases{{0, 20, 30}}));
+  BOOST_TEST((saved.totals() == lease_totals{30, 0, 20, 10, 0, 0}));
+  BOOST_TEST(saved.recover(named).empty());
+  BOOST_TEST((saved.recover(std::vector<leases>{{{0, 0, 10}}, {}}).returned == leases{{0, 10, 20}}));
+  same_after_json(saved);
+}
+
+BOOST_AUTO_TEST_CASE(rolled_back_leases_return_once_no_group_has_them) {
+  lease_book book(0, 1000, 2);
+  (void)book.grant(10, 0, 1);
+  (void)book.grant(10, 0, 2);
+  (void)book.grant(10, 0, 3);
+  (void)book.commit(0, 2);
+  (void)book.commit(1, 1);
+  const leases first{{0, 0, 20}};
+  auto settled = book.roll_back(0, 0, first);  // group 1 still has step 1, and may yet have step 2
+  BOOST_TEST((settled.partial == partials{{{0, 0, 10}, {0}}}));
+  BOOST_TEST(settled.returned.empty());
+  BOOST_TEST((book.totals() == lease_totals{30, 0, 10, 0, 0, 20}));
+  BOOST_TEST(book.roll_back(0, 0, first).empty());  // what is known changes nothing
+  same_after_json(book);
+  BOOST_TEST(book.commit(0, 3).empty());
+  settled = book.commit(1, 2);
+  BOOST_TEST((settled.partial == partials{{{0, 10, 20}, {0}}}));
+  settled = book.roll_back(1, 0, first);
+  BOOST_TEST((settled.returned == leases{{0, 0, 20}}));
+  BOOST_TEST((book.totals() == lease_totals{30, 0, 0, 20, 0, 10}));
+  BOOST_TEST((book.commit(1, 3).committed == leases{{0, 20, 30}}));
+  BOOST_TEST((book.grant(15, 0, 4) == leases{{0, 0, 15}}));
+  BOOST_TEST(book.balanced());
+  same_after_json(book);
+}
+
+BOOST_AUTO_TEST_CASE(rolled_back_leases_in_no_record_at_the_end_are_written_off) {
+  lease_book book(0, 1000, 2);
+  (void)book.grant(10, 0, 1);
+  (void)book.grant(10, 0, 2);
+  (void)book.commit(0, 1);
+  (void)book.roll_back(0, 0, leases{{0, 0, 10}});
+  (void)book.commit(0, 2);
+  const auto settled = book.write_off();
+  BOOST_TEST((settled.written_off == leases{{0, 0, 10}}));
+  BOOST_TEST((settled.partial == partials{{{0, 10, 20}, {1}}}));
+  BOOST_TEST(book.balanced());
 }
 
 BOOST_AUTO_TEST_CASE(positions_are_never_lost_doubled_or_trained_twice) {
@@ -217,7 +274,7 @@ BOOST_AUTO_TEST_CASE(recovery_from_records_equals_a_book_that_survived) {
       const auto groups = static_cast<std::uint32_t>(1 + random.below(3));
       lease_book book(1, 50, groups);
       std::optional<lease_book> saved;
-      std::vector<leases> named(groups);  // by records since the checkpoint
+      std::vector<leases> named(groups);  // by records
       std::vector<step_number> watermarks(groups, 0);
       for (step_number step = 1; step <= 30; ++step) {
         (void)book.grant(1 + random.below(5), 0, step);
@@ -227,10 +284,7 @@ BOOST_AUTO_TEST_CASE(recovery_from_records_equals_a_book_that_survived) {
           watermarks[group] = step;
           (void)book.commit(group, step);
         }
-        if (random.below(12) == 0) {
-          saved = *lease_book::from_json(book.to_json(), "t");
-          for (auto& n : named) n.clear();
-        }
+        if (random.below(12) == 0) saved = *lease_book::from_json(book.to_json(), "t");
       }
       if (!saved) saved.emplace(1, 50, groups);
       (void)saved->recover(named);

@@ -92,6 +92,8 @@ private:
   void at_coordinator(site_id from, incarnation_number incarnation, const peer_message& what);
   void handle(site_state& s, group_id g, group_actions actions);
   void handle(membership_actions actions);
+  void greet(site_state& s);
+  void say_sealed(site_state& s);
   void enter(site_state& s, const epoch_view& view);
   void proceed(site_state& s);
   void begin_period(site_state& s);

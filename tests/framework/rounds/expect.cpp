@@ -7,7 +7,8 @@
 namespace isthmus::testing {
 
 void expect_one_history(cluster& c, const cluster_settings& settings, const std::string& what) {
-  BOOST_TEST_REQUIRE(c.finished(), what << ": not finished: " << c.state_text());
+  BOOST_TEST(c.finished(), what << ": not finished: " << c.state_text());
+  if (!c.finished()) return;
   for (group_id g = 0; g < settings.groups; ++g) {
     std::vector<hash128> hashes;
     for (site_id s = 0; s < settings.sites; ++s)

@@ -131,4 +131,32 @@ BOOST_AUTO_TEST_CASE(a_run_killed_as_a_whole_goes_on_from_its_checkpoints) {
   }
 }
 
+BOOST_AUTO_TEST_CASE(a_survivor_above_the_cut_of_a_restart_gives_its_void_leases_back) {
+  cluster_settings settings;
+  settings.rounds = 40;
+  std::uint64_t rollbacks = 0;
+  for (std::uint64_t seed = 1; seed <= 20; ++seed) {
+    settings.seed = seed;
+    cluster c(settings);
+    // Site 0 is cut off and left out; the others lose their processes, and with them what their checkpoints do not have.
+    const auto part = [&](bool apart) {
+      for (const site_id other : {site_id{1}, site_id{2}, coordinator_id}) apart ? c.cut(0, other) : c.heal(0, other);
+    };
+    c.world().after(milliseconds(1000), [&] { part(true); });
+    c.world().after(milliseconds(2000), [&] {
+      c.kill(1);
+      c.kill(2);
+    });
+    c.world().after(milliseconds(2400), [&] {
+      c.restart(1, false);
+      c.restart(2, seed % 2 == 0);
+    });
+    c.world().after(milliseconds(3500), [&] { part(false); });
+    c.run();
+    expect_one_history(c, settings, "seed " + std::to_string(seed));
+    rollbacks += c.total(&group_counters::rollbacks);
+  }
+  BOOST_TEST(rollbacks > 0U);
+}
+
 BOOST_AUTO_TEST_SUITE_END()

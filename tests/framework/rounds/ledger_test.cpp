@@ -120,6 +120,27 @@ BOOST_AUTO_TEST_CASE(a_commit_without_a_majority_is_seen) {
   BOOST_TEST(finds("majority"));
 }
 
+BOOST_AUTO_TEST_CASE(a_store_that_the_storing_site_does_not_know_is_seen) {
+  int dropped = 0;
+  for (site_id s = 0; s < 3; ++s)
+    dropped += edit(site_log(s), [&](json& line) { return !(is(line, "stored", 0, 2) && line["record"]["home"] != s); });
+  BOOST_TEST(dropped == 2);
+  BOOST_TEST(finds("stored_at"));
+}
+
+BOOST_AUTO_TEST_CASE(samples_declared_partial_that_no_record_names_are_seen) {
+  std::string whole = text(site_log(1));
+  const auto line = [](const char* rest) { return json_lines::seal(std::string(R"({"site":1,"incarnation":1,)") + rest); };
+  const std::string granted = line(R"("t":"granted","step":900,"lease":[1,100000,100004]})");
+  const std::string declared = line(R"("t":"partial","lease":[1,100000,100004],"missed":[0]})");
+  const std::string returned = line(R"("t":"returned","lease":[1,100000,100004],"reason":"their records are void"})");
+  const std::size_t last = whole.rfind('\n', whole.size() - 2) + 1;
+  put(site_log(1), whole.substr(0, last) + granted + declared + whole.substr(last));
+  BOOST_TEST(finds("partial"));
+  put(site_log(1), whole.substr(0, last) + granted + declared + returned + whole.substr(last));
+  BOOST_TEST(report().balanced());
+}
+
 BOOST_AUTO_TEST_CASE(a_round_missing_in_every_log_is_a_broken_chain) {
   for (site_id s = 0; s < 3; ++s)
     edit(site_log(s),

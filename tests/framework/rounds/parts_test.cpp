@@ -193,6 +193,52 @@ BOOST_AUTO_TEST_CASE(a_higher_incarnation_ends_the_one_before_and_an_old_one_is_
   BOOST_TEST(m.view().cuts[0].home == 0U);
 }
 
+namespace {
+
+/// What its log tells a coordinator that was restarted: epoch 1, site 0 joining.
+std::vector<coordinator_entry> log_with_a_joiner(std::uint32_t sites) {
+  coordinator_entry e;
+  e.view.number = 1;
+  for (site_id s = 0; s < sites; ++s) e.view.members.push_back({s, 1, s == 0, 1});
+  e.view.cuts = {{0, 1, 0, 0, {}, {1, 9}, 1}};
+  return {e};
+}
+
+membership restarted(std::uint32_t members, std::uint32_t sites, time_point now) {
+  membership_settings s;
+  for (site_id i = 0; i < sites; ++i) s.roster.push_back({i, true});
+  return membership(s, log_with_a_joiner(members), now);
+}
+
+}  // namespace
+
+BOOST_AUTO_TEST_CASE(a_restarted_coordinator_ends_the_epoch_that_it_had_begun_to_end) {
+  const time_point now{};
+  auto m = restarted(3, 3, now);
+  for (site_id s = 0; s < 3; ++s) m.join(s, {1, initial(1)}, now);
+  BOOST_TEST(!m.changing());
+  m.sealed(1, {1, initial(1)}, now);  // site 1 stores nothing more in epoch 1
+  BOOST_TEST(m.changing());
+  for (const site_id s : {0U, 2U}) m.sealed(s, {1, initial(1)}, now);
+  BOOST_TEST(m.view().number == 2U);
+  BOOST_TEST(m.view().members.size() == 3U);
+}
+
+BOOST_AUTO_TEST_CASE(a_restarted_coordinator_hears_again_who_has_caught_up_and_lets_others_in) {
+  const time_point now{};
+  auto m = restarted(2, 3, now);
+  for (site_id s = 0; s < 3; ++s) m.join(s, {1, initial(1)}, now);
+  BOOST_TEST(!m.changing());  // one joiner beside one that holds the cuts is the most
+  m.synced(0, {1}, now);
+  BOOST_TEST(m.changing());
+}
+
+BOOST_AUTO_TEST_CASE(leases_without_others_are_what_is_left) {
+  const std::vector<lease> a{{0, 0, 10}, {1, 0, 4}}, b{{0, 2, 4}, {0, 8, 12}, {2, 0, 4}};
+  BOOST_TEST((without(a, b) == std::vector<lease>{{0, 0, 2}, {0, 4, 8}, {1, 0, 4}}));
+  BOOST_TEST(without(a, a).empty());
+}
+
 BOOST_AUTO_TEST_CASE(a_returned_site_does_not_pay_for_the_suspicions_of_its_former_incarnation) {
   time_point now{};
   auto m = make_membership(3, 1, now);
