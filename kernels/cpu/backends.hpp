@@ -1,7 +1,7 @@
 #pragma once
 
 #include "kernels/backend.hpp"
-#include "kernels/cpu/bf16_gemm.hpp"
+#include "kernels/cpu/gemm_library.hpp"
 
 namespace isthmus::kernels::cpu {
 
@@ -10,11 +10,11 @@ extern const backend generic_backend;
 #if defined(__x86_64__)
 extern const backend avx2_backend, avx512_backend;
 #endif
-/// The stream of all of them: keeps the code that a library generates for bf16 products, if there is one.
+/// The stream of all of them: keeps the code that a library generates for products, if there is one.
 class cpu_stream final : public stream {
 public:
-  explicit cpu_stream(team& t) : stream(t), bf16_products(make_bf16_gemm(t.size())) {}
-  const std::unique_ptr<bf16_gemm> bf16_products;
+  explicit cpu_stream(team& t) : stream(t), products(make_gemm_library(t.size())) {}
+  const std::unique_ptr<gemm_library> products;
 };
 std::unique_ptr<stream> make_stream(team& t);
 

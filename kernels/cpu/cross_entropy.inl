@@ -25,34 +25,41 @@ inline float softmax_row(float* logits, std::int64_t n, std::int32_t target, flo
   return static_cast<float>(static_cast<double>(peak) + std::log(all) - static_cast<double>(chosen));
 }
 
-/// With a library: logits of a chunk of rows in fp32, their gradients in bf16 beside them.
-inline void cross_entropy_by_library(stream& s, bf16_gemm& library, const cross_entropy_args<bf16>& a) {
+/// With a library: logits of a chunk of rows in fp32, and their gradients, for bf16 beside them.
+template <class Act>
+bool cross_entropy_by_library(stream& s, gemm_library& library, const cross_entropy_args<Act>& a) {
+  constexpr bool fp32 = std::is_same_v<Act, float>;
   const std::int64_t vocabulary = a.head->out, cols = a.head->in;
-  const bf16* weights = rounded_weights(s, a.head);
   constexpr std::int64_t chunk = 1024;
-  float* logits = shared_floats(s, chunk * (vocabulary + (vocabulary + 1) / 2));
-  auto* d_logits = reinterpret_cast<bf16*>(logits + chunk * vocabulary);
+  const std::int64_t half = round_up((vocabulary + 1) / 2, 16);
+  float* logits = shared_floats(s, chunk * (vocabulary + (fp32 ? 0 : half) + round_up(cols, panel)));
+  auto* d_logits = reinterpret_cast<Act*>(fp32 ? logits : logits + chunk * vocabulary);
+  float* packed = logits + chunk * (vocabulary + (fp32 ? 0 : half));
   for (std::int64_t begin = 0; begin < a.rows; begin += chunk) {
     const std::int64_t rows = a.rows - begin < chunk ? a.rows - begin : chunk;
-    const bf16* h = a.h + begin * cols;
-    library_multiply(s, library, rows, vocabulary, cols, h, cols, {weights, cols, true}, logits, vocabulary, false);
+    const Act* h = a.h + begin * cols;
+    if (!library_multiply(s, library, rows, h, cols, library_weights<Act>{a.head, true}, logits, vocabulary)) return false;
     over_row_blocks(s, rows, [&](std::int64_t first, std::int64_t n, std::int64_t, int) {
       for (std::int64_t r = first; r < first + n; ++r) {
         float* row = logits + r * vocabulary;
         a.losses[begin + r] = softmax_row(row, vocabulary, a.targets[begin + r], a.scale, a.dh);
-        if (a.dh) over(vocabulary, [&](std::int64_t c, auto mask) { mask.put(d_logits + r * vocabulary + c, mask.get(row + c)); });
+        if constexpr (!fp32)
+          if (a.dh) over(vocabulary, [&](std::int64_t c, auto mask) { mask.put(d_logits + r * vocabulary + c, mask.get(row + c)); });
       }
     });
     if (!a.dh) continue;
-    library_multiply(s, library, rows, cols, vocabulary, d_logits, vocabulary, {weights, cols, false}, a.dh + begin * cols, cols, true);
-    library_backward_weight(s, library, rows, vocabulary, cols, d_logits, vocabulary, h, cols, a.dw);
+    Act* dh = a.dh + begin * cols;
+    if (!library_multiply(s, library, rows, d_logits, vocabulary, library_weights<Act>{a.head, false}, dh, cols))
+      multiply(s, rows, cols, vocabulary, d_logits, vocabulary, packed_weights(s, a.head, false), dh, cols);
+    if (!library_backward_weight(s, library, rows, vocabulary, cols, d_logits, vocabulary, h, cols, a.dw))
+      backward_weight(s, rows, vocabulary, cols, d_logits, vocabulary, h, cols, packed, a.dw);
   }
+  return true;
 }
 
 template <class Act>
 void cross_entropy(stream& s, const cross_entropy_args<Act>& a) {
-  if constexpr (std::is_same_v<Act, bf16>)
-    if (bf16_gemm* library = library_for(s, a.rows)) return cross_entropy_by_library(s, *library, a);
+  if (gemm_library* library = library_for<Act>(s, a.rows); library && cross_entropy_by_library(s, *library, a)) return;
   const std::int64_t vocabulary = a.head->out, cols = a.head->in, row = round_up(vocabulary, panel);
   const float* forward = packed_weights(s, a.head, true);
   const float* backward = a.dh ? packed_weights(s, a.head, false) : nullptr;

@@ -1,7 +1,7 @@
-#include "kernels/cpu/bf16_gemm.hpp"
+#include "kernels/cpu/gemm_library.hpp"
 
 namespace isthmus::kernels::cpu {
 
-std::unique_ptr<bf16_gemm> make_bf16_gemm(int) { return nullptr; }
+std::unique_ptr<gemm_library> make_gemm_library(int) { return nullptr; }
 
 }  // namespace isthmus::kernels::cpu

@@ -1,10 +1,11 @@
 // The only file that sees oneDNN, 2.x or 3.x.
-#include "kernels/cpu/bf16_gemm.hpp"
+#include "kernels/cpu/gemm_library.hpp"
 
 #include <omp.h>
 #include <oneapi/dnnl/dnnl.hpp>
 
 #include <algorithm>
+#include <string_view>
 #include <vector>
 
 namespace isthmus::kernels::cpu {
@@ -14,8 +15,9 @@ struct worker_handles {
   dnnl::memory a, b, c, scratch;
 };
 
-struct bf16_gemm::plan {
-  bf16_call call;
+struct gemm_library::plan {
+  gemm_call call;
+  bool fast;
   dnnl::matmul code;
   mutable std::vector<worker_handles> handles;
 };
@@ -28,13 +30,20 @@ dnnl::memory::desc operand(std::int64_t rows, std::int64_t columns, std::int64_t
   return {{rows, columns}, type, transposed ? dnnl::memory::dims{1, stride} : dnnl::memory::dims{stride, 1}};
 }
 
-class onednn_gemm final : public bf16_gemm {
+dnnl::memory::desc right_operand(const gemm_call& call, tag type) {
+  if (call.b_form == right_form::panels) return {{call.k, call.n}, type, dnnl::memory::format_tag::BA16a64b};
+  return operand(call.k, call.n, call.b_stride, call.b_form == right_form::transposed, type);
+}
+
+class onednn_library final : public gemm_library {
 public:
-  explicit onednn_gemm(int workers) : engine_(dnnl::engine::kind::cpu, 0) {
+  onednn_library(int workers, bool knows_bf16) : knows_bf16_(knows_bf16), engine_(dnnl::engine::kind::cpu, 0) {
     for (int i = 0; i < workers; ++i) streams_.emplace_back(engine_);
   }
 
-  const plan& prepare(const bf16_call& call) override {
+  bool knows_bf16() const override { return knows_bf16_; }
+
+  const plan* prepare(const gemm_call& call) override {
     const auto found = std::find_if(plans_.begin(), plans_.end(), [&](const auto& p) { return p->call == call; });
     if (found != plans_.end()) {
       std::rotate(found, found + 1, plans_.end());  // the one not used for the longest time comes first
@@ -42,7 +51,7 @@ public:
       if (plans_.size() >= plans_at_most) plans_.erase(plans_.begin());
       plans_.push_back(make(call));
     }
-    return *plans_.back();
+    return plans_.back()->fast ? plans_.back().get() : nullptr;
   }
 
   void run(const plan& p, const void* a, const void* b, void* c, int worker) const override {
@@ -51,18 +60,19 @@ public:
     h.a.set_data_handle(const_cast<void*>(a));
     h.b.set_data_handle(const_cast<void*>(b));
     h.c.set_data_handle(c);
-    const dnnl_exec_arg_t arguments[] = {{DNNL_ARG_SRC, h.a.get()}, {DNNL_ARG_WEIGHTS, h.b.get()}, {DNNL_ARG_DST, h.c.get()},
-                                         {DNNL_ARG_SCRATCHPAD, h.scratch.get()}};
+    const dnnl_exec_arg_t arguments[] = {
+        {DNNL_ARG_SRC, h.a.get()}, {DNNL_ARG_WEIGHTS, h.b.get()}, {DNNL_ARG_DST, h.c.get()}, {DNNL_ARG_SCRATCHPAD, h.scratch.get()}};
     const auto status = dnnl_primitive_execute(p.code.get(), streams_[static_cast<std::size_t>(worker)].get(), 4, arguments);
-    dnnl::error::wrap_c_api(status, "bf16_gemm: a product failed");
+    dnnl::error::wrap_c_api(status, "gemm_library: a product failed");
   }
 
 private:
   static constexpr std::size_t plans_at_most = 256;
 
-  std::unique_ptr<plan> make(const bf16_call& call) const {
-    const auto a = operand(call.m, call.k, call.a_stride, call.a_transposed, tag::bf16);
-    const auto b = operand(call.k, call.n, call.b_stride, call.b_transposed, tag::bf16);
+  std::unique_ptr<plan> make(const gemm_call& call) const {
+    const tag type = call.operands_are_bf16 ? tag::bf16 : tag::f32;
+    const auto a = operand(call.m, call.k, call.a_stride, call.a_transposed, type);
+    const auto b = right_operand(call, type);
     const auto c = operand(call.m, call.n, call.c_stride, false, call.c_is_bf16 ? tag::bf16 : tag::f32);
     dnnl::primitive_attr attributes;
     attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
@@ -77,13 +87,15 @@ private:
 #else
     const dnnl::matmul::primitive_desc description(dnnl::matmul::desc(a, b, c), attributes, engine_);
 #endif
-    auto p = std::make_unique<plan>(plan{call, dnnl::matmul(description), {}});
+    const bool fast = std::string_view(description.impl_info_str()).find("ref") == std::string_view::npos;
+    auto p = std::make_unique<plan>(plan{call, fast, dnnl::matmul(description), {}});
     for (std::size_t i = 0; i < streams_.size(); ++i)
       p->handles.push_back({dnnl::memory(a, engine_, nullptr), dnnl::memory(b, engine_, nullptr), dnnl::memory(c, engine_, nullptr),
                             dnnl::memory(description.scratchpad_desc(), engine_)});
     return p;
   }
 
+  const bool knows_bf16_;
   dnnl::engine engine_;
   std::vector<dnnl::stream> streams_;
   std::vector<std::unique_ptr<plan>> plans_;
@@ -91,9 +103,10 @@ private:
 
 }  // namespace
 
-std::unique_ptr<bf16_gemm> make_bf16_gemm(int workers) {
+std::unique_ptr<gemm_library> make_gemm_library(int workers) {
 #if defined(__x86_64__)
-  if (__builtin_cpu_supports("avx512bf16")) return std::make_unique<onednn_gemm>(workers);
+  if (__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq"))
+    return std::make_unique<onednn_library>(workers, __builtin_cpu_supports("avx512bf16"));
 #endif
   (void)workers;
   return nullptr;

@@ -71,19 +71,15 @@ void multiply(stream& s, std::int64_t rows, std::int64_t n, std::int64_t k, cons
 
 template <class Act>
 void linear(stream& s, const linear_args<Act>& a) {
-  if constexpr (std::is_same_v<Act, bf16>)
-    if (bf16_gemm* library = library_for(s, a.rows))
-      return library_multiply(s, *library, a.rows, a.w->out, a.w->in, a.x, a.x_stride, {rounded_weights(s, a.w), a.w->in, true}, a.y,
-                              a.y_stride, true);
+  gemm_library* library = library_for<Act>(s, a.rows);
+  if (library && library_multiply(s, *library, a.rows, a.x, a.x_stride, library_weights<Act>{a.w, true}, a.y, a.y_stride)) return;
   multiply(s, a.rows, a.w->out, a.w->in, a.x, a.x_stride, packed_weights(s, a.w, true), a.y, a.y_stride);
 }
 
 template <class Act>
 void linear_backward_input(stream& s, const linear_backward_input_args<Act>& a) {
-  if constexpr (std::is_same_v<Act, bf16>)
-    if (bf16_gemm* library = library_for(s, a.rows))
-      return library_multiply(s, *library, a.rows, a.w->in, a.w->out, a.dy, a.dy_stride, {rounded_weights(s, a.w), a.w->in, false}, a.dx,
-                              a.dx_stride, true);
+  gemm_library* library = library_for<Act>(s, a.rows);
+  if (library && library_multiply(s, *library, a.rows, a.dy, a.dy_stride, library_weights<Act>{a.w, false}, a.dx, a.dx_stride)) return;
   multiply(s, a.rows, a.w->in, a.w->out, a.dy, a.dy_stride, packed_weights(s, a.w, false), a.dx, a.dx_stride);
 }
 
@@ -151,9 +147,8 @@ void backward_weight(stream& s, std::int64_t rows, std::int64_t out, std::int64_
 
 template <class Act>
 void linear_backward_weight(stream& s, const linear_backward_weight_args<Act>& a) {
-  if constexpr (std::is_same_v<Act, bf16>)
-    if (bf16_gemm* library = library_for(s, a.rows))
-      return library_backward_weight(s, *library, a.rows, a.w->out, a.w->in, a.dy, a.dy_stride, a.x, a.x_stride, a.dw);
+  gemm_library* library = library_for<Act>(s, a.rows);
+  if (library && library_backward_weight(s, *library, a.rows, a.w->out, a.w->in, a.dy, a.dy_stride, a.x, a.x_stride, a.dw)) return;
   float* packed = shared_floats(s, a.rows * round_up(a.w->in, panel));
   backward_weight(s, a.rows, a.w->out, a.w->in, a.dy, a.dy_stride, a.x, a.x_stride, packed, a.dw);
 }

@@ -12,14 +12,17 @@ template <class Act>
 class packed_matrix final : public matrix<Act> {
 public:
   using matrix<Act>::matrix;
-  void weights_changed() override { of_forward.fresh = of_backward.fresh = rounded.fresh = false; }
+  void weights_changed() override {
+    of_forward.fresh = of_backward.fresh = library_forward.fresh = library_backward.fresh = rounded.fresh = false;
+  }
 
   struct form {
     scratch_block panels;
     bool fresh = false;
   };
-  form of_forward, of_backward;  // right operands of x W^T and of dy W
-  form rounded;                  // [out, in] in bf16, for a library
+  form of_forward, of_backward;            // right operands of x W^T and of dy W
+  form library_forward, library_backward;  // the same for a library
+  form rounded;                            // [out, in] in bf16, for a library
 };
 
 template <class Act>

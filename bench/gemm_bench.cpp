@@ -1,0 +1,241 @@
+// Our fp32 products with weights beside oneDNN, plain and with weights in the library's own blocks, in the shapes of the models.
+#include "bench/peak.hpp"
+#include "bench/report.hpp"
+#include "bench/train_step.hpp"
+#include "kernels/scratch_block.hpp"
+#include "kernels/select.hpp"
+#include "kernels/stealing_team.hpp"
+
+#include <CLI/CLI.hpp>
+#include <fmt/format.h>
+#include <omp.h>
+#include <oneapi/dnnl/dnnl.hpp>
+
+#include <algorithm>
+#include <functional>
+#include <map>
+
+namespace isthmus::bench {
+
+namespace {
+
+using dims = dnnl::memory::dims;
+
+struct shape {
+  const char* name;
+  std::int64_t out, in;
+};
+
+std::vector<shape> shapes_of(std::int64_t d) {
+  const model_config c = config_of({d, 2, 256, 2048, 4096, "a2", precision_kind::fp32});
+  const std::int64_t ssm_in = 2 * c.ssm_inner + 2 * c.ssm_groups * c.ssm_state + c.ssm_inner / c.ssm_head_dim;
+  return {{"qkv", 3 * d, d},         {"o", d, d},           {"gate_up", 2 * c.ffn_hidden, d},
+          {"down", d, c.ffn_hidden}, {"ssm_in", ssm_in, d}, {"ssm_out", d, c.ssm_inner},
+          {"head", c.vocabulary, d}};
+}
+
+/// c [m, n] (+)= a [m, k] b [k, n] by oneDNN in one thread, in tiles of m; either operand may be stored transposed.
+class library_product {
+public:
+  struct operand {
+    float* at;
+    bool transposed;
+  };
+  library_product(dnnl::engine& engine, std::int64_t m, std::int64_t n, std::int64_t k, std::int64_t tile, operand a, operand b, float* c,
+                  bool packs, bool adds)
+      : engine_(engine), stream_(engine), m_(m), n_(n), k_(k), tile_(tile), a_(a), b_(b), c_(c) {
+    const auto f32 = dnnl::memory::data_type::f32;
+    const dnnl::memory::desc da({tile, k}, f32, a.transposed ? dims{1, m} : dims{k, 1}), dc({tile, n}, f32, dims{n, 1});
+    const dnnl::memory::desc plain({k, n}, f32, b.transposed ? dims{1, k} : dims{n, 1});
+    const dnnl::memory::desc any({k, n}, f32, dnnl::memory::format_tag::any);
+    dnnl::primitive_attr attributes;
+    if (adds) {
+      dnnl::post_ops sum;
+      sum.append_sum(1.0F);
+      attributes.set_post_ops(sum);
+    }
+#if DNNL_VERSION_MAJOR >= 3
+    const dnnl::matmul::primitive_desc description(engine, da, packs ? any : plain, dc, attributes);
+#else
+    const dnnl::matmul::primitive_desc description(dnnl::matmul::desc(da, packs ? any : plain, dc), attributes, engine);
+#endif
+    code_ = dnnl::matmul(description);
+    from_ = dnnl::memory(plain, engine, b.at);
+    packed_ = packs ? dnnl::memory(description.weights_desc(), engine) : from_;
+    left_ = dnnl::memory(da, engine, a.at);
+    to_ = dnnl::memory(dc, engine, c);
+    if (packs) pack_ = dnnl::reorder(from_, packed_);
+  }
+  void pack() { pack_.execute(stream_, from_, packed_); }
+  void multiply() {
+    for (std::int64_t i = 0; i + tile_ <= m_; i += tile_) {
+      left_.set_data_handle(a_.at + i * (a_.transposed ? 1 : k_));
+      to_.set_data_handle(c_ + i * n_);
+      code_.execute(stream_, {{DNNL_ARG_SRC, left_}, {DNNL_ARG_WEIGHTS, packed_}, {DNNL_ARG_DST, to_}});
+    }
+  }
+
+private:
+  dnnl::engine& engine_;
+  dnnl::stream stream_;
+  std::int64_t m_, n_, k_, tile_;
+  operand a_, b_;
+  float* c_;
+  dnnl::matmul code_;
+  dnnl::reorder pack_;
+  dnnl::memory from_, packed_, left_, to_;
+};
+
+/// One way to compute a product, and the GFLOP/s it reached in each round.
+struct way {
+  std::string name;
+  std::function<void()> run;
+  std::vector<double> speeds;
+};
+
+/// CPU time of the calls of each way in turn; a round is as many calls as fill a few milliseconds.
+void measure(std::vector<way>& ways, double flop, int rounds) {
+  const int calls = std::max(1, static_cast<int>(2e9 / flop));
+  for (auto& w : ways) w.run();
+  for (int round = 0; round < rounds; ++round)
+    for (auto& w : ways) {
+      const double begin = process_seconds();
+      for (int i = 0; i < calls; ++i) w.run();
+      w.speeds.push_back(flop * calls / (process_seconds() - begin) * 1e-9);
+    }
+}
+
+struct options {
+  std::vector<std::int64_t> widths{256, 384, 512}, tiles{128, 256, 512, 2048};
+  std::vector<std::string> passes{"forward", "input", "weight"};
+  std::int64_t rows = 2048;
+  int rounds = 5;
+};
+
+/// Everything that one shape is measured with.
+struct bench_case {
+  shape s;
+  std::int64_t rows;
+  float *x, *y, *w, *dw;
+  kernels::stream& stream;
+  kernels::matrix<float>& matrix;
+  const kernels::op_table<float>& ops;
+};
+
+way ours(const bench_case& b, const std::string& pass, bool packs) {
+  const auto run = [b, pass, packs] {
+    if (packs) b.matrix.weights_changed();
+    if (pass == "forward")
+      b.ops.linear(b.stream, {.w = &b.matrix, .x = b.x, .y = b.y, .rows = b.rows, .x_stride = b.s.in, .y_stride = b.s.out});
+    else if (pass == "input")
+      b.ops.linear_backward_input(b.stream,
+                                  {.w = &b.matrix, .dy = b.y, .dx = b.x, .rows = b.rows, .dy_stride = b.s.out, .dx_stride = b.s.in});
+    else
+      b.ops.linear_backward_weight(
+          b.stream, {.w = &b.matrix, .x = b.x, .dy = b.y, .dw = b.dw, .rows = b.rows, .x_stride = b.s.in, .dy_stride = b.s.out});
+  };
+  return {packs ? "ours, packing" : "ours", run, {}};
+}
+
+void add_library(std::vector<way>& ways, dnnl::engine& engine, const bench_case& b, const std::string& pass, std::int64_t tile) {
+  const auto make = [&](bool packs) {
+    using operand = library_product::operand;
+    if (pass == "forward")
+      return std::make_shared<library_product>(engine, b.rows, b.s.out, b.s.in, tile, operand{b.x, false}, operand{b.w, true}, b.y, packs,
+                                               false);
+    if (pass == "input")
+      return std::make_shared<library_product>(engine, b.rows, b.s.in, b.s.out, tile, operand{b.y, false}, operand{b.w, false}, b.x, packs,
+                                               false);
+    return std::make_shared<library_product>(engine, b.s.out, b.s.in, b.rows, tile, operand{b.y, true}, operand{b.x, false}, b.dw, packs,
+                                             true);
+  };
+  const auto plain = make(false), packed = make(true);
+  const bool always = pass == "weight";  // the packed operand is an activation
+  packed->pack();
+  ways.push_back({fmt::format("oneDNN m{}", tile), [plain] { plain->multiply(); }, {}});
+  ways.push_back({fmt::format("oneDNN packed m{}", tile),
+                  [packed, always] {
+                    if (always) packed->pack();
+                    packed->multiply();
+                  },
+                  {}});
+  if (always) return;
+  ways.push_back({fmt::format("oneDNN packing m{}", tile),
+                  [packed] {
+                    packed->pack();
+                    packed->multiply();
+                  },
+                  {}});
+}
+
+void report(const options& o, const shape& s, const std::string& pass, const std::vector<way>& ways, double peak) {
+  for (std::size_t i = 1; i < ways.size(); ++i) {
+    const bool packs = ways[i].name.find("packing") != std::string::npos && pass != "weight";
+    const way& mine = pass != "weight" && packs ? ways[1] : ways[0];
+    if (i == 1 && pass != "weight") continue;
+    figure f;
+    f.name = fmt::format("{} {} {}x{}x{}", s.name, pass, o.rows, s.out, s.in);
+    f.unit = "GFLOP/s";
+    f.value = median(mine.speeds);
+    f.peer = ways[i].name;
+    f.peer_value = median(ways[i].speeds);
+    f.limit = peak_name(peak_kind::fp32_fma);
+    f.share = f.value / peak;
+    f.runs = o.rounds;
+    f.spread = spread(mine.speeds);
+    print(f);
+  }
+}
+
+void run_width(const options& o, std::int64_t d, dnnl::engine& engine) {
+  kernels::stealing_team one(1);
+  const auto& backend = kernels::default_backend();
+  const auto stream = backend.make_stream(one);
+  for (const shape& s : shapes_of(d)) {
+    kernels::scratch_block blocks[4];
+    const auto floats = [&](int i, std::int64_t n) {
+      auto* at = reinterpret_cast<float*>(blocks[i].at_least(static_cast<std::size_t>(n) * sizeof(float)));
+      for (std::int64_t j = 0; j < n; ++j) at[j] = static_cast<float>(j % 13 - 6) * 0.01F;
+      return at;
+    };
+    float* w = floats(0, s.out * s.in);
+    const auto matrix = backend.f32.make_matrix(w, s.out, s.in);
+    const bench_case b{s,       o.rows,     floats(1, o.rows * s.in), floats(2, o.rows * s.out), w, floats(3, s.out * s.in), *stream,
+                       *matrix, backend.f32};
+    for (const auto& pass : o.passes) {
+      std::vector<way> ways{ours(b, pass, false)};
+      if (pass != "weight") ways.push_back(ours(b, pass, true));
+      const std::int64_t m = pass == "weight" ? s.out : o.rows;
+      std::vector<std::int64_t> tiles;
+      for (const std::int64_t tile : o.tiles) tiles.push_back(std::min(tile, m));
+      tiles.erase(std::unique(tiles.begin(), tiles.end()), tiles.end());
+      for (const std::int64_t tile : tiles)
+        if (m % tile == 0) add_library(ways, engine, b, pass, tile);
+      const double peak = register_peak(peak_kind::fp32_fma) * 1e-9;
+      measure(ways, 2.0 * static_cast<double>(o.rows * s.out * s.in), o.rounds);
+      report(o, s, pass, ways, peak);
+    }
+  }
+}
+
+int run(int argc, char** argv) {
+  options o;
+  CLI::App app{"fp32 products with weights beside oneDNN, one thread, by CPU time"};
+  app.add_option("--widths", o.widths, "Model widths")->delimiter(',');
+  app.add_option("--tiles", o.tiles, "Rows of a call of the library")->delimiter(',');
+  app.add_option("--passes", o.passes, "forward input weight")->delimiter(',');
+  app.add_option("--rows", o.rows, "Tokens a step");
+  app.add_option("--rounds", o.rounds, "Rounds of all in turn");
+  CLI11_PARSE(app, argc, argv);
+  omp_set_num_threads(1);
+  print_machine();
+  dnnl::engine engine(dnnl::engine::kind::cpu, 0);
+  for (const std::int64_t d : o.widths) run_width(o, d, engine);
+  return 0;
+}
+
+}  // namespace
+
+}  // namespace isthmus::bench
+
+int main(int argc, char** argv) { return isthmus::bench::run(argc, argv); }
