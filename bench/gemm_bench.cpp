@@ -1,9 +1,10 @@
-// Our fp32 products with weights beside oneDNN, plain and with weights in the library's own blocks, in the shapes of the models.
+// The fp32 products with weights that training runs, beside our own kernels alone and oneDNN, plain and with weights in the library's own blocks, in the shapes of the models.
 #include "bench/peak.hpp"
 #include "bench/report.hpp"
 #include "bench/train_step.hpp"
 #include "kernels/scratch_block.hpp"
-#include "kernels/select.hpp"
+#include "kernels/cpu/backend.hpp"
+#include "kernels/cpu/backends.hpp"
 #include "kernels/stealing_team.hpp"
 
 #include <CLI/CLI.hpp>
@@ -106,7 +107,7 @@ void measure(std::vector<way>& ways, double flop, int rounds) {
 }
 
 struct options {
-  std::vector<std::int64_t> widths{256, 384, 512}, tiles{128, 256, 512, 2048};
+  std::vector<std::int64_t> widths{256, 384, 512}, tiles{256};
   std::vector<std::string> passes{"forward", "input", "weight"};
   std::int64_t rows = 2048;
   int rounds = 5;
@@ -117,22 +118,21 @@ struct bench_case {
   shape s;
   std::int64_t rows;
   float *x, *y, *w, *dw;
-  kernels::stream& stream;
   kernels::matrix<float>& matrix;
   const kernels::op_table<float>& ops;
 };
 
-way ours(const bench_case& b, const std::string& pass, bool packs) {
-  const auto run = [b, pass, packs] {
+way ours(const bench_case& b, kernels::stream& stream, const std::string& pass, bool packs) {
+  const auto run = [b, &stream, pass, packs] {
     if (packs) b.matrix.weights_changed();
     if (pass == "forward")
-      b.ops.linear(b.stream, {.w = &b.matrix, .x = b.x, .y = b.y, .rows = b.rows, .x_stride = b.s.in, .y_stride = b.s.out});
+      b.ops.linear(stream, {.w = &b.matrix, .x = b.x, .y = b.y, .rows = b.rows, .x_stride = b.s.in, .y_stride = b.s.out});
     else if (pass == "input")
-      b.ops.linear_backward_input(b.stream,
+      b.ops.linear_backward_input(stream,
                                   {.w = &b.matrix, .dy = b.y, .dx = b.x, .rows = b.rows, .dy_stride = b.s.out, .dx_stride = b.s.in});
     else
       b.ops.linear_backward_weight(
-          b.stream, {.w = &b.matrix, .x = b.x, .dy = b.y, .dw = b.dw, .rows = b.rows, .x_stride = b.s.in, .dy_stride = b.s.out});
+          stream, {.w = &b.matrix, .x = b.x, .dy = b.y, .dw = b.dw, .rows = b.rows, .x_stride = b.s.in, .dy_stride = b.s.out});
   };
   return {packs ? "ours, packing" : "ours", run, {}};
 }
@@ -189,8 +189,9 @@ void report(const options& o, const shape& s, const std::string& pass, const std
 
 void run_width(const options& o, std::int64_t d, dnnl::engine& engine) {
   kernels::stealing_team one(1);
-  const auto& backend = kernels::default_backend();
+  const auto& backend = kernels::cpu_backend();
   const auto stream = backend.make_stream(one);
+  kernels::cpu::cpu_stream own_kernels(one, nullptr);
   for (const shape& s : shapes_of(d)) {
     kernels::scratch_block blocks[4];
     const auto floats = [&](int i, std::int64_t n) {
@@ -200,11 +201,12 @@ void run_width(const options& o, std::int64_t d, dnnl::engine& engine) {
     };
     float* w = floats(0, s.out * s.in);
     const auto matrix = backend.f32.make_matrix(w, s.out, s.in);
-    const bench_case b{s,       o.rows,     floats(1, o.rows * s.in), floats(2, o.rows * s.out), w, floats(3, s.out * s.in), *stream,
-                       *matrix, backend.f32};
+    const bench_case b{s, o.rows, floats(1, o.rows * s.in), floats(2, o.rows * s.out), w, floats(3, s.out * s.in), *matrix, backend.f32};
     for (const auto& pass : o.passes) {
-      std::vector<way> ways{ours(b, pass, false)};
-      if (pass != "weight") ways.push_back(ours(b, pass, true));
+      std::vector<way> ways{ours(b, *stream, pass, false)};
+      if (pass != "weight") ways.push_back(ours(b, *stream, pass, true));
+      ways.push_back(ours(b, own_kernels, pass, false));
+      ways.back().name = "our kernels alone";
       const std::int64_t m = pass == "weight" ? s.out : o.rows;
       std::vector<std::int64_t> tiles;
       for (const std::int64_t tile : o.tiles) tiles.push_back(std::min(tile, m));
