@@ -8,7 +8,8 @@
 /// b_t, scores, decayed, x, ...: as in ssd_memory; dx: gradient of DX; d_scores: sum over heads of dM o L; dm: dM of a head; s_t, p_t: a
 /// state and an adjoint as [head_dim][padded state]; adjoints: [heads of the tile][state][padded head_dim]; db, dc: [chunk][padded state].
 struct ssd_backward_memory {
-  float *b_t, *b, *c, *scaled, *x, *x_t, *dy, *dx, *scores, *decayed, *dm, *d_scores, *s_t, *p_t, *adjoints, *db, *dc, *u, *d_cum, *columns;
+  float *b_t, *b, *c, *scaled, *x, *x_t, *dy, *dx, *scores, *decayed, *dm, *d_scores, *s_t, *p_t, *adjoints, *db, *dc, *u, *columns;
+  double *d_cum;  // sums of large numbers that cancel
   chunk_decay decay;
   std::int64_t row_n, row_p, row_q;
 };
@@ -26,7 +27,7 @@ ISTHMUS_INLINE void decay_gradients(const ssd_backward_args<Act>& a, std::int64_
   const Act* x = a.x + row * a.xbc_stride + h * a.head_dim;
   double d_log_decay = 0;
   for (std::int64_t t = n - 1; t >= 0; --t) {
-    d_log_decay += static_cast<double>(m.d_cum[t]);
+    d_log_decay += m.d_cum[t];
     vf along = vf{};
     over(a.head_dim, [&](std::int64_t p, auto mask) { along += mask.get(x + t * a.xbc_stride + p) * mask.get(m.dx + t * m.row_p + p); });
     const float d_raw = (sum(along) + rate * static_cast<float>(d_log_decay)) * m.decay.slope[t];
@@ -51,9 +52,9 @@ ISTHMUS_INLINE void score_gradient_sums(const ssd_backward_memory& m, std::int64
       row += product;
     }
     m.d_scores[t * m.row_q + t] += diagonal;
-    m.d_cum[t] = sum(row);
+    m.d_cum[t] = static_cast<double>(sum(row));
   }
-  for (std::int64_t t = 0; t < n; ++t) m.d_cum[t] -= m.columns[t];
+  for (std::int64_t t = 0; t < n; ++t) m.d_cum[t] -= static_cast<double>(m.columns[t]);
 }
 
 /// to [n][row_n] += u; d_cum_t += sign * u_t . x_t.
@@ -66,7 +67,7 @@ ISTHMUS_INLINE void add_state_part(const ssd_backward_memory& m, const rows_view
       along += u * mask.get(x.a + t * x.row + c);
       mask.put(to + t * m.row_n + c, mask.get(to + t * m.row_n + c) + u);
     });
-    m.d_cum[t] += sign * sum(along);
+    m.d_cum[t] += static_cast<double>(sign * sum(along));
   }
 }
 
@@ -112,13 +113,13 @@ void state_gradients(const ssd_backward_args<Act>& a, std::int64_t n, const floa
 }
 
 /// <adjoint, S'> with S' [head_dim, state] as kept by the forward pass.
-ISTHMUS_INLINE float adjoint_along(const ssd_backward_memory& m, const float* adjoint, const float* behind, std::int64_t p, std::int64_t n) {
-  float all = 0;
+ISTHMUS_INLINE double adjoint_along(const ssd_backward_memory& m, const float* adjoint, const float* behind, std::int64_t p, std::int64_t n) {
+  double all = 0;
   transpose(adjoint, m.row_p, n, m.row_p, m.p_t, m.row_n);
   for (std::int64_t i = 0; i < p; ++i) {
     vf dot = vf{};
     over(n, [&](std::int64_t j, auto mask) { dot += mask.get(m.p_t + i * m.row_n + j) * mask.get(behind + i * n + j); });
-    all += sum(dot);
+    all += static_cast<double>(sum(dot));
   }
   return all;
 }
@@ -145,7 +146,7 @@ void ssd_chunk_head_backward(const ssd_backward_args<Act>& a, std::int64_t batch
   }
   apply_decay(m.dm, m.decay.log_decay, n, m.row_q, m.decayed);
   score_gradient_sums(m, n);
-  const float last = behind ? adjoint_along(m, adjoint, behind, a.head_dim, a.state) : 0.0F;
+  const double last = behind ? adjoint_along(m, adjoint, behind, a.head_dim, a.state) : 0.0;
   state_gradients(a, n, before, behind, b, c, dy, m, adjoint);
   input_gradients(a, row, n, h, dy, m, sums);
   m.d_cum[n - 1] += last;
@@ -208,7 +209,7 @@ ISTHMUS_INLINE ssd_backward_memory take_backward(carver& memory, std::int64_t ro
   m.s_t = memory.take(row_p * row_n);
   m.p_t = memory.take(row_p * row_n);
   m.adjoints = memory.take(heads * row_n * row_p);
-  m.d_cum = memory.take(row_q);
+  m.d_cum = reinterpret_cast<double*>(memory.take(2 * row_q));
   m.columns = memory.take(row_q);
   m.decay = take_decay(memory, row_q);
   return m;
@@ -219,7 +220,7 @@ void ssd_backward(stream& s, const ssd_backward_args<Act>& a) {
   const std::int64_t row_n = round_up(a.state, panel), row_p = round_up(a.head_dim, panel), row_q = round_up(a.chunk, panel);
   const std::int64_t heads = heads_a_tile(a.heads, a.groups), parts = a.heads / heads, share = a.length * 2 * row_n;
   const std::int64_t widest = row_n > row_p ? row_n : row_p;
-  const std::int64_t floats = row_q * (6 * row_n + 4 * row_p + 4 * row_q + widest + 7) + (heads + 2) * row_n * row_p;
+  const std::int64_t floats = row_q * (6 * row_n + 4 * row_p + 4 * row_q + widest + 8) + (heads + 2) * row_n * row_p;
   float* shares = shared_floats(s, a.batch * parts * share + 8 * a.batch * a.heads);
   auto* sums = reinterpret_cast<head_gradients*>(shares + a.batch * parts * share);
   s.workers.run(a.batch * parts, [&](std::int64_t tile, int worker) {
