@@ -1,3 +1,5 @@
+#include "tests/framework/rounds/cluster.hpp"
+
 #include "tests/framework/rounds/cluster_state.hpp"
 
 #include "framework/core/probe.hpp"
