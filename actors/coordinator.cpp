@@ -2,6 +2,7 @@
 
 #include "actors/link.hpp"
 #include "actors/messages.hpp"
+#include "actors/overloaded.hpp"
 #include "actors/wire_events.hpp"
 #include "framework/rounds/membership.hpp"
 
@@ -12,11 +13,6 @@
 namespace isthmus::actors {
 
 namespace {
-
-template <class... Handlers>
-struct overloaded : Handlers... {
-  using Handlers::operator()...;
-};
 
 constexpr auto tick_every = std::chrono::milliseconds(100);
 constexpr auto linger = std::chrono::seconds(1);  // after the end: the last words reach the sites

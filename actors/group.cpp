@@ -1,6 +1,7 @@
 #include "actors/group.hpp"
 
 #include "actors/messages.hpp"
+#include "actors/overloaded.hpp"
 
 #include <algorithm>
 #include <deque>
@@ -8,11 +9,6 @@
 namespace isthmus::actors {
 
 namespace {
-
-template <class... Handlers>
-struct overloaded : Handlers... {
-  using Handlers::operator()...;
-};
 
 using gated_event = std::variant<group_message, enter_epoch>;
 

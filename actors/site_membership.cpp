@@ -98,8 +98,6 @@ void take_inbound(site_actor* self, const inbound& m) {
     } else if (const auto* stop = std::get_if<message::stop_run>(&body)) {
       if (stop->finished) end(self, 0, stop->reason);
       else self->send(caf::actor_cast<caf::actor>(self), drain{stop->reason});
-    } else if (const auto* joined = std::get_if<message::synced>(&body)) {
-      (void)joined;
     }
     return;
   }
