@@ -9,6 +9,8 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <map>
+#include <ranges>
 #include <sstream>
 #include <sys/wait.h>
 #include <thread>
@@ -146,9 +148,10 @@ void live_run::kill_all() {
 }
 
 round_number live_run::committed() const {
-  round_number last = 0;
-  for (const auto& row : rounds()) last = std::max(last, row.round);
-  return last;
+  std::map<group_id, round_number> last;
+  for (const auto& row : rounds()) last[row.group] = std::max(last[row.group], row.round);
+  if (last.empty()) return 0;
+  return std::ranges::min(last | std::views::values);
 }
 
 std::vector<round_row> live_run::rounds() const {

@@ -37,7 +37,7 @@ public:
   bool until(const std::function<bool()>& condition, double seconds = 120) const;
   bool over() const { return launcher_ <= 0; }
 
-  round_number committed() const;  // the highest, 0 while there is no store
+  round_number committed() const;  // by every group seen so far, as `status` tells it; 0 while there is no store
   std::vector<round_row> rounds() const;
   std::vector<sample_row> samples() const;
   std::vector<event_row> events() const;
