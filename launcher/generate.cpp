@@ -30,19 +30,22 @@ int run_generate(const generate_verb_options& options, console& out) {
     if (!options.json) out.answer("\n");
     return out.error(made.error());
   }
+  if (!options.json) out.answer("\n");
+  for (const auto& warning : made->warnings)
+    out.warn(fmt::format("{}; the text is from the older {}", printable(warning), made->checkpoint));
   if (options.json) {
     const nlohmann::json answer{{"schema", 1},
                                 {"run", *path},
                                 {"site", run->plan.sites[made->site].name},
                                 {"round", made->round},
                                 {"checkpoint", made->checkpoint},
+                                {"warnings", made->warnings},
                                 {"prompt", options.prompt},
                                 {"text", made->text},
                                 {"tokens", made->tokens},
                                 {"seconds", made->seconds}};
     out.answer(answer.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
   } else {
-    out.answer("\n");
     out.progress(
         fmt::format("{} tokens in {} from {} (round {})\n", made->tokens, show_duration(made->seconds), made->checkpoint, made->round));
   }

@@ -8,6 +8,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <filesystem>
 
 namespace isthmus::launcher {
@@ -31,6 +32,16 @@ void show_header(const run_folder& run, console& out) {
   out.progress(fmt::format("  sites   {}\n  folder  {}\n", sites, run.path));
 }
 
+/// What a launcher that was killed could not write down itself: its row in the store is at most two seconds old.
+void recover_times(const run_folder& run, launch_memory& memory) {
+  const auto store = run_store_reader::open(run.path + "/" + run_store_name);
+  if (!store) return;
+  const auto row = store->run();
+  if (!row || row->id != run.people.run_id) return;
+  memory.trained_seconds = std::max(memory.trained_seconds, row->trained_seconds);
+  memory.restarts = std::max(memory.restarts, row->restarts);
+}
+
 /// Gives every process its address and drives the run to its end.
 int drive(run_folder& run, console& out) {
   const auto addresses = pick_addresses(run.plan);
@@ -40,6 +51,7 @@ int drive(run_folder& run, console& out) {
   if (const auto ok = write_roster(run.path, run.people); !ok) return out.error(exit_environment, ok.error().message);
   auto memory = read_memory(run.path);
   if (!memory) return out.error(memory.error());
+  recover_times(run, *memory);
   std::string reason;
   int code = exit_failed;
   {

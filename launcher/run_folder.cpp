@@ -7,7 +7,6 @@
 #include <fmt/format.h>
 #include <netinet/in.h>
 #include <nlohmann/json.hpp>
-#include <sys/file.h>
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -45,7 +44,8 @@ expected<json> read_json(const std::string& folder, const std::string& name) {
   auto parsed = json::parse(reinterpret_cast<const char*>(bytes->data()), reinterpret_cast<const char*>(bytes->data()) + bytes->size(),
                             nullptr, false);
   if (!parsed.is_object())
-    return fail(errc::malformed, fmt::format("{}/{} is no JSON object; it is written by launch and resume", folder, name));
+    return fail(errc::malformed, fmt::format("{}/{} is no JSON object; launch and resume write it: bring it back from a copy of the run",
+                                             folder, name));
   return parsed;
 }
 
@@ -219,11 +219,27 @@ expected<std::map<site_id, std::string>> pick_addresses(const recipe& plan) {
   return out;
 }
 
+namespace {
+
+std::string lock_path(const std::string& run_path) { return run_path + "/launcher.lock"; }
+
+/// On the whole file. Of the open file, not of the process: it ends with the last descriptor, and another open of the same process
+/// neither shares nor drops it.
+struct flock whole_file(short type) {
+  struct flock out {};
+  out.l_type = type;
+  out.l_whence = SEEK_SET;
+  return out;
+}
+
+}  // namespace
+
 expected<run_lock> run_lock::take(const std::string& run_path) {
-  const auto path = run_path + "/launcher.lock";
+  const auto path = lock_path(run_path);
   const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
   if (fd < 0) return fail(errc::environment, fmt::format("cannot open {}: {}", path, std::strerror(errno)));
-  if (::flock(fd, LOCK_EX | LOCK_NB) != 0) {
+  auto wanted = whole_file(F_WRLCK);
+  if (::fcntl(fd, F_OFD_SETLK, &wanted) != 0) {
     char holder[32] = {};
     const auto got = ::pread(fd, holder, sizeof holder - 1, 0);
     ::close(fd);
@@ -233,6 +249,15 @@ expected<run_lock> run_lock::take(const std::string& run_path) {
   const auto pid = fmt::format("{}\n", ::getpid());
   if (::ftruncate(fd, 0) != 0 || ::pwrite(fd, pid.data(), pid.size(), 0) < 0) {}  // the lock holds all the same
   return run_lock(fd);
+}
+
+bool run_lock::is_held(const std::string& run_path) {
+  const int fd = ::open(lock_path(run_path).c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return false;
+  auto wanted = whole_file(F_RDLCK);
+  const bool held = ::fcntl(fd, F_OFD_GETLK, &wanted) == 0 && wanted.l_type != F_UNLCK;
+  ::close(fd);
+  return held;
 }
 
 run_lock::~run_lock() {

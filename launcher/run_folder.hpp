@@ -63,6 +63,8 @@ expected<std::map<site_id, std::string>> pick_addresses(const recipe& plan);
 class run_lock {
 public:
   static expected<run_lock> take(const std::string& run_path);
+  /// Whether a launcher holds it; looks only, so that nobody who takes it meanwhile is disturbed.
+  static bool is_held(const std::string& run_path);
   run_lock(run_lock&& other) noexcept : fd_(other.fd_) { other.fd_ = -1; }
   run_lock& operator=(run_lock&&) = delete;
   ~run_lock();

@@ -6,8 +6,6 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
-#include <cerrno>
-#include <csignal>
 #include <filesystem>
 
 namespace isthmus::launcher {
@@ -17,12 +15,11 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::json;
 
-/// What the store says, corrected by whether its launcher still lives.
-std::string state_now(const run_row& run) {
+/// What the store says, corrected by whether its launcher still lives: one that does holds the run's lock.
+std::string state_now(const run_row& run, const std::string& path) {
   const bool claims = run.state == "running" || run.state == "stopping" || run.state == "preparing";
   if (!claims) return run.state.empty() ? "unknown" : run.state;
-  const bool alive = run.launcher_pid > 0 && (::kill(static_cast<pid_t>(run.launcher_pid), 0) == 0 || errno == EPERM);
-  return alive ? run.state : "crashed";
+  return run_lock::is_held(path) ? run.state : "crashed";
 }
 
 int code_of(const std::string& state) {
@@ -108,7 +105,7 @@ int list_runs(const status_options& options, console& out) {
       all.push_back({{"run", folder.string()}, {"state", "no store"}});
       continue;
     }
-    const auto state = state_now(view->run);
+    const auto state = state_now(view->run, folder.string());
     rows.push_back({folder.string(), state, std::to_string(view->committed),
                     show_count(static_cast<double>(view->tokens)), fmt::format("{:.3f}", view->loss),
                     show_duration(view->run.trained_seconds)});
@@ -132,16 +129,17 @@ int run_status(const status_options& options, console& out) {
   const auto store = run_store_reader::open(*path + "/" + run_store_name);
   if (!store) return out.error(store.error());
   const auto groups = static_cast<std::int64_t>(run->plan.round.groups);
-  const auto view = read_view(*store, std::min<std::int64_t>(groups, 1));
+  auto view = read_view(*store, std::min<std::int64_t>(groups, 1));
   if (!view) return out.error(view.error());
   auto events = store->events();
   if (!events) return out.error(events.error());
-  const auto state = state_now(view->run);
+  const auto state = state_now(view->run, *path);
+  const bool live = state == "running" || state == "stopping";
+  if (!live) mark_gone(*view);
   if (options.json) {
     out.answer(as_json(*view, run->plan, *path, state, *events).dump(2, ' ', false, json::error_handler_t::replace) + "\n");
     return code_of(state);
   }
-  const bool live = state == "running" || state == "stopping";
   out.answer(fmt::format("{}  {}{}  (from {})\n", view->run.id, state, view->run.message.empty() ? "" : ": " + printable(view->run.message),
                          run_store_name));
   eta_estimator none;
@@ -153,7 +151,8 @@ int run_status(const status_options& options, console& out) {
   for (const auto& line : link_lines(*view, run->plan)) out.answer(line + "\n");
   if (events->size() > 10) events->erase(events->begin(), events->end() - 10);
   out.answer(events->empty() ? "" : "\nlast events\n");
-  for (const auto& e : *events) out.answer(event_line_text(e) + "\n");
+  for (const auto& e : *events)
+    out.answer((out.answer_is_terminal() ? hanging(event_line_text(e), event_text_column, out.columns()) : event_line_text(e)) + "\n");
   if (state == "crashed" || state == "stopped") out.answer(fmt::format("\ngo on: isthmus resume {}\n", *path));
   return code_of(state);
 }

@@ -81,7 +81,11 @@ expected<generated_text> generate_text(const run_folder& run, const text_options
   how.seed = options.seed;
   how.stop_id = tokens->end_of_text().value_or(-1);
 
-  generated_text out{{}, saved->folder, *site, saved->facts.groups.empty() ? 0 : saved->facts.groups.front().round, 0, 0};
+  generated_text out;
+  out.checkpoint = saved->folder;
+  out.site = *site;
+  out.round = saved->facts.groups.empty() ? 0 : saved->facts.groups.front().round;
+  out.warnings = saved->warnings;
   std::size_t told = 0;
   const auto tell = [&](std::size_t until) {
     if (on_text && until > told) on_text(std::string_view(out.text).substr(told, until - told));

@@ -8,6 +8,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace isthmus::launcher {
 
@@ -26,6 +27,7 @@ struct generated_text {
   round_number round = 0;
   std::uint64_t tokens = 0;  // made
   double seconds = 0;        // without loading
+  std::vector<std::string> warnings;  // newer checkpoints that could not be used, and why
 };
 
 /// Loads the newest checkpoint that verifies and continues the prompt with the anchor's weights; on_text hears the text as it is made.

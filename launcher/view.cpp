@@ -61,6 +61,16 @@ expected<run_view> read_view(const run_store_reader& store, std::int64_t groups)
   return v;
 }
 
+void mark_gone(run_view& view) {
+  view.tokens_per_second = 0;
+  for (auto& s : view.sites) {
+    if (s.state == "training" || s.state == "starting") s.state = "gone";
+    s.tokens_per_second = 0;
+  }
+  for (auto& l : view.links)
+    if (l.state == "up") l.state = "gone";
+}
+
 std::string site_name(const recipe& plan, site_id site) {
   if (site == coordinator_id) return "coordinator";
   return site < plan.sites.size() ? plan.sites[site].name : std::to_string(site);
@@ -86,7 +96,7 @@ std::vector<std::string> progress_lines(const run_view& view, const recipe& plan
 std::vector<std::string> site_lines(const run_view& view, const recipe& plan, double now) {
   std::vector<std::vector<std::string>> rows{{"site", "state", "start", "devices", "epoch", "round", "step", "loss", "tokens/s", "seen"}};
   for (const auto& s : view.sites)
-    rows.push_back({site_name(plan, s.site), now > 0 || (s.state != "training" && s.state != "starting") ? s.state : "gone", std::to_string(s.incarnation), fmt::format("{}/{}", s.devices, s.devices_wanted),
+    rows.push_back({site_name(plan, s.site), s.state, std::to_string(s.incarnation), fmt::format("{}/{}", s.devices, s.devices_wanted),
                     std::to_string(s.epoch), std::to_string(s.round), std::to_string(s.step), s.loss == 0 ? "-" : fmt::format("{:.3f}", s.loss),
                     show_count(s.tokens_per_second),
                     now > 0 ? show_duration(std::max(0.0, now - s.wall)) + " ago" : show_time_of_day(s.wall)});
@@ -113,9 +123,9 @@ void live_display::erase() {
   drawn_ = 0;
 }
 
-void live_display::line(const std::string& text) {
+void live_display::line(const std::string& text, int hang) {
   erase();
-  out_.progress(text + "\n");
+  out_.progress((out_.progress_is_terminal() ? hanging(text, hang, out_.columns()) : text) + "\n");
 }
 
 void live_display::update(const run_view& view, double elapsed, double now, const std::string& note) {

@@ -23,6 +23,8 @@ struct run_view {
 };
 
 expected<run_view> read_view(const run_store_reader& store, std::int64_t groups);
+/// Of a run that nobody drives any more: sites that could not say goodbye, and links, are "gone".
+void mark_gone(run_view& view);
 
 /// Rounds done, tokens, loss, rate and time left in two lines.
 std::vector<std::string> progress_lines(const run_view& view, const recipe& plan, double elapsed, const eta_estimator& eta, int width,
@@ -32,13 +34,15 @@ std::vector<std::string> site_lines(const run_view& view, const recipe& plan, do
 std::vector<std::string> link_lines(const run_view& view, const recipe& plan);
 std::string site_name(const recipe& plan, site_id site);
 std::string event_line_text(const event_row& event);
+/// Where the words of event_line_text begin.
+inline constexpr int event_text_column = 33;
 
 /// Draws a run while it goes on: a block that is redrawn at a terminal, key=value lines elsewhere.
 class live_display {
 public:
   live_display(const recipe& plan, console& out) : plan_(plan), out_(out) {}
-  /// One line that stays: events, and what the launcher does.
-  void line(const std::string& text);
+  /// One line that stays: events, and what the launcher does. A terminal's further lines begin below column `hang` of the first.
+  void line(const std::string& text, int hang = 0);
   /// elapsed: seconds of this launch; now: wall. A note ("stopping ...") takes the place of the time left.
   void update(const run_view& view, double elapsed, double now, const std::string& note);
   /// The block is left as it is; what follows stands below it.

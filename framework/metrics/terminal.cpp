@@ -138,6 +138,28 @@ std::string fit_width(std::string_view utf8, int width, bool unicode) {
   return width < 1 ? "" : out + (unicode ? "…" : "~");
 }
 
+std::string hanging(std::string_view utf8, int hang, int width) {
+  if (width < 3) return std::string(utf8);
+  const std::string indent(static_cast<std::size_t>(std::clamp(hang, 0, width / 2)), ' ');
+  std::string out;
+  while (text_width(utf8) > width - (out.empty() ? 0 : static_cast<int>(indent.size()))) {
+    const int room = width - (out.empty() ? 0 : static_cast<int>(indent.size()));
+    std::size_t end = 0, blank = 0;  // of what fits, and of its last whole word
+    for (int used = 0; end < utf8.size();) {
+      const auto front = decode_front(utf8.substr(end));
+      used += front.valid ? columns_of(front.point) : 1;
+      if (utf8[end] == ' ' && end > (out.empty() ? indent.size() : 0)) blank = end;
+      if (used > room) break;
+      end += front.bytes;
+    }
+    const auto cut = blank > 0 ? blank : end;
+    out += (out.empty() ? "" : indent) + std::string(utf8.substr(0, cut)) + "\n";
+    utf8.remove_prefix(cut);
+    while (!utf8.empty() && utf8.front() == ' ') utf8.remove_prefix(1);
+  }
+  return out + (out.empty() ? "" : indent) + std::string(utf8);
+}
+
 std::string printable(std::string_view bytes) {
   std::string out;
   while (!bytes.empty()) {

@@ -28,6 +28,9 @@ std::string progress_bar(double share, int width, bool unicode);
 int text_width(std::string_view utf8);
 /// Cuts to at most that many columns, marking the cut with "…" or "~".
 std::string fit_width(std::string_view utf8, int width, bool unicode);
+/// Breaks a line at blanks so that none takes more than `width` columns; the later ones are indented by `hang` columns (at most half
+/// of the width). A word that is too long is cut. No line break at the end.
+std::string hanging(std::string_view utf8, int hang, int width);
 /// Bytes that could move the cursor or are no UTF-8 become '?': for text of strangers, e.g. generated text.
 std::string printable(std::string_view bytes);
 

@@ -180,10 +180,14 @@ BOOST_AUTO_TEST_CASE(everything_killed_goes_on_from_its_checkpoints) {
   const auto dead = json::parse(status.out);
   BOOST_TEST(dead.at("state") == "crashed");
   BOOST_TEST(dead.at("round") >= 5);
+  for (const auto& site : dead.at("sites")) BOOST_TEST(site.at("state") != "training");
+  const auto trained = dead.at("trained_seconds").get<double>();
+  BOOST_TEST(trained > 0);
   BOOST_TEST(contains(run.isthmus("status").out, "isthmus resume"));
   BOOST_TEST(run.ledger().at("complete") == false);
   run.resume();
   check_good_end(run);
+  BOOST_TEST(json::parse(run.isthmus("status", {"--json"}).out).at("trained_seconds") > trained);
 }
 
 BOOST_AUTO_TEST_CASE(a_stopped_run_says_so_and_resumes) {

@@ -45,6 +45,24 @@ void check_same(const live_run& run, const std::map<step_number, double>& whole)
   BOOST_TEST(differences == 0);
 }
 
+/// The newest checkpoint of the run is damaged: text is made from the one before, and that is said.
+void check_text_from_an_older_checkpoint(const live_run& run) {
+  const auto whole = run.isthmus("generate", {"--tokens", "4", "--json"});
+  BOOST_TEST_REQUIRE(whole.code == 0, whole.err);
+  const auto newest = nlohmann::json::parse(whole.out);
+  BOOST_TEST(newest.at("warnings").empty());
+  const auto folder = newest.at("checkpoint").get<std::string>();
+  std::fstream(run.path() + "/" + folder + "/model.safetensors", std::ios::in | std::ios::out).seekp(4096) << "damage";
+  const auto older = run.isthmus("generate", {"--tokens", "4", "--json"});
+  BOOST_TEST_REQUIRE(older.code == 0, older.err);
+  const auto answer = nlohmann::json::parse(older.out);
+  BOOST_TEST(answer.at("checkpoint") != folder);
+  BOOST_TEST_REQUIRE(answer.at("warnings").size() == 1U);
+  BOOST_TEST(contains(answer.at("warnings").at(0), folder + "/model.safetensors"));
+  BOOST_TEST(contains(older.err, "warning"), older.err);
+  BOOST_TEST(contains(older.err, folder), older.err);
+}
+
 }  // namespace
 
 BOOST_AUTO_TEST_SUITE(single)
@@ -56,6 +74,7 @@ BOOST_AUTO_TEST_CASE(stop_and_resume_is_bit_for_bit_the_unbroken_run) {
   BOOST_TEST_REQUIRE(whole.wait() == 0, whole.told());
   const auto expected_losses = losses(whole);
   BOOST_TEST(expected_losses.size() == 800U);
+  check_text_from_an_older_checkpoint(whole);
 
   live_run stopped(root, "stopped", alone, recipe);
   BOOST_TEST(stopped.until([&] { return stopped.committed() >= 7; }), stopped.told());

@@ -6,7 +6,6 @@
 
 #include <fcntl.h>
 #include <fstream>
-#include <sys/file.h>
 #include <unistd.h>
 
 using namespace isthmus;
@@ -24,7 +23,15 @@ struct runs_folder {
     std::filesystem::create_directory(run);
     std::ofstream(run + "/recipe.resolved.toml") << run_isthmus({"show", "single"}).out;
   }
-  void write_store(const std::string& state, std::int64_t launcher_pid) {
+  /// As a launcher holds it for its life.
+  int hold_lock() const {
+    const int fd = ::open((run + "/launcher.lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+    struct flock whole {};
+    whole.l_type = F_WRLCK;
+    BOOST_TEST_REQUIRE(::fcntl(fd, F_OFD_SETLK, &whole) == 0);
+    return fd;
+  }
+  void write_store(const std::string& state, std::int64_t launcher_pid = 0) {
     run_store_writer writer(run + "/" + run_store_name);
     writer.put(run_row{"demo-1", "single", "00", state, "", 409600, 40, 1, 1, 2, launcher_pid, 3, 0, 0});
     writer.put(site_row{0, "alone", 1, "training", 1, 1, 10, 10240, 1, 1, 6.25, 1000, 2});
@@ -57,7 +64,7 @@ BOOST_AUTO_TEST_CASE(runs_that_are_not_there) {
 
 BOOST_AUTO_TEST_CASE(status_of_a_crashed_run_comes_from_its_store) {
   runs_folder one;
-  one.write_store("running", 0);
+  one.write_store("running", ::getpid());  // a process that took the number over proves nothing
   const auto o = one.go({"status", "demo"});
   BOOST_TEST(o.code == 7, o.err);
   BOOST_TEST(contains(o.out, "crashed"), o.out);
@@ -66,11 +73,16 @@ BOOST_AUTO_TEST_CASE(status_of_a_crashed_run_comes_from_its_store) {
   BOOST_TEST(!contains(o.out, "\x1b"), o.out);
   const auto parsed = nlohmann::json::parse(one.go({"status", "demo", "--json"}).out);
   BOOST_TEST(parsed.at("state") == "crashed");
+  BOOST_TEST(parsed.at("tokens_per_second") == 0);
   BOOST_TEST(parsed.at("sites").at(0).at("loss") == 6.25);
+  BOOST_TEST(parsed.at("sites").at(0).at("state") == "gone");
   BOOST_TEST(contains(one.go({"status"}).out, "crashed"));
-  one.write_store("running", ::getpid());
+  const int lock = one.hold_lock();
   BOOST_TEST(one.go({"status", "demo"}).code == 0);
-  one.write_store("failed", 0);
+  BOOST_TEST(nlohmann::json::parse(one.go({"status", "demo", "--json"}).out).at("sites").at(0).at("state") == "training");
+  BOOST_TEST(contains(one.go({"status"}).out, "running"));
+  ::close(lock);
+  one.write_store("failed");
   BOOST_TEST(one.go({"status", "demo"}).code == 1);
 }
 
@@ -84,8 +96,7 @@ BOOST_AUTO_TEST_CASE(a_store_that_is_missing_or_damaged_is_told) {
 
 BOOST_AUTO_TEST_CASE(two_launchers_never_drive_one_run) {
   const runs_folder one;
-  const int fd = ::open((one.run + "/launcher.lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-  BOOST_TEST_REQUIRE(::flock(fd, LOCK_EX) == 0);
+  const int fd = one.hold_lock();
   BOOST_TEST(::write(fd, "4711\n", 5) == 5);
   refused(one.go({"resume", "demo"}), 4, "process 4711");
   ::close(fd);

@@ -2,8 +2,10 @@
 
 #include <boost/test/unit_test.hpp>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
+#include <string>
 
 using namespace isthmus;
 
@@ -73,6 +75,28 @@ BOOST_AUTO_TEST_CASE(strange_text_cannot_move_the_cursor) {
                        "evil") == "?evil");                    // right-to-left override
   BOOST_TEST(printable("\xff\xc3(\xed\xa0\x80") == "?\?(?\??");  // not UTF-8, a surrogate
   BOOST_TEST(printable("größe") == "größe");
+}
+
+BOOST_AUTO_TEST_CASE(long_lines_hang_below_their_beginning) {
+  BOOST_TEST(hanging("short", 4, 20) == "short");
+  BOOST_TEST(hanging("12:00:00  alpha  one two three four", 17, 25) == "12:00:00  alpha  one two\n            three four");
+  BOOST_TEST(hanging("12:00:00  alpha  one two three four", 10, 25) == "12:00:00  alpha  one two\n          three four");
+  BOOST_TEST(hanging("/a/path/without/any/blank", 2, 10) == "/a/path/wi\n  thout/an\n  y/blank");
+  BOOST_TEST(hanging("äöü äöü äöü", 0, 7) == "äöü äöü\näöü");
+  BOOST_TEST(hanging("", 5, 10) == "");
+  for (int width = 3; width < 12; ++width) {  // whatever the text, no line is wider, and nothing but blanks is lost
+    const std::string text = "ab  cdefg \xff 表示 h i jklmnopqrstuvw";
+    auto whole = text;
+    std::erase(whole, ' ');
+    auto pieces = hanging(text, 9, width);
+    for (std::size_t begin = 0; begin < pieces.size();) {
+      const auto end = std::min(pieces.find('\n', begin), pieces.size());
+      BOOST_TEST(text_width(pieces.substr(begin, end - begin)) <= width);
+      begin = end + 1;
+    }
+    std::erase_if(pieces, [](char c) { return c == ' ' || c == '\n'; });
+    BOOST_TEST(pieces == whole);
+  }
 }
 
 BOOST_AUTO_TEST_CASE(tables_align) {
