@@ -54,6 +54,9 @@ void perform(group_actor* self, const group_action& action) {
                  [&](const group_effect::rolled_back& e) {
                    s.parts.book->roll_back(e.step);
                    s.started = false;  // where a site that has not begun stands is told again
+                   self->send(s.metrics, event_line{"rolled_back", "group " + std::to_string(id_of(self)) + " goes on from round " +
+                                                                       std::to_string(s.parts.group->round()) +
+                                                                       ": later rounds are void, their samples return"});
                    self->send(s.shard, leases_voided{id_of(self), e.step, e.leases});
                  },
                  [&](const group_effect::residual_returned& e) {
@@ -143,6 +146,16 @@ expected<void> send_contribution(group_actor* self, std::span<const float> worki
   return {};
 }
 
+/// Wrong arithmetic, from this device or these samples: nothing of it may reach the others, and this process is not trusted with more. Its
+/// samples return when the next one starts.
+[[noreturn]] void veto(group_actor* self, const train_result& what, const error& why) {
+  auto& s = self->state;
+  const std::string text = "group " + std::to_string(id_of(self)) + ": " + why.message;
+  s.parts.write_ledger(s.parts.book->vetoed(s.parts.group->round() + 1, what.step, what.tokens));
+  self->send(s.metrics, event_line{"vetoed", text + "; the site begins again from its last checkpoint"});
+  throw contract_error(text);
+}
+
 /// The trainer hands back what it made of our anchor.
 void take_back(group_actor* self, const train_result& what) {
   auto& s = self->state;
@@ -152,10 +165,7 @@ void take_back(group_actor* self, const train_result& what) {
     const auto working = std::as_const(*s.parts.memory->weights).span().subspan(static_cast<std::size_t>(s.settings.shape.offset),
                                                                               static_cast<std::size_t>(s.settings.shape.size));
     const bool late = !s.waiting.empty() || group.finished() || !group.is_settled() || group.has_frame_in_flight();
-    if (auto ok = late ? keep_late(self, working, what) : send_contribution(self, working, what); !ok) {
-      // Wrong arithmetic, from this device or these samples: nothing of it may reach the others, and this process is not trusted with more.
-      throw contract_error("group " + std::to_string(id_of(self)) + ": " + ok.error().message);
-    }
+    if (auto ok = late ? keep_late(self, working, what) : send_contribution(self, working, what); !ok) veto(self, what, ok.error());
   }
   auto waiting = std::move(s.waiting);
   s.waiting.clear();

@@ -113,6 +113,7 @@ struct save_copy { std::shared_ptr<const site_copy> copy; round_number round; bo
 struct checkpoint_written { round_number round; step_number step; std::string folder; std::uint64_t bytes; double seconds; std::string error; bool last; };
 struct save_now {};                       // checkpoint at the next boundary and go on
 struct run_finished {};                   // every group has its last round
+struct run_reopened {};                   // and has it no more: the records were voided by a restart
 struct fail_device { std::uint32_t device; };  // rehearsal: the device's actor fails as if by a bug
 struct site_stopped { int exit_code; std::string reason; };
 
@@ -137,5 +138,5 @@ ISTHMUS_LOCAL_MESSAGE(boundary_saved) ISTHMUS_LOCAL_MESSAGE(group_wiring) ISTHMU
 ISTHMUS_LOCAL_MESSAGE(link_sample) ISTHMUS_LOCAL_MESSAGE(site_progress) ISTHMUS_LOCAL_MESSAGE(metrics_tick)
 ISTHMUS_LOCAL_MESSAGE(save_copy) ISTHMUS_LOCAL_MESSAGE(checkpoint_written) ISTHMUS_LOCAL_MESSAGE(recover_leases)
 ISTHMUS_LOCAL_MESSAGE(leases_recovered) ISTHMUS_LOCAL_MESSAGE(close_leases) ISTHMUS_LOCAL_MESSAGE(leases_closed) ISTHMUS_LOCAL_MESSAGE(group_started) ISTHMUS_LOCAL_MESSAGE(restore_book)
-ISTHMUS_LOCAL_MESSAGE(begin_training) ISTHMUS_LOCAL_MESSAGE(link_heard) ISTHMUS_LOCAL_MESSAGE(fail_device) ISTHMUS_LOCAL_MESSAGE(save_group) ISTHMUS_LOCAL_MESSAGE(group_saved) ISTHMUS_LOCAL_MESSAGE(save_now) ISTHMUS_LOCAL_MESSAGE(run_finished) ISTHMUS_LOCAL_MESSAGE(site_stopped)
+ISTHMUS_LOCAL_MESSAGE(begin_training) ISTHMUS_LOCAL_MESSAGE(link_heard) ISTHMUS_LOCAL_MESSAGE(fail_device) ISTHMUS_LOCAL_MESSAGE(save_group) ISTHMUS_LOCAL_MESSAGE(group_saved) ISTHMUS_LOCAL_MESSAGE(save_now) ISTHMUS_LOCAL_MESSAGE(run_finished) ISTHMUS_LOCAL_MESSAGE(run_reopened) ISTHMUS_LOCAL_MESSAGE(site_stopped)
 #undef ISTHMUS_LOCAL_MESSAGE

@@ -38,6 +38,7 @@ constexpr auto leave_after = std::chrono::seconds(5);  // beyond the longest dea
 /// The last word in the ledger: that nothing is outstanding, if so.
 void take_leases_closed(site_actor* self, const leases_closed& m) {
   auto& s = self->state;
+  if (m.for_good && !s.closing) return;  // the end became void meanwhile
   if (m.outstanding == 0) write_line(self, ledger::ended(m.for_good ? "finished" : "stopped: " + s.drain_reason));
   if (!m.for_good) {
     send_to(self, coordinator_id, {message::leave{s.drain_reason, false}, nullptr});
@@ -46,6 +47,17 @@ void take_leases_closed(site_actor* self, const leases_closed& m) {
   s.finished = true;
   progress(self, "finished", true);
   send_to(self, coordinator_id, {message::leave{"finished", true}, nullptr});
+}
+
+/// A restart voided the rounds that had ended the run here: the site trains on, and its peers wait for it again.
+void reopen(site_actor* self) {
+  auto& s = self->state;
+  if (s.finished) {
+    write_line(self, ledger::reopened("its last rounds are void"));
+    tell(self, "reopened", "the end of the run is void: training goes on");
+    progress(self, "training");
+  }
+  s.closing = s.finished = s.last_save = false;
 }
 
 /// Who stops finishes the period first. Where no round can end it any more, the others being gone, the last checkpoint has to do: what is
@@ -64,8 +76,8 @@ void tick(site_actor* self) {
   self->delayed_send(self, tick_every, site_tick{});
   leave_when_stuck(self);
   const double seconds = std::chrono::duration<double>(tick_every).count();
-  send_to(self, coordinator_id, {message::report{s.step, s.tokens, s.loss, static_cast<double>(s.recent_tokens) / seconds}, nullptr});
   if (s.finished) send_to(self, coordinator_id, {message::leave{"finished", true}, nullptr});
+  else send_to(self, coordinator_id, {message::report{s.step, s.tokens, s.loss, static_cast<double>(s.recent_tokens) / seconds}, nullptr});
   s.recent_tokens = 0;
   if (const std::string failure = s.ledger->take_failure(); !failure.empty())
     tell(self, "ledger_failed", failure + "; this site's ledger ends here and proves nothing later");
@@ -144,7 +156,11 @@ caf::behavior site(site_actor* self, std::shared_ptr<site_parts> parts) {
       [=](const group_saved& m) { take_group_saved(self, m); },
       [=](const cursor& m) { take_cursor(self, m); },
       [=](const checkpoint_written& m) { take_checkpoint(self, m); },
-      [=](const run_finished&) { self->send(self->state.shard, close_leases{true}); },
+      [=](const run_finished&) {
+        self->state.closing = true;
+        self->send(self->state.shard, close_leases{true});
+      },
+      [=](const run_reopened&) { reopen(self); },
       [=](const leases_closed& m) { take_leases_closed(self, m); },
       [=](const drain& m) {
         auto& state = self->state;

@@ -77,7 +77,7 @@ struct site_state {
   step_number step = 0;
   std::uint64_t tokens = 0, recent_tokens = 0;
   double loss = 0;
-  bool finished = false, draining = false, last_save = false, ended = false;
+  bool closing = false, finished = false, draining = false, last_save = false, ended = false;
   std::string drain_reason;
   time_point moved_at{};  // the last step, record or request to stop
 };

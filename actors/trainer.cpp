@@ -247,6 +247,10 @@ caf::behavior trainer(trainer_actor* self, std::shared_ptr<trainer_state> given)
         auto& s = self->state;
         s.tokens_total.at(m.group) = m.tokens_total;
         s.rounds.at(m.group) = m.round;
+        if (s.told_finished && !m.finished) {  // the end is void: this group has rounds to go again
+          s.told_finished = s.final_save = false;
+          self->send(s.owner, run_reopened{});
+        }
         s.schedule->group_settled(m.group, m.round, m.finished);
         drive(self);
       },

@@ -1,3 +1,4 @@
+#include "framework/metrics/terminal.hpp"
 #include "launcher/ledger_verdict.hpp"
 #include "launcher/run_folder.hpp"
 #include "launcher/verbs.hpp"
@@ -12,6 +13,7 @@ std::string ledger_text(const ledger_report& r) {
                                 r.assigned, r.committed, r.partial, r.returned, r.written_off, r.outstanding);
   out += fmt::format("rounds   {} in {} epochs, {} void records; {} checkpoints; {} lines read, {} torn\n", r.rounds, r.epochs,
                      r.records_void, r.checkpoints, r.lines, r.torn_lines);
+  if (r.vetoes > 0) out += fmt::format("vetoed   {} that were no finite numbers\n", show_counted(static_cast<std::int64_t>(r.vetoes), "contribution"));
   for (const auto& [group, round] : r.last_round) {
     const auto anchor = r.last_anchor.find(group);
     out += fmt::format("group {}  round {}  anchor {}\n", group, round, anchor == r.last_anchor.end() ? "-" : anchor->second.hex());
@@ -47,6 +49,7 @@ int run_ledger(const ledger_options& options, console& out) {
                           {"records_void", r.records_void},
                           {"checkpoints", r.checkpoints},
                           {"torn_lines", r.torn_lines},
+                          {"vetoes", r.vetoes},
                           {"groups", nlohmann::json::array()},
                           {"violations", nlohmann::json::array()}};
     for (const auto& [group, round] : r.last_round) {

@@ -60,6 +60,18 @@ expected<std::string> contribution_book::keep_late(round_number round, std::span
   return line("late", round, *mass, 0);
 }
 
+std::string contribution_book::vetoed(round_number round, step_number step, std::uint64_t tokens) const {
+  ledger::mass_line m;
+  m.event = "vetoed";
+  m.group = settings_.shape.id;
+  m.round = round;
+  m.residual = probe(residual_.span(), settings_.shape.id);
+  m.norm = norm(residual_.span());
+  m.step = step;
+  m.tokens = tokens_ + tokens;
+  return ledger::mass(m);
+}
+
 std::string contribution_book::counted(round_number round) {
   ensure(frame_ != nullptr, "contribution_book: nothing is in flight");
   frame_.reset();

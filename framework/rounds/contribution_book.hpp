@@ -53,6 +53,8 @@ public:
   /// The round closed without us while we trained: the change becomes residual, tokens and leases roll over. Gives a ledger line.
   expected<std::string> keep_late(round_number round, std::span<const float> start, std::span<const float> working, step_number step,
                                   std::uint64_t tokens, std::span<const lease> leases);
+  /// form or keep_late refused what training made: the account stands as it was, and the line says which work was in vain.
+  std::string vetoed(round_number round, step_number step, std::uint64_t tokens) const;
   /// The contribution in flight is in a committed record.
   std::string counted(round_number round);
   /// It is in none: residual += decode(frame).

@@ -60,6 +60,8 @@ std::string checkpoint(std::string_view id, std::string_view state, const hash12
 std::string started(std::uint32_t groups) { return json{{"t", "started"}, {"groups", groups}}.dump(); }
 std::string ended(std::string_view reason) { return json{{"t", "ended"}, {"reason", reason}}.dump(); }
 
+std::string reopened(std::string_view reason) { return json{{"t", "reopened"}, {"reason", reason}}.dump(); }
+
 std::string record_json(const round_record& record) { return to_json(record).dump(); }
 
 expected<round_record> parse_record(std::string_view text, const std::string& where) {

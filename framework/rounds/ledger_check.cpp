@@ -44,7 +44,7 @@ expected<ledger_report> check_ledgers(const storage& run) {
   std::map<hash128, ledger_check::known_record> records;
   try {
     const auto history = ledger_check::check_rounds(*all, records, report);
-    ledger_check::check_samples(*all, history, report);
+    ledger_check::check_samples(*all, history, records, report);
     ledger_check::check_mass(*all, history, records, report);
     ledger_check::check_checkpoints(*all, report);
   } catch (const nlohmann::json::exception& e) {

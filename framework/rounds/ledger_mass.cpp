@@ -30,8 +30,8 @@ using norms = std::map<std::tuple<site_id, group_id, step_number>, double>;
 
 class site_masses {
 public:
-  site_masses(site_id site, const std::map<hash128, known_record>& records, norms& sizes, violations& wrong)
-      : site_(site), records_(records), sizes_(sizes), wrong_(wrong) {}
+  site_masses(site_id site, const std::map<hash128, known_record>& records, norms& sizes, std::uint64_t& vetoes, violations& wrong)
+      : site_(site), records_(records), sizes_(sizes), vetoes_(vetoes), wrong_(wrong) {}
 
   void line(const site_line& l) {
     if (l.type == "started") accounts_.clear();  // what a crash took is told by `restored`
@@ -61,6 +61,8 @@ public:
       a.in_flight = false;
     } else if (event == "added") {
       expected = a.residual + frame;
+    } else if (event == "vetoed") {
+      check_vetoed(l, group);
     } else {
       expected = residual;  // restored: the process starts from here
     }
@@ -73,6 +75,17 @@ public:
   }
 
 private:
+  /// Whose arithmetic went wrong contributes nothing from there on: only a new process does, from good state.
+  void check_vetoed(const site_line& l, group_id group) {
+    ++vetoes_;
+    const auto step = l.body->at("step").get<step_number>();
+    for (const auto& [hash, k] : records_)
+      for (const contributor& c : k.record.contributors)
+        if (k.record.group == group && c.site == site_ && c.incarnation == l.incarnation && c.step >= step)
+          wrong_.add(l.where, "vetoed",
+                     "the site refused what its step " + std::to_string(step) + " made of group " + std::to_string(group) + ", but round " +
+                         std::to_string(k.record.round) + " has its step " + std::to_string(c.step));
+  }
   void check_counted(const site_line& l, group_id group, const account& a, double norm) {
     const auto found = find_contribution(group, l.incarnation, a.step);
     if (!a.in_flight)
@@ -97,6 +110,7 @@ private:
   site_id site_;
   const std::map<hash128, known_record>& records_;
   norms& sizes_;
+  std::uint64_t& vetoes_;
   violations& wrong_;
   std::map<group_id, account> accounts_;
 };
@@ -158,7 +172,7 @@ void check_mass(const logs& all, const history& h, const std::map<hash128, known
   violations wrong(report);
   norms sizes;
   for (const auto& [site, lines] : all.sites) {
-    site_masses masses(site, records, sizes, wrong);
+    site_masses masses(site, records, sizes, report.vetoes, wrong);
     for (const site_line& l : lines) masses.line(l);
   }
   check_homes(all, h, sizes, wrong);

@@ -4,6 +4,9 @@
 
 #include <nlohmann/json.hpp>
 
+#include <initializer_list>
+#include <stdexcept>
+
 namespace isthmus::ledger_check {
 
 namespace {
@@ -31,6 +34,27 @@ void read_coordinator(std::string_view text, const std::string& path, logs& all,
   }
 }
 
+/// Every field that the checks read, of the type they expect; throws what nlohmann or json_lines say of the first that is not so.
+void check_fields(const std::string& type, const nlohmann::json& body) {
+  const auto numbers = [&](std::initializer_list<const char*> keys) {
+    for (const char* key : keys) static_cast<void>(body.at(key).get<double>());
+  };
+  if (type == "granted" || type == "returned" || type == "written_off" || type == "partial") {
+    const lease l = json_lines::lease_from(body.at("lease"));
+    if (l.begin >= l.end) throw std::invalid_argument("an empty lease");
+  }
+  if (body.contains("record")) static_cast<void>(json_lines::record_from(body.at("record")));
+  if (type == "committed") static_cast<void>(body.at("stored_at").get<std::vector<site_id>>());
+  if (type == "stored" || type == "committed" || type == "applied" || type == "copied") static_cast<void>(body.at("record"));
+  if (type == "started") static_cast<void>(body.at("groups").get<std::size_t>());
+  if (type == "diverged") numbers({"group"});
+  if (type == "aggregator") numbers({"group", "round", "epoch", "mass"});
+  if (type == "mass") numbers({"group", "round", "change", "decayed", "frame", "residual", "norm", "step"});
+  if (type == "mass" || type == "aggregator") static_cast<void>(body.at("event").get<std::string>());
+  if (type == "checkpoint")
+    for (const char* key : {"id", "state", "manifest"}) static_cast<void>(body.at(key).get<std::string>());
+}
+
 /// A line that cannot be read is a crash's torn end when it is the last, or when a new process starts behind it.
 void read_site(std::string_view text, const std::string& path, logs& all, ledger_report& report) {
   std::string bad, why;
@@ -42,6 +66,7 @@ void read_site(std::string_view text, const std::string& path, logs& all, ledger
     if (body) try {
         parsed = {where, body->at("site").get<site_id>(), body->at("incarnation").get<incarnation_number>(),
                   body->at("t").get<std::string>(), std::make_shared<const nlohmann::json>(*body)};
+        check_fields(parsed.type, *body);
       } catch (const std::exception& e) { body = fail(errc::malformed, where + ": " + e.what()); }
     if (!bad.empty() && (!body || parsed.type != "started")) {
       violations(report).add(bad, "readable", why);

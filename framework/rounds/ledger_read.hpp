@@ -60,7 +60,7 @@ private:
 expected<logs> read_logs(const storage& run, ledger_report& report);
 /// Epochs, records, commits: gives the one history, or tells why there is none.
 history check_rounds(const logs& all, std::map<hash128, known_record>& records, ledger_report& report);
-void check_samples(const logs& all, const history& h, ledger_report& report);
+void check_samples(const logs& all, const history& h, const std::map<hash128, known_record>& records, ledger_report& report);
 void check_mass(const logs& all, const history& h, const std::map<hash128, known_record>& records, ledger_report& report);
 void check_checkpoints(const logs& all, ledger_report& report);
 

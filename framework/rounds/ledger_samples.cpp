@@ -21,6 +21,7 @@ struct stretch {
   std::string where;                                // the last line about it
   std::map<group_id, incarnation_number> named_by;  // groups whose records name it, and whose contribution it was
   incarnation_number declared_by = 0;               // who called it partial; 0: nobody
+  bool was_named = false;                           // by a record that is void
   std::uint64_t size() const { return end - begin; }
 };
 
@@ -29,7 +30,7 @@ public:
   void edge(const lease& l) { edges_.insert({l.begin, l.end}); }
   void cut() {
     for (auto at = edges_.begin(); at != edges_.end() && std::next(at) != edges_.end(); ++at)
-      stretches_.push_back({*at, *std::next(at), {}, 0, {}, {}, 0});
+      stretches_.push_back({*at, *std::next(at), {}, 0, {}, {}, 0, false});
   }
   template <class Function>
   void each(const lease& l, Function f) {
@@ -55,7 +56,9 @@ std::string range(const stretch& s, const std::pair<site_id, std::uint32_t>& key
          std::to_string(key.first);
 }
 
-accounts cut_into_stretches(const logs& all, const history& h) {
+using known_records = std::map<hash128, known_record>;
+
+accounts cut_into_stretches(const logs& all, const known_records& records) {
   accounts a;
   for (const auto& [site, lines] : all.sites)
     for (const site_line& line : lines) {
@@ -63,11 +66,14 @@ accounts cut_into_stretches(const logs& all, const history& h) {
       const lease l = json_lines::lease_from(line.body->at("lease"));
       a[{site, l.shard}].edge(l);
     }
-  for (const auto& [group, rounds] : h)
-    for (const auto& [number, k] : rounds)
-      for (const contributor& c : k->record.contributors)
-        for (const lease& l : c.leases) a[{c.site, l.shard}].edge(l);
+  for (const auto& [hash, k] : records)
+    for (const contributor& c : k.record.contributors)
+      for (const lease& l : c.leases) a[{c.site, l.shard}].edge(l);
   for (auto& [key, account] : a) account.cut();
+  for (const auto& [hash, k] : records)
+    for (const contributor& c : k.record.contributors)
+      for (const lease& l : c.leases)
+        if (k.is_void) a[{c.site, l.shard}].each(l, [](stretch& s) { s.was_named = true; });
   return a;
 }
 
@@ -152,7 +158,7 @@ void settle(const std::pair<site_id, std::uint32_t>& key, const stretch& s, cons
   if (s.now != state::outstanding) return;
   if (s.granted_by < site.last)
     report.returned += s.size();  // by the crash behind
-  else if (site.ended)
+  else if (site.ended && !s.was_named)  // a site's end is as void as the records that it relied on
     wrong.add(where, "hole", range(s, key) + " were handed out and are in no record, not returned and not written off");
   else if (report.complete)
     report.written_off += s.size();  // the site stayed away
@@ -162,7 +168,7 @@ void settle(const std::pair<site_id, std::uint32_t>& key, const stretch& s, cons
 
 }  // namespace
 
-void check_samples(const logs& all, const history& h, ledger_report& report) {
+void check_samples(const logs& all, const history& h, const known_records& records, ledger_report& report) {
   violations wrong(report);
   std::size_t groups = 0;
   std::map<site_id, standing> sites;
@@ -174,11 +180,13 @@ void check_samples(const logs& all, const history& h, ledger_report& report) {
         groups = std::max<std::size_t>(groups, line.body->at("groups").get<std::size_t>());
         s = {line.incarnation, false};
       }
+      if (s.ended && line.type == "granted") wrong.add(line.where, "after_end", "samples are handed out behind the site's end");
       if (line.type == "ended") s.ended = true;
+      if (line.type == "reopened") s.ended = false;
     }
   for (const epoch_line& e : all.epochs) groups = std::max(groups, e.entry.view.cuts.size());
 
-  accounts a = cut_into_stretches(all, h);
+  accounts a = cut_into_stretches(all, records);
   name_by_records(h, a, wrong);
   replay(all, a, report, wrong);
   for (auto& [key, account] : a)

@@ -1,5 +1,7 @@
 #include "framework/rounds/membership.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 /// Events and the course of an epoch change. Who is in the next epoch, and from where: epoch_choice.cpp.
@@ -166,7 +168,10 @@ membership_actions membership::leave(site_id from, const message::leave& m, time
 }
 
 membership_actions membership::report(site_id from, const message::report& m, time_point) {
-  if (const auto it = peers_.find(from); it != peers_.end()) it->second.last_report = m;
+  if (const auto it = peers_.find(from); it != peers_.end()) {
+    it->second.last_report = m;
+    it->second.done = false;
+  }
   return {};
 }
 
@@ -202,7 +207,7 @@ membership_actions membership::tick(time_point now) {
   for (auto& [site, p] : peers_) {
     if (!p.connected || now - p.last_heard <= settings_.dead_after) continue;
     p.connected = false;
-    p.why_gone = "nothing was heard of it for " + std::to_string(static_cast<int>(to_seconds(now - p.last_heard))) + " s";
+    p.why_gone = fmt::format("nothing was heard of it for {:.1f} s", to_seconds(now - p.last_heard));
   }
   take_suspicions(now);
   finish_if_done(now, out);

@@ -82,6 +82,7 @@ public:
   membership_actions sealed(site_id from, const message::sealed& m, time_point now);
   membership_actions synced(site_id from, const message::synced& m, time_point now);
   membership_actions leave(site_id from, const message::leave& m, time_point now);
+  /// Who reports trains: what it said of its end before is void.
   membership_actions report(site_id from, const message::report& m, time_point now);
   membership_actions tick(time_point now);
   /// The user asks for the end: stop_run to everybody.

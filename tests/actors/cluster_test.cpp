@@ -1,9 +1,9 @@
-#include "tests/actors/cluster.hpp"
+#include "actors/sim/cluster.hpp"
 
 #include <boost/test/unit_test.hpp>
 
 using namespace isthmus;
-using namespace isthmus::testing;
+using namespace isthmus::actors;
 using namespace std::chrono_literals;
 
 namespace {

@@ -1,11 +1,13 @@
-#include "tests/actors/cluster.hpp"
+#include "actors/sim/cluster.hpp"
 
 #include <boost/test/unit_test.hpp>
 
+#include <cmath>
 #include <map>
+#include <string>
 
 using namespace isthmus;
-using namespace isthmus::testing;
+using namespace isthmus::actors;
 using namespace std::chrono_literals;
 
 namespace {
@@ -17,9 +19,101 @@ void expect_good_end(cluster& c, duration limit = 600s) {
   BOOST_TEST(report.last_anchor.size() == 2U);
 }
 
+/// Cuts a site off from everybody: both ends still believe in their links until they miss the beats.
+void isolate(cluster& c, site_id site) {
+  for (const site_id other : {0U, 1U, 2U, coordinator_id})
+    if (other != site) c.net.cut_both(site, other);
+}
+
+/// Site 0 is left out of the epoch that then loses both its members and with them rounds that site 0 has applied: they come back from
+/// older checkpoints, and what site 0 has beyond these is void.
+void lose_the_others_rounds(cluster& c) {
+  isolate(c, 0);
+  BOOST_TEST_REQUIRE(c.run_until([&] { return c.has_event("decision", "of sites 1, 2: site 0 is gone"); }, 30s));
+  c.kill_site(1);
+  c.kill_site(2);
+  c.run_for(2s);
+  c.start_site(1);
+  c.start_site(2);
+  BOOST_TEST_REQUIRE(c.run_until([&] { return c.has_event("decision", "epoch 3 of sites 1, 2"); }, 60s));
+  c.net.heal_all();
+}
+
+/// Rounds told after that time that have the site's contribution.
+int rounds_with(cluster& c, const std::string& site, double after_wall) {
+  int found = 0;
+  for (const site_id home : {0U, 1U, 2U})
+    for (const auto& row : c.rows(home))
+      if (const auto* r = std::get_if<round_row>(&row); r && r->wall > after_wall) found += r->contributors.find(site) != std::string::npos;
+  return found;
+}
+
 }  // namespace
 
 BOOST_AUTO_TEST_SUITE(fault_test)
+
+BOOST_AUTO_TEST_CASE(rounds_that_a_restart_voids_are_rolled_back_and_trained_again) {
+  for (std::uint64_t seed = 30; seed < 34; ++seed) {
+    BOOST_TEST_CONTEXT("seed " << seed) {
+      cluster c({.seed = seed, .sites = 3, .overrides = {}, .gradient_takes = 300ms});  // time enough to come back before the end
+      c.start_all();
+      BOOST_REQUIRE(c.run_until([&] { return c.last_round() >= 5; }, 60s));  // checkpoints hold round 3
+      lose_the_others_rounds(c);
+      expect_good_end(c);
+      BOOST_TEST(c.has_event("rolled_back", "later rounds are void"));
+      BOOST_TEST(c.ledgers().records_void >= 2U);
+      BOOST_TEST(c.ledgers().returned > 0U);
+    }
+  }
+}
+
+BOOST_AUTO_TEST_CASE(a_site_whose_end_becomes_void_trains_on) {
+  for (std::uint64_t seed = 40; seed < 46; ++seed) {
+    const bool in_time = seed % 2 == 0;  // else the run is over before it is back, and what it had done counts as written off
+    BOOST_TEST_CONTEXT("seed " << seed) {
+      cluster c({.seed = seed,
+                 .sites = 3,
+                 .overrides = {"checkpoint.every_rounds=" + std::string(in_time ? "20" : "3")},
+                 .gradient_takes = in_time ? 300ms : 50ms});
+      c.start_all();
+      BOOST_REQUIRE(c.run_until([&] { return c.last_round() >= 9; }, 120s));
+      for (const site_id other : {1U, 2U}) c.net.set_path(0, other, {.delay = 400ms});  // the last commit of its group reaches nobody else
+      const auto finished = [&] {
+        for (const auto& row : c.rows(0))
+          if (const auto* s = std::get_if<site_row>(&row); s && s->state == "finished") return true;
+        return false;
+      };
+      BOOST_TEST_REQUIRE(c.run_until(finished, 60s));
+      BOOST_TEST_REQUIRE(!c.exit_code(1));
+      const double ended = c.world.wall_seconds();
+      lose_the_others_rounds(c);
+      expect_good_end(c);
+      BOOST_TEST(c.has_event("reopened", "void") == in_time);
+      BOOST_TEST((rounds_with(c, "0", ended) > 0) == in_time);
+      BOOST_TEST((c.ledgers().written_off > 0) == !in_time);
+    }
+  }
+}
+
+BOOST_AUTO_TEST_CASE(weights_that_are_no_numbers_reach_nobody_and_the_site_begins_again) {
+  const auto spoil = [](site_id site, incarnation_number incarnation, const optimizer_slice& s) {
+    if (site == 1 && incarnation == 1 && s.step == 11) s.weights[static_cast<std::size_t>(s.begin)] = std::nanf("");
+  };
+  cluster c({.seed = 13, .sites = 3, .overrides = {}, .after_update = spoil});
+  c.start_all();
+  BOOST_REQUIRE(c.run_until([&] { return c.exit_code(1).has_value(); }, 60s));
+  BOOST_TEST(c.exit_code(1).value() == 1);
+  BOOST_TEST(c.has_event("vetoed", "begins again from its last checkpoint"));
+  c.run_for(1s);
+  BOOST_TEST(c.ledgers().balanced(), c.describe_violations());
+  BOOST_TEST(c.ledgers().vetoes > 0U);
+  c.start_site(1);
+  expect_good_end(c);
+  BOOST_TEST(c.ledgers().outstanding == 0U);
+  for (const site_id site : {0U, 1U, 2U})
+    for (const double loss : c.losses(site)) BOOST_TEST((std::isfinite(loss) || site == 1));
+}
+
 
 BOOST_AUTO_TEST_CASE(a_killed_site_is_done_without_and_comes_back) {
   for (std::uint64_t seed = 1; seed <= 5; ++seed) {

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
+#include <map>
 #include <string>
 
 using namespace isthmus;
@@ -241,11 +242,77 @@ BOOST_AUTO_TEST_CASE(a_checkpoint_loaded_with_other_bytes_is_seen) {
   BOOST_TEST(finds("checkpoint_id"));
 }
 
+BOOST_AUTO_TEST_CASE(what_a_site_vetoed_must_not_be_in_a_record) {
+  const std::string whole = text(site_log(1));
+  const auto with = [&](step_number step) {
+    double residual = 0;
+    for (const auto& l : json_lines::split(whole)) {
+      const json body = *json_lines::open(l.text, "");
+      if (body.at("t") == "mass" && body.at("group") == 0) residual = body.at("residual");
+    }
+    ledger::mass_line m;
+    m.event = "vetoed";
+    m.residual = residual;
+    m.norm = 1;
+    m.step = step;
+    return whole + json_lines::seal("{\"site\":1,\"incarnation\":1," + ledger::mass(m).substr(1));
+  };
+  put(site_log(1), with(1'000'000));
+  BOOST_TEST(report().balanced());
+  BOOST_TEST(report().vetoes == 1U);
+  put(site_log(1), with(1));
+  BOOST_TEST(finds("vetoed"));
+}
+
+BOOST_AUTO_TEST_CASE(samples_handed_out_behind_the_end_are_seen) {
+  const std::string whole = text(site_log(1));
+  const auto line = [](const std::string& object) { return json_lines::seal("{\"site\":1,\"incarnation\":1," + object.substr(1)); };
+  const lease more{1, 100'000, 100'004};
+  const auto work = line(ledger::granted(900, more)) + line(ledger::written_off(more, "x"));
+  const auto end = line(ledger::ended("finished"));
+  put(site_log(1), whole + end + work + end);
+  BOOST_TEST(finds("after_end"));
+  put(site_log(1), whole + end + line(ledger::reopened("its last rounds are void")) + work + end);
+  BOOST_TEST(report().balanced());
+}
+
+/// Whoever changes one number of one record in every log, checksums and all, is found out by what must add up.
+BOOST_AUTO_TEST_CASE(any_number_of_a_record_changed_everywhere_is_seen) {
+  std::map<std::string, std::string> before;
+  for (site_id s = 0; s < 3; ++s) before[site_log(s)] = text(site_log(s));
+  for (const char* key : {"group", "round", "epoch", "home", "tokens_total", "weight", "mass", "delta_hash", "anchor_hash", "previous"}) {
+    for (const auto& [path, whole] : before) {
+      put(path, whole);
+      edit(path, [&](json& line) {
+        if (!line.contains("record") || line["record"]["group"] != 0 || line["record"]["round"] != 2) return true;
+        json& value = line["record"][key];
+        if (value.is_string())
+          value = std::string(32, 'b');
+        else
+          value = value.get<double>() + 1;
+        if (value.is_number() && std::string(key) != "weight" && std::string(key) != "mass") value = value.get<std::uint64_t>();
+        return true;
+      });
+    }
+    BOOST_TEST(!report().balanced(), "a change of \"" << key << "\" went unseen");
+  }
+}
+
 BOOST_AUTO_TEST_CASE(lines_without_fields_are_an_error_not_a_crash) {
-  put(site_log(0), json_lines::seal(R"({"site":0,"incarnation":1,"t":"granted"})") + text(site_log(0)));
-  BOOST_TEST(!check_ledgers(*files).has_value());
-  put(site_log(0), json_lines::seal(R"({"site":0,"incarnation":1,"t":"applied","record":{"group":"x"}})") + text(site_log(0)));
-  BOOST_TEST(!check_ledgers(*files).has_value());
+  const std::string whole = text(site_log(0));
+  for (const char* line :
+       {R"({"site":0,"incarnation":1,"t":"granted"})", R"({"site":0,"incarnation":1,"t":"applied","record":{"group":"x"}})",
+        R"({"site":0,"incarnation":1,"t":"granted","step":1,"lease":[0,9,9]})", R"({"site":0,"incarnation":1,"t":"returned","lease":[0,-1,4]})",
+        R"({"site":0,"incarnation":1,"t":"mass","event":"formed","group":0})", R"({"site":0,"incarnation":1,"t":"committed"})",
+        R"({"site":0,"incarnation":1,"t":"started","groups":"two"})", R"({"site":0,"incarnation":1,"t":"checkpoint","id":7})",
+        R"({"site":"x","incarnation":1,"t":"ended"})", R"({"site":0,"incarnation":1})"}) {
+    put(site_log(0), whole + json_lines::seal(line) + json_lines::seal(R"({"site":0,"incarnation":1,"t":"ended","reason":"x"})"));
+    const auto found = report();
+    BOOST_TEST_REQUIRE(!found.violations.empty(), line);
+    const auto place = site_log(0) + ":" + std::to_string(std::count(whole.begin(), whole.end(), '\n') + 1);
+    BOOST_TEST(found.violations.front().where == place);
+    BOOST_TEST(found.violations.front().rule == "readable");
+  }
   put(site_log(0), "not json\n{}\n[]\n\n");
   BOOST_TEST(check_ledgers(*files).has_value());
 }

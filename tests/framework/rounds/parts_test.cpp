@@ -233,6 +233,18 @@ BOOST_AUTO_TEST_CASE(a_restarted_coordinator_hears_again_who_has_caught_up_and_l
   BOOST_TEST(m.changing());
 }
 
+BOOST_AUTO_TEST_CASE(who_reports_again_has_not_finished) {
+  const time_point now{};
+  auto m = make_membership(2, 1, now);
+  for (site_id s = 0; s < 2; ++s) m.join(s, {1, initial(1)}, now);
+  m.leave(0, {"finished", true}, now);
+  m.report(0, {}, now);  // its end became void
+  m.leave(1, {"finished", true}, now);
+  BOOST_TEST(!m.is_finished());
+  m.leave(0, {"finished", true}, now);
+  BOOST_TEST(m.is_finished());
+}
+
 BOOST_AUTO_TEST_CASE(leases_without_others_are_what_is_left) {
   const std::vector<lease> a{{0, 0, 10}, {1, 0, 4}}, b{{0, 2, 4}, {0, 8, 12}, {2, 0, 4}};
   BOOST_TEST((without(a, b) == std::vector<lease>{{0, 0, 2}, {0, 4, 8}, {1, 0, 4}}));

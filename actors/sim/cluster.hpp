@@ -17,19 +17,23 @@
 #include <string>
 #include <vector>
 
-namespace isthmus::testing {
+namespace isthmus::actors {
 
 struct cluster_options {
-  std::uint64_t seed = 1;
-  std::uint32_t sites = 3;
-  std::vector<std::string> overrides;                          // of the test recipe
-  duration gradient_takes = std::chrono::milliseconds(50);     // virtual time of one inner step
+  std::uint64_t seed = 1;                                   // of everything: arithmetic, network, the order in which actors run
+  std::uint32_t sites = 3;                                  // s0, s1, ...
+  std::vector<std::string> overrides{};                     // of the recipe: "key.path=value"
+  duration gradient_takes = std::chrono::milliseconds(50);  // virtual time of one inner step
+  std::string recipe{};                                     // TOML without sites, seed and text; empty: a model of 13 thousand parameters
+  /// Called behind each optimizer step of a site, with the weights that it wrote: a fault may spoil them.
+  std::function<void(site_id, incarnation_number, const optimizer_slice&)> after_update{};
 };
 
-/// A whole run in one thread: the real actors of every site and the coordinator, on simulated time, network and disk. The same seed
-/// gives the same history, event for event.
+/// A whole run in one thread: the real actors of every site and the coordinator, on simulated time, network and disk, trained on
+/// synthetic text. The same seed gives the same history, event for event: world.digest() is a hash of all of it.
 class cluster {
 public:
+  /// Throws std::runtime_error naming what is wrong with the recipe.
   explicit cluster(cluster_options options);
   ~cluster();
 
@@ -58,6 +62,8 @@ public:
   const std::vector<store_row>& rows(site_id site) { return rows_[site]; }
   std::vector<double> losses(site_id site);
   bool has_event(const std::string& kind, const std::string& part_of_text);
+  /// What sites and coordinator told people so far.
+  const std::vector<event_row>& events() const { return events_; }
 
   sim::world world;
   sim::network net;
@@ -86,4 +92,4 @@ private:
   round_number last_round_ = 0;
 };
 
-}  // namespace isthmus::testing
+}  // namespace isthmus::actors

@@ -1,4 +1,4 @@
-#include "tests/actors/cluster.hpp"
+#include "actors/sim/cluster.hpp"
 
 #include "actors/messages.hpp"
 #include "framework/models/hybrid_model.hpp"
@@ -12,11 +12,11 @@
 
 #include <stdexcept>
 
-namespace isthmus::testing {
+namespace isthmus::actors {
 
 namespace {
 
-constexpr const char* test_recipe = R"(
+constexpr const char* small_recipe = R"(
 [run]
 name = "test"
 tokens = 5760
@@ -56,12 +56,12 @@ every_rounds = 3
 )";
 
 recipe make_recipe(const cluster_options& options) {
-  std::string text = test_recipe;
+  std::string text = options.recipe.empty() ? small_recipe : options.recipe;
   for (std::uint32_t i = 0; i < options.sites; ++i)
     text += "[[sites]]\nname = \"s" + std::to_string(i) + "\"\nsource = \"synthetic\"\n";
   auto overrides = options.overrides;
   overrides.push_back("run.seed=" + std::to_string(options.seed));
-  auto reading = read_recipe(text, "test.toml", overrides);
+  auto reading = read_recipe(text, "recipe of the simulation", overrides);
   if (!reading.value) throw std::runtime_error(show_problems(reading.problems));
   return *reading.value;
 }
@@ -81,7 +81,7 @@ struct cluster::node {
   caf::actor root;
 };
 
-class cluster::recorder final : public actors::metrics_sink {
+class cluster::recorder final : public metrics_sink {
 public:
   recorder(cluster& c, site_id site) : cluster_(c), site_(site) {}
   void put(store_row row) override {
@@ -126,7 +126,7 @@ void cluster::start_all() {
 std::shared_ptr<const token_shard> cluster::shard_of(site_id site) const {
   auto shard = std::make_shared<token_shard>();
   shard->name = "synthetic-" + std::to_string(site);
-  shard->vocabulary = 320;
+  shard->vocabulary = static_cast<std::uint32_t>(plan.data.vocabulary);
   rng text(42, site, 0, draw::token);
   const auto fill = [&](token_section& section, std::size_t n) {
     std::vector<std::uint16_t> tokens;
@@ -138,8 +138,8 @@ std::shared_ptr<const token_shard> cluster::shard_of(site_id site) const {
     section.document_ends = {n};
     section.tokens = std::move(tokens);
   };
-  fill(shard->train, 16 * 300 + 1);
-  fill(shard->held_out, 16 * 64 + 1);
+  fill(shard->train, static_cast<std::size_t>(plan.train.context) * 300 + 1);
+  fill(shard->held_out, static_cast<std::size_t>(plan.train.context) * 64 + 1);
   return shard;
 }
 
@@ -152,8 +152,8 @@ void cluster::start_site(site_id site) {
   const auto& backend = *kernels::find_backend("reference");
   const auto layout = hybrid_layout(plan.model);
   const auto optimizer = std::make_shared<adamw>(layout, adamw_options{});
-  auto parts = std::make_shared<actors::site_parts>(actors::site_parts{
-      .plan = plan, .run_id = "run", .self = site, .incarnation = incarnation, .where = actors::tier::simulated, .wire = *made->wire,
+  auto parts = std::make_shared<site_parts>(site_parts{
+      .plan = plan, .run_id = "run", .self = site, .incarnation = incarnation, .where = tier::simulated, .wire = *made->wire,
       .addresses = {}, .disk = *made->disk, .wall = world, .tokens = shard_of(site), .unigram_entropy = 5.5, .arithmetic = {},
       .metrics = *made->metrics, .gradient_takes = options_.gradient_takes, .stopped = {}});
   for (site_id other = 0; other < options_.sites; ++other)
@@ -165,9 +165,10 @@ void cluster::start_site(site_id site) {
   a.make_learner = [this, &backend, team = made->team.get()](std::uint32_t, std::shared_ptr<float_array> weights) {
     return std::make_unique<hybrid_model>(plan.model, backend, *team, 2048, std::move(weights));
   };
-  a.update = [&backend, optimizer](learner& model, const actors::optimizer_slice& s) {
+  a.update = [this, site, incarnation, &backend, optimizer](learner& model, const optimizer_slice& s) {
     optimizer->update(backend, dynamic_cast<hybrid_model&>(model).stream(), s.weights, s.gradients, s.begin, s.end, s.learning_rate,
                       static_cast<float>(s.gradient_scale), true, static_cast<std::int64_t>(s.step));
+    if (options_.after_update) options_.after_update(site, incarnation, s);
   };
   a.first_moment = optimizer->first();
   a.second_moment = optimizer->second();
@@ -177,7 +178,7 @@ void cluster::start_site(site_id site) {
     world.after(std::chrono::milliseconds(1), [this, site] { kill_site(site); });
   };
   exits_.erase(site);
-  made->root = actors::spawn_site(*system_, std::move(parts));
+  made->root = spawn_site(*system_, std::move(parts));
   sites_[site] = std::move(made);
 }
 
@@ -190,7 +191,7 @@ void cluster::start_coordinator() {
   auto log = coordinator_log::open(*made->disk, "coordinator.jsonl");
   if (!log) throw std::runtime_error(log.error().message);
   const auto groups = cut_groups(hybrid_layout(plan.model), static_cast<std::uint32_t>(plan.round.groups)).size();
-  auto parts = std::make_shared<actors::coordinator_parts>(actors::coordinator_parts{
+  auto parts = std::make_shared<coordinator_parts>(coordinator_parts{
       .plan = plan, .run_id = "run", .incarnation = incarnation, .groups = static_cast<std::uint32_t>(groups), .wire = *made->wire,
       .log = std::move(*log), .decided = {}, .stopped = {}});
   parts->decided = [this](const std::string& kind, const std::string& text) {
@@ -198,7 +199,7 @@ void cluster::start_coordinator() {
     world.note("coordinator " + kind + " " + text);
   };
   parts->stopped = [this](int code, std::string) { exits_[coordinator_id] = code; };
-  made->root = actors::spawn_coordinator(*system_, std::move(parts));
+  made->root = spawn_coordinator(*system_, std::move(parts));
   sites_[coordinator_id] = std::move(made);
 }
 
@@ -215,7 +216,7 @@ void cluster::kill_site(site_id site) {
 }
 
 void cluster::kill_coordinator() { kill_site(coordinator_id); }
-void cluster::drain_site(site_id site) { caf::anon_send(sites_.at(site)->root, actors::drain{"asked by the test"}); }
+void cluster::drain_site(site_id site) { caf::anon_send(sites_.at(site)->root, drain{"asked by the test"}); }
 void cluster::fail_device(site_id site, std::uint32_t device) { caf::anon_send(sites_.at(site)->root, actors::fail_device{device}); }
 
 void cluster::step() {
@@ -289,4 +290,4 @@ bool cluster::has_event(const std::string& kind, const std::string& part_of_text
   return false;
 }
 
-}  // namespace isthmus::testing
+}  // namespace isthmus::actors
