@@ -163,7 +163,7 @@ public:
       part(2);
       delta = pair.down->encode(group_, sum_.span());
       part(3);
-      ensure(apply_outer(rule, group_, *pair.down, delta, 3.0, anchor_.span(), {}).has_value(), "apply");
+      ensure(apply_outer(rule, group_, *pair.down, delta, 3.0, {anchor_.span(), {}}).has_value(), "apply");
       part(4);
       hash_floats(anchor_.span());
       part(5);

@@ -53,7 +53,8 @@ expected<contribution_mass> form_contribution(const group_shape& group, const co
     vector_ops::form_blocks(a, w, v, weight, terms.residual_decay, probe_key, blocks, 1, sums);
     std::copy_n(v, rest, value.data() + 64 * blocks);
   }
-  return contribution_mass{add_lanes(sums.change), add_lanes(sums.residual), add_lanes(sums.decayed), add_lanes(sums.value)};
+  return contribution_mass{add_lanes(sums.change), add_lanes(sums.residual), add_lanes(sums.decayed), add_lanes(sums.value),
+                           add_lanes(sums.squares)};
 }
 
 }  // namespace isthmus

@@ -24,6 +24,7 @@ struct contribution_mass {
   double residual = 0;  // the residual before
   double decayed = 0;   // its part that the decay took away
   double value = 0;     // the contribution: what goes to the encoder
+  double squares = 0;   // of it: the sum of its squares
 };
 
 /// The contribution of one group, formed in place of its residual: with w = terms.weight() and b = residual_decay, each step

@@ -74,6 +74,7 @@ void form_blocks(const float* anchor, const float* working, float* value, float 
     sums.residual[i % 16] += sign * static_cast<double>(residual);
     sums.decayed[i % 16] += sign * (static_cast<double>(residual) - static_cast<double>(kept));
     sums.value[i % 16] += sign * static_cast<double>(value[i]);
+    sums.squares[i % 16] += static_cast<double>(value[i]) * static_cast<double>(value[i]);
   }
 }
 

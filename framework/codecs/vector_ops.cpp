@@ -233,7 +233,7 @@ std::size_t non_zero(const float* x, std::size_t n, std::uint16_t* index, float*
 void form_blocks(const float* anchor, const float* working, float* value, float weight, float decay, std::uint64_t key,
                  std::size_t first_block, std::size_t blocks, block_probes& sums) {
   const floats w = hn::Set(tag, weight), b = hn::Set(tag, decay);
-  lanes change(sums.change), residual(sums.residual), decayed(sums.decayed), total(sums.value);
+  lanes change(sums.change), residual(sums.residual), decayed(sums.decayed), total(sums.value), squares(sums.squares);
   for (std::size_t block = 0; block < blocks; ++block) {
     const std::uint64_t signs = probe_signs(key, first_block + block);
     for (std::size_t i = 0; i < 64; i += 16) {
@@ -248,6 +248,7 @@ void form_blocks(const float* anchor, const float* working, float* value, float 
         residual.add(part, hn::Xor(before, sign));
         decayed.add_difference(part, hn::Xor(before, sign), hn::Xor(kept, sign));
         total.add(part, hn::Xor(after, sign));
+        squares.add_square(part, after);
       }
     }
   }
@@ -255,6 +256,7 @@ void form_blocks(const float* anchor, const float* working, float* value, float 
   residual.store(sums.residual);
   decayed.store(sums.decayed);
   total.store(sums.value);
+  squares.store(sums.squares);
 }
 
 #endif

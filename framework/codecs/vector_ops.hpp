@@ -11,9 +11,9 @@ inline constexpr std::size_t chunk_size = 4096;  // floats of a top-k chunk
 inline constexpr std::size_t chunk_kept = 64;    // of them sent
 inline constexpr std::size_t int8_block = 256;   // floats that share a scale
 
-/// Probes that form_blocks adds up.
+/// What form_blocks adds up: probes, and the squares of the values.
 struct block_probes {
-  double change[16] = {}, residual[16] = {}, decayed[16] = {}, value[16] = {};  // one sum a lane, as in probe()
+  double change[16] = {}, residual[16] = {}, decayed[16] = {}, value[16] = {}, squares[16] = {};  // one sum a lane, as in probe()
 };
 
 namespace vector_ops {
@@ -29,7 +29,7 @@ void int8_decode(const std::int8_t* q, std::size_t n, float scale, float* out);
 /// The elements of x: [n], n <= 4096, that are not zero, ascending; index and values have room for n + 16. Returns their number.
 std::size_t non_zero(const float* x, std::size_t n, std::uint16_t* index, float* values);
 /// Over 64 * blocks elements: value = weight * (anchor - working) + decay * value, each step rounded; adds the terms, with the signs
-/// of the probe of `key` from element 64 * first_block on, to the lanes' sums.
+/// of the probe of `key` from element 64 * first_block on, and the squares of the new values to the lanes' sums.
 void form_blocks(const float* anchor, const float* working, float* value, float weight, float decay, std::uint64_t key,
                  std::size_t first_block, std::size_t blocks, block_probes& sums);
 }  // namespace vector_ops

@@ -16,10 +16,7 @@ namespace isthmus::HWY_NAMESPACE {
 /// Adds 64 * blocks elements to the sixteen lanes.
 void probe_blocks(const float* values, std::size_t blocks, std::uint64_t key, std::uint64_t first_block, double* sums) {
 #if ISTHMUS_PLAIN_LOOPS
-  for (std::size_t i = 0; i < 64 * blocks; ++i) {
-    const bool minus = (probe_signs(key, first_block + i / 64) >> (i % 64) & 1) != 0;
-    sums[i % 16] += minus ? -static_cast<double>(values[i]) : static_cast<double>(values[i]);
-  }
+  for (std::size_t i = 0; i < 64 * blocks; ++i) sums[i % 16] += probe_element(key, 64 * first_block + i, values[i]);
 #else
   lanes sum(sums);
   for (std::size_t block = 0; block < blocks; ++block) {
@@ -35,6 +32,29 @@ void probe_blocks(const float* values, std::size_t blocks, std::uint64_t key, st
 #endif
 }
 
+/// The same, and the squares to sixteen further lanes.
+void measure_blocks(const float* values, std::size_t blocks, std::uint64_t key, std::uint64_t first_block, double* sums, double* squares) {
+#if ISTHMUS_PLAIN_LOOPS
+  probe_blocks(values, blocks, key, first_block, sums);
+  for (std::size_t i = 0; i < 64 * blocks; ++i) squares[i % 16] += static_cast<double>(values[i]) * static_cast<double>(values[i]);
+#else
+  lanes sum(sums), square(squares);
+  for (std::size_t block = 0; block < blocks; ++block) {
+    const std::uint64_t signs = probe_signs(key, first_block + block);
+    for (std::size_t i = 0; i < 64; i += 16) {
+      for (std::size_t part = 0; part < 16 / width; ++part) {
+        const std::size_t at = i + part * width;
+        const floats v = hn::LoadU(tag, values + 64 * block + at);
+        sum.add(part, hn::Xor(v, sign_mask(signs >> at)));
+        square.add_square(part, v);
+      }
+    }
+  }
+  sum.store(sums);
+  square.store(squares);
+#endif
+}
+
 }  // namespace isthmus::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
@@ -43,6 +63,7 @@ HWY_AFTER_NAMESPACE();
 
 namespace isthmus {
 HWY_EXPORT(probe_blocks);
+HWY_EXPORT(measure_blocks);
 
 double add_lanes(std::span<double, 16> sums) {
   for (std::size_t half = 8; half > 0; half /= 2) {
@@ -52,16 +73,37 @@ double add_lanes(std::span<double, 16> sums) {
 }
 
 double probe(std::span<const float> values, std::uint64_t key, std::uint64_t first) {
+  running_probe sum(key);
+  sum.add(values, first);
+  return sum.total();
+}
+
+void running_probe::add(std::span<const float> values, std::uint64_t first) {
   ensure(first % 64 == 0, "probe: the first element is not a multiple of 64");
-  double sums[16] = {};
   const std::size_t blocks = values.size() / 64, rest = values.size() % 64;
-  HWY_DYNAMIC_DISPATCH(probe_blocks)(values.data(), blocks, key, first / 64, sums);
+  HWY_DYNAMIC_DISPATCH(probe_blocks)(values.data(), blocks, key_, first / 64, lanes_);
+  if (rest == 0) return;
+  float last[64] = {};
+  std::copy_n(values.data() + 64 * blocks, rest, last);
+  HWY_DYNAMIC_DISPATCH(probe_blocks)(last, 1, key_, first / 64 + blocks, lanes_);
+}
+
+double running_probe::total() const {
+  double sums[16];
+  std::copy_n(lanes_, 16, sums);
+  return add_lanes(sums);
+}
+
+measured measure(std::span<const float> values, std::uint64_t key) {
+  double sums[16] = {}, squares[16] = {};
+  const std::size_t blocks = values.size() / 64, rest = values.size() % 64;
+  HWY_DYNAMIC_DISPATCH(measure_blocks)(values.data(), blocks, key, 0, sums, squares);
   if (rest > 0) {
     float last[64] = {};
     std::copy_n(values.data() + 64 * blocks, rest, last);
-    HWY_DYNAMIC_DISPATCH(probe_blocks)(last, 1, key, first / 64 + blocks, sums);
+    HWY_DYNAMIC_DISPATCH(measure_blocks)(last, 1, key, blocks, sums, squares);
   }
-  return add_lanes(sums);
+  return {add_lanes(sums), add_lanes(squares)};
 }
 
 }  // namespace isthmus

@@ -14,6 +14,26 @@ namespace isthmus {
 /// values are the elements from `first` on, a multiple of 64.
 double probe(std::span<const float> values, std::uint64_t key, std::uint64_t first = 0);
 
+/// The same of values that come piece after piece, ascending, with the same bits: `first` and, but for the last piece, the sizes are
+/// multiples of 64.
+class running_probe {
+public:
+  explicit running_probe(std::uint64_t key) : key_(key) {}
+  void add(std::span<const float> values, std::uint64_t first);
+  double total() const;
+
+private:
+  std::uint64_t key_;
+  double lanes_[16] = {};
+};
+
+/// What one pass over numbers tells of them.
+struct measured {
+  double probe = 0;    // probe(values, key)
+  double squares = 0;  // sum of squares, in the probe's sixteen lanes
+};
+measured measure(std::span<const float> values, std::uint64_t key);
+
 /// The last step of the probe: the sum of sixteen lanes, in its order. Overwrites them.
 double add_lanes(std::span<double, 16> sums);
 

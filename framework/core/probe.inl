@@ -39,6 +39,12 @@ struct lanes {
     sum[2 * part] = hn::Add(sum[2 * part], hn::PromoteTo(dtag, hn::LowerHalf(half, v)));
     sum[2 * part + 1] = hn::Add(sum[2 * part + 1], hn::PromoteTo(dtag, hn::UpperHalf(half, v)));
   }
+  HWY_INLINE void add_square(std::size_t part, const floats& v) {
+    const hn::Half<floats_tag> half;
+    const doubles low = hn::PromoteTo(dtag, hn::LowerHalf(half, v)), high = hn::PromoteTo(dtag, hn::UpperHalf(half, v));
+    sum[2 * part] = hn::Add(sum[2 * part], hn::Mul(low, low));
+    sum[2 * part + 1] = hn::Add(sum[2 * part + 1], hn::Mul(high, high));
+  }
   HWY_INLINE void add_difference(std::size_t part, const floats& a, const floats& b) {
     const hn::Half<floats_tag> half;
     const doubles low = hn::Sub(hn::PromoteTo(dtag, hn::LowerHalf(half, a)), hn::PromoteTo(dtag, hn::LowerHalf(half, b)));

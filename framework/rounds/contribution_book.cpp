@@ -1,6 +1,5 @@
 #include "framework/rounds/contribution_book.hpp"
 
-#include "framework/core/probe.hpp"
 #include "framework/rounds/ledger.hpp"
 #include "framework/rounds/watermarks.hpp"
 
@@ -12,11 +11,7 @@ namespace isthmus {
 
 namespace {
 
-double norm(std::span<const float> values) {
-  double sum = 0;
-  for (const float v : values) sum += static_cast<double>(v) * static_cast<double>(v);
-  return std::sqrt(sum);
-}
+double norm(std::span<const float> values) { return std::sqrt(measure(values, 0).squares); }
 
 }  // namespace
 
@@ -43,13 +38,12 @@ expected<formed_contribution> contribution_book::form(round_number round, std::s
   auto mass = absorb(start, working, tokens, settings_.residual_decay);
   if (!mass) return mass.failure();
   roll_over(step, tokens, leases);
-  const double moved = norm(residual_.span());
   frame_ = make_shared_bytes(settings_.up->encode(settings_.shape, residual_.span()));
-  const double left = probe(residual_.span(), settings_.shape.id);
-  meta_ = {settings_.self, settings_.incarnation, step_, std::exchange(tokens_, 0), std::exchange(leases_, {}), mass->value - left};
+  measure_residual();
+  meta_ = {settings_.self, settings_.incarnation, step_, std::exchange(tokens_, 0), std::exchange(leases_, {}), mass->value - left_.probe};
   return formed_contribution{frame_, meta_,
-                             ledger::mass({"formed", settings_.shape.id, round, mass->change, mass->decayed, meta_.mass, left, moved, 0,
-                                           meta_.step, meta_.tokens})};
+                             ledger::mass({"formed", settings_.shape.id, round, mass->change, mass->decayed, meta_.mass, left_.probe,
+                                           std::sqrt(mass->squares), 0, meta_.step, meta_.tokens})};
 }
 
 expected<std::string> contribution_book::keep_late(round_number round, std::span<const float> start, std::span<const float> working,
@@ -57,6 +51,7 @@ expected<std::string> contribution_book::keep_late(round_number round, std::span
   auto mass = absorb(start, working, tokens, 1.0F);
   if (!mass) return mass.failure();
   roll_over(step, tokens, leases);
+  left_ = {mass->value, mass->squares};
   return line("late", round, *mass, 0);
 }
 
@@ -84,6 +79,7 @@ std::string contribution_book::lost(round_number round) {
   const auto added = settings_.up->add_to(settings_.shape, frame_->bytes(), residual_.span());
   ensure(added.has_value(), "contribution_book: our own frame cannot be decoded");
   frame_.reset();
+  measure_residual();
   roll_over(meta_.step, meta_.tokens, meta_.leases);
   return line("lost", round, {}, meta_.mass);
 }
@@ -92,6 +88,7 @@ std::string contribution_book::add(round_number round, std::span<const float> va
   ensure(values.size() == residual_.size(), "contribution_book: an aggregator residual of another size");
   const double mass = probe(values, settings_.shape.id);
   std::transform(values.begin(), values.end(), residual_.data(), residual_.data(), std::plus<float>());
+  measure_residual();
   return line("added", round, {}, mass);
 }
 
@@ -128,12 +125,15 @@ std::string contribution_book::restore(const contribution_snapshot* saved, step_
   step_ = committed_step_ = watermark;
   tokens_ = 0;
   leases_.clear();
-  m.residual = probe(residual_.span(), settings_.shape.id);
-  m.norm = norm(residual_.span());
+  measure_residual();
+  m.residual = left_.probe;
+  m.norm = std::sqrt(left_.squares);
   m.step = step_;
   m.tokens = tokens_;
   return ledger::mass(m);
 }
+
+void contribution_book::measure_residual() { left_ = measure(residual_.span(), settings_.shape.id); }
 
 std::string contribution_book::line(const char* event, round_number round, const contribution_mass& mass, double other) const {
   ledger::mass_line m;
@@ -143,8 +143,8 @@ std::string contribution_book::line(const char* event, round_number round, const
   m.change = mass.change;
   m.decayed = mass.decayed;
   m.frame = other;
-  m.residual = probe(residual_.span(), settings_.shape.id);
-  m.norm = norm(residual_.span());
+  m.residual = left_.probe;
+  m.norm = std::sqrt(left_.squares);
   m.step = step_;
   m.tokens = tokens_;
   return ledger::mass(m);

@@ -3,6 +3,7 @@
 #include "framework/codecs/codec.hpp"
 #include "framework/codecs/contribution.hpp"
 #include "framework/core/buffer.hpp"
+#include "framework/core/probe.hpp"
 #include "framework/rounds/messages.hpp"
 
 #include <memory>
@@ -76,9 +77,11 @@ private:
   std::string line(const char* event, round_number round, const contribution_mass& mass, double other) const;
   expected<contribution_mass> absorb(std::span<const float> start, std::span<const float> working, std::uint64_t tokens, float decay);
   void roll_over(step_number step, std::uint64_t tokens, std::span<const lease> leases);
+  void measure_residual();
 
   contribution_settings settings_;
   float_array residual_;
+  measured left_;  // of the residual, taken when it last changed
   shared_bytes frame_;
   contributor meta_;  // of the frame in flight
   step_number step_ = 0, committed_step_ = 0;

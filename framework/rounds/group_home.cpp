@@ -84,14 +84,14 @@ void parameter_group::state::try_close(time_point now) {
   close(now);
 }
 
-/// Adds in site order, encodes, takes the outer step on a copy, and offers record and delta to every member.
-void parameter_group::state::close(time_point now) {
+/// Adds in site order and encodes.
+shared_bytes parameter_group::state::reduce(round_record& r, candidate& c) {
   const auto size = anchor->size();
-  float_array sum(size);
-  round_record r;
+  if (spare.sum && s.codecs.down_has_residual) std::fill_n(spare.sum->data(), size, 0.0F);  // an exact codec left zeros
+  auto sum = spare.sum ? std::move(spare.sum) : std::make_unique<float_array>(size);
   std::uint64_t tokens = 0;
   for (auto it = collected.begin(); it != collected.end();) {
-    if (s.codecs.up->add_to(s.shape, it->second.frame->bytes(), sum.span())) {
+    if (s.codecs.up->add_to(s.shape, it->second.frame->bytes(), sum->span())) {
       r.contributors.push_back(it->second.meta);
       tokens += it->second.meta.tokens;
       ++it;
@@ -102,32 +102,36 @@ void parameter_group::state::close(time_point now) {
       it = collected.erase(it);
     }
   }
-  if (tokens == 0) return;
-  candidate c;
-  if (s.codecs.down_has_residual) {
-    if (residual) std::transform(sum.data(), sum.data() + size, residual->data(), sum.data(), std::plus<float>());
-    c.residual = std::make_unique<float_array>(size);
+  shared_bytes bytes;
+  if (tokens > 0) {
+    if (residual) std::transform(sum->data(), sum->data() + size, residual->data(), sum->data(), std::plus<float>());
+    bytes = make_shared_bytes(s.codecs.down->encode(s.shape, sum->span()));
+    r.tokens_total = record.tokens_total + tokens;
+    r.weight = static_cast<double>(tokens) / s.reference_tokens;
+    r.delta_hash = hash_bytes(bytes->bytes());
   }
-  const auto bytes = make_shared_bytes(s.codecs.down->encode(s.shape, sum.span()));
-  if (c.residual) std::copy_n(sum.data(), size, c.residual->data());  // encode left what it did not send
+  (bytes && s.codecs.down_has_residual ? c.residual : spare.sum) = std::move(sum);  // encode left what it did not send
+  return bytes;
+}
 
+/// Reduces what was collected, takes the outer step into arrays of its own, and offers record and delta to every member.
+void parameter_group::state::close(time_point now) {
+  round_record r;
+  candidate c;
+  const auto bytes = reduce(r, c);
+  if (!bytes) return;
   r.group = s.shape.id;
   r.round = round + 1;
   r.epoch = view.number;
   r.home = s.self;
-  r.tokens_total = record.tokens_total + tokens;
-  r.weight = static_cast<double>(tokens) / s.reference_tokens;
-  r.delta_hash = hash_bytes(bytes->bytes());
   r.previous = record_hash;
-  std::fill_n(sum.data(), size, 0.0F);
-  ensure(s.codecs.down->add_to(s.shape, bytes->bytes(), sum.span()).has_value(), "parameter_group: our own delta cannot be decoded");
-  r.mass = probe(sum.span(), s.shape.id);
-  c.anchor = std::make_unique<float_array>(size);
-  c.momentum = std::make_unique<float_array>(momentum->size());
-  std::copy_n(anchor->data(), size, c.anchor->data());
-  std::copy_n(momentum->data(), momentum->size(), c.momentum->data());
-  apply_outer(s.outer, s.shape, sum.span(), r.weight, c.anchor->span(), c.momentum->span());
-  r.anchor_hash = hash_floats(c.anchor->span());
+  c.anchor = spare.anchor ? std::move(spare.anchor) : std::make_unique<float_array>(anchor->size());
+  c.momentum = spare.momentum ? std::move(spare.momentum) : std::make_unique<float_array>(momentum->size());
+  const auto done = apply_outer(s.outer, s.shape, *s.codecs.down, bytes->bytes(), r.weight,
+                                {anchor->span(), momentum->span(), c.anchor->span(), c.momentum->span()}, s.shape.id);
+  ensure(done.has_value(), "parameter_group: our own delta cannot be applied");
+  r.mass = done->mass;
+  r.anchor_hash = done->anchor_hash;
 
   pending = delivered{r, hash_record(r), bytes};
   c.stored_at.insert(s.self);
@@ -136,6 +140,17 @@ void parameter_group::state::close(time_point now) {
   note(ledger::stored(r));
   for (const epoch_member& m : view.members) send(m.site, message::delta{r}, bytes);
   count_stores(now);
+}
+
+/// The record that we made is committed: its arrays become ours, and ours are written next time.
+void parameter_group::state::take_candidate() {
+  std::swap(anchor, next->anchor);
+  std::swap(momentum, next->momentum);
+  if (s.codecs.down_has_residual) std::swap(residual, next->residual);
+  spare.anchor = std::move(next->anchor);
+  spare.momentum = std::move(next->momentum);
+  if (next->residual) spare.sum = std::move(next->residual);
+  next.reset();
 }
 
 void parameter_group::state::on_stored(site_id from, const message::stored& m, time_point now) {

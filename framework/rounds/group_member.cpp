@@ -150,15 +150,12 @@ bool parameter_group::state::store_next(time_point now) {
 
 bool parameter_group::state::apply(const delivered& d, time_point now) {
   if (next && pending && pending->hash == d.hash) {  // we made it: the result is there
-    anchor = std::move(next->anchor);
-    momentum = std::move(next->momentum);
-    residual = std::move(next->residual);
-    next.reset();
+    take_candidate();
     if (residual) note(ledger::aggregator(s.shape.id, d.record.round, d.record.epoch, "kept", probe(residual->span(), s.shape.id)));
     return true;
   }
-  const auto done = apply_outer(s.outer, s.shape, *s.codecs.down, d.bytes->bytes(), d.record.weight, anchor->span(), momentum->span());
-  const hash128 found = done ? hash_floats(anchor->span()) : hash128{};
+  const auto done = apply_outer(s.outer, s.shape, *s.codecs.down, d.bytes->bytes(), d.record.weight, {anchor->span(), momentum->span()});
+  const hash128 found = done ? done->anchor_hash : hash128{};
   if (found == d.record.anchor_hash) return true;
   divergence(d.record, found, now);
   return false;

@@ -29,6 +29,9 @@ struct parameter_group::state {
     std::unique_ptr<float_array> anchor, momentum, residual;
     std::set<site_id> stored_at;
   };
+  struct workspace {  // arrays that the home writes in each round: what is not in use of them; null: not made yet
+    std::unique_ptr<float_array> sum, anchor, momentum;
+  };
   struct early_message {
     site_id from;
     incarnation_number incarnation;
@@ -87,6 +90,10 @@ struct parameter_group::state {
   void collect(contributor meta, shared_bytes frame, time_point now);
   void try_close(time_point now);
   void close(time_point now);
+  /// Sums the collected contributions and encodes the delta; nothing where no frame could be read. What a lossy codec did not send goes
+  /// to the candidate.
+  shared_bytes reduce(round_record& r, candidate& c);
+  void take_candidate();
   void count_stores(time_point now);
   void keep_valid_contributions();
   void reopen();
@@ -133,6 +140,7 @@ struct parameter_group::state {
   time_point last_opened{};
   std::unique_ptr<float_array> residual;  // of the aggregator, in units of the sum; null: none so far
   std::optional<candidate> next;          // belongs to `pending` when we made it
+  workspace spare;
   std::map<site_id, round_number> member_round;
   learned_deadline deadline;
 };

@@ -78,6 +78,7 @@ void parameter_group::state::enter(const epoch_view& next_view, time_point now) 
     note(ledger::aggregator(s.shape.id, round, view.number, "returned", probe(residual->span(), s.shape.id)));
     say(group_effect::residual_returned{std::shared_ptr<const float_array>(std::move(residual))});
   }
+  if (!at_home()) spare = {};
   keep_valid_contributions();
   reset_poll(now);
   if (holds_cut() && !diverged) {

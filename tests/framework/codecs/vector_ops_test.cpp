@@ -148,6 +148,15 @@ BOOST_AUTO_TEST_CASE(probes_equal_their_definition) {
       std::array<double, 16> lanes{};
       for (std::size_t i = 0; i < n; ++i) lanes[i % 16] += probe_element(7, 128 + i, x[i]);
       BOOST_TEST(probe(x, 7, 128) == add_lanes(lanes));
+      running_probe pieces(7);
+      const std::size_t cut = n / 2 / 64 * 64;
+      pieces.add(std::span(x).first(cut), 128);
+      pieces.add(std::span(x).subspan(cut), 128 + cut);
+      BOOST_TEST(pieces.total() == probe(x, 7, 128));
+      std::array<double, 16> squares{};
+      for (std::size_t i = 0; i < n; ++i) squares[i % 16] += static_cast<double>(x[i]) * static_cast<double>(x[i]);
+      BOOST_TEST(measure(x, 7).probe == probe(x, 7));
+      BOOST_TEST(measure(x, 7).squares == add_lanes(squares));
     }
   });
 }

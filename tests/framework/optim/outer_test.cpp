@@ -1,5 +1,6 @@
 #include "framework/optim/outer.hpp"
 
+#include "framework/core/probe.hpp"
 #include "tests/framework/codecs/codec_fixture.hpp"
 
 #include <boost/test/unit_test.hpp>
@@ -40,7 +41,17 @@ BOOST_AUTO_TEST_CASE(frames_give_the_bits_of_their_sum) {
         std::vector<float> delta(anchor.size());
         BOOST_REQUIRE(pair.down->add_to(group, frame, delta).has_value());
         apply_outer(rule, group, delta, 2.9, anchor, momentum);
-        BOOST_REQUIRE(apply_outer(rule, group, *pair.down, frame, 2.9, anchor_too, momentum_too).has_value());
+        const auto old_anchor = anchor_too, old_momentum = momentum_too;
+        const auto moved = apply_outer(rule, group, *pair.down, frame, 2.9, {anchor_too, momentum_too});
+        BOOST_REQUIRE(moved.has_value());
+        BOOST_TEST((moved->anchor_hash == hash_floats(anchor)));
+        std::vector<float> other_anchor(anchor.size(), 7.0F), other_momentum(anchor.size(), 7.0F);
+        const auto apart = apply_outer(rule, group, *pair.down, frame, 2.9, {old_anchor, old_momentum, other_anchor, other_momentum}, 5);
+        BOOST_REQUIRE(apart.has_value());
+        BOOST_TEST((apart->anchor_hash == hash_floats(anchor)));
+        BOOST_TEST(apart->mass == probe(delta, 5));
+        BOOST_TEST(std::memcmp(anchor.data(), other_anchor.data(), 4 * anchor.size()) == 0);
+        if (rule.has_momentum()) BOOST_TEST(std::memcmp(momentum.data(), other_momentum.data(), 4 * momentum.size()) == 0);
       }
       BOOST_TEST(std::memcmp(anchor.data(), anchor_too.data(), 4 * anchor.size()) == 0);
       BOOST_TEST(std::memcmp(momentum.data(), momentum_too.data(), 4 * momentum.size()) == 0);
@@ -56,10 +67,10 @@ BOOST_AUTO_TEST_CASE(a_bad_frame_changes_nothing) {
   frame.pop_back();
   auto anchor = random_values(group, 2);
   const auto before = anchor;
-  BOOST_TEST(!apply_outer({outer_kind::plain, 1, 0}, group, *pair.down, frame, 3, anchor, {}).has_value());
+  BOOST_TEST(!apply_outer({outer_kind::plain, 1, 0}, group, *pair.down, frame, 3, {anchor, {}}).has_value());
   const auto good = pair.down->encode(group, value);
   for (const double weight : {0.0, -1.0, 1e-30, 1e300, std::nan("")}) {
-    BOOST_TEST(!apply_outer({outer_kind::plain, 1, 0}, group, *pair.down, good, weight, anchor, {}).has_value());
+    BOOST_TEST(!apply_outer({outer_kind::plain, 1, 0}, group, *pair.down, good, weight, {anchor, {}}).has_value());
   }
   BOOST_TEST(anchor == before, boost::test_tools::per_element());
 }
