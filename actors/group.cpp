@@ -171,7 +171,8 @@ void take_back(group_actor* self, const train_result& what) {
   s.waiting.clear();
   const round_number before = group.round();
   for (const auto& event : waiting) take(self, event);
-  if (what.tokens == 0 && group.round() == before && group.is_settled()) tell_settled(self);
+  // What had been held back was of an older epoch, say, and moved nothing: the next period begins from where we stand.
+  if (group.round() == before && group.is_settled() && !group.has_frame_in_flight()) tell_settled(self);
 }
 
 caf::behavior group_behaviour(group_actor* self, std::shared_ptr<group_actor_state> given) {

@@ -38,6 +38,8 @@ void take_epoch(site_actor* self, const epoch_view& view) {
   s.seals.erase(s.seals.begin(), s.seals.lower_bound(view.number));
   tell(self, "epoch", "epoch " + std::to_string(view.number) + " with " + std::to_string(view.members.size()) + " sites: " + view.reason);
   if (!is_member(s)) return say_join(self);  // left out while we were silent: come back as a joiner
+  for (const auto& m : view.members)  // who is back is dialled at once, whatever the back-off says
+    if (m.site != s.parts->self && !s.links_up.contains(m.site)) s.parts->wire.keep(m.site, s.parts->addresses.at(m.site));
   for (const auto& group : s.groups) self->send(group, enter_epoch{view});
 }
 

@@ -58,6 +58,10 @@ membership_actions membership::join(site_id site, const message::join& m, time_p
     p.suspected_by.clear();
     p.barred_until = {};
   }
+  if (!p.connected) {
+    p.suspected_by.clear();
+    p.connected_at = now;
+  }
   p.incarnation = m.incarnation;
   p.connected = p.seen = true;
   p.last_heard = now;
@@ -92,6 +96,7 @@ membership_actions membership::suspect(site_id from, const message::suspect& m, 
   const auto it = peers_.find(m.peer);
   const epoch_member* by = member(from);
   if (it == peers_.end() || by == nullptr || from == m.peer || it->second.incarnation != m.incarnation) return out;
+  if (!it->second.connected || now - it->second.connected_at < settings_.dead_after) return out;  // its links are still being made
   auto& s = it->second.suspected_by[from];
   if (now - s.last > 3 * settings_.dead_after / 2) s.first = now;
   s.last = now;

@@ -76,6 +76,7 @@ public:
   membership_actions lost(site_id site, incarnation_number incarnation, const std::string& reason, time_point now);
   /// A site misses another; to be repeated while it does. The suspect is left out once a majority of the other live members miss it,
   /// or the pair has been apart for 2 * dead_after (then the one that more sites miss; of equals the higher id). Both ways alike.
+  /// Nothing is held against a site that has just come, or that we miss ourselves.
   membership_actions suspect(site_id from, const message::suspect& m, time_point now);
   /// This and synced() are to be said again behind each join: a coordinator that was restarted has forgotten them, and the end of an
   /// epoch that it had begun.
@@ -104,7 +105,7 @@ private:
     bool seen = false;                   // since this coordinator started
     bool left = false, done = false;
     std::string why_gone;
-    time_point last_heard{}, barred_until{};
+    time_point last_heard{}, barred_until{}, connected_at{};
     std::vector<held_record> held;  // from join
     message::report last_report;
     std::map<site_id, suspicion> suspected_by;

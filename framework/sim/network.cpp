@@ -21,7 +21,7 @@ public:
     started_ = true;
   }
   void keep(site_id peer, const std::string&) override {
-    if (!kept_.insert(peer).second) return;
+    kept_.insert(peer);
     if (hello_.site < peer && peer != coordinator_id) return;  // the larger id dials; the coordinator is dialled by all
     if (hello_.site == coordinator_id) return;
     net_.dial(hello_.site, peer, back_off_min);

@@ -49,7 +49,7 @@ public:
   virtual ~transport() = default;
   /// Begins; events may come from now on.
   virtual void start(transport_events events) = 0;
-  /// Keeps a link to this peer up, with back-off, until forget(). The end with the larger id dials (the coordinator is dialled by all).
+  /// Keeps a link up, with back-off (said again: dials now), until forget(). The larger id dials, the coordinator is dialled by all.
   virtual void keep(site_id peer, const std::string& address) = 0;
   virtual void forget(site_id peer) = 0;
   /// Breaks the link now (liveness decided so); a kept peer is dialled again.

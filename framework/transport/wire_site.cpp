@@ -234,7 +234,13 @@ void wire_site::log(const std::string& line) {
 
 void wire_site::keep(site_id peer, const std::string& address) {
   peer_state& p = peers_[peer];
-  if (p.kept && p.address_text == address) return;
+  if (p.kept && p.address_text == address) {
+    if (p.address && p.session == 0 && p.next_dial) {
+      p.attempts = 0;
+      p.next_dial = time_.now();
+    }
+    return;
+  }
   p.kept = true;
   p.address_text = address;
   p.address.reset();

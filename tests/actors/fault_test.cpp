@@ -53,7 +53,7 @@ int rounds_with(cluster& c, const std::string& site, double after_wall) {
 BOOST_AUTO_TEST_SUITE(fault_test)
 
 BOOST_AUTO_TEST_CASE(rounds_that_a_restart_voids_are_rolled_back_and_trained_again) {
-  for (std::uint64_t seed = 30; seed < 34; ++seed) {
+  for (std::uint64_t seed = 30; seed < 38; ++seed) {
     BOOST_TEST_CONTEXT("seed " << seed) {
       cluster c({.seed = seed, .sites = 3, .overrides = {}, .gradient_takes = 300ms});  // time enough to come back before the end
       c.start_all();

@@ -274,6 +274,28 @@ BOOST_AUTO_TEST_CASE(a_returned_site_does_not_pay_for_the_suspicions_of_its_form
   BOOST_TEST(m.view().members.size() == 3U);
 }
 
+BOOST_AUTO_TEST_CASE(a_site_that_was_cut_off_does_not_pay_for_what_was_said_meanwhile) {
+  time_point now{};
+  auto m = make_membership(3, 1, now);
+  for (site_id s = 0; s < 3; ++s) m.join(s, {1, initial(1)}, now);
+  m.lost(2, 1, "cut off", now);
+  for (int i = 0; i < 10; ++i) {
+    now += milliseconds(500);
+    for (site_id s = 0; s < 2; ++s) {
+      m.heard(s, now);
+      m.suspect(s, {2, 1, "silence"}, now);
+      if (m.changing()) m.sealed(s, {m.view().number, initial(1)}, now);
+    }
+    m.tick(now);
+  }
+  m.join(2, {1, initial(1)}, now);  // the same process
+  for (site_id s = 0; s < 2; ++s) m.suspect(s, {2, 1, "silence"}, now);  // their links are not up yet
+  for (site_id s = 0; s < 2; ++s) m.sealed(s, {m.view().number, initial(1)}, now);
+  m.tick(now + milliseconds(100));
+  BOOST_TEST(m.view().members.size() == 3U);
+  BOOST_TEST(!m.changing());
+}
+
 BOOST_AUTO_TEST_CASE(a_pair_that_misses_each_other_is_parted_and_comes_together_later) {
   time_point now{};
   auto m = make_membership(2, 1, now);
