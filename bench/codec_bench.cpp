@@ -1,19 +1,17 @@
-// Speed of the codecs on one thread: GB/s of fp32 contribution, against what memory gives in the same run, and the arithmetic of a
-// whole SparseLoCo round at 30 M parameters. One JSON object a line. Usage: codec_bench [parameters [peers]], where peers is what
+// Speed of the codecs on one thread: GB/s of fp32 numbers encoded and decoded, against what memory gives in the same run, and the
+// arithmetic of a whole SparseLoCo round at 30 M parameters. Usage: codec_bench [parameters [peers]], where peers is what
 // bench/codec_peer.py printed just before.
+#include "bench/report.hpp"
 #include "framework/codecs/codec.hpp"
 #include "framework/codecs/contribution.hpp"
 #include "framework/core/buffer.hpp"
-#include "framework/core/hash.hpp"
 #include "framework/core/probe.hpp"
 #include "framework/core/rng.hpp"
 #include "framework/optim/outer.hpp"
 
-#include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
-#include <ctime>
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
@@ -22,33 +20,20 @@
 #include <string>
 #include <vector>
 
-using namespace isthmus;
+namespace isthmus::bench {
 
 namespace {
 
-double cpu_seconds() {
-  timespec t{};
-  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
-  return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
-}
-
-struct timing {
-  double median = 0, spread = 0;  // seconds; (max - min) / median
-  int runs = 0;
-};
-
-/// CPU time of `body`, which `prepare` makes ready each time.
-timing measure(const std::function<void()>& prepare, const std::function<void()>& body, int runs = 7) {
+/// CPU seconds of `body`, which `prepare` makes ready each time.
+std::vector<double> seconds_of(const std::function<void()>& prepare, const std::function<void()>& body, int runs = 7) {
   std::vector<double> seconds;
   for (int run = 0; run < runs; ++run) {
     prepare();
-    const double start = cpu_seconds();
+    const double start = process_seconds();
     body();
-    seconds.push_back(cpu_seconds() - start);
+    seconds.push_back(process_seconds() - start);
   }
-  std::sort(seconds.begin(), seconds.end());
-  const double median = seconds[seconds.size() / 2];
-  return {median, (seconds.back() - seconds.front()) / median, runs};
+  return seconds;
 }
 
 struct peer {
@@ -67,14 +52,12 @@ std::map<std::string, peer> read_peers(const char* path) {
   return peers;
 }
 
-/// ratio: how much better than the peer; share: of the limit.
-void print(const std::string& name, double value, const char* unit, const peer& other, double ratio, double limit, double share,
-           const timing& time) {
-  fmt::print("{{\"name\": \"{}\", \"value\": {:.4g}, \"unit\": \"{}\", \"peer\": \"{}\", \"peer_value\": {}, \"ratio\": {}, "
-             "\"limit\": {}, \"share\": {}, \"runs\": {}, \"spread\": {:.3f}}}\n", name, value, unit, other.name,
-             other.value > 0 ? fmt::format("{:.4g}", other.value) : "null", ratio > 0 ? fmt::format("{:.3g}", ratio) : "null",
-             limit > 0 ? fmt::format("{:.4g}", limit) : "null", share > 0 ? fmt::format("{:.3g}", share) : "null", time.runs, time.spread);
-  std::fflush(stdout);
+figure said(const std::string& name, double value, const std::string& unit) {
+  figure f;
+  f.name = name;
+  f.value = value;
+  f.unit = unit;
+  return f;
 }
 
 group_shape model_of(std::int64_t parameters) {
@@ -115,45 +98,41 @@ public:
     fill(anchor_.span(), 2, 0.1F);
     gigabytes_ = 4e-9 * static_cast<double>(size_);
     volatile float kept = 0;
-    const timing read = measure([] {}, [&] { kept = kept + add_up(source_.span()); }, 9);
-    read_limit_ = gigabytes_ / read.median;
-    print("memory read", read_limit_, "GB/s", {}, 0, 0, 0, read);
+    const auto read = seconds_of([] {}, [&] { kept = kept + add_up(source_.span()); }, 9);
+    read_limit_ = gigabytes_ / median(read);
+    line("memory read", read, false);
   }
 
   void speed(const std::string& name) {
     const codec_pair pair = *make_codec_pair(name);
-    std::vector<std::byte> frame;
-    const timing encode = measure([&] { reset(); }, [&] { frame = pair.up->encode(group_, value_.span()); });
-    line(name + " encode", encode);
-    line(name + " decode and add", measure([] {}, [&] { ensure(pair.up->add_to(group_, frame, sum_.span()).has_value(), "decode"); }),
-         name != "sparse_loco");  // a sparse sum need not touch all of memory
+    both_ways(*pair.up, [&] { std::memcpy(value_.data(), source_.data(), 4 * size_); });
     const codec_size size = pair.up->size(group_);
     double counted = 0;
     for (const auto& tensor : group_.tensors) counted += static_cast<double>(tensor.count);
-    print(name + " payload", 8 * static_cast<double>(size.payload()) / counted, "bit/parameter", {}, 0, 0, 0, {0, 0, 1});
-    if (size.sparse > 0) {
-      double chunked = 0;
-      for (const auto& tensor : group_.tensors) chunked += static_cast<double>(tensor.count / 4096 * 4096);
-      print(name + " chunks alone", 8 * static_cast<double>(size.sparse) / chunked, "bit/parameter", {}, 0, 0, 0, {0, 0, 1});
-    }
+    print(said(name + " payload", 8 * static_cast<double>(size.payload()) / counted, "bit/parameter"));
+    if (size.sparse == 0) return;
+    double chunked = 0;
+    for (const auto& tensor : group_.tensors) chunked += static_cast<double>(tensor.count / 4096 * 4096);
+    print(said(name + " chunks alone", 8 * static_cast<double>(size.sparse) / chunked, "bit/parameter"));
+    const auto frames = three_frames(pair);
+    both_ways(*pair.down, [&] {
+      std::memset(value_.data(), 0, 4 * size_);
+      for (const auto& frame : frames) ensure(pair.up->add_to(group_, frame, value_.span()).has_value(), "add");
+    });
   }
 
   /// All a site does in a round of three when it is the home of all: the worst case. CPU seconds.
   void round() {
     const codec_pair pair = *make_codec_pair("sparse_loco");
-    std::vector<std::vector<std::byte>> frames(3);
-    for (std::size_t site = 0; site < 3; ++site) {
-      fill(value_.span(), 100 + site, 1e-3F);
-      frames[site] = pair.up->encode(group_, value_.span());
-    }
+    const auto frames = three_frames(pair);
     std::vector<std::byte> delta, own;
     std::memcpy(working_.data(), anchor_.data(), 4 * size_);
     for (std::size_t i = 0; i < size_; ++i) working_.data()[i] -= source_.data()[i];
-    double parts[6] = {};
+    double parts[5] = {};
     const outer_rule rule{outer_kind::plain, 1.0F, 0.0F};
-    const timing whole = measure([] {}, [&] {
-      double last = cpu_seconds();
-      const auto part = [&](int i) { const double now = cpu_seconds(); parts[i] = now - last; last = now; };
+    const auto whole = seconds_of([] {}, [&] {
+      double last = process_seconds();
+      const auto part = [&](int i) { const double now = process_seconds(); parts[i] = now - last; last = now; };
       ensure(form_contribution(group_, {1000, 1000, 0.95F}, anchor_.span(), working_.span(), value_.span(), 7).has_value(), "form");
       part(0);
       own = pair.up->encode(group_, value_.span());
@@ -165,27 +144,55 @@ public:
       part(3);
       ensure(apply_outer(rule, group_, *pair.down, delta, 3.0, {anchor_.span(), {}}).has_value(), "apply");
       part(4);
-      hash_floats(anchor_.span());
-      part(5);
     });
-    const char* names[] = {"form", "encode", "sum of 3", "union", "apply", "hash"};
-    for (int i = 0; i < 6; ++i) print(std::string("round, ") + names[i], parts[i], "CPU s", {}, 0, 0, 0, {0, 0, 1});
-    print("round, all", whole.median, "CPU s", {}, 0, 0, 0, whole);
-    print("union", 8 * static_cast<double>(delta.size()) / static_cast<double>(size_), "bit/parameter", {}, 0, 0, 0, {0, 0, 1});
+    const char* names[] = {"form", "encode", "sum of 3", "union", "apply and hash"};
+    for (int i = 0; i < 5; ++i) print(said(std::string("round, ") + names[i], parts[i], "CPU s"));
+    figure all = said("round, all", median(whole), "CPU s");
+    all.runs = static_cast<int>(whole.size());
+    all.spread = spread(whole);
+    print(all);
+    print(said("union", 8 * static_cast<double>(delta.size()) / static_cast<double>(size_), "bit/parameter"));
   }
 
   void probes() {
     volatile double kept = 0;
-    line("probe", measure([] {}, [&] { kept = kept + probe(source_.span(), 3); }));
+    line("probe", seconds_of([] {}, [&] { kept = kept + probe(source_.span(), 3); }));
   }
 
 private:
-  void reset() { std::memcpy(value_.data(), source_.data(), 4 * size_); }
-  void line(const std::string& name, const timing& time, bool reads_all = true) {
+  /// prepare fills value_ with what the codec encodes.
+  void both_ways(const codec& c, const std::function<void()>& prepare) {
+    std::vector<std::byte> frame;
+    const std::string name(c.name());
+    line(name + " encode", seconds_of(prepare, [&] { frame = c.encode(group_, value_.span()); }));
+    line(name + " decode and add", seconds_of([] {}, [&] { ensure(c.add_to(group_, frame, sum_.span()).has_value(), "decode"); }));
+  }
+
+  std::vector<std::vector<std::byte>> three_frames(const codec_pair& pair) {
+    std::vector<std::vector<std::byte>> frames(3);
+    for (std::size_t site = 0; site < 3; ++site) {
+      fill(value_.span(), 100 + site, 1e-3F);
+      frames[site] = pair.up->encode(group_, value_.span());
+    }
+    return frames;
+  }
+
+  /// GB/s of fp32 numbers that a pass of so many seconds stands for, as a share of reading them. A sparse decode may pass it: it need
+  /// not touch all of memory.
+  void line(const std::string& name, const std::vector<double>& seconds, bool limited = true) {
     const peer other = peers_[name];
-    const double rate = gigabytes_ / time.median;
-    print(name, rate, "GB/s", other, other.value > 0 ? rate / other.value : 0, reads_all ? read_limit_ : 0,
-          reads_all ? rate / read_limit_ : 0, time);
+    figure f = said(name, gigabytes_ / median(seconds), "GB/s");
+    if (other.value > 0) {
+      f.peer = other.name;
+      f.peer_value = other.value;
+    }
+    if (limited) {
+      f.limit = "memory read";
+      f.share = f.value / read_limit_;
+    }
+    f.runs = static_cast<int>(seconds.size());
+    f.spread = spread(seconds);
+    print(f);
   }
 
   std::map<std::string, peer> peers_;
@@ -197,7 +204,11 @@ private:
 
 }  // namespace
 
+}  // namespace isthmus::bench
+
 int main(int argc, char** argv) {
+  using namespace isthmus::bench;
+  print_machine();
   codec_bench bench(argc > 1 ? std::atoll(argv[1]) : 30'000'000, argc > 2 ? read_peers(argv[2]) : std::map<std::string, peer>{});
   for (const char* name : {"none", "int8", "sparse_loco"}) bench.speed(name);
   bench.probes();

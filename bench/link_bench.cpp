@@ -1,5 +1,6 @@
 // A link between two processes on loopback against raw TCP sockets between the same two, alternately in the same run: goodput of bulk
-// messages, and round trip of 64-byte control messages. One JSON object a line. Usage: link_bench [payload MiB [messages]]
+// messages, and round trip of 64-byte control messages. Usage: link_bench [payload MiB [messages]]
+#include "bench/report.hpp"
 #include "framework/transport/ucx_transport.hpp"
 
 #include <arpa/inet.h>
@@ -9,7 +10,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <condition_variable>
 #include <cstdio>
 #include <cstdlib>
@@ -34,25 +34,19 @@ double seconds_of(const std::function<void()>& work) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
-struct sample {
-  double median, spread;  // spread: (max - min) / median
-};
-
-sample summary(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  const double median = values[values.size() / 2];
-  return {median, (values.back() - values.front()) / median};
-}
-
-/// better: raw / ours or ours / raw, so that more is better for us. TCP itself is the limit of what goes over TCP.
-void print(const char* name, const char* unit, const std::vector<double>& ours, const std::vector<double>& raw, bool more_is_better) {
-  const sample o = summary(ours), r = summary(raw);
-  const double ratio = more_is_better ? o.median / r.median : r.median / o.median;
-  std::printf(
-      "{\"name\": \"%s\", \"value\": %.4g, \"unit\": \"%s\", \"peer\": \"raw TCP socket\", \"peer_value\": %.4g, \"ratio\": %.3g, "
-      "\"limit\": %.4g, \"share\": %.3g, \"runs\": %zu, \"spread\": %.3f}\n",
-      name, o.median, unit, r.median, ratio, r.median, ratio, ours.size(), o.spread);
-  std::fflush(stdout);
+/// TCP itself is the limit of what goes over TCP, and of a message's round trip.
+void say(const char* name, const char* unit, const std::vector<double>& ours, const std::vector<double>& raw, bool less_is_better) {
+  bench::figure f;
+  f.name = name;
+  f.unit = unit;
+  f.value = bench::median(ours);
+  f.peer = f.limit = "raw TCP socket";
+  f.peer_value = bench::median(raw);
+  f.less_is_better = less_is_better;
+  f.share = less_is_better ? *f.peer_value / f.value : f.value / *f.peer_value;
+  f.runs = static_cast<int>(ours.size());
+  f.spread = bench::spread(ours);
+  bench::print(f);
 }
 
 void read_all(int socket, void* to, std::size_t bytes) {
@@ -226,14 +220,14 @@ int main(int argc, char** argv) {
     raw_ping.push_back(raw_trip / pings * 1e6);
   }
   const link_counters counters = end->counters(0);
-  print("link goodput, bulk messages", "GB/s", link_rate, raw_rate, true);
-  print("link round trip, 64 B control message", "us", link_ping, raw_ping, false);
-  const double framing =
-      static_cast<double>(counters.bulk_bytes_out - counters.payload_bytes_out) / static_cast<double>(counters.payload_bytes_out);
-  std::printf(
-      "{\"name\": \"link framing, share of payload bytes\", \"value\": %.3g, \"unit\": \"1\", \"peer\": null, \"peer_value\": null, "
-      "\"ratio\": null, \"limit\": null, \"share\": null, \"runs\": 1, \"spread\": 0}\n",
-      framing);
+  bench::print_machine();
+  say("link goodput, bulk messages", "GB/s", link_rate, raw_rate, false);
+  say("link round trip, 64 B control message", "us", link_ping, raw_ping, true);
+  bench::figure framing;
+  framing.name = "link framing";
+  framing.unit = "% of payload";
+  framing.value = 100 * static_cast<double>(counters.bulk_bytes_out - counters.payload_bytes_out) / static_cast<double>(counters.payload_bytes_out);
+  bench::print(framing);
   end->stop();
   ::close(to_other[1]);
   ::waitpid(other, nullptr, 0);
