@@ -33,25 +33,20 @@ token_batch rows_of(const std::vector<std::int32_t>& ids, std::int64_t begin, st
   return {std::span(ids).subspan(static_cast<std::size_t>(begin) * width, static_cast<std::size_t>(end - begin) * width), end - begin, context};
 }
 
-/// gradients of devices[0] += those of the others, floats [begin, end), in device order; gives the sum of squares, summed in double in
-/// blocks of 4096 so that the cut into slices does not matter.
-double reduce(const site_memory& memory, const reduce_slice& m) {
-  const std::span<float> sum = memory.gradients.at(m.devices.front());
-  double squares = 0;
-  for (std::int64_t block = m.floats.begin; block < m.floats.end; block += 4096) {
-    const std::int64_t end = std::min(block + 4096, m.floats.end);
-    for (std::size_t d = 1; d < m.devices.size(); ++d) {
-      const std::span<float> other = memory.gradients.at(m.devices[d]);
-      for (std::int64_t i = block; i < end; ++i) {
-        sum[static_cast<std::size_t>(i)] += other[static_cast<std::size_t>(i)];
-        other[static_cast<std::size_t>(i)] = 0;  // clear for the next step
-      }
+/// gradients of devices[0] += those of the others, floats [begin, end), in device order, and those are cleared for the next step.
+std::span<const float> reduce(const site_memory& memory, const reduce_slice& m) {
+  const auto slice = [&](std::uint32_t device) {
+    return memory.gradients.at(device).subspan(static_cast<std::size_t>(m.floats.begin), static_cast<std::size_t>(m.floats.end - m.floats.begin));
+  };
+  const std::span<float> sum = slice(m.devices.front());
+  for (std::size_t d = 1; d < m.devices.size(); ++d) {
+    const std::span<float> other = slice(m.devices[d]);
+    for (std::size_t i = 0; i < sum.size(); ++i) {
+      sum[i] += other[i];
+      other[i] = 0;
     }
-    double of_block = 0;
-    for (std::int64_t i = block; i < end; ++i) of_block += static_cast<double>(sum[static_cast<std::size_t>(i)]) * sum[static_cast<std::size_t>(i)];
-    squares += of_block;
   }
-  return squares;
+  return sum;
 }
 
 caf::behavior device(device_actor* self, std::shared_ptr<device_settings> given) {
@@ -78,7 +73,8 @@ caf::behavior device(device_actor* self, std::shared_ptr<device_settings> given)
       },
       [](const fail_device&) { throw contract_error("a rehearsed failure of the device"); },
       [=](const reduce_slice& m) {
-        return slice_reduced{self->state.settings.index, m.ticket, reduce(*self->state.settings.memory, m)};
+        auto& s = self->state;
+        return slice_reduced{s.settings.index, m.ticket, s.settings.squared_norm(*s.model, reduce(*s.settings.memory, m))};
       },
       [=](const update_slice& m) {
         auto& s = self->state.settings;

@@ -41,6 +41,7 @@ struct device_settings {
   std::shared_ptr<site_memory> memory;
   std::function<std::unique_ptr<learner>(std::uint32_t device, std::shared_ptr<float_array> weights)> make_learner;
   std::function<void(learner&, const optimizer_slice&)> update;
+  std::function<double(learner&, std::span<const float>)> squared_norm;
 };
 
 /// A device: gradients of rows, reduction and update of slices, evaluation. Answers its trainer.

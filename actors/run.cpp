@@ -176,6 +176,9 @@ site_arithmetic make_arithmetic(const recipe& plan, site_id site) {
     optimizer->update(backend, dynamic_cast<device_model&>(model).model.stream(), s.weights, s.gradients, s.begin, s.end, s.learning_rate,
                       static_cast<float>(s.gradient_scale), true, static_cast<std::int64_t>(s.step));
   };
+  made.squared_norm = [&backend](learner& model, std::span<const float> gradients) {
+    return adamw::squared_norm(backend, dynamic_cast<device_model&>(model).model.stream(), gradients);
+  };
   made.first_moment = optimizer->first();
   made.second_moment = optimizer->second();
   return made;

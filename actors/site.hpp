@@ -34,6 +34,8 @@ struct site_arithmetic {
   std::function<std::unique_ptr<learner>(std::uint32_t device, std::shared_ptr<float_array> weights)> make_learner;
   /// The inner optimizer, on the device's own learner; thread-safe for disjoint slices.
   std::function<void(learner&, const optimizer_slice&)> update;
+  /// The squared norm of a slice of gradients, on the device's own learner; slices begin at multiples of 4096.
+  std::function<double(learner&, std::span<const float>)> squared_norm;
   /// Its moments, [layout.size] each: kept in checkpoints.
   std::span<float> first_moment, second_moment;
 };

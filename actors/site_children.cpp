@@ -36,6 +36,7 @@ caf::actor start_device(site_actor* self, std::uint32_t index) {
   d.memory = s.start->memory;
   d.make_learner = s.parts->arithmetic.make_learner;
   d.update = s.parts->arithmetic.update;
+  d.squared_norm = s.parts->arithmetic.squared_norm;
   return s.devices[index] = spawn_device(self, s.parts->where, std::move(d));
 }
 
@@ -95,7 +96,7 @@ void start_trainer(site_actor* self) {
   t.layout_size = s.start->memory->layout.size;
   t.clip_norm = plan.train.clip_norm;
   t.sites = plan.sites.size();
-  t.learning_rate = [plan](std::uint64_t tokens) { return learning_rate_at(plan, static_cast<std::int64_t>(tokens)); };
+  t.learning_rate = learning_rates(plan);
   t.evaluation_every_rounds = static_cast<std::uint64_t>(plan.data.evaluation_every_rounds);
   t.checkpoint_every_rounds = static_cast<std::uint64_t>(plan.checkpoint.every_rounds);
   const auto& held_out = s.parts->tokens->held_out;

@@ -3,6 +3,7 @@
 #include "actors/messages.hpp"
 #include "framework/core/clock.hpp"
 #include "framework/core/error.hpp"
+#include "framework/optim/adamw.hpp"
 #include "framework/schedules/diloco.hpp"
 
 #include <algorithm>
@@ -88,10 +89,9 @@ void begin_reduction(trainer_actor* self) {
 void begin_update(trainer_actor* self) {
   auto& s = self->state;
   s.gradient_norm = std::sqrt(s.squares);
-  const double clip = s.settings.clip_norm;
-  const double scale = clip > 0 && s.gradient_norm > clip ? clip / s.gradient_norm : 1.0;
+  const double scale = static_cast<double>(clip_scale(s.squares, s.settings.clip_norm));
   const std::uint64_t done = *std::min_element(s.tokens_total.begin(), s.tokens_total.end()) + s.period.tokens * s.settings.sites;
-  s.rate = s.settings.learning_rate(done);
+  s.rate = s.settings.learning_rate.learning_rate(static_cast<std::int64_t>(done));
   start(self, work::update, spread(s.devices, s.settings.layout_size, 4096), [&](std::uint32_t, row_range part) {
     return update_slice{s.ticket, s.gradient_devices.front(), part, s.rate, scale, s.step + 1};
   });

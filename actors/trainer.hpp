@@ -1,10 +1,10 @@
 #pragma once
 
 #include "actors/spawn.hpp"
+#include "framework/optim/schedule.hpp"
 #include "framework/rounds/messages.hpp"
 
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <vector>
 
@@ -16,7 +16,7 @@ struct trainer_settings {
   std::int64_t rows_per_step = 1, context = 1, layout_size = 0;
   double clip_norm = 0;
   std::uint64_t sites = 1;                                    // that train: to place the learning rate inside a period
-  std::function<double(std::uint64_t tokens)> learning_rate;  // by tokens of the whole run
+  rate_schedule learning_rate;                                // by tokens of the whole run
   std::uint64_t evaluation_every_rounds = 0, checkpoint_every_rounds = 0;  // 0: never
   std::shared_ptr<const std::vector<std::int32_t>> held_out;  // [rows, context + 1]
   std::int64_t held_out_rows = 0;

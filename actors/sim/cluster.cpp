@@ -170,6 +170,9 @@ void cluster::start_site(site_id site) {
                       static_cast<float>(s.gradient_scale), true, static_cast<std::int64_t>(s.step));
     if (options_.after_update) options_.after_update(site, incarnation, s);
   };
+  a.squared_norm = [&backend](learner& model, std::span<const float> gradients) {
+    return adamw::squared_norm(backend, dynamic_cast<hybrid_model&>(model).stream(), gradients);
+  };
   a.first_moment = optimizer->first();
   a.second_moment = optimizer->second();
   parts->stopped = [this, site](int code, std::string reason) {

@@ -1,8 +1,6 @@
 #include "framework/recipe/recipe.hpp"
 
 #include <algorithm>
-#include <cmath>
-#include <numbers>
 
 namespace isthmus {
 
@@ -35,14 +33,8 @@ std::optional<std::uint32_t> find_site(const recipe& r, std::string_view name) {
   return static_cast<std::uint32_t>(found - r.sites.begin());
 }
 
-double learning_rate_at(const recipe& r, std::int64_t tokens) {
-  const auto& t = r.train;
-  if (tokens < t.warm_up_tokens)
-    return t.learning_rate * static_cast<double>(std::max<std::int64_t>(tokens, 0)) / static_cast<double>(t.warm_up_tokens);
-  const auto span = static_cast<double>(std::max<std::int64_t>(r.run.tokens - t.warm_up_tokens, 1));
-  const auto done = std::min(1.0, static_cast<double>(tokens - t.warm_up_tokens) / span);
-  const auto low = t.learning_rate * t.final_rate_ratio;
-  return low + (t.learning_rate - low) * 0.5 * (1 + std::cos(std::numbers::pi * done));
+rate_schedule learning_rates(const recipe& r) {
+  return {r.train.learning_rate, r.train.learning_rate * r.train.final_rate_ratio, r.train.warm_up_tokens, r.run.tokens};
 }
 
 }  // namespace isthmus

@@ -3,6 +3,7 @@
 #include "framework/core/expected.hpp"
 #include "framework/core/hash.hpp"
 #include "framework/models/config.hpp"
+#include "framework/optim/schedule.hpp"
 
 #include <cstdint>
 #include <optional>
@@ -112,8 +113,8 @@ std::int64_t quorum(const recipe& r, std::int64_t members);  // contributions th
 /// The site of that name, or nothing.
 std::optional<std::uint32_t> find_site(const recipe& r, std::string_view name);
 
-/// Learning rate after `tokens` of the whole run: linear warm-up, then a cosine down to learning_rate * final_rate_ratio.
-double learning_rate_at(const recipe& r, std::int64_t tokens);
+/// The learning rate by tokens of the whole run: the cosine ends at learning_rate * final_rate_ratio.
+rate_schedule learning_rates(const recipe& r);
 
 /// One thing that is wrong in a recipe, ready to be shown.
 struct recipe_problem {

@@ -138,12 +138,13 @@ BOOST_AUTO_TEST_CASE(derived_numbers) {
 
 BOOST_AUTO_TEST_CASE(the_learning_rate_warms_up_and_falls) {
   const auto r = must_read(small, {"train.learning_rate=1.0", "train.warm_up_tokens=1000", "train.final_rate_ratio=0.1"});
-  BOOST_TEST(learning_rate_at(r, 0) == 0);
-  BOOST_TEST(learning_rate_at(r, 500) == 0.5, boost::test_tools::tolerance(1e-12));
-  BOOST_TEST(learning_rate_at(r, 1000) == 1.0, boost::test_tools::tolerance(1e-12));
-  BOOST_TEST(learning_rate_at(r, 50'500) == 0.55, boost::test_tools::tolerance(1e-9));
-  BOOST_TEST(learning_rate_at(r, 100'000) == 0.1, boost::test_tools::tolerance(1e-12));
-  BOOST_TEST(learning_rate_at(r, 1'000'000) == 0.1, boost::test_tools::tolerance(1e-12));
+  const rate_schedule rates = learning_rates(r);
+  BOOST_TEST(rates.learning_rate(0) == 0);
+  BOOST_TEST(rates.learning_rate(500) == 0.5, boost::test_tools::tolerance(1e-12));
+  BOOST_TEST(rates.learning_rate(1000) == 1.0, boost::test_tools::tolerance(1e-12));
+  BOOST_TEST(rates.learning_rate(50'500) == 0.55, boost::test_tools::tolerance(1e-9));
+  BOOST_TEST(rates.learning_rate(100'000) == 0.1, boost::test_tools::tolerance(1e-12));
+  BOOST_TEST(rates.learning_rate(1'000'000) == 0.1, boost::test_tools::tolerance(1e-12));
 }
 
 BOOST_AUTO_TEST_CASE(the_schema_names_every_key) {
