@@ -75,8 +75,10 @@ int run_child(const child_options& options, console& out) {
   if (!disk) return out.error(disk.error());
   shard_expectation expect;
   expect.vocabulary = static_cast<std::uint32_t>(run->plan.data.vocabulary);
+  expect.content = parse_hash(self.content);
   auto shard = read_shard(**disk, self.shard, expect);
-  if (!shard) return out.error(shard.error());
+  if (!shard)
+    return out.error(exit_file, fmt::format("{}/{}; bring the file back from a copy, then `isthmus resume` goes on", run->path, shard.error().message));
   actors::site_process process;
   process.plan = run->plan;
   process.run_id = run->people.run_id;

@@ -312,7 +312,7 @@ void conductor::dismiss_coordinator(time_point now) {
   auto& coordinator = members_[0];
   stopping_ = true;
   if (!coordinator.child) return;
-  if (!dismiss_at_) dismiss_at_ = now + (asked_to_stop_ > 0 ? 1s : 5s);
+  if (!dismiss_at_) dismiss_at_ = now + (asked_to_stop_ > 0 || code_ != 0 ? 1s : 5s);
   if (now < *dismiss_at_ || dismissed_) return;
   dismissed_ = true;
   coordinator.child->signal(SIGTERM);

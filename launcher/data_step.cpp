@@ -98,7 +98,8 @@ expected<void> prepare_run_data(run_folder& run, console& out) {
     const auto& made = (*prepared)[i];
     const auto shard = "data/" + fs::path(made.shard_path).filename().string();
     if (auto ok = put_into(fs::path(cache_root) / made.shard_path, fs::path(run.path) / shard); !ok) return ok;
-    run.people.sites.push_back({static_cast<site_id>(i), run.plan.sites[i].name, {}, shard, made.domain, made.unigram_entropy});
+    run.people.sites.push_back({static_cast<site_id>(i), run.plan.sites[i].name, {}, shard, made.domain, made.unigram_entropy,
+                                made.content.hex()});
     out.progress(fmt::format("  {:<8} {} tokens of {} ({}), unigram entropy {:.3f} nats{}\n", run.plan.sites[i].name,
                              show_count(static_cast<double>(made.train_tokens)), made.domain,
                              show_bytes(static_cast<double>(made.text_bytes)), made.unigram_entropy,

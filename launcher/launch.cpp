@@ -68,6 +68,7 @@ int run_launch(const launch_options& options, console& out) {
   const auto plan = read_or_complain(options.recipe, options.overrides, out);
   if (!plan) return exit_recipe;
   if (const auto ok = check(plan->model); !ok) return out.error(exit_recipe, ok.error().message);
+  if (const auto ok = check_fixed_addresses(*plan, std::chrono::milliseconds(0)); !ok) return out.error(ok.error());
   auto run = make_run_folder(*plan, options.run_folder);
   if (!run) return out.error(run.error());
   const auto lock = run_lock::take(run->path);
@@ -98,6 +99,7 @@ int run_resume(const resume_options& options, console& out) {
       out.progress(fmt::format("{} has finished already\n", *path));
       return show_end_card(*run, exit_ok, "", out);
     }
+  if (const auto ok = check_fixed_addresses(run->plan, std::chrono::seconds(10)); !ok) return out.error(ok.error());
   show_header(*run, out);
   return drive(*run, out);
 }

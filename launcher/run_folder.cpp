@@ -18,6 +18,7 @@
 #include <cstring>
 #include <ctime>
 #include <filesystem>
+#include <thread>
 
 namespace isthmus::launcher {
 
@@ -123,7 +124,7 @@ expected<run_folder> open_run_folder(const std::string& path) {
     for (const auto& s : parsed->at("sites"))
       run.people.sites.push_back({s.at("id").get<site_id>(), s.at("name").get<std::string>(), s.at("address").get<std::string>(),
                                   s.at("shard").get<std::string>(), s.at("domain").get<std::string>(),
-                                  s.at("unigram_entropy").get<double>()});
+                                  s.at("unigram_entropy").get<double>(), s.value("content", "")});
   } catch (const json::exception& e) { return fail(errc::malformed, fmt::format("{}/{}: {}", path, roster_name, e.what())); }
   if (run.people.recipe_hash != recipe_hash(run.plan).hex())
     return fail(errc::wrong_recipe, fmt::format("{}: {} and {} do not belong together; a run's recipe cannot be changed", path,
@@ -167,7 +168,8 @@ expected<void> write_roster(const std::string& path, const roster& people) {
                      {"address", s.address},
                      {"shard", s.shard},
                      {"domain", s.domain},
-                     {"unigram_entropy", s.unigram_entropy}});
+                     {"unigram_entropy", s.unigram_entropy},
+                     {"content", s.content}});
   const json all{{"schema", 1},
                  {"run_id", people.run_id},
                  {"recipe_hash", people.recipe_hash},
@@ -191,6 +193,39 @@ expected<void> write_memory(const std::string& path, const launch_memory& memory
   const json all{
       {"schema", 1}, {"faults_fired", memory.faults_fired}, {"trained_seconds", memory.trained_seconds}, {"restarts", memory.restarts}};
   return write_file(path, memory_name, all.dump(2) + "\n");
+}
+
+namespace {
+
+/// Somebody else listens there. An address that is not this machine's, or none at all, is for the site to say.
+bool is_taken(const std::string& address) {
+  const auto colon = address.rfind(':');
+  sockaddr_in where{};
+  where.sin_family = AF_INET;
+  where.sin_port = htons(static_cast<std::uint16_t>(std::atoi(address.c_str() + colon + 1)));
+  if (colon == std::string::npos || ::inet_pton(AF_INET, address.substr(0, colon).c_str(), &where.sin_addr) != 1) return false;
+  const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  const int yes = 1;
+  ::setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
+  const bool taken = fd >= 0 && ::bind(fd, reinterpret_cast<sockaddr*>(&where), sizeof where) != 0 && errno == EADDRINUSE;
+  if (fd >= 0) ::close(fd);
+  return taken;
+}
+
+}  // namespace
+
+expected<void> check_fixed_addresses(const recipe& plan, std::chrono::milliseconds patience) {
+  constexpr std::chrono::milliseconds again{100};
+  for (const auto& site : plan.sites) {
+    if (site.address.ends_with(":0")) continue;
+    for (; is_taken(site.address); patience -= again) {
+      if (patience.count() <= 0)
+        return fail(errc::environment, fmt::format("site {0}: {1} is in use by another process; end that one, or give sites.{0}.address "
+                                                   "another port (0: any free one)", site.name, site.address));
+      std::this_thread::sleep_for(again);
+    }
+  }
+  return {};
 }
 
 expected<std::map<site_id, std::string>> pick_addresses(const recipe& plan) {

@@ -5,6 +5,7 @@
 #include "framework/recipe/recipe.hpp"
 #include "framework/rounds/messages.hpp"
 
+#include <chrono>
 #include <map>
 #include <string>
 #include <vector>
@@ -17,6 +18,7 @@ struct roster_site {
   std::string name, address;
   std::string shard, domain;   // path of its token shard below the run folder; what its text is
   double unigram_entropy = 0;  // of its held-out text, nats per token
+  std::string content;         // hash of what its shard was made from; empty in rosters that do not say
 };
 
 /// Who takes part in a run and where; written anew at each launch, since ports are picked free.
@@ -56,6 +58,9 @@ expected<void> write_roster(const std::string& path, const roster& people);
 expected<launch_memory> read_memory(const std::string& path);
 expected<void> write_memory(const std::string& path, const launch_memory& memory);
 
+/// Whether the addresses that the recipe fixes can be listened on here; waits so long for those of a run that is still ending.
+/// Errors: environment, naming site and address.
+expected<void> check_fixed_addresses(const recipe& plan, std::chrono::milliseconds patience);
 /// Addresses of all sites and the coordinator: the recipe's, port 0 replaced by free loopback ports.
 expected<std::map<site_id, std::string>> pick_addresses(const recipe& plan);
 

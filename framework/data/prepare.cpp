@@ -160,6 +160,7 @@ expected<site_data> prepare_site_data(storage& out, const std::string& folder, s
     if (!shard) return shard.failure();
     if (auto ok = write_shard(out, data.shard_path, *shard); !ok) return ok.failure();
   }
+  data.content = shard->content;
   data.documents = documents.size();
   for (const document& d : documents) data.text_bytes += d.text.size();
   data.train_tokens = shard->train.size();

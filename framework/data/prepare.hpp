@@ -33,6 +33,7 @@ struct site_data {
   std::string shard_path, tokenizer_path;  // below the output storage
   std::uint64_t documents = 0, train_tokens = 0, held_out_tokens = 0, text_bytes = 0;
   double unigram_entropy = 0;  // of the held-out text, nats per token
+  hash128 content;             // as in the shard's header
   bool reused = false;         // found as it should be; nothing was written
 };
 

@@ -5,8 +5,11 @@
 #include <nlohmann/json.hpp>
 
 #include <csignal>
+#include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <map>
+#include <string>
 
 using namespace isthmus;
 using namespace isthmus::tests;
@@ -45,6 +48,39 @@ void check_same(const live_run& run, const std::map<step_number, double>& whole)
   BOOST_TEST(differences == 0);
 }
 
+std::string text_of(const std::string& path) {
+  std::ifstream file(path);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+/// The file with other bytes, in a new inode: the cache that it may be linked from stays whole.
+void replace(const std::string& path, const std::string& bytes) {
+  std::ofstream(path + ".other", std::ios::binary) << bytes;
+  std::filesystem::rename(path + ".other", path);
+}
+
+/// Files of a stopped run are damaged one by one: each time `verb` names the file and what is wrong, and loses nothing.
+void check_damage_is_told(const live_run& run) {
+  const auto shard = run.path() + "/" + nlohmann::json::parse(text_of(run.path() + "/roster.json")).at("sites").at(0).at("shard").get<std::string>();
+  const auto damaged = [&](const std::string& verb, const std::string& path, const std::string& bytes, const std::string& words) {
+    const auto whole = text_of(path);
+    replace(path, bytes);
+    const auto o = run.isthmus(verb);
+    BOOST_TEST(o.code == 5, o.err);
+    BOOST_TEST(contains(o.out + o.err, words), o.err << " lacks " << words);
+    replace(path, whole);
+  };
+  auto flipped = text_of(shard);
+  flipped[flipped.size() / 2] ^= 1;
+  damaged("resume", shard, flipped, shard + ": byte 168: the train section");
+  damaged("resume", shard, flipped.substr(0, 1000), shard + ": byte");
+  auto roster = nlohmann::json::parse(text_of(run.path() + "/roster.json"));
+  roster["sites"][0]["content"] = std::string(32, 'a');
+  damaged("resume", run.path() + "/roster.json", roster.dump(), "the shard was replaced");
+  damaged("resume", run.path() + "/launcher.json", "{", "launcher.json");
+  damaged("generate", run.path() + "/data/tokenizer.json", "{\"version\": oops", "data/tokenizer.json:1:13: not JSON");
+}
+
 /// The newest checkpoint of the run is damaged: text is made from the one before, and that is said.
 void check_text_from_an_older_checkpoint(const live_run& run) {
   const auto whole = run.isthmus("generate", {"--tokens", "4", "--json"});
@@ -81,6 +117,7 @@ BOOST_AUTO_TEST_CASE(stop_and_resume_is_bit_for_bit_the_unbroken_run) {
   stopped.signal("launcher", SIGTERM);
   BOOST_TEST(stopped.wait() == 7, stopped.told());
   BOOST_TEST(losses(stopped).size() < expected_losses.size(), "the run was over before it was stopped");
+  check_damage_is_told(stopped);
   stopped.resume();
   BOOST_TEST(stopped.wait() == 0, stopped.told());
   check_same(stopped, expected_losses);

@@ -4,8 +4,10 @@
 #include <boost/test/unit_test.hpp>
 #include <nlohmann/json.hpp>
 
+#include <arpa/inet.h>
 #include <fcntl.h>
 #include <fstream>
+#include <sys/socket.h>
 #include <unistd.h>
 
 using namespace isthmus;
@@ -101,6 +103,23 @@ BOOST_AUTO_TEST_CASE(two_launchers_never_drive_one_run) {
   refused(one.go({"resume", "demo"}), 4, "process 4711");
   ::close(fd);
   refused(one.go({"resume", "demo"}), 5, "launch it anew");
+}
+
+BOOST_AUTO_TEST_CASE(a_port_in_use_is_told_before_anything_is_made) {
+  const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_in where{};
+  where.sin_family = AF_INET;
+  where.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t size = sizeof where;
+  BOOST_TEST_REQUIRE(::bind(fd, reinterpret_cast<sockaddr*>(&where), size) == 0);
+  BOOST_TEST_REQUIRE(::listen(fd, 1) == 0);
+  BOOST_TEST_REQUIRE(::getsockname(fd, reinterpret_cast<sockaddr*>(&where), &size) == 0);
+  const auto address = "127.0.0.1:" + std::to_string(ntohs(where.sin_port));
+  const runs_folder one;
+  const auto folder = one.scratch.path / "taken";
+  refused(one.go({"launch", "single", "--run-folder", folder.string(), "sites.0.address=" + address}), 4, address + " is in use by another process");
+  BOOST_TEST(!std::filesystem::exists(folder));
+  ::close(fd);
 }
 
 BOOST_AUTO_TEST_CASE(run_folders_that_cannot_be_made) {
