@@ -1,4 +1,5 @@
-// The fp32 products with weights that training runs, beside our own kernels alone and oneDNN, plain and with weights in the library's own blocks, in the shapes of the models.
+// The fp32 products with weights that training runs, beside the same without bf16 parts, our own kernels alone and oneDNN, plain and with
+// weights in the library's own blocks, in the shapes of the models.
 #include "bench/peak.hpp"
 #include "bench/report.hpp"
 #include "bench/train_step.hpp"
@@ -191,7 +192,7 @@ void run_width(const options& o, std::int64_t d, dnnl::engine& engine) {
   kernels::stealing_team one(1);
   const auto& backend = kernels::cpu_backend();
   const auto stream = backend.make_stream(one);
-  kernels::cpu::cpu_stream own_kernels(one, nullptr);
+  kernels::cpu::cpu_stream own_kernels(one, nullptr, false), unsplit(one, kernels::cpu::make_gemm_library(1), false);
   for (const shape& s : shapes_of(d)) {
     kernels::scratch_block blocks[4];
     const auto floats = [&](int i, std::int64_t n) {
@@ -207,6 +208,10 @@ void run_width(const options& o, std::int64_t d, dnnl::engine& engine) {
       if (pass != "weight") ways.push_back(ours(b, *stream, pass, true));
       ways.push_back(ours(b, own_kernels, pass, false));
       ways.back().name = "our kernels alone";
+      if (kernels::cpu::split_products_work()) {
+        ways.push_back(ours(b, unsplit, pass, false));
+        ways.back().name = "ours without bf16 parts";
+      }
       const std::int64_t m = pass == "weight" ? s.out : o.rows;
       std::vector<std::int64_t> tiles;
       for (const std::int64_t tile : o.tiles) tiles.push_back(std::min(tile, m));

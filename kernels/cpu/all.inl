@@ -1,5 +1,6 @@
 // Every kernel, for the instruction set that the including file has chosen.
 #include "kernels/cpu/vec.inl"
+#include "kernels/cpu/square.inl"
 #include "kernels/cpu/product.inl"
 #include "kernels/cpu/blocks.inl"
 #include "kernels/cpu/norms.inl"

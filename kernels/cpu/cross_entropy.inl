@@ -25,20 +25,21 @@ inline float softmax_row(float* logits, std::int64_t n, std::int32_t target, flo
   return static_cast<float>(static_cast<double>(peak) + std::log(all) - static_cast<double>(chosen));
 }
 
-/// With a library: logits of a chunk of rows in fp32, and their gradients, for bf16 beside them.
+/// With fast products: logits of a chunk of rows in fp32, and their gradients, for bf16 beside them.
 template <class Act>
-bool cross_entropy_by_library(stream& s, gemm_library& library, const cross_entropy_args<Act>& a) {
+bool cross_entropy_by_chunks(stream& s, const fast_products& fast, const cross_entropy_args<Act>& a) {
   constexpr bool fp32 = std::is_same_v<Act, float>;
   const std::int64_t vocabulary = a.head->out, cols = a.head->in;
   constexpr std::int64_t chunk = 1024;
   const std::int64_t half = round_up((vocabulary + 1) / 2, 16);
-  float* logits = shared_floats(s, chunk * (vocabulary + (fp32 ? 0 : half) + round_up(cols, panel)));
+  const std::int64_t for_fast = fast_backward_floats(fast, chunk, cols), for_ours = chunk * round_up(cols, panel);
+  float* logits = shared_floats(s, chunk * (vocabulary + (fp32 ? 0 : half)) + (for_fast > 0 ? for_fast : for_ours));
   auto* d_logits = reinterpret_cast<Act*>(fp32 ? logits : logits + chunk * vocabulary);
   float* packed = logits + chunk * (vocabulary + (fp32 ? 0 : half));
   for (std::int64_t begin = 0; begin < a.rows; begin += chunk) {
     const std::int64_t rows = a.rows - begin < chunk ? a.rows - begin : chunk;
     const Act* h = a.h + begin * cols;
-    if (!library_multiply(s, library, rows, h, cols, library_weights<Act>{a.head, true}, logits, vocabulary)) return false;
+    if (!fast_multiply(s, fast, rows, h, cols, library_weights<Act>{a.head, true}, logits, vocabulary)) return false;
     over_row_blocks(s, rows, [&](std::int64_t first, std::int64_t n, std::int64_t, int) {
       for (std::int64_t r = first; r < first + n; ++r) {
         float* row = logits + r * vocabulary;
@@ -49,9 +50,9 @@ bool cross_entropy_by_library(stream& s, gemm_library& library, const cross_entr
     });
     if (!a.dh) continue;
     Act* dh = a.dh + begin * cols;
-    if (!library_multiply(s, library, rows, d_logits, vocabulary, library_weights<Act>{a.head, false}, dh, cols))
+    if (!fast_multiply(s, fast, rows, d_logits, vocabulary, library_weights<Act>{a.head, false}, dh, cols))
       multiply(s, rows, cols, vocabulary, d_logits, vocabulary, packed_weights(s, a.head, false), dh, cols);
-    if (!library_backward_weight(s, library, rows, vocabulary, cols, d_logits, vocabulary, h, cols, a.dw))
+    if (!fast_backward_weight(s, fast, rows, vocabulary, cols, d_logits, vocabulary, h, cols, packed, a.dw))
       backward_weight(s, rows, vocabulary, cols, d_logits, vocabulary, h, cols, packed, a.dw);
   }
   return true;
@@ -59,7 +60,7 @@ bool cross_entropy_by_library(stream& s, gemm_library& library, const cross_entr
 
 template <class Act>
 void cross_entropy(stream& s, const cross_entropy_args<Act>& a) {
-  if (gemm_library* library = library_for<Act>(s, a.rows); library && cross_entropy_by_library(s, *library, a)) return;
+  if (const auto fast = fast_products_for<Act>(s, a.rows); fast && cross_entropy_by_chunks(s, fast, a)) return;
   const std::int64_t vocabulary = a.head->out, cols = a.head->in, row = round_up(vocabulary, panel);
   const float* forward = packed_weights(s, a.head, true);
   const float* backward = a.dh ? packed_weights(s, a.head, false) : nullptr;

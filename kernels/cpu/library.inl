@@ -1,13 +1,23 @@
-// Products by a library, in tiles of our own. Each of them gives false, with nothing done, when the library has no fast code for it.
+// Products by the matrix unit or by a library, in tiles of our own. Each of them gives false, with nothing done, when there is no fast
+// code for it.
 
-/// Null when there is none for this instruction set, or so few rows that making code for their number does not pay.
+/// What there is besides the kernels of this instruction set.
+struct fast_products {
+  bool splits = false;              // fp32 out of bf16 parts
+  gemm_library* library = nullptr;
+  explicit operator bool() const { return splits || library; }
+};
+
+/// None with so few rows that preparing weights, or code for their number, does not pay.
 template <class Act>
-gemm_library* library_for([[maybe_unused]] stream& s, [[maybe_unused]] std::int64_t rows) {
+fast_products fast_products_for([[maybe_unused]] stream& s, [[maybe_unused]] std::int64_t rows) {
 #if ISTHMUS_WIDTH == 16
-  gemm_library* library = static_cast<cpu_stream&>(s).products.get();
-  if (rows >= 64 && library && (std::is_same_v<Act, float> || library->knows_bf16())) return library;
+  const auto& own = static_cast<cpu_stream&>(s);
+  if (rows < 64) return {};
+  if (std::is_same_v<Act, float> && own.splits) return {.splits = true};
+  if (own.products && (std::is_same_v<Act, float> || own.products->knows_bf16())) return {.library = own.products.get()};
 #endif
-  return nullptr;
+  return {};
 }
 
 /// Weights as the library reads them in x W^T (transposed) or dy W.
@@ -98,4 +108,53 @@ bool library_backward_weight(stream& s, gemm_library& library, std::int64_t rows
     library.run(tile + 1 == tiles ? *last_plan : *plan, dy + tile * whole, x, dw + tile * whole * in, worker);
   });
   return true;
+}
+
+#if ISTHMUS_WIDTH == 16
+/// The weights in bf16 parts.
+inline const std::byte* split(stream& s, const library_weights<float>& of) {
+  auto& m = *static_cast<packed_matrix<float>*>(of.w);
+  auto& form = of.transposed ? m.split_forward : m.split_backward;
+  std::byte* parts = form.panels.at_least(split_bytes(of.columns(), of.depth()));
+  if (!form.fresh) split_right(s.workers, of.w->master, of.w->in, of.transposed, of.columns(), of.depth(), parts);
+  form.fresh = true;
+  return parts;
+}
+#endif
+
+/// y [rows, columns] = x [rows, depth] w; y is fp32 or as x.
+template <class Act, class Out>
+bool fast_multiply(stream& s, const fast_products& by, std::int64_t rows, const Act* x, std::int64_t x_stride,
+                   const library_weights<Act>& w, Out* y, std::int64_t y_stride) {
+#if ISTHMUS_WIDTH == 16
+  if constexpr (std::is_same_v<Act, float>)
+    if (by.splits) {
+      split_multiply(s.workers, rows, w.columns(), w.depth(), x, x_stride, split(s, w), y, y_stride);
+      return true;
+    }
+#endif
+  return by.library && library_multiply(s, *by.library, rows, x, x_stride, w, y, y_stride);
+}
+
+/// Floats of memory for fast_backward_weight.
+inline std::int64_t fast_backward_floats([[maybe_unused]] const fast_products& by, [[maybe_unused]] std::int64_t rows,
+                                         [[maybe_unused]] std::int64_t in) {
+#if ISTHMUS_WIDTH == 16
+  if (by.splits) return static_cast<std::int64_t>(split_backward_bytes(rows, in) / sizeof(float));
+#endif
+  return 0;
+}
+
+/// dw [out, in] += dy^T x.
+template <class Act>
+bool fast_backward_weight(stream& s, const fast_products& by, std::int64_t rows, std::int64_t out, std::int64_t in, const Act* dy,
+                          std::int64_t dy_stride, const Act* x, std::int64_t x_stride, [[maybe_unused]] float* memory, float* dw) {
+#if ISTHMUS_WIDTH == 16
+  if constexpr (std::is_same_v<Act, float>)
+    if (by.splits) {
+      split_backward_weight(s.workers, rows, out, in, dy, dy_stride, x, x_stride, reinterpret_cast<std::byte*>(memory), dw);
+      return true;
+    }
+#endif
+  return by.library && library_backward_weight(s, *by.library, rows, out, in, dy, dy_stride, x, x_stride, dw);
 }

@@ -71,15 +71,15 @@ void multiply(stream& s, std::int64_t rows, std::int64_t n, std::int64_t k, cons
 
 template <class Act>
 void linear(stream& s, const linear_args<Act>& a) {
-  gemm_library* library = library_for<Act>(s, a.rows);
-  if (library && library_multiply(s, *library, a.rows, a.x, a.x_stride, library_weights<Act>{a.w, true}, a.y, a.y_stride)) return;
+  const auto fast = fast_products_for<Act>(s, a.rows);
+  if (fast_multiply(s, fast, a.rows, a.x, a.x_stride, library_weights<Act>{a.w, true}, a.y, a.y_stride)) return;
   multiply(s, a.rows, a.w->out, a.w->in, a.x, a.x_stride, packed_weights(s, a.w, true), a.y, a.y_stride);
 }
 
 template <class Act>
 void linear_backward_input(stream& s, const linear_backward_input_args<Act>& a) {
-  gemm_library* library = library_for<Act>(s, a.rows);
-  if (library && library_multiply(s, *library, a.rows, a.dy, a.dy_stride, library_weights<Act>{a.w, false}, a.dx, a.dx_stride)) return;
+  const auto fast = fast_products_for<Act>(s, a.rows);
+  if (fast_multiply(s, fast, a.rows, a.dy, a.dy_stride, library_weights<Act>{a.w, false}, a.dx, a.dx_stride)) return;
   multiply(s, a.rows, a.w->in, a.w->out, a.dy, a.dy_stride, packed_weights(s, a.w, false), a.dx, a.dx_stride);
 }
 
@@ -147,8 +147,9 @@ void backward_weight(stream& s, std::int64_t rows, std::int64_t out, std::int64_
 
 template <class Act>
 void linear_backward_weight(stream& s, const linear_backward_weight_args<Act>& a) {
-  gemm_library* library = library_for<Act>(s, a.rows);
-  if (library && library_backward_weight(s, *library, a.rows, a.w->out, a.w->in, a.dy, a.dy_stride, a.x, a.x_stride, a.dw)) return;
-  float* packed = shared_floats(s, a.rows * round_up(a.w->in, panel));
+  const auto fast = fast_products_for<Act>(s, a.rows);
+  const std::int64_t for_fast = fast_backward_floats(fast, a.rows, a.w->in), for_ours = a.rows * round_up(a.w->in, panel);
+  float* packed = shared_floats(s, for_fast > 0 ? for_fast : for_ours);
+  if (fast_backward_weight(s, fast, a.rows, a.w->out, a.w->in, a.dy, a.dy_stride, a.x, a.x_stride, packed, a.dw)) return;
   backward_weight(s, a.rows, a.w->out, a.w->in, a.dy, a.dy_stride, a.x, a.x_stride, packed, a.dw);
 }

@@ -13,7 +13,8 @@ class packed_matrix final : public matrix<Act> {
 public:
   using matrix<Act>::matrix;
   void weights_changed() override {
-    of_forward.fresh = of_backward.fresh = library_forward.fresh = library_backward.fresh = rounded.fresh = false;
+    of_forward.fresh = of_backward.fresh = library_forward.fresh = library_backward.fresh = rounded.fresh = split_forward.fresh =
+        split_backward.fresh = false;
   }
 
   struct form {
@@ -22,6 +23,7 @@ public:
   };
   form of_forward, of_backward;            // right operands of x W^T and of dy W
   form library_forward, library_backward;  // the same for a library
+  form split_forward, split_backward;      // the same in bf16 parts
   form rounded;                            // [out, in] in bf16, for a library
 };
 

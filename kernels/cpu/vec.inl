@@ -12,6 +12,8 @@ constexpr std::int64_t panel = 32;             // columns that a packed operand 
 
 #define ISTHMUS_INLINE inline __attribute__((always_inline))
 
+ISTHMUS_INLINE std::int64_t round_up(std::int64_t n, std::int64_t to) { return (n + to - 1) / to * to; }
+
 ISTHMUS_INLINE vf splat(float x) { return x - vf{}; }  // folds to a broadcast, also of -0
 ISTHMUS_INLINE vf load(const float* p) { return *reinterpret_cast<const vf*>(p); }
 ISTHMUS_INLINE void store(float* p, vf x) { *reinterpret_cast<vf*>(p) = x; }
