@@ -103,7 +103,7 @@ void start_trainer(site_actor* self) {
   const std::int64_t wanted = plan.data.held_out_tokens / plan.train.context;
   t.held_out_rows = std::min<std::int64_t>(wanted, static_cast<std::int64_t>(sample_count(held_out, plan.train.context)));
   auto ids = std::make_shared<std::vector<std::int32_t>>(static_cast<std::size_t>(t.held_out_rows * (t.context + 1)));
-  if (t.held_out_rows > 0) batch_reader(held_out, t.context, 0, s.parts->self).fill_in_order(0, *ids);
+  if (t.held_out_rows > 0) batch_reader(held_out, t.context, 0, s.parts->self).fill_evenly(*ids);
   t.held_out = std::move(ids);
   std::vector<caf::actor> devices;
   for (const auto& [index, handle] : s.devices) devices.push_back(handle);

@@ -14,7 +14,7 @@ namespace isthmus {
 namespace {
 
 constexpr std::size_t tokenizer_bytes_max = 64 << 20;
-constexpr std::uint64_t layout_version = 1;  // rises when the same documents come to other tokens
+constexpr std::uint64_t layout_version = 2;  // rises when the same documents come to other tokens
 
 std::span<const std::byte> bytes_of(std::string_view text) { return std::as_bytes(std::span(text)); }
 
@@ -42,16 +42,16 @@ encoded encode_documents(std::span<const document> documents, const tokenizer& t
   return all;
 }
 
-/// Documents by keyed hash of their names, until they hold the share or the minimum, whichever is more.
+/// Documents whose names' keyed hash lies in the lowest share of its range, whoever holds them: sites that share out one text hold out
+/// what one site with all of it would. When that is under the minimum, the next ones follow.
 std::vector<bool> choose_held_out(std::span<const document> documents, const encoded& all, const data_options& options) {
   std::vector<std::pair<std::uint64_t, std::size_t>> order;
   for (std::size_t i = 0; i < documents.size(); ++i) order.emplace_back(hash_bytes(bytes_of(documents[i].name), options.seed).high, i);
   std::sort(order.begin(), order.end());
-  const auto share = static_cast<std::uint64_t>(options.held_out_share * static_cast<double>(all.tokens.size()));
-  const std::uint64_t wanted = std::max(share, options.held_out_tokens_min);
+  const double below = options.held_out_share * 0x1p64;
   std::vector<bool> chosen(documents.size(), false);
   for (std::uint64_t have = 0; const auto& [key, i] : order) {
-    if (have >= wanted) break;
+    if (static_cast<double>(key) >= below && have >= options.held_out_tokens_min) break;
     have += all.size(i);
     chosen[i] = true;
   }

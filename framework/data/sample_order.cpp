@@ -43,11 +43,11 @@ void batch_reader::fill_row(std::uint64_t position, std::span<token_id> ids) con
   section_.copy(order_.index(position) * static_cast<std::uint64_t>(context_), ids);
 }
 
-void batch_reader::fill_in_order(std::uint64_t begin, std::span<token_id> ids) const {
-  const std::size_t row = static_cast<std::size_t>(context_) + 1;
-  ensure(ids.size() % row == 0, "batch_reader: a row holds context + 1 ids");
-  for (std::size_t r = 0; r < ids.size() / row; ++r)
-    section_.copy((begin + r) * static_cast<std::uint64_t>(context_), ids.subspan(r * row, row));
+void batch_reader::fill_evenly(std::span<token_id> ids) const {
+  const std::size_t row = static_cast<std::size_t>(context_) + 1, rows = ids.size() / row;
+  ensure(ids.size() % row == 0 && rows <= samples(), "batch_reader: a row holds context + 1 ids, and there are as many rows as samples");
+  for (std::size_t r = 0; r < rows; ++r)
+    section_.copy(r * samples() / rows * static_cast<std::uint64_t>(context_), ids.subspan(r * row, row));
 }
 
 double unigram_entropy(const token_section& train, const token_section& held_out, std::uint32_t vocabulary) {

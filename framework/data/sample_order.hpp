@@ -36,8 +36,8 @@ public:
   void fill(std::span<const lease> leases, std::span<token_id> ids) const;
   /// One row: ids: [context + 1].
   void fill_row(std::uint64_t position, std::span<token_id> ids) const;
-  /// Samples [begin, begin + rows) in the shard's own order, for evaluation; ids: [rows, context + 1].
-  void fill_in_order(std::uint64_t begin, std::span<token_id> ids) const;
+  /// As many samples as `ids` has rows, spread evenly over the whole section, for evaluation; ids: [rows <= samples(), context + 1].
+  void fill_evenly(std::span<token_id> ids) const;
 
 private:
   const token_section& section_;

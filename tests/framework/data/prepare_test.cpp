@@ -5,6 +5,8 @@
 
 #include <boost/test/unit_test.hpp>
 
+#include <set>
+
 using namespace isthmus;
 
 namespace {
@@ -68,6 +70,35 @@ BOOST_AUTO_TEST_CASE(each_site_gets_its_own_shard_and_all_one_tokenizer) {
     BOOST_TEST(documents.empty());
     BOOST_TEST(found == site.documents);
   }
+}
+
+BOOST_AUTO_TEST_CASE(sites_that_share_out_a_text_hold_out_what_one_site_would) {
+  options.alike = true;
+  options.held_out_share = 0.08;
+  options.held_out_tokens_min = 100;
+  const auto held_out_texts = [&](std::uint32_t sites) {
+    options.sites = sites;
+    const auto made = prepare_data(*disk, *disk, "out-" + std::to_string(sites), options);
+    BOOST_REQUIRE_MESSAGE(made.has_value(), (made ? "" : made.error().message));
+    std::set<std::string> texts;
+    for (const site_data& site : *made) {
+      const auto tokens = read_tokenizer(*disk, site.tokenizer_path);
+      const auto shard = read_shard(*disk, site.shard_path);
+      BOOST_REQUIRE(tokens.has_value());
+      BOOST_REQUIRE(shard.has_value());
+      std::uint64_t begin = 0;
+      for (const std::uint64_t end : shard->held_out.document_ends) {
+        std::vector<token_id> ids(end - begin);
+        shard->held_out.copy(begin, ids);
+        texts.insert(tokens->decode(ids));
+        begin = end;
+      }
+    }
+    return texts;
+  };
+  const auto whole = held_out_texts(1);
+  BOOST_TEST(whole.size() >= 3U);
+  BOOST_TEST((held_out_texts(3) == whole));
 }
 
 BOOST_AUTO_TEST_CASE(asked_twice_the_shards_are_reused_and_a_change_makes_them_anew) {

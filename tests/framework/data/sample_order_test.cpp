@@ -60,10 +60,12 @@ BOOST_AUTO_TEST_CASE(rows_overlap_by_one_token_and_cover_the_section) {
   std::vector<token_id> again(9);
   reader.fill_row(17, again);  // the second pass
   BOOST_TEST(again[0] % 8 == 0);
-  std::vector<token_id> in_order(2 * 9);
-  reader.fill_in_order(3, in_order);
-  BOOST_TEST(in_order[0] == 24);
-  BOOST_TEST(in_order[9] == 32);
+  std::vector<token_id> evenly(3 * 9);
+  reader.fill_evenly(evenly);
+  for (std::size_t row = 0; row < 3; ++row) {
+    BOOST_TEST(evenly[row * 9] == static_cast<token_id>(row * reader.samples() / 3 * 8));
+    BOOST_TEST(evenly[row * 9 + 8] == evenly[row * 9] + 8);
+  }
 }
 
 BOOST_AUTO_TEST_CASE(misuse_is_a_contract_error) {
@@ -74,6 +76,8 @@ BOOST_AUTO_TEST_CASE(misuse_is_a_contract_error) {
   BOOST_CHECK_THROW(reader.fill(foreign, ids), contract_error);
   BOOST_CHECK_THROW(reader.fill(two, ids), contract_error);
   BOOST_CHECK_THROW(reader.fill({}, ids), contract_error);
+  std::vector<token_id> too_many(9 * (reader.samples() + 1));
+  BOOST_CHECK_THROW(reader.fill_evenly(too_many), contract_error);
   BOOST_CHECK_THROW(batch_reader(section, 100, 1, 5), contract_error);
 }
 
