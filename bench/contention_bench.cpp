@@ -14,11 +14,15 @@ namespace isthmus::bench {
 
 namespace {
 
-/// A child process that keeps one core busy until it goes out of scope.
+/// A child process that keeps one core busy between on() and off(). Made before there is anything to share: behind a fork every page that
+/// the parent writes is copied first, which would be timed too.
 class busy_core {
 public:
   explicit busy_core(int core) : child_(fork()) {
-    if (child_ != 0) return;
+    if (child_ != 0) {
+      off();
+      return;
+    }
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     cpu_set_t only;
     CPU_ZERO(&only);
@@ -33,8 +37,13 @@ public:
   }
   busy_core(const busy_core&) = delete;
   busy_core& operator=(const busy_core&) = delete;
+  void on() const { tell(SIGCONT); }
+  void off() const { tell(SIGSTOP); }
 
 private:
+  void tell(int signal) const {
+    if (child_ > 0) kill(child_, signal);
+  }
   pid_t child_;
 };
 
@@ -47,13 +56,16 @@ double speed(train_step& step, std::int64_t tokens, int steps) {
 
 int run(int argc, char** argv) {
   int rounds = 5, steps = 2, core = 1;
+  std::int64_t tokens = 4096;
   CLI::App app{"Two threads beside one busy core"};
   app.add_option("--rounds", rounds, "Rounds of both in turn");
   app.add_option("--steps", steps, "Training steps a round");
+  app.add_option("--tokens", tokens, "Tokens a step");
   app.add_option("--core", core, "The core that is kept busy");
   CLI11_PARSE(app, argc, argv);
   print_machine();
-  const train_shape shape{256, 8, 256, 2048, 4096, "a2", precision_kind::fp32};
+  const busy_core busy(core);
+  const train_shape shape{256, 8, 256, 2048, tokens, "a2", precision_kind::fp32};
   kernels::stealing_team one(1), two(2);
   train_step quiet(shape, one), beside(shape, two);
   quiet.run();
@@ -61,8 +73,9 @@ int run(int argc, char** argv) {
   std::vector<double> quiet_speeds, beside_speeds, ratios;
   for (int round = 0; round < rounds; ++round) {
     quiet_speeds.push_back(speed(quiet, shape.tokens, steps));
-    const busy_core busy(core);
+    busy.on();
     beside_speeds.push_back(speed(beside, shape.tokens, steps));
+    busy.off();
     ratios.push_back(beside_speeds.back() / quiet_speeds.back());
   }
   figure f;
