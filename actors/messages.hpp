@@ -102,6 +102,7 @@ struct round_sample { round_record record; std::uint64_t bytes_up, bytes_down; d
 struct event_line { std::string kind, text; };
 struct link_sample { site_id peer; bool up; link_counters counters; };
 struct site_progress { std::string state; std::int64_t devices; std::uint64_t tokens; bool tokens_known, flush; };
+struct flush_rows {};                     // supervisor -> metrics: what waits is written now; answered
 struct metrics_tick {};
 
 // --- life of a site
@@ -135,7 +136,7 @@ ISTHMUS_LOCAL_MESSAGE(rows_leased) ISTHMUS_LOCAL_MESSAGE(watermark_moved) ISTHMU
 ISTHMUS_LOCAL_MESSAGE(evaluation_sample) ISTHMUS_LOCAL_MESSAGE(round_sample) ISTHMUS_LOCAL_MESSAGE(event_line)
 ISTHMUS_LOCAL_MESSAGE(drain) ISTHMUS_LOCAL_MESSAGE(save_cursor) ISTHMUS_LOCAL_MESSAGE(cursor) ISTHMUS_LOCAL_MESSAGE(save_boundary)
 ISTHMUS_LOCAL_MESSAGE(boundary_saved) ISTHMUS_LOCAL_MESSAGE(group_wiring) ISTHMUS_LOCAL_MESSAGE(peer_is_synced)
-ISTHMUS_LOCAL_MESSAGE(link_sample) ISTHMUS_LOCAL_MESSAGE(site_progress) ISTHMUS_LOCAL_MESSAGE(metrics_tick)
+ISTHMUS_LOCAL_MESSAGE(link_sample) ISTHMUS_LOCAL_MESSAGE(site_progress) ISTHMUS_LOCAL_MESSAGE(flush_rows) ISTHMUS_LOCAL_MESSAGE(metrics_tick)
 ISTHMUS_LOCAL_MESSAGE(save_copy) ISTHMUS_LOCAL_MESSAGE(checkpoint_written) ISTHMUS_LOCAL_MESSAGE(recover_leases)
 ISTHMUS_LOCAL_MESSAGE(leases_recovered) ISTHMUS_LOCAL_MESSAGE(close_leases) ISTHMUS_LOCAL_MESSAGE(leases_closed) ISTHMUS_LOCAL_MESSAGE(group_started) ISTHMUS_LOCAL_MESSAGE(restore_book)
 ISTHMUS_LOCAL_MESSAGE(begin_training) ISTHMUS_LOCAL_MESSAGE(link_heard) ISTHMUS_LOCAL_MESSAGE(fail_device) ISTHMUS_LOCAL_MESSAGE(save_group) ISTHMUS_LOCAL_MESSAGE(group_saved) ISTHMUS_LOCAL_MESSAGE(save_now) ISTHMUS_LOCAL_MESSAGE(run_finished) ISTHMUS_LOCAL_MESSAGE(run_reopened) ISTHMUS_LOCAL_MESSAGE(site_stopped)

@@ -84,7 +84,7 @@ caf::behavior metrics(metrics_actor* self, std::shared_ptr<const site_parts> par
       [=](const event_line& m) { on_event(self, m); },
       [=](const evaluation_sample& m) {
         const auto& p = *self->state.parts;
-        p.metrics.put(evaluation_row{p.self, m.round, m.tokens_total, p.plan.sites.at(p.self).source, m.loss, p.unigram_entropy, m.tokens, wall(self)});
+        p.metrics.put(evaluation_row{p.self, m.round, m.tokens_total, p.domain, m.loss, p.unigram_entropy, m.tokens, wall(self)});
       },
       [=](const checkpoint_written& m) {
         auto& state = self->state;
@@ -101,6 +101,7 @@ caf::behavior metrics(metrics_actor* self, std::shared_ptr<const site_parts> par
         put_site(self);
         if (m.flush) self->state.parts->metrics.flush();
       },
+      [=](const flush_rows&) { self->state.parts->metrics.flush(); },
       [=](const metrics_tick&) {
         self->delayed_send(self, flush_every, metrics_tick{});
         self->state.parts->metrics.flush();

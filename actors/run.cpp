@@ -206,8 +206,8 @@ int run_site(site_process process) {
   peers.erase(process.self);
   auto parts = std::make_shared<site_parts>(site_parts{
       .plan = process.plan, .run_id = process.run_id, .self = process.self, .incarnation = *incarnation, .where = tier::real, .wire = **wire,
-      .addresses = std::move(peers), .disk = **disk, .wall = time, .tokens = process.tokens, .unigram_entropy = process.unigram_entropy,
-      .arithmetic = make_arithmetic(process.plan, process.self), .metrics = *process.metrics, .gradient_takes = {}, .stopped = {}});
+      .addresses = std::move(peers), .disk = **disk, .wall = time, .tokens = process.tokens, .domain = process.domain,
+      .unigram_entropy = process.unigram_entropy, .arithmetic = make_arithmetic(process.plan, process.self), .metrics = *process.metrics, .gradient_takes = {}, .stopped = {}});
   parts->stopped = [&end, who](int code, std::string reason) {
     if (code != 0) say(who, reason);
     end.code = code;

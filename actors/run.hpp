@@ -16,6 +16,7 @@ struct site_process {
   site_id self = 0;
   std::map<site_id, std::string> addresses;
   std::shared_ptr<const token_shard> tokens;
+  std::string domain;  // of its text, and the unigram entropy of its held-out part: for display
   double unigram_entropy = 0;
   metrics_sink* metrics = nullptr;  // borrowed
 };

@@ -52,6 +52,7 @@ struct site_parts {
   storage& disk;                             // the run's folder: ledger/, sites/<id>/checkpoints
   const isthmus::clock& wall;                         // display times only
   std::shared_ptr<const token_shard> tokens;
+  std::string domain;                        // of the text, and
   double unigram_entropy = 0;                // of the held-out tokens, for display beside the loss
   site_arithmetic arithmetic;
   metrics_sink& metrics;

@@ -23,8 +23,11 @@ void end_save(site_actor* self) {
   if (--s.saving->missing > 0) return;
   const save_in_progress done = std::move(*s.saving);
   s.saving.reset();
-  self->send(s.checkpoint, save_copy{copy_site(*s.parts, *s.start, done.at.step, s.tokens, done.groups, done.books, done.cursor),
-                                     done.at.round, done.at.last});
+  const save_copy copy{copy_site(*s.parts, *s.start, done.at.step, s.tokens, done.groups, done.books, done.cursor), done.at.round,
+                       done.at.last};
+  // A run that goes on from this checkpoint does not do its steps again: their rows are written before it is.
+  const auto write = [self, copy] { self->send(self->state.checkpoint, copy); };
+  self->request(s.metrics, caf::infinite, flush_rows{}).then(write, [write](const caf::error&) { write(); });
   self->send(s.trainer, boundary_saved{});
 }
 

@@ -130,7 +130,7 @@ process_cost cost_of_sites(const train_shape& shape, std::int64_t rounds, std::i
   std::vector<pid_t> children;
   for (site_id id = 0; id < sites; ++id)
     children.push_back(start([&, id] {
-      return actors::run_site({plan, "bench", run.path, id, addresses, random_tokens(shape, id), 0, &metrics});
+      return actors::run_site({plan, "bench", run.path, id, addresses, random_tokens(shape, id), "random", 0, &metrics});
     }));
   const auto cost = cost_of(children);
   cost_of({coordinator});

@@ -86,6 +86,7 @@ int run_child(const child_options& options, console& out) {
   process.self = self.id;
   process.addresses = run->people.addresses();
   process.tokens = std::make_shared<const token_shard>(std::move(*shard));
+  process.domain = self.domain;
   process.unigram_entropy = self.unigram_entropy;
   process.metrics = &metrics;
   return actors::run_site(std::move(process));

@@ -10,6 +10,7 @@
 #include <caf/scheduler/test_coordinator.hpp>
 #include <caf/send.hpp>
 
+#include <iterator>
 #include <stdexcept>
 
 namespace isthmus::actors {
@@ -94,11 +95,17 @@ public:
       cluster_.world.note("round " + std::to_string(r->group) + " " + std::to_string(r->round) + " " + r->anchor_hash);
     }
     if (const auto* s = std::get_if<sample_row>(&row)) cluster_.world.note(std::to_string(site_) + " loss " + std::to_string(s->loss));
-    cluster_.rows_[site_].push_back(std::move(row));
+    waiting_.push_back(std::move(row));
   }
-  void flush() override {}
+  /// As the run store's writer: a killed process takes with it what it had not written.
+  void flush() override {
+    auto& rows = cluster_.rows_[site_];
+    rows.insert(rows.end(), std::make_move_iterator(waiting_.begin()), std::make_move_iterator(waiting_.end()));
+    waiting_.clear();
+  }
 
 private:
+  std::vector<store_row> waiting_;
   cluster& cluster_;
   site_id site_;
 };
@@ -154,7 +161,7 @@ void cluster::start_site(site_id site) {
   const auto optimizer = std::make_shared<adamw>(layout, adamw_options{});
   auto parts = std::make_shared<site_parts>(site_parts{
       .plan = plan, .run_id = "run", .self = site, .incarnation = incarnation, .where = tier::simulated, .wire = *made->wire,
-      .addresses = {}, .disk = *made->disk, .wall = world, .tokens = shard_of(site), .unigram_entropy = 5.5, .arithmetic = {},
+      .addresses = {}, .disk = *made->disk, .wall = world, .tokens = shard_of(site), .domain = "synthetic", .unigram_entropy = 5.5, .arithmetic = {},
       .metrics = *made->metrics, .gradient_takes = options_.gradient_takes, .stopped = {}});
   for (site_id other = 0; other < options_.sites; ++other)
     if (other != site) parts->addresses[other] = "sim";

@@ -59,6 +59,7 @@ public:
   round_number last_round() const;
   ledger_report ledgers();
   std::string describe_violations();
+  /// What the site's metrics actor has written.
   const std::vector<store_row>& rows(site_id site) { return rows_[site]; }
   std::vector<double> losses(site_id site);
   bool has_event(const std::string& kind, const std::string& part_of_text);
