@@ -64,9 +64,18 @@ expected<void> put_into(const fs::path& from, const fs::path& to) {
   std::error_code error;
   fs::remove(to, error);
   fs::create_hard_link(from, to, error);
-  if (error) fs::copy_file(from, to, error);
-  if (error) return fail(errc::environment, fmt::format("cannot put {} into the run folder: {}", from.string(), error.message()));
-  return {};
+  if (!error) return {};
+  fs::copy_file(from, to, error);
+  if (!error) return {};
+  std::error_code unknown;
+  fs::remove(to, unknown);
+  const auto wanted = fs::file_size(from, unknown);
+  if (const auto room = fs::space(to.parent_path(), unknown); !unknown && room.available < wanted)  // the copy itself says EIO
+    return fail(errc::disk_full, fmt::format("cannot copy {} to {}: no space left on its disk, {} wanted, {} free; free some, or set "
+                                             "ISTHMUS_RUNS or --run-folder to a larger disk",
+                                             from.string(), to.parent_path().string(), show_bytes(static_cast<double>(wanted)),
+                                             show_bytes(static_cast<double>(room.available))));
+  return fail(errc::environment, fmt::format("cannot copy {} to {}: {}", from.string(), to.parent_path().string(), error.message()));
 }
 
 }  // namespace
@@ -91,6 +100,7 @@ expected<void> prepare_run_data(run_folder& run, console& out) {
   ::close(lock);
   if (!prepared) return prepared.failure();
   fs::create_directories(fs::path(run.path) / "data", error);
+  if (error) return fail(errc::environment, fmt::format("cannot make {}/data: {}", run.path, error.message()));
   if (auto ok = put_into(fs::path(cache_root) / prepared->front().tokenizer_path, fs::path(run.path) / "data/tokenizer.json"); !ok)
     return ok;
   run.people.sites.clear();
@@ -98,8 +108,8 @@ expected<void> prepare_run_data(run_folder& run, console& out) {
     const auto& made = (*prepared)[i];
     const auto shard = "data/" + fs::path(made.shard_path).filename().string();
     if (auto ok = put_into(fs::path(cache_root) / made.shard_path, fs::path(run.path) / shard); !ok) return ok;
-    run.people.sites.push_back({static_cast<site_id>(i), run.plan.sites[i].name, {}, shard, made.domain, made.unigram_entropy,
-                                made.content.hex()});
+    run.people.sites.push_back(
+        {static_cast<site_id>(i), run.plan.sites[i].name, {}, shard, made.domain, made.unigram_entropy, made.content.hex()});
     out.progress(fmt::format("  {:<8} {} tokens of {} ({}), unigram entropy {:.3f} nats{}\n", run.plan.sites[i].name,
                              show_count(static_cast<double>(made.train_tokens)), made.domain,
                              show_bytes(static_cast<double>(made.text_bytes)), made.unigram_entropy,

@@ -18,7 +18,10 @@ namespace fs = std::filesystem;
 
 unexpected from_errno(const std::string& what, const std::string& path) {
   const int e = errno;
-  const errc code = e == ENOENT ? errc::not_found : e == ELOOP ? errc::refused : e == ENOSPC || e == EDQUOT ? errc::disk_full : errc::io_failed;
+  const errc code = e == ENOENT                  ? errc::not_found
+                    : e == ELOOP                 ? errc::refused
+                    : e == ENOSPC || e == EDQUOT ? errc::disk_full
+                                                 : errc::io_failed;
   return fail(code, what + " " + path + ": " + std::strerror(e));
 }
 
@@ -41,6 +44,8 @@ expected<void> write_all(int fd, std::span<const std::byte> bytes, const std::st
   while (!bytes.empty()) {
     const ssize_t n = ::write(fd, bytes.data(), bytes.size());
     if (n < 0 && errno == EINTR) continue;
+    if (n < 0 && (errno == ENOSPC || errno == EDQUOT))
+      return fail(errc::disk_full, "cannot write " + path + ": no space left, " + std::to_string(bytes.size()) + " bytes wanted");
     if (n < 0) return from_errno("cannot write", path);
     bytes = bytes.subspan(static_cast<std::size_t>(n));
   }
@@ -94,8 +99,8 @@ public:
     if (::fstat(fd.get(), &info) != 0) return from_errno("cannot stat", full->string());
     if (!S_ISREG(info.st_mode)) return fail(errc::malformed, full->string() + ": not a regular file");
     if (static_cast<std::uintmax_t>(info.st_size) > bytes_max)
-      return fail(errc::too_large, full->string() + ": " + std::to_string(info.st_size) + " bytes, at most " +
-                                       std::to_string(bytes_max) + " allowed");
+      return fail(errc::too_large,
+                  full->string() + ": " + std::to_string(info.st_size) + " bytes, at most " + std::to_string(bytes_max) + " allowed");
     std::vector<std::byte> bytes(static_cast<std::size_t>(info.st_size));
     std::size_t have = 0;
     while (have < bytes.size()) {

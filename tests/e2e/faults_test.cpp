@@ -8,9 +8,12 @@
 #include <algorithm>
 #include <chrono>
 #include <csignal>
+#include <cstdio>
+#include <filesystem>
 #include <iostream>
 #include <map>
 #include <set>
+#include <sys/wait.h>
 #include <tuple>
 
 using namespace isthmus;
@@ -67,8 +70,8 @@ void check_returned(const live_run& run, site_id site) {
           peers[{r.at("group"), r.at("round")}].insert(r.at("anchor_hash").get<std::string>());
         }
   int starts = 0, contributions = 0;
-  std::map<int, int> entered;             // group -> round it stood at
-  std::map<int, std::string> anchor;      // group -> that of the last record applied or copied
+  std::map<int, int> entered;         // group -> round it stood at
+  std::map<int, std::string> anchor;  // group -> that of the last record applied or copied
   std::map<int, int> stands;
   for (const auto& line : run.lines(site)) {
     const auto type = line.at("t").get<std::string>();
@@ -111,6 +114,16 @@ void check_counts_again(const live_run& run, site_id site) {
   for (int group = 0; group < 3; ++group) BOOST_TEST(rounds[group] > 0, "group " << group << " of epoch " << epoch);
 }
 
+/// Exit status of a shell command, and what it said.
+std::pair<int, std::string> output_of(const std::string& command) {
+  FILE* pipe = ::popen(command.c_str(), "r");
+  BOOST_REQUIRE(pipe != nullptr);
+  std::string said;
+  for (char part[4096]; const auto n = std::fread(part, 1, sizeof part, pipe);) said.append(part, n);
+  const int status = ::pclose(pipe);
+  return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, said};
+}
+
 /// Waits until the run is well under way.
 void under_way(const live_run& run, round_number rounds = 4) {
   const bool ok = run.until([&] { return run.committed() >= rounds; });
@@ -131,8 +144,10 @@ void tell_gap(const live_run& run, double killed, const std::string& site) {
     }
   }
   BOOST_TEST(without.size() == 3U);
-  std::cout << fmt::format("SIGKILL of one of three sites: {:.2f} s until every group had a round without it (the longest round before: "
-                           "{:.2f} s)\n", all, usual);
+  std::cout << fmt::format(
+      "SIGKILL of one of three sites: {:.2f} s until every group had a round without it (the longest round before: "
+      "{:.2f} s)\n",
+      all, usual);
 }
 
 }  // namespace
@@ -202,6 +217,41 @@ BOOST_AUTO_TEST_CASE(a_stopped_run_says_so_and_resumes) {
   BOOST_TEST(run.ledger().at("outstanding") == 0);
   run.resume();
   check_good_end(run);
+}
+
+BOOST_AUTO_TEST_CASE(asked_twice_a_run_stops_at_once_and_goes_on_later) {
+  live_run run(path.string(), "asked-twice", {"round.inner_steps=3000", "run.tokens=20_000_000"});  // a period of many seconds
+  BOOST_TEST_REQUIRE(run.until([&] { return !run.samples().empty(); }), run.told());
+  run.signal("launcher", SIGINT);
+  BOOST_TEST_REQUIRE(run.until([&] { return contains(run.told(), "again to stop at once"); }), run.told());
+  run.signal("launcher", SIGINT);
+  BOOST_TEST(run.wait() == 130, run.told());
+  BOOST_TEST(json::parse(run.isthmus("status", {"--json"}).out).at("state") == "stopped");
+  BOOST_TEST(run.ledger().at("complete") == false);
+  const double again = wall_now();
+  run.resume();
+  BOOST_TEST(run.until([&] {
+    const auto rows = run.samples();
+    return !rows.empty() && rows.back().wall > again;
+  }),
+             run.told());
+}
+
+BOOST_AUTO_TEST_CASE(a_run_folder_on_a_full_disk_is_told) {
+  // A small disk of its own, in a mount namespace that only this command sees; the shards are links elsewhere and copies here.
+  const auto small = path / "small";
+  std::filesystem::create_directories(small);
+  const std::string command = "unshare --map-root-user --mount sh -c 'mount -t tmpfs -o size=256k none \"" + small.string() +
+                              "\" || exit 99; ISTHMUS_RUNS=\"" + path.string() + "\" exec " + ISTHMUS_PROGRAM +
+                              " launch tests/e2e/tiny.toml --run-folder \"" + (small / "run").string() + "\"' 2>&1";
+  const auto [code, said] = output_of(command);
+  if (code != 4) {
+    BOOST_TEST_MESSAGE("no mount namespace here, nothing was tried: " << said);
+    BOOST_TEST((code == 99 || contains(said, "unshare")), said);
+    return;
+  }
+  BOOST_TEST(contains(said, "no space left on its disk"), said);
+  BOOST_TEST(contains(said, "wanted"), said);
 }
 
 BOOST_AUTO_TEST_CASE(a_killed_coordinator_is_started_again) {

@@ -103,7 +103,7 @@ BOOST_AUTO_TEST_CASE(errors_name_the_file_and_the_reason) {
     auto devices = *open_disk("/dev");
     const auto full = devices->write_synced("full", bytes("x"));
     BOOST_TEST((full.error().code == errc::disk_full));
-    BOOST_TEST(full.error().message.find("cannot write /dev/full") != std::string::npos);
+    BOOST_TEST(full.error().message.find("cannot write /dev/full: no space left, 1 bytes wanted") != std::string::npos);
   }
 }
 
