@@ -65,6 +65,21 @@ namespace isthmus {
 HWY_EXPORT(probe_blocks);
 HWY_EXPORT(measure_blocks);
 
+namespace {
+
+/// f(first element, blocks of 64, blocks before) for the whole blocks, and for the rest with zeros behind it.
+template <class F>
+void over_blocks(std::span<const float> values, F&& f) {
+  const std::size_t blocks = values.size() / 64, rest = values.size() % 64;
+  f(values.data(), blocks, std::size_t{0});
+  if (rest == 0) return;
+  float last[64] = {};
+  std::copy_n(values.data() + 64 * blocks, rest, last);
+  f(last, std::size_t{1}, blocks);
+}
+
+}  // namespace
+
 double add_lanes(std::span<double, 16> sums) {
   for (std::size_t half = 8; half > 0; half /= 2) {
     for (std::size_t lane = 0; lane < half; ++lane) sums[lane] += sums[lane + half];
@@ -80,12 +95,9 @@ double probe(std::span<const float> values, std::uint64_t key, std::uint64_t fir
 
 void running_probe::add(std::span<const float> values, std::uint64_t first) {
   ensure(first % 64 == 0, "probe: the first element is not a multiple of 64");
-  const std::size_t blocks = values.size() / 64, rest = values.size() % 64;
-  HWY_DYNAMIC_DISPATCH(probe_blocks)(values.data(), blocks, key_, first / 64, lanes_);
-  if (rest == 0) return;
-  float last[64] = {};
-  std::copy_n(values.data() + 64 * blocks, rest, last);
-  HWY_DYNAMIC_DISPATCH(probe_blocks)(last, 1, key_, first / 64 + blocks, lanes_);
+  over_blocks(values, [&](const float* block, std::size_t count, std::size_t before) {
+    HWY_DYNAMIC_DISPATCH(probe_blocks)(block, count, key_, first / 64 + before, lanes_);
+  });
 }
 
 double running_probe::total() const {
@@ -96,13 +108,9 @@ double running_probe::total() const {
 
 measured measure(std::span<const float> values, std::uint64_t key) {
   double sums[16] = {}, squares[16] = {};
-  const std::size_t blocks = values.size() / 64, rest = values.size() % 64;
-  HWY_DYNAMIC_DISPATCH(measure_blocks)(values.data(), blocks, key, 0, sums, squares);
-  if (rest > 0) {
-    float last[64] = {};
-    std::copy_n(values.data() + 64 * blocks, rest, last);
-    HWY_DYNAMIC_DISPATCH(measure_blocks)(last, 1, key, blocks, sums, squares);
-  }
+  over_blocks(values, [&](const float* block, std::size_t count, std::size_t before) {
+    HWY_DYNAMIC_DISPATCH(measure_blocks)(block, count, key, before, sums, squares);
+  });
   return {add_lanes(sums), add_lanes(squares)};
 }
 

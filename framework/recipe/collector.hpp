@@ -38,4 +38,7 @@ private:
   std::set<std::string> unclean_;
 };
 
+/// Bounds what the parser will recurse into, and the size; empty when all is well.
+std::optional<recipe_problem> refuse_shape(std::string_view text, const std::string& file);
+
 }  // namespace isthmus

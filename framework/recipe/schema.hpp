@@ -52,6 +52,7 @@ void for_each_section(recipe& r, F&& f) {
 }
 
 inline constexpr std::size_t layers_max = 1024, sites_max = 256, faults_max = 256;
+inline constexpr std::size_t recipe_bytes_max = 1 << 20;
 
 const char* mixer_name(mixer_kind kind);
 std::optional<mixer_kind> find_mixer(std::string_view name);
