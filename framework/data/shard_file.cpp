@@ -8,6 +8,7 @@
 #include <bit>
 #include <cstddef>
 #include <cstring>
+#include <limits>
 #include <tuple>
 
 static_assert(std::endian::native == std::endian::little, "shards are read as they lie in memory");
@@ -20,6 +21,7 @@ constexpr std::string_view magic = "ISTHTOKS";
 constexpr std::uint32_t version = 1;
 constexpr std::uint32_t byte_order = 0x01020304;
 constexpr std::size_t name_bytes = 32;
+constexpr auto vocabulary_max = static_cast<std::uint32_t>(std::numeric_limits<token_id>::max());
 
 /// The first 168 bytes, little endian; docs/token_shard.md. Every field lies at a multiple of its size, so there is no padding.
 struct file_header {
@@ -105,7 +107,9 @@ private:
   }
 
   expected<void> check_layout() {
-    if (header_.vocabulary == 0) return bad(errc::out_of_range, offsetof(file_header, vocabulary), "vocabulary 0, at least 1 expected");
+    if (header_.vocabulary == 0 || header_.vocabulary > vocabulary_max)
+      return bad(errc::out_of_range, offsetof(file_header, vocabulary), "vocabulary {}, expected 1 to {}", header_.vocabulary,
+                 vocabulary_max);
     if (const std::uint32_t item = header_.vocabulary <= 65536 ? 2 : 4; header_.item_bytes != item)
       return bad(errc::malformed, offsetof(file_header, item_bytes), "{} bytes an id, expected {} for a vocabulary of {}",
                  header_.item_bytes, item, header_.vocabulary);

@@ -21,7 +21,8 @@ constexpr std::size_t token_bytes_max = 4096;
 constexpr std::size_t vocabulary_max = 1 << 22;
 constexpr int depth_max = 16;
 
-std::string in_quotes(std::string_view text) { return json(text).dump(); }
+/// Also of a name that was cut inside a character.
+std::string in_quotes(std::string_view text) { return json(text).dump(-1, ' ', false, json::error_handler_t::replace); }
 
 /// "line:column" of a byte, both from 1.
 std::string position(std::string_view text, std::size_t at) {

@@ -103,7 +103,8 @@ BOOST_AUTO_TEST_CASE(sizes_that_do_not_agree) {
     });
   };
   check_message(sealed(16, 4U), "byte 16: 4 bytes an id, expected 2");
-  check_message(sealed(20, 0U), "byte 20: vocabulary 0");
+  check_message(sealed(20, 0U), "byte 20: vocabulary 0, expected 1 to 2147483647");
+  check_message(sealed(20, 0x80000000U), "byte 20: vocabulary 2147483648");  // whose ids would be negative
   check_message(sealed(24, std::uint64_t{1}), "byte 24: a file size of 1, but the counts give");
   check_message(sealed(32, std::uint64_t{0}), "byte 32: an empty shard");
   check_message(sealed(32, ~std::uint64_t{0}), "byte 32: 18446744073709551615 tokens, at most");
@@ -144,6 +145,39 @@ BOOST_AUTO_TEST_CASE(another_shard_than_expected) {
   check_message(refusal(unchanged, {{}, 2048, {}, {}}), "a vocabulary of 300, the tokenizer has 2048");
   check_message(refusal(unchanged, {{}, {}, hash128{9, 9}, {}}), "made with tokenizer 00000000000000010000000000000002, expected");
   check_message(refusal(unchanged, {{}, {}, {}, hash128{9, 9}}), "the shard was replaced");
+}
+
+BOOST_AUTO_TEST_CASE(files_that_are_no_shard) {
+  scratch folder;
+  const auto message = [&](const std::string& name) {
+    const auto read = read_shard(*folder.disk, name);
+    BOOST_TEST((read || read.error().message.find(name) != std::string::npos));
+    return read ? "accepted" : read.error().message;
+  };
+  folder.put("empty.shard", "");
+  BOOST_TEST(message("empty.shard") == "empty.shard: byte 0: 0 bytes, a token shard has a header of 168");
+  BOOST_REQUIRE(write_shard(*folder.disk, "real.shard", example()).has_value());
+  std::filesystem::create_symlink("real.shard", folder.path + "/link.shard");
+  BOOST_TEST(message("link.shard").find("symbolic links") != std::string::npos);
+  std::filesystem::create_directory(folder.path + "/folder.shard");
+  BOOST_TEST(message("folder.shard").find("not a regular file") != std::string::npos);
+  std::filesystem::resize_file(folder.path + "/real.shard", std::uintmax_t{1} << 40);
+  BOOST_TEST(message("real.shard").find("1099511627776 bytes, at most") != std::string::npos);
+}
+
+BOOST_AUTO_TEST_CASE(a_shard_replaced_while_it_is_in_use_changes_nothing) {
+  scratch folder;
+  BOOST_REQUIRE(write_shard(*folder.disk, "a.shard", example()).has_value());
+  const auto read = read_shard(*folder.disk, "a.shard");
+  BOOST_REQUIRE(read.has_value());
+  std::filesystem::resize_file(folder.path + "/a.shard", 0);
+  same(*read, example());
+  auto other = example();
+  other.content = {5, 6};
+  BOOST_REQUIRE(write_shard(*folder.disk, "a.shard", other).has_value());
+  const auto again = read_shard(*folder.disk, "a.shard", {"perl", 300, hash128{1, 2}, example().content});
+  BOOST_TEST((again.error().code == errc::hash_mismatch));
+  BOOST_TEST(again.error().message.find("a.shard: byte 112: made from content") == 0U, again.error().message);
 }
 
 BOOST_AUTO_TEST_CASE(two_shards_with_one_name) {
