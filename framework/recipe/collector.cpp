@@ -42,6 +42,13 @@ std::map<std::string, std::vector<std::string>> all_keys() {
 
 }  // namespace
 
+bool names_secret(std::string_view key) {
+  for (const char* secret :
+       {"password", "passwd", "secret", "api_key", "access_key", "private_key", "credential", "access_token", "auth_token", "hf_token"})
+    if (key.find(secret) != std::string_view::npos) return true;
+  return false;
+}
+
 collector::collector(std::string file) : keys(all_keys()), file_(std::move(file)) {}
 
 void collector::wrong(const char* code, const std::string& section, std::string message, std::string place, std::string allowed,
@@ -64,8 +71,7 @@ bool collector::sound() const {
 }
 
 std::string collector::suggestion(const std::string& section, const std::string& name) const {
-  for (const char* secret : {"password", "passwd", "secret", "api_key", "private_key", "credential"})
-    if (name.find(secret) != std::string::npos) return "a recipe holds no secrets: it is copied into the run folder and shown";
+  if (names_secret(name)) return "a recipe holds no secrets: it is copied into the run folder and shown";
   if (const auto near = nearest_name(name, keys.at(section)); !near.empty()) return fmt::format("did you mean \"{}.{}\"?", section, near);
   if (const auto elsewhere = key_elsewhere(name); !elsewhere.empty()) return fmt::format("did you mean \"{}\"?", elsewhere);
   return fmt::format("`isthmus show --schema {}` explains them", section);

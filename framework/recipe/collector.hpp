@@ -38,6 +38,9 @@ private:
   std::set<std::string> unclean_;
 };
 
+/// The key of a password and the like: its value is not told again.
+bool names_secret(std::string_view key);
+
 /// Bounds what the parser will recurse into, and the size; empty when all is well.
 std::optional<recipe_problem> refuse_shape(std::string_view text, const std::string& file);
 

@@ -15,6 +15,51 @@ namespace {
 
 constexpr int dots_in_line_max = 16;  // bounds how deep tables nest, and with it the parser's recursion
 
+/// Walks over TOML text and knows what is quoted, or a comment, and what is neither.
+class text_scanner {
+public:
+  explicit text_scanner(std::string_view text) : text_(text) {}
+  bool at_end() const { return at_ >= text_.size(); }
+  std::size_t at() const { return at_; }
+  char here() const { return text_[at_]; }
+  bool is_plain() const { return quote_ == 0 && !comment_; }
+
+  void next() {
+    const char c = here();
+    if (c == '\n') {
+      comment_ = false;
+      if (!triple_) quote_ = 0;
+    } else if (quote_ != 0) {
+      inside_quotes(c);
+    } else if (!comment_) {
+      comment_ = c == '#';
+      if (c == '"' || c == '\'') open(c);
+    }
+    ++at_;
+  }
+
+private:
+  std::size_t run_of(char c) const { return std::min(text_.find_first_not_of(c, at_), text_.size()) - at_; }
+
+  void open(char c) {
+    quote_ = c;
+    triple_ = run_of(c) >= 3;
+    if (triple_) at_ += 2;
+  }
+  void inside_quotes(char c) {
+    if (c == '\\' && quote_ == '"' && at_ + 1 < text_.size() && text_[at_ + 1] != '\n') ++at_;
+    if (c != quote_ || (triple_ && run_of(c) < 3)) return;
+    if (triple_) at_ += std::min<std::size_t>(run_of(c), 5) - 1;  // up to two quotes may stand before the three that close
+    quote_ = 0;
+    triple_ = false;
+  }
+
+  std::string_view text_;
+  std::size_t at_ = 0;
+  char quote_ = 0;  // that a string began with
+  bool triple_ = false, comment_ = false;
+};
+
 }  // namespace
 
 std::optional<recipe_problem> refuse_shape(std::string_view text, const std::string& file) {
@@ -25,26 +70,21 @@ std::optional<recipe_problem> refuse_shape(std::string_view text, const std::str
                           fmt::format("at most {} bytes", recipe_bytes_max),
                           "is it a recipe?",
                           false};
-  std::size_t line = 1, column = 1;
+  std::size_t line = 1, line_begin = 0;
   int dots = 0;
-  bool quoted = false;
-  for (const char c : text) {
-    if (c == '\n') {
+  for (text_scanner scanner(text); !scanner.at_end(); scanner.next()) {
+    if (scanner.here() == '\n') {
       ++line;
-      column = 1;
+      line_begin = scanner.at() + 1;
       dots = 0;
-      quoted = false;
-      continue;
-    }
-    if (c == '"' || c == '\'') quoted = !quoted;
-    if (c == '.' && !quoted && ++dots > dots_in_line_max)
+    } else if (scanner.here() == '.' && scanner.is_plain() && ++dots > dots_in_line_max) {
       return recipe_problem{"R005",
                             "the line nests too deeply",
-                            fmt::format("{}:{}:{}", file, line, column),
+                            fmt::format("{}:{}:{}", file, line, scanner.at() - line_begin + 1),
                             fmt::format("up to {} dots outside quotes in a line", dots_in_line_max),
                             {},
                             false};
-    ++column;
+    }
   }
   return std::nullopt;
 }

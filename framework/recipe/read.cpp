@@ -285,16 +285,21 @@ toml::table parse_value(const std::string& value, const std::string& place) {
 }
 
 std::optional<recipe_problem> apply_override(toml::table& root, const std::string& text) {
-  const auto place = fmt::format("{}`{}`", override_prefix, text.size() > 100 ? text.substr(0, 97) + "..." : text);
+  const auto equals = text.find('=');
+  const auto told = names_secret(text.substr(0, equals)) ? text.substr(0, equals) + "=..." : text;
+  const auto place = fmt::format("{}`{}`", override_prefix, told.size() > 100 ? told.substr(0, 97) + "..." : told);
   const auto refused = [&](std::string message, std::string allowed, std::string help) {
     return recipe_problem{"R020", std::move(message), place, std::move(allowed), std::move(help), false};
   };
-  const auto equals = text.find('=');
   const auto path = split(text.substr(0, equals), '.');
   if (equals == std::string::npos || path.size() < 2 || path.size() > 3 ||
       std::any_of(path.begin(), path.end(), [](const auto& p) { return p.empty(); })) {
     return refused(fmt::format("{} is no override", place.substr(override_prefix.size())), "section.key=value",
                    "as in train.context=512, sites.0.devices=2 or sites.alpha.devices=2");
+  }
+  if (auto problem = refuse_shape(text.substr(equals + 1), {})) {
+    problem->place = place;
+    return problem;
   }
   auto parsed = parse_value(text.substr(equals + 1), place);
   if (parsed.empty()) { return refused("the override's value is no text in UTF-8", "a TOML value, or a bare word", {}); }

@@ -77,8 +77,8 @@ void visit_fields(recipe::data_section& s, field_visitor& v) {
 void visit_fields(recipe::links_section& s, field_visitor& v) {
   v.integer("heartbeat_ms", s.heartbeat_ms, 10, 60'000, "between two heartbeats on a link");
   v.integer("dead_after_ms", s.dead_after_ms, 50, 600'000, "silence after which a peer is taken for dead");
-  v.integer("chunk_bytes", s.chunk_bytes, 4096, 64 << 20, "of a bulk transfer; 1 to 4 MiB is best");
-  v.integer("window_bytes", s.window_bytes, 4096, std::int64_t{4} << 30, "in flight on a link");
+  v.integer("chunk_bytes", s.chunk_bytes, 64 << 10, 4 << 20, "of a bulk transfer; 1 to 4 MiB is best");
+  v.integer("window_bytes", s.window_bytes, 64 << 10, std::int64_t{4} << 30, "in flight on a link");
   v.integer("endpoints", s.endpoints, 1, 16, "UCX endpoints a link");
 }
 
