@@ -227,6 +227,64 @@ BOOST_AUTO_TEST_CASE(rubbish_in_the_folder_harms_nobody) {
   BOOST_TEST(!disk->exists("c/checkpoint-000001x"));
 }
 
+BOOST_AUTO_TEST_CASE(every_part_and_state_that_is_needed_is_asked_for) {
+  const std::string whole = text(newer + "/manifest.json");
+  for (const std::string part : {"weights", "moments"}) {  // the optimiser's state without the weights, and the other way round
+    edit(newer, [&](json& m) { std::erase_if(m["files"].get_ref<json::array_t&>(), [&](const json& f) { return f["part"] == part; }); });
+    falls_back("lists no part \"" + part + "\", which is needed to go on", {{}, {}, {}, {"weights", "moments"}, {}});
+    put(newer + "/manifest.json", whole);
+  }
+  for (const std::string key : {"rate", "cursors"}) {
+    edit(newer, [&](json& m) { m["state"].erase(key); });
+    falls_back("its state has no \"" + key + "\", which is needed to go on", {{}, {}, {}, {}, {key}});
+  }
+}
+
+BOOST_AUTO_TEST_CASE(manifests_of_absurd_length_fall_back) {
+  const std::string whole = text(newer + "/manifest.json");
+  put(newer + "/manifest.json", whole + std::string(manifest_bytes_max, ' '));
+  falls_back("larger than allowed");
+  put(newer + "/manifest.json", whole);
+  edit(newer, [](json& m) {
+    for (int i = 0; i < 20'000; ++i)
+      m["files"].push_back({{"part", "p" + std::to_string(i)}, {"bytes", std::uint64_t{1} << 50}, {"xxh3", hash128{}.hex()}});
+  });
+  falls_back("p0.safetensors: no such file");
+  std::string deep = "{}";
+  for (int i = 0; i < 40; ++i) deep = "{\"a\":" + deep + "}";
+  put(newer + "/manifest.json", whole);
+  edit(newer, [&](json& m) { m["state"] = json::parse(deep); });
+  falls_back("nested deeper than 32 levels");
+}
+
+BOOST_AUTO_TEST_CASE(a_manifest_older_than_its_files_falls_back) {
+  put(newer + "/manifest.json", text(older + "/manifest.json"));
+  auto loaded = store.load();
+  BOOST_REQUIRE(loaded.has_value());
+  BOOST_TEST(loaded->facts.step == 10U);
+  put(older + "/manifest.json", "{");
+  BOOST_TEST(store.load().error().message.find(newer + "/weights.safetensors: hash ") != std::string::npos);
+}
+
+BOOST_AUTO_TEST_CASE(two_writers_never_mix_their_files) {
+  checkpoint_store second(*disk, "c");
+  for (step_number step = 30; step < 34; ++step) {
+    facts.step = step;
+    weights[0] = static_cast<float>(step);
+    const std::vector<checkpoint_part> parts{{"weights", {view_of("w", std::span<const float>(weights))}}};
+    const auto saved = (step % 2 == 0 ? store : second).save(facts, parts);
+    BOOST_REQUIRE(saved.has_value());
+    BOOST_TEST(saved->sequence == step - 27);
+    const auto loaded = store.load();
+    BOOST_REQUIRE(loaded.has_value());
+    BOOST_TEST(loaded->warnings.empty());
+    std::vector<float> back(64);
+    BOOST_REQUIRE((*loaded->part("weights"))->copy_to("w", back).has_value());
+    BOOST_TEST(back[0] == static_cast<float>(loaded->facts.step));
+    BOOST_TEST(loaded->facts.step == step);
+  }
+}
+
 BOOST_AUTO_TEST_CASE(our_own_mistakes_are_bugs) {
   const std::vector<checkpoint_part> upwards{{"../x", {}}};
   BOOST_CHECK_THROW(static_cast<void>(store.save(facts, upwards)), contract_error);

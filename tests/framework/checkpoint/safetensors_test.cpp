@@ -173,6 +173,73 @@ BOOST_AUTO_TEST_CASE(every_truncation_and_every_flipped_header_bit_is_survived) 
   }
 }
 
+BOOST_AUTO_TEST_CASE(headers_at_the_edge_of_what_is_allowed) {
+  auto bytes = file_of("{}", 0);
+  for (const auto& [size, code] : {std::pair{std::uint64_t{100'000'001}, errc::too_large},
+                                   {std::uint64_t{100'000'000}, errc::truncated},
+                                   {std::uint64_t{1} << 63, errc::too_large},
+                                   {~std::uint64_t{7}, errc::too_large}}) {
+    std::memcpy(bytes.data(), &size, 8);
+    refused(bytes, code, "byte 0: header size " + std::to_string(size));
+  }
+}
+
+BOOST_AUTO_TEST_CASE(one_name_spelt_twice) {
+  refused("{" + one + R"(,"\u0061":{"dtype":"F32","shape":[],"data_offsets":[8,12]}})", 12, errc::malformed, "\"a\" stands twice");
+  refused("{" + one + R"(,"__metadata__":{},"__metadata__":{}})", 8, errc::malformed, "\"__metadata__\" stands twice");
+  refused("{" + one + R"(,"\ud800":{}})", 8, errc::malformed, "not valid JSON: byte ");  // a lone surrogate
+}
+
+BOOST_AUTO_TEST_CASE(metadata_holds_text_and_nothing_else) {
+  for (const char* value : {"7", "null", "[]", "true", R"({"b":"c"})"})
+    refused("{" + one + R"(,"__metadata__":{"a":)" + value + "}}", 8, errc::malformed, "__metadata__ \"a\" must be a string");
+  for (const char* value : {"7", "null", "[]", "\"a\""})
+    refused("{" + one + R"(,"__metadata__":)" + value + "}", 8, errc::malformed, "__metadata__ must be an object");
+}
+
+// Each dtype with a shape whose bytes wrap, with one item too many, and with too little data behind it.
+BOOST_AUTO_TEST_CASE(shapes_that_do_not_give_the_bytes_of_the_offsets) {
+  for (const auto type : {dtype::u8, dtype::bf16, dtype::f32, dtype::u64}) {
+    const auto entry = [&](const std::string& shape) {
+      return R"({"a":{"dtype":")" + std::string(dtype_name(type)) + R"(","shape":)" + shape + R"(,"data_offsets":[0,8]}})";
+    };
+    refused(entry("[4294967296,4294967296,8]"), 8, errc::out_of_range, "tensor \"a\": the product of its shape overflows");
+    refused(entry("[9223372036854775807,3]"), 8, errc::out_of_range, "overflows");
+    refused(entry("[9]"), 8, errc::malformed, "hold 8 bytes, shape and dtype need " + std::to_string(9 * dtype_bytes(type)));
+    refused(entry("[]"), 4, errc::truncated, "data_offsets [0, 8) go past the end, the file has 4 bytes of data");
+  }
+}
+
+BOOST_AUTO_TEST_CASE(more_tensors_than_the_model_has) {
+  std::string header = "{" + one;
+  for (int i = 0; i < 20'000; ++i) header += ",\"t" + std::to_string(i) + R"(":{"dtype":"F32","shape":[0],"data_offsets":[8,8]})";
+  const auto file = parse_safetensors(file_of(header + "}", 8), "dir/x.safetensors");
+  BOOST_REQUIRE(file.has_value());
+  BOOST_TEST(file->tensors.size() == 20'001U);
+  parameter_layout layout;
+  layout.add("a", {2}, true);
+  std::vector<float> flat(static_cast<std::size_t>(layout.size));
+  BOOST_TEST(file->copy_to(layout, flat).error().message == "dir/x.safetensors: tensor \"t0\" is none of the model's");
+}
+
+// A file is read whole before it is parsed: what happens to it afterwards is not seen.
+BOOST_AUTO_TEST_CASE(a_file_cut_while_it_is_in_use_changes_nothing) {
+  const std::string path = (std::filesystem::temp_directory_path() / ("isthmus-cut-" + std::to_string(getpid()))).string();
+  {
+    auto disk = *open_disk(path);
+    BOOST_REQUIRE(disk->write_synced("f", file_of("{" + one + "}", 8)).has_value());
+    const auto file = *read_safetensors(*disk, "f", 1 << 20);
+    std::filesystem::resize_file(path + "/f", 20);
+    std::vector<float> values(2);
+    BOOST_TEST(file.copy_to("a", values).has_value());
+    BOOST_TEST(values[1] != 0.0F);
+    const auto again = read_safetensors(*disk, "f", 1 << 20);
+    BOOST_TEST((again.error().code == errc::truncated));
+    BOOST_TEST(again.error().message.find("f: byte 0: header size") == 0U, again.error().message);
+  }
+  std::filesystem::remove_all(path);
+}
+
 BOOST_AUTO_TEST_CASE(links_folders_and_large_files_are_refused) {
   const std::string path = (std::filesystem::temp_directory_path() / ("isthmus-safetensors-" + std::to_string(getpid()))).string();
   {
