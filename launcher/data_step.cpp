@@ -37,7 +37,7 @@ data_options options_of(const recipe& plan) {
 expected<std::vector<site_data>> prepare_with(const std::string& tokenizer_path, const storage& root, storage& disk,
                                               const std::string& folder, const data_options& options) {
   auto tokens = read_tokenizer(root, fs::absolute(tokenizer_path).lexically_normal().relative_path().string());
-  if (!tokens) return tokens.failure();
+  if (!tokens) return fail(tokens.error().code, fmt::format("data.tokenizer = \"{}\": {}", tokenizer_path, tokens.error().message));
   if (auto ok = check_vocabulary(*tokens, options.vocabulary, tokenizer_path); !ok) return ok.failure();
   if (auto ok = write_tokenizer(disk, folder + "/tokenizer.json", *tokens); !ok) return ok.failure();
   std::vector<site_data> out;

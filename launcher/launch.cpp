@@ -69,6 +69,7 @@ int run_launch(const launch_options& options, console& out) {
   if (!plan) return exit_recipe;
   if (const auto ok = check(plan->model); !ok) return out.error(exit_recipe, ok.error().message);
   if (const auto ok = check_fixed_addresses(*plan, std::chrono::milliseconds(0)); !ok) return out.error(ok.error());
+  if (const auto ok = pick_addresses(*plan); !ok) return out.error(ok.error());  // before minutes of preparing text
   auto run = make_run_folder(*plan, options.run_folder);
   if (!run) return out.error(run.error());
   const auto lock = run_lock::take(run->path);

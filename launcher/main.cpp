@@ -30,6 +30,21 @@ constexpr std::size_t argument_bytes_max = 128 << 10;
       allowed);
 }
 
+/// What a script gives when its variable is not set: no run, no file, and not "the newest" either.
+CLI::Validator not_empty() {
+  return CLI::Validator([](std::string& text) { return text.empty() ? std::string("must not be empty") : std::string{}; }, "");
+}
+
+/// A name for something new. The parser takes the flag that follows for the value that was forgotten.
+CLI::Validator new_name() {
+  return CLI::Validator(
+      [](std::string& text) {
+        if (text.empty()) return std::string("must not be empty");
+        return text.starts_with("-") ? fmt::format("{} begins with a dash; ./{} is such a folder", text, text) : std::string{};
+      },
+      "");
+}
+
 /// The command line as a tree of options; parse() runs the chosen verb.
 class command_line {
 public:
@@ -87,17 +102,18 @@ private:
                      [](CLI::App& sub, ls_options& o) { json_flag(sub, o.json); });
     verb<cp_options>("cp", "copies a recipe, to edit it", "isthmus cp quickstart mine.toml", run_cp, [](CLI::App& sub, cp_options& o) {
       sub.add_option("recipe", o.recipe, "name or path of a recipe")->required();
-      sub.add_option("destination", o.destination, "file or folder")->required();
+      sub.add_option("destination", o.destination, "file or folder")->required()->check(not_empty());
       sub.add_flag("--force", o.force, "overwrite");
     });
-    verb<show_options>("show", "prints a recipe with every default filled in", "isthmus show quickstart train.context=128 --origin",
-                       run_show, [](CLI::App& sub, show_options& o) {
-                         sub.add_option("recipe", o.recipe, "name or path of a recipe; with --schema: a section");
-                         sub.add_option("overrides", o.overrides, "key.path=value");
-                         sub.add_flag("--origin", o.origin, "where each value comes from");
-                         sub.add_flag("--schema", o.schema, "every key with its default, range and meaning");
-                         json_flag(sub, o.json);
-                       });
+    verb<show_options>(
+        "show", "prints a recipe with every default filled in", "isthmus show quickstart train.context=128 --origin", run_show,
+        [](CLI::App& sub, show_options& o) {
+          sub.add_option("recipe", o.recipe, "name or path of a recipe; with --schema: a section");
+          auto* overrides = sub.add_option("overrides", o.overrides, "key.path=value");
+          auto* origin = sub.add_flag("--origin", o.origin, "where each value comes from");
+          sub.add_flag("--schema", o.schema, "every key with its default, range and meaning")->excludes(origin)->excludes(overrides);
+          json_flag(sub, o.json);
+        });
     verb<validate_options>("validate", "checks a recipe and shows everything that is wrong", "isthmus validate mine.toml", run_validate,
                            [](CLI::App& sub, validate_options& o) {
                              sub.add_option("recipe", o.recipe, "name or path of a recipe")->required();
@@ -111,24 +127,25 @@ private:
   }
 
   void run_verbs() {
-    verb<launch_options>("launch", "trains a recipe: makes a run folder, starts every site, shows progress",
-                         "isthmus launch quickstart run.tokens=300_000", run_launch, [](CLI::App& sub, launch_options& o) {
-                           sub.add_option("recipe", o.recipe, "name or path of a recipe")->required();
-                           sub.add_option("overrides", o.overrides, "key.path=value");
-                           sub.add_option("--run-folder", o.run_folder, "a new or empty folder instead of runs/<name>-<time>");
-                         });
-    verb<resume_options>("resume", "goes on with a run that was stopped or killed", "isthmus resume runs/quickstart-20260101-120000",
-                         run_resume,
-                         [](CLI::App& sub, resume_options& o) { sub.add_option("run", o.run, "run folder or its name")->required(); });
+    verb<launch_options>(
+        "launch", "trains a recipe: makes a run folder, starts every site, shows progress", "isthmus launch quickstart run.tokens=300_000",
+        run_launch, [](CLI::App& sub, launch_options& o) {
+          sub.add_option("recipe", o.recipe, "name or path of a recipe")->required();
+          sub.add_option("overrides", o.overrides, "key.path=value");
+          sub.add_option("--run-folder", o.run_folder, "a new or empty folder instead of runs/<name>-<time>")->check(new_name());
+        });
+    verb<resume_options>(
+        "resume", "goes on with a run that was stopped or killed", "isthmus resume runs/quickstart-20260101-120000", run_resume,
+        [](CLI::App& sub, resume_options& o) { sub.add_option("run", o.run, "run folder or its name")->required()->check(not_empty()); });
     verb<status_options>("status", "shows runs, or one run, also after a crash", "isthmus status runs/quickstart-20260101-120000",
                          run_status, [](CLI::App& sub, status_options& o) {
-                           sub.add_option("run", o.run, "run folder or its name; none: all runs");
+                           sub.add_option("run", o.run, "run folder or its name; none: all runs")->check(not_empty());
                            json_flag(sub, o.json);
                          });
     verb<generate_verb_options>(
         "generate", "writes text with the newest checkpoint of a run", "isthmus generate my-run --prompt \"The editor\"", run_generate,
         [](CLI::App& sub, generate_verb_options& o) {
-          sub.add_option("run", o.run, "run folder or its name; none: the newest run");
+          sub.add_option("run", o.run, "run folder or its name; none: the newest run")->check(not_empty());
           sub.add_option("--prompt", o.prompt, "text to continue; --prompt=-x for one that begins with a dash");
           sub.add_option("--tokens", o.tokens, "at most so many new tokens")->check(CLI::Range(1, 1 << 20))->capture_default_str();
           sub.add_option("--temperature", o.temperature, "0: always the most likely token")
@@ -145,7 +162,7 @@ private:
         });
     verb<ledger_options>("ledger", "proves from a run's logs that nothing was lost", "isthmus ledger my-run", run_ledger,
                          [](CLI::App& sub, ledger_options& o) {
-                           sub.add_option("run", o.run, "run folder or its name; none: the newest run");
+                           sub.add_option("run", o.run, "run folder or its name; none: the newest run")->check(not_empty());
                            json_flag(sub, o.json);
                          });
   }
@@ -162,7 +179,6 @@ private:
       });
     }
   }
-
 
   console::settings settings() {
     settings_.colour = colour_ == "always" ? colour_choice::always : colour_ == "never" ? colour_choice::never : colour_choice::automatic;
@@ -193,7 +209,9 @@ private:
     const CLI::App& where = subs.empty() ? app_ : *subs.front();
     const auto extras = app_.remaining(true);
     auto text = fmt::format("{}", e.what());
-    if (e.get_exit_code() == static_cast<int>(CLI::ExitCodes::ExtrasError) && !extras.empty()) {
+    const bool extra = e.get_exit_code() == static_cast<int>(CLI::ExitCodes::ExtrasError);
+    const bool missing = e.get_exit_code() == static_cast<int>(CLI::ExitCodes::RequiredError);  // perhaps taken for an unknown flag
+    if (!extras.empty() && (extra || (missing && extras.front().starts_with("-")))) {
       const auto& first = extras.front();
       const bool flag = first.starts_with("-");
       text = fmt::format("unknown {} \"{}\"", flag ? "flag" : subs.empty() ? "verb" : "argument", fit_width(printable(first), 60, false));

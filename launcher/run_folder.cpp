@@ -135,10 +135,19 @@ expected<run_folder> open_run_folder(const std::string& path) {
   return run;
 }
 
+expected<void> check_runs_root() {
+  std::error_code error;
+  const auto kind = fs::status(runs_root(), error).type();
+  if (kind == fs::file_type::directory || kind == fs::file_type::not_found) return {};
+  return fail(errc::environment, fmt::format("{} is no folder of runs: {}; is ISTHMUS_RUNS what you meant?", runs_root().substr(0, 200),
+                                             error ? error.message() : "it is a file"));
+}
+
 expected<std::string> find_run(const std::string& typed) {
   std::error_code error;
   const auto is_run = [&](const fs::path& p) { return fs::exists(p / resolved_recipe_name, error); };
   if (!typed.empty() && is_run(typed)) return typed;
+  if (auto ok = check_runs_root(); !ok) return ok.failure();
   std::vector<std::string> names;
   std::string newest;
   fs::file_time_type newest_time = fs::file_time_type::min();

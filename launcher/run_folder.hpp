@@ -46,6 +46,8 @@ inline constexpr const char *resolved_recipe_name = "recipe.resolved.toml", *ros
 
 /// Where runs lie: ISTHMUS_RUNS, else "runs".
 std::string runs_root();
+/// That runs_root() is a folder, or not there yet.
+expected<void> check_runs_root();
 /// A new folder <root>/<name>-<time> with the resolved recipe; `chosen` instead when not empty, which must be empty or new.
 /// Errors: environment.
 expected<run_folder> make_run_folder(const recipe& plan, const std::string& chosen);

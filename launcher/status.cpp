@@ -90,6 +90,7 @@ json as_json(const run_view& v, const recipe& plan, const std::string& path, con
 }
 
 int list_runs(const status_options& options, console& out) {
+  if (auto ok = check_runs_root(); !ok) return out.error(ok.error());
   std::error_code error;
   std::vector<std::vector<std::string>> rows{{"run", "state", "round", "tokens", "loss", "trained"}};
   json all = json::array();

@@ -66,6 +66,68 @@ BOOST_AUTO_TEST_CASE(hostile_arguments) {
   refused({"validate", "quickstart", "run.name=../../etc"}, 3, "R014");
 }
 
+BOOST_AUTO_TEST_CASE(empty_words_mean_nothing_and_are_refused) {
+  for (const std::vector<std::string>& words : {std::vector<std::string>{"resume", ""},
+                                                {"status", ""},
+                                                {"generate", ""},
+                                                {"ledger", ""},
+                                                {"cp", "quickstart", ""},
+                                                {"launch", "quickstart", "--run-folder", ""}})
+    refused(words, 2, "must not be empty");
+  refused({"launch", "quickstart", "--run-folder="}, 2, "--run-folder");
+  refused({"launch", ""}, 3, "R001");
+  refused({"validate", "quickstart", ""}, 3, "R020");
+  refused({"--color=", "ls"}, 2, "--color");
+}
+
+BOOST_AUTO_TEST_CASE(values_that_begin_with_a_dash) {
+  refused({"cp", "quickstart", "-x"}, 2, "unknown flag \"-x\"");
+  refused({"cp", "quickstart", "--froce"}, 2, "did you mean \"--force\"?");
+  refused({"validate", "-1"}, 3, "R001");  // a number is no flag
+  refused({"launch", "--run-folder", "--quiet", "quickstart"}, 2, "--quiet begins with a dash; ./--quiet is such a folder");
+  refused({"generate", "--tokens", "--json"}, 2, "--tokens");
+  refused({"validate", "--", "-x"}, 3, "R001");
+}
+
+BOOST_AUTO_TEST_CASE(flags_that_contradict_each_other_or_come_twice) {
+  refused({"show", "--schema", "--origin"}, 2, "excludes");
+  refused({"show", "--schema", "model", "run.seed=1"}, 2, "excludes");
+  refused({"generate", "--tokens", "3", "--tokens", "4"}, 2, "--tokens");
+  refused({"launch", "quickstart", "--run-folder", "a", "--run-folder", "b"}, 2, "--run-folder");
+  refused({"ls", "--json=maybe"}, 2, "--json");
+  BOOST_TEST(run_isthmus({"ls", "--json", "--json"}).code == 0);  // said twice, but the same
+}
+
+BOOST_AUTO_TEST_CASE(arguments_of_a_megabyte) {
+  // The kernel takes no single argument past 128 KiB; a megabyte comes in many.
+  std::vector<std::string> many{"validate", "quickstart"};
+  for (int i = 0; i < 9; ++i) many.push_back("run.name=" + std::string(120 << 10, 'x'));
+  const auto o = run_isthmus(many);
+  BOOST_TEST(o.code == 3);
+  BOOST_TEST(contains(o.err, "R014"), o.err.substr(0, 500));
+  BOOST_TEST(o.err.size() < 2000U);
+  refused({"show", "quickstart", "run.seed=" + std::string(100 << 10, '[')}, 3, "R013");
+  refused({"show", "quickstart", "run.seed={a" + std::string(100 << 10, '.') + "=1}"}, 3, "R005");
+}
+
+BOOST_AUTO_TEST_CASE(surroundings_that_make_no_sense) {
+  const auto at = [](const std::string& variable, const std::vector<std::string>& arguments) {
+    return run_isthmus(arguments, {{variable}, {}, {}, false, ~std::size_t{0}});
+  };
+  for (const std::string& root : {std::string("/dev/null"), std::string(5000, 'x')})
+    for (const std::vector<std::string>& words : {std::vector<std::string>{"status"}, {"status", "x"}, {"resume", "x"}, {"ledger"}}) {
+      const auto o = at("ISTHMUS_RUNS=" + root, words);
+      BOOST_TEST(o.code == 4, o.err);
+      BOOST_TEST(contains(o.err, "is ISTHMUS_RUNS what you meant?"), o.err);
+      BOOST_TEST(o.err.size() < 500U);
+    }
+  const auto odd = at("ISTHMUS_RUNS=\xff\x1b[31m", {"status", "nothing"});
+  BOOST_TEST(odd.code == 5);
+  BOOST_TEST(contains(odd.err, "??[31m"), odd.err);
+  for (const auto* variable : {"TERM=\xff", "LC_ALL=nonsense", "COLUMNS=-3", "NO_COLOR=\xff", "ISTHMUS_RUNS=", "UCX_TLS=nonsense"})
+    BOOST_TEST(at(variable, {"ls"}).code == 0, variable);
+}
+
 BOOST_AUTO_TEST_CASE(no_verb_shows_the_help) {
   const auto o = run_isthmus({});
   BOOST_TEST(o.code == 2);

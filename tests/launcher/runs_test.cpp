@@ -122,6 +122,40 @@ BOOST_AUTO_TEST_CASE(a_port_in_use_is_told_before_anything_is_made) {
   ::close(fd);
 }
 
+BOOST_AUTO_TEST_CASE(addresses_that_are_not_ours_are_told_before_anything_is_made) {
+  const runs_folder one;
+  const auto folder = (one.scratch.path / "foreign").string();
+  refused(one.go({"launch", "single", "--run-folder", folder, "sites.0.address=192.0.2.1:0"}), 4, "cannot get a free port on 192.0.2.1");
+  for (const auto* address : {"127.0.0.1:65536", "127.0.0.1:-1", "127.0.0.1:", "localhost:1", "example.invalid:80", "999.0.0.1:1"})
+    refused(one.go({"launch", "single", "--run-folder", folder, std::string("sites.0.address=") + address}), 3, "R014");
+  BOOST_TEST(!std::filesystem::exists(folder));
+}
+
+BOOST_AUTO_TEST_CASE(tokenizers_that_are_none) {
+  const runs_folder one;
+  const auto folder = (one.scratch.path / "new").string(), big = (one.scratch.path / "big.json").string();
+  std::ofstream(big) << "{";
+  std::filesystem::resize_file(big, std::uintmax_t{1} << 40);
+  for (const auto& [path, words] : {std::pair<std::string, std::string>{"/nonexistent/tokenizer.json", "No such file"},
+                                    {"/etc/passwd", "etc/passwd:1:1: not JSON"},
+                                    {"/", "not a regular file"},
+                                    {"/dev/zero", "not a regular file"},
+                                    {big, "1099511627776 bytes, at most"}})
+    refused(one.go({"launch", "single", "--run-folder", folder, "data.tokenizer=" + path}), 5, words);
+  refused(one.go({"launch", "single", "--run-folder", folder, "data.tokenizer=/etc/passwd"}), 5, "data.tokenizer = \"/etc/passwd\"");
+  BOOST_TEST(!std::filesystem::exists(folder));
+}
+
+BOOST_AUTO_TEST_CASE(folders_that_nothing_can_be_written_to) {
+  const runs_folder one;
+  for (const auto* folder : {"/proc/run", "/sys/run"}) {
+    refused(one.go({"launch", "single", "--run-folder", folder}), 4, std::string("cannot make the run folder ") + folder);
+    const surroundings there{{std::string("ISTHMUS_RUNS=") + folder}, {}, {}, false, ~std::size_t{0}};
+    refused(run_isthmus({"launch", "single"}, there), 4, "ISTHMUS_RUNS");
+    refused(one.go({"cp", "single", folder}), 4, std::string("cannot write ") + folder);
+  }
+}
+
 BOOST_AUTO_TEST_CASE(run_folders_that_cannot_be_made) {
   const runs_folder one;
   refused(one.go({"launch", "single", "--run-folder", one.run}), 4, "not empty");

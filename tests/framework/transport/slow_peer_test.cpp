@@ -62,8 +62,8 @@ private:
         if (sockets[i].revents == 0) continue;
         const auto n = ::recv(sockets[i].fd, chunk.data(), chunk.size(), 0);
         if (n <= 0) return;
-        if (i == 1 || !alone_)
-          [[maybe_unused]] const auto sent = ::send(sockets[1 - i].fd, chunk.data(), static_cast<std::size_t>(n), MSG_NOSIGNAL);
+        if (i == 1 || !alone_) [[maybe_unused]]
+          const auto sent = ::send(sockets[1 - i].fd, chunk.data(), static_cast<std::size_t>(n), MSG_NOSIGNAL);
       }
     }
   }
