@@ -16,7 +16,7 @@ namespace {
 
 struct options {
   std::vector<std::string> parts{"bytes", "cpu", "overhead"};
-  int rounds = 3, repeats = 2;
+  int rounds = 3, repeats = 5;
   std::int64_t inner_steps = 10;
 };
 
