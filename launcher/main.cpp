@@ -142,6 +142,13 @@ private:
                            sub.add_option("run", o.run, "run folder or its name; none: all runs")->check(not_empty());
                            json_flag(sub, o.json);
                          });
+    verb<evaluate_options>("evaluate", "tells the loss of a run's anchor on held-out text, every row of it",
+                           "isthmus evaluate my-run --on another-run", run_evaluate, [](CLI::App& sub, evaluate_options& o) {
+                             sub.add_option("run", o.run, "run folder or its name; none: the newest run")->check(not_empty());
+                             sub.add_option("--on", o.on, "the run whose held-out text is taken; none: its own; same tokenizer")
+                                 ->check(not_empty());
+                             json_flag(sub, o.json);
+                           });
     verb<generate_verb_options>(
         "generate", "writes text with the newest checkpoint of a run", "isthmus generate my-run --prompt \"The editor\"", run_generate,
         [](CLI::App& sub, generate_verb_options& o) {

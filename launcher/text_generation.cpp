@@ -1,11 +1,10 @@
 #include "launcher/text_generation.hpp"
 
-#include "actors/site_start.hpp"
-#include "framework/checkpoint/checkpoint.hpp"
 #include "framework/data/prepare.hpp"
 #include "framework/models/generate.hpp"
 #include "framework/models/hybrid_model.hpp"
 #include "kernels/select.hpp"
+#include "launcher/newest_anchor.hpp"
 
 #include <fmt/format.h>
 
@@ -14,26 +13,6 @@
 namespace isthmus::launcher {
 
 namespace {
-
-/// The site whose newest checkpoint is the furthest.
-expected<site_id> furthest_site(const run_folder& run, storage& disk) {
-  std::optional<site_id> best;
-  std::pair<round_number, step_number> furthest;
-  for (site_id site = 0; site < run.plan.sites.size(); ++site) {
-    const auto all = checkpoint_store(disk, actors::checkpoint_folder(site)).list();
-    if (all.empty()) continue;
-    const auto& facts = all.front().facts;
-    const std::pair reached{facts.groups.empty() ? round_number{0} : facts.groups.front().round, facts.step};
-    if (!best || reached > furthest) {
-      best = site;
-      furthest = reached;
-    }
-  }
-  if (!best)
-    return fail(errc::not_found, fmt::format("{} has no checkpoint yet; one is written every {} rounds and at the end", run.path,
-                                             run.plan.checkpoint.every_rounds));
-  return *best;
-}
 
 /// How many bytes at the end of text are the beginning of a UTF-8 character that is not whole yet.
 std::size_t unfinished_tail(std::string_view text) {
@@ -52,23 +31,14 @@ expected<generated_text> generate_text(const run_folder& run, const text_options
                                        const std::function<void(std::string_view)>& on_text) {
   auto disk = open_disk(run.path);
   if (!disk) return disk.failure();
-  const auto site = options.site ? expected<site_id>(*options.site) : furthest_site(run, **disk);
-  if (!site) return site.failure();
+  auto newest = newest_anchor(run, **disk, options.site);
+  if (!newest) return newest.failure();
   auto tokens = read_tokenizer(**disk, "data/tokenizer.json");
   if (!tokens) return tokens.failure();
   if (auto ok = check_vocabulary(*tokens, run.plan.model.vocabulary, run.path + "/data/tokenizer.json"); !ok) return ok.failure();
-  checkpoint_needs needs;
-  needs.recipe_hash = recipe_hash(run.plan);
-  needs.parts = {"model"};
-  auto saved = checkpoint_store(**disk, actors::checkpoint_folder(*site)).load(needs);
-  if (!saved) return saved.failure();
-  const auto weights = saved->part("model");
-  if (!weights) return weights.failure();
-
   kernels::serial_team team;
   hybrid_model model(run.plan.model, kernels::default_backend(), team);
-  if (auto ok = (*weights)->copy_to(model.layout(), model.weights()); !ok) return ok.failure();
-  model.weights_changed();
+  if (auto ok = newest->copy_to(model); !ok) return ok.failure();
 
   std::vector<token_id> prompt;
   if (tokens->end_of_text()) prompt.push_back(*tokens->end_of_text());
@@ -82,10 +52,10 @@ expected<generated_text> generate_text(const run_folder& run, const text_options
   how.stop_id = tokens->end_of_text().value_or(-1);
 
   generated_text out;
-  out.checkpoint = saved->folder;
-  out.site = *site;
-  out.round = saved->facts.groups.empty() ? 0 : saved->facts.groups.front().round;
-  out.warnings = saved->warnings;
+  out.checkpoint = newest->saved.folder;
+  out.site = newest->site;
+  out.round = newest->round();
+  out.warnings = newest->saved.warnings;
   std::size_t told = 0;
   const auto tell = [&](std::size_t until) {
     if (on_text && until > told) on_text(std::string_view(out.text).substr(told, until - told));

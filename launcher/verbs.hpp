@@ -66,6 +66,12 @@ struct generate_verb_options {
 };
 int run_generate(const generate_verb_options& options, console& out);
 
+struct evaluate_options {
+  std::string run, on;
+  bool json = false;
+};
+int run_evaluate(const evaluate_options& options, console& out);
+
 struct ledger_options {
   std::string run;
   bool json = false;

@@ -4,6 +4,7 @@
 #include <boost/test/unit_test.hpp>
 #include <nlohmann/json.hpp>
 
+#include <cmath>
 #include <csignal>
 #include <filesystem>
 #include <fstream>
@@ -99,6 +100,17 @@ void check_text_from_an_older_checkpoint(const live_run& run) {
   BOOST_TEST(contains(older.err, folder), older.err);
 }
 
+/// On every row that is held out: below a guess, and near what the run told of its sample of them.
+void check_evaluation(const live_run& run) {
+  const auto o = run.isthmus("evaluate", {"--json"});
+  BOOST_TEST_REQUIRE(o.code == 0, o.err);
+  const auto answer = nlohmann::json::parse(o.out);
+  BOOST_TEST(answer.at("tokens").get<int>() >= 2048);
+  const auto told = nlohmann::json::parse(run.isthmus("status", {"--json"}).out).at("held_out").back();
+  BOOST_TEST(answer.at("round") == told.at("round"));
+  BOOST_TEST(std::abs(answer.at("loss").get<double>() - told.at("loss").get<double>()) < 0.5, answer.dump() << told.dump());
+}
+
 }  // namespace
 
 BOOST_AUTO_TEST_SUITE(single)
@@ -110,6 +122,7 @@ BOOST_AUTO_TEST_CASE(stop_and_resume_is_bit_for_bit_the_unbroken_run) {
   BOOST_TEST_REQUIRE(whole.wait() == 0, whole.told());
   const auto expected_losses = losses(whole);
   BOOST_TEST(expected_losses.size() == 800U);
+  check_evaluation(whole);
   check_text_from_an_older_checkpoint(whole);
 
   live_run stopped(root, "stopped", alone, recipe);

@@ -70,6 +70,8 @@ BOOST_AUTO_TEST_CASE(empty_words_mean_nothing_and_are_refused) {
   for (const std::vector<std::string>& words : {std::vector<std::string>{"resume", ""},
                                                 {"status", ""},
                                                 {"generate", ""},
+                                                {"evaluate", ""},
+                                                {"evaluate", "demo", "--on", ""},
                                                 {"ledger", ""},
                                                 {"cp", "quickstart", ""},
                                                 {"launch", "quickstart", "--run-folder", ""}})
