@@ -39,24 +39,22 @@ void perform(coordinator_actor* self, const membership_actions& actions) {
   auto& s = self->state;
   for (const auto& action : actions) {
     bool fenced = false;
-    std::visit(overloaded{
-                   [&](const membership_effect::send& e) {
-                     if (const auto link = s.links.find(e.to); link != s.links.end())
-                       self->send(link->second, outbound{e.to, {e.what, nullptr}});
-                   },
-                   [&](const membership_effect::append& e) {
-                     if (auto ok = s.parts->log.append(e.entry); !ok) {
-                       s.parts->decided("fenced", "the log could not be extended: " + ok.error().message);
-                       fenced = true;
-                     }
-                   },
-                   [&](const membership_effect::decision& e) { s.parts->decided("decision", e.text); },
-                   [&](const membership_effect::wake_at& e) {
-                     self->delayed_send(self, std::max(e.when - now(self), duration{}), group_tick{});
-                   },
-                   [&](const membership_effect::finished& e) { end(self, 0, e.reason); },
-               },
-               action);
+    std::visit(
+        overloaded{
+            [&](const membership_effect::send& e) {
+              if (const auto link = s.links.find(e.to); link != s.links.end()) self->send(link->second, outbound{e.to, {e.what, nullptr}});
+            },
+            [&](const membership_effect::append& e) {
+              if (auto ok = s.parts->log.append(e.entry); !ok) {
+                s.parts->decided("fenced", "the log could not be extended: " + ok.error().message);
+                fenced = true;
+              }
+            },
+            [&](const membership_effect::decision& e) { s.parts->decided("decision", e.text); },
+            [&](const membership_effect::wake_at& e) { self->delayed_send(self, std::max(e.when - now(self), duration{}), group_tick{}); },
+            [&](const membership_effect::finished& e) { end(self, 0, e.reason); },
+        },
+        action);
     if (fenced) return end(self, 1, "another coordinator has taken over");
   }
 }
@@ -98,7 +96,10 @@ caf::behavior coordinator(coordinator_actor* self, std::shared_ptr<coordinator_p
   const auto& links = s.parts->plan.links;
   for (site_id peer = 0; peer < s.parts->plan.sites.size(); ++peer) {
     s.links[peer] = spawn_link(self,
-                               {coordinator_id, peer, s.parts->incarnation, s.parts->run_id,
+                               {coordinator_id,
+                                peer,
+                                s.parts->incarnation,
+                                s.parts->run_id,
                                 {std::chrono::milliseconds(links.heartbeat_ms), std::chrono::milliseconds(links.dead_after_ms)}},
                                s.parts->wire);
     s.table->set(peer, s.links[peer]);
@@ -109,8 +110,10 @@ caf::behavior coordinator(coordinator_actor* self, std::shared_ptr<coordinator_p
       [=](const inbound& m) { take(self, m); },
       [=](const link_changed& m) {
         auto& up = self->state.links_up;
-        if (m.up) up.insert(m.peer);
-        else up.erase(m.peer);
+        if (m.up)
+          up.insert(m.peer);
+        else
+          up.erase(m.peer);
         if (!m.up) perform(self, self->state.members->lost(m.peer, m.incarnation, m.reason.message, now(self)));
       },
       [=](const link_heard& m) { perform(self, self->state.members->heard(m.peer, now(self))); },

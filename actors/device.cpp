@@ -8,8 +8,18 @@
 namespace isthmus::actors {
 
 /// Rest of a request that is computed slice by slice: the actor hears other messages in between.
-struct more_gradient { compute_gradient request; caf::actor asker; std::int64_t at; double loss_sum; };
-struct more_evaluation { evaluate_rows request; caf::actor asker; std::int64_t at; double loss_sum; };
+struct more_gradient {
+  compute_gradient request;
+  caf::actor asker;
+  std::int64_t at;
+  double loss_sum;
+};
+struct more_evaluation {
+  evaluate_rows request;
+  caf::actor asker;
+  std::int64_t at;
+  double loss_sum;
+};
 
 }  // namespace isthmus::actors
 
@@ -30,13 +40,15 @@ caf::actor asker(device_actor* self) { return caf::actor_cast<caf::actor>(self->
 
 token_batch rows_of(const std::vector<std::int32_t>& ids, std::int64_t begin, std::int64_t end, std::int64_t context) {
   const auto width = static_cast<std::size_t>(context + 1);
-  return {std::span(ids).subspan(static_cast<std::size_t>(begin) * width, static_cast<std::size_t>(end - begin) * width), end - begin, context};
+  return {std::span(ids).subspan(static_cast<std::size_t>(begin) * width, static_cast<std::size_t>(end - begin) * width), end - begin,
+          context};
 }
 
 /// gradients of devices[0] += those of the others, floats [begin, end), in device order, and those are cleared for the next step.
 std::span<const float> reduce(const site_memory& memory, const reduce_slice& m) {
   const auto slice = [&](std::uint32_t device) {
-    return memory.gradients.at(device).subspan(static_cast<std::size_t>(m.floats.begin), static_cast<std::size_t>(m.floats.end - m.floats.begin));
+    return memory.gradients.at(device).subspan(static_cast<std::size_t>(m.floats.begin),
+                                               static_cast<std::size_t>(m.floats.end - m.floats.begin));
   };
   const std::span<float> sum = slice(m.devices.front());
   for (std::size_t d = 1; d < m.devices.size(); ++d) {
@@ -67,9 +79,12 @@ caf::behavior device(device_actor* self, std::shared_ptr<device_settings> given)
         auto& s = self->state;
         const std::int64_t end = std::min(m.at + s.settings.rows_per_slice, m.request.rows.end);
         const double loss = m.loss_sum + s.model->accumulate(rows_of(*m.request.ids, m.at, end, s.settings.context), m.request.scale);
-        if (end < m.request.rows.end) self->send(self, more_gradient{m.request, m.asker, end, loss});
-        else if (s.settings.gradient_takes.count() == 0) self->send(m.asker, gradient_done{s.settings.index, m.request.ticket, m.request.rows, loss});
-        else self->delayed_send(m.asker, s.settings.gradient_takes, gradient_done{s.settings.index, m.request.ticket, m.request.rows, loss});
+        if (end < m.request.rows.end)
+          self->send(self, more_gradient{m.request, m.asker, end, loss});
+        else if (s.settings.gradient_takes.count() == 0)
+          self->send(m.asker, gradient_done{s.settings.index, m.request.ticket, m.request.rows, loss});
+        else
+          self->delayed_send(m.asker, s.settings.gradient_takes, gradient_done{s.settings.index, m.request.ticket, m.request.rows, loss});
       },
       [](const fail_device&) { throw contract_error("a rehearsed failure of the device"); },
       [=](const reduce_slice& m) {
@@ -78,8 +93,8 @@ caf::behavior device(device_actor* self, std::shared_ptr<device_settings> given)
       },
       [=](const update_slice& m) {
         auto& s = self->state.settings;
-        s.update(*self->state.model, {s.memory->weights->span(), s.memory->gradients.at(m.gradients_of),
-                  m.floats.begin, m.floats.end, m.learning_rate, m.gradient_scale, m.step});
+        s.update(*self->state.model, {s.memory->weights->span(), s.memory->gradients.at(m.gradients_of), m.floats.begin, m.floats.end,
+                                      m.learning_rate, m.gradient_scale, m.step});
         return slice_updated{s.index, m.ticket};
       },
       [=](const evaluate_rows& m) {
@@ -90,8 +105,10 @@ caf::behavior device(device_actor* self, std::shared_ptr<device_settings> given)
         auto& s = self->state;
         const std::int64_t end = std::min(m.at + s.settings.rows_per_slice, m.request.rows.end);
         const double loss = m.loss_sum + s.model->evaluate(rows_of(*m.request.ids, m.at, end, s.settings.context));
-        if (end < m.request.rows.end) self->send(self, more_evaluation{m.request, m.asker, end, loss});
-        else self->send(m.asker, rows_evaluated{s.settings.index, m.request.ticket, loss});
+        if (end < m.request.rows.end)
+          self->send(self, more_evaluation{m.request, m.asker, end, loss});
+        else
+          self->send(m.asker, rows_evaluated{s.settings.index, m.request.ticket, loss});
       },
   };
 }

@@ -25,9 +25,7 @@ struct optimizer_slice {
 /// writes only the slice it was given, a group only its own floats between periods.
 struct site_memory {
   site_memory(parameter_layout l, std::uint32_t devices)
-      : layout(std::move(l)),
-        weights(std::make_shared<float_array>(static_cast<std::size_t>(layout.size))),
-        gradients(devices) {}
+      : layout(std::move(l)), weights(std::make_shared<float_array>(static_cast<std::size_t>(layout.size))), gradients(devices) {}
   parameter_layout layout;
   std::shared_ptr<float_array> weights;
   std::vector<std::span<float>> gradients;  // of each device's learner; empty until it is made
@@ -37,7 +35,7 @@ struct site_memory {
 struct device_settings {
   std::uint32_t index = 0;
   std::int64_t context = 0, rows_per_slice = 4;  // a slice of work lasts well under a second, so that a stop is heard
-  duration gradient_takes{};  // virtual time that a gradient costs in a simulation; nothing for real
+  duration gradient_takes{};                     // virtual time that a gradient costs in a simulation; nothing for real
   std::shared_ptr<site_memory> memory;
   std::function<std::unique_ptr<learner>(std::uint32_t device, std::shared_ptr<float_array> weights)> make_learner;
   std::function<void(learner&, const optimizer_slice&)> update;

@@ -64,9 +64,9 @@ void perform(group_actor* self, const group_action& action) {
                  },
                  [&](const group_effect::ledger_line& e) { s.parts.write_ledger(e.json); },
                  [&](const group_effect::diverged& e) {
-                   self->send(s.metrics, event_line{"diverged", "group " + std::to_string(id_of(self)) + " round " + std::to_string(e.round) +
-                                                                    ": anchor " + e.found.hex() + " instead of " + e.expected.hex() +
-                                                                    "; copying it from a peer"});
+                   self->send(s.metrics, event_line{"diverged", "group " + std::to_string(id_of(self)) + " round " +
+                                                                    std::to_string(e.round) + ": anchor " + e.found.hex() + " instead of " +
+                                                                    e.expected.hex() + "; copying it from a peer"});
                  },
                  [&](const group_effect::unsettled&) { self->send(s.trainer, group_unsettled{id_of(self)}); },
                  [&](const group_effect::settled& e) {
@@ -79,9 +79,7 @@ void perform(group_actor* self, const group_action& action) {
                    tell_settled(self);
                    self->send(s.owner, group_synced{id_of(self), e.epoch});
                  },
-                 [&](const group_effect::wake_at& e) {
-                   self->delayed_send(self, std::max(e.when - now(self), duration{}), group_tick{});
-                 },
+                 [&](const group_effect::wake_at& e) { self->delayed_send(self, std::max(e.when - now(self), duration{}), group_tick{}); },
              },
              action);
 }
@@ -162,8 +160,9 @@ void take_back(group_actor* self, const train_result& what) {
   auto& group = *s.parts.group;
   s.lent = false;
   if (what.tokens > 0) {
-    const auto working = std::as_const(*s.parts.memory->weights).span().subspan(static_cast<std::size_t>(s.settings.shape.offset),
-                                                                              static_cast<std::size_t>(s.settings.shape.size));
+    const auto working = std::as_const(*s.parts.memory->weights)
+                             .span()
+                             .subspan(static_cast<std::size_t>(s.settings.shape.offset), static_cast<std::size_t>(s.settings.shape.size));
     const bool late = !s.waiting.empty() || group.finished() || !group.is_settled() || group.has_frame_in_flight();
     if (auto ok = late ? keep_late(self, working, what) : send_contribution(self, working, what); !ok) veto(self, what, ok.error());
   }

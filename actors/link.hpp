@@ -13,7 +13,7 @@ namespace isthmus::actors {
 struct link_settings {
   site_id self = 0, peer = 0;
   incarnation_number incarnation = 0;  // ours
-  std::string run_id;              // every frame carries it
+  std::string run_id;                  // every frame carries it
   liveness::settings beats;
 };
 

@@ -23,6 +23,7 @@ namespace isthmus::actors {
 
 struct site_copy;
 
+// clang-format off
 // --- transport -> link
 struct wire_up { incarnation_number incarnation; };
 struct wire_down { error reason; };
@@ -117,9 +118,11 @@ struct run_finished {};                   // every group has its last round
 struct run_reopened {};                   // and has it no more: the records were voided by a restart
 struct fail_device { std::uint32_t device; };  // rehearsal: the device's actor fails as if by a bug
 struct site_stopped { int exit_code; std::string reason; };
+// clang-format on
 
 }  // namespace isthmus::actors
 
+// clang-format off
 #define ISTHMUS_LOCAL_MESSAGE(name) CAF_ALLOW_UNSAFE_MESSAGE_TYPE(isthmus::actors::name)
 ISTHMUS_LOCAL_MESSAGE(wire_up) ISTHMUS_LOCAL_MESSAGE(wire_down) ISTHMUS_LOCAL_MESSAGE(wire_control) ISTHMUS_LOCAL_MESSAGE(wire_bulk)
 ISTHMUS_LOCAL_MESSAGE(wire_sent) ISTHMUS_LOCAL_MESSAGE(outbound) ISTHMUS_LOCAL_MESSAGE(inbound) ISTHMUS_LOCAL_MESSAGE(link_changed)

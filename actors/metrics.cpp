@@ -33,8 +33,7 @@ void on_step(metrics_actor* self, const step_sample& m) {
   site.loss = site.loss == 0 ? m.loss : 0.9 * site.loss + 0.1 * m.loss;
   site.tokens_per_second = site.tokens_per_second == 0 ? rate : 0.9 * site.tokens_per_second + 0.1 * rate;
   site.state = "training";
-  self->state.parts->metrics.put(
-      sample_row{site.site, m.step, site.tokens, m.loss, m.learning_rate, m.gradient_norm, rate, wall(self)});
+  self->state.parts->metrics.put(sample_row{site.site, m.step, site.tokens, m.loss, m.learning_rate, m.gradient_norm, rate, wall(self)});
   put_site(self);
 }
 
@@ -55,9 +54,10 @@ void on_round(metrics_actor* self, const round_sample& m) {
 
 void on_link(metrics_actor* self, const link_sample& m) {
   const auto& c = m.counters;
-  self->state.parts->metrics.put(link_row{self->state.site.site, m.peer, m.up ? "up" : "down", c.round_trip_seconds, c.send_bytes_per_second,
-                                          c.control_bytes_out + c.bulk_bytes_out, c.control_bytes_in + c.bulk_bytes_in, c.payload_bytes_out,
-                                          c.payload_bytes_in, c.bytes_in_flight, c.reconnects, wall(self)});
+  self->state.parts->metrics.put(link_row{self->state.site.site, m.peer, m.up ? "up" : "down", c.round_trip_seconds,
+                                          c.send_bytes_per_second, c.control_bytes_out + c.bulk_bytes_out,
+                                          c.control_bytes_in + c.bulk_bytes_in, c.payload_bytes_out, c.payload_bytes_in, c.bytes_in_flight,
+                                          c.reconnects, wall(self)});
 }
 
 void on_event(metrics_actor* self, const event_line& m) {

@@ -204,10 +204,22 @@ int run_site(site_process process) {
   caf::actor_system system(settings);
   auto peers = process.addresses;
   peers.erase(process.self);
-  auto parts = std::make_shared<site_parts>(site_parts{
-      .plan = process.plan, .run_id = process.run_id, .self = process.self, .incarnation = *incarnation, .where = tier::real, .wire = **wire,
-      .addresses = std::move(peers), .disk = **disk, .wall = time, .tokens = process.tokens, .domain = process.domain,
-      .unigram_entropy = process.unigram_entropy, .arithmetic = make_arithmetic(process.plan, process.self), .metrics = *process.metrics, .gradient_takes = {}, .stopped = {}});
+  auto parts = std::make_shared<site_parts>(site_parts{.plan = process.plan,
+                                                       .run_id = process.run_id,
+                                                       .self = process.self,
+                                                       .incarnation = *incarnation,
+                                                       .where = tier::real,
+                                                       .wire = **wire,
+                                                       .addresses = std::move(peers),
+                                                       .disk = **disk,
+                                                       .wall = time,
+                                                       .tokens = process.tokens,
+                                                       .domain = process.domain,
+                                                       .unigram_entropy = process.unigram_entropy,
+                                                       .arithmetic = make_arithmetic(process.plan, process.self),
+                                                       .metrics = *process.metrics,
+                                                       .gradient_takes = {},
+                                                       .stopped = {}});
   parts->stopped = [&end, who](int code, std::string reason) {
     if (code != 0) say(who, reason);
     end.code = code;
@@ -242,10 +254,16 @@ int run_coordinator(coordinator_process process) {
   ending end;
   config settings;
   caf::actor_system system(settings);
-  auto parts = std::make_shared<coordinator_parts>(coordinator_parts{
-      .plan = process.plan, .run_id = process.run_id, .incarnation = *incarnation,
-      .groups = static_cast<std::uint32_t>(cut_groups(hybrid_layout(process.plan.model), static_cast<std::uint32_t>(process.plan.round.groups)).size()),
-      .wire = **wire, .log = std::move(*log), .decided = {}, .stopped = {}});
+  auto parts = std::make_shared<coordinator_parts>(
+      coordinator_parts{.plan = process.plan,
+                        .run_id = process.run_id,
+                        .incarnation = *incarnation,
+                        .groups = static_cast<std::uint32_t>(
+                            cut_groups(hybrid_layout(process.plan.model), static_cast<std::uint32_t>(process.plan.round.groups)).size()),
+                        .wire = **wire,
+                        .log = std::move(*log),
+                        .decided = {},
+                        .stopped = {}});
   parts->decided = [sink = process.metrics, &time](const std::string& kind, const std::string& text) {
     sink->put(event_row{0, "coordinator", kind, text, time.wall_seconds()});
     sink->flush();

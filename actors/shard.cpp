@@ -40,13 +40,15 @@ caf::behavior shard(shard_actor* self, std::shared_ptr<shard_settings> given) {
       },
       [=](const recover_leases& m) {
         auto& settings = *self->state.settings;
-        if (auto settled = settings.book.recover(m.named); !settled.empty()) settings.settled(settled, "not in any record when the site came back");
+        if (auto settled = settings.book.recover(m.named); !settled.empty())
+          settings.settled(settled, "not in any record when the site came back");
         return leases_recovered{};
       },
       [=](const close_leases& m) {
         auto& settings = *self->state.settings;
         if (m.for_good)
-          if (auto settled = settings.book.write_off(); !settled.empty()) settings.settled(settled, "the run ended before a record named them");
+          if (auto settled = settings.book.write_off(); !settled.empty())
+            settings.settled(settled, "the run ended before a record named them");
         return leases_closed{m.for_good, settings.book.totals().outstanding};
       },
       [=](const save_cursor&) { return cursor{self->state.settings->book.to_json()}; },

@@ -15,8 +15,8 @@ struct shard_settings {
   std::int64_t context = 0;
   std::uint64_t seed = 0;
   lease_book book;
-  std::function<void(const lease_settlement&, std::string_view reason)> settled;     // ledger L1
-  std::function<void(const std::vector<lease>&, step_number step)> granted;          // ledger L1
+  std::function<void(const lease_settlement&, std::string_view reason)> settled;  // ledger L1
+  std::function<void(const std::vector<lease>&, step_number step)> granted;       // ledger L1
 };
 
 /// Leases sample ranges of one shard (want_rows -> rows_leased), takes them back (device_lost), settles them (watermark_moved).

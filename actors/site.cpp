@@ -76,8 +76,10 @@ void tick(site_actor* self) {
   self->delayed_send(self, tick_every, site_tick{});
   leave_when_stuck(self);
   const double seconds = std::chrono::duration<double>(tick_every).count();
-  if (s.finished) send_to(self, coordinator_id, {message::leave{"finished", true}, nullptr});
-  else send_to(self, coordinator_id, {message::report{s.step, s.tokens, s.loss, static_cast<double>(s.recent_tokens) / seconds}, nullptr});
+  if (s.finished)
+    send_to(self, coordinator_id, {message::leave{"finished", true}, nullptr});
+  else
+    send_to(self, coordinator_id, {message::report{s.step, s.tokens, s.loss, static_cast<double>(s.recent_tokens) / seconds}, nullptr});
   s.recent_tokens = 0;
   if (const std::string failure = s.ledger->take_failure(); !failure.empty())
     tell(self, "ledger_failed", failure + "; this site's ledger ends here and proves nothing later");

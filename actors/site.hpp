@@ -50,13 +50,13 @@ struct site_parts {
   transport& wire;
   std::map<site_id, std::string> addresses;  // of the other sites and the coordinator
   storage& disk;                             // the run's folder: ledger/, sites/<id>/checkpoints
-  const isthmus::clock& wall;                         // display times only
+  const isthmus::clock& wall;                // display times only
   std::shared_ptr<const token_shard> tokens;
-  std::string domain;                        // of the text, and
-  double unigram_entropy = 0;                // of the held-out tokens, for display beside the loss
+  std::string domain;          // of the text, and
+  double unigram_entropy = 0;  // of the held-out tokens, for display beside the loss
   site_arithmetic arithmetic;
   metrics_sink& metrics;
-  duration gradient_takes{};                 // in virtual time; a simulation's only
+  duration gradient_takes{};  // in virtual time; a simulation's only
   /// Called once, when the site has nothing left to do: 0 the run is finished, 7 stopped on purpose, 1 failed, 6 refused, 8 a promise
   /// was broken.
   std::function<void(int exit_code, std::string reason)> stopped;

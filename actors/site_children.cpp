@@ -15,7 +15,10 @@ namespace {
 
 link_settings link_settings_of(const site_parts& parts, site_id peer) {
   const auto& links = parts.plan.links;
-  return {parts.self, peer, parts.incarnation, parts.run_id,
+  return {parts.self,
+          peer,
+          parts.incarnation,
+          parts.run_id,
           {std::chrono::milliseconds(links.heartbeat_ms), std::chrono::milliseconds(links.dead_after_ms)}};
 }
 
@@ -71,8 +74,12 @@ void start_groups(site_actor* self) {
 void start_shard(site_actor* self) {
   auto& s = self->state;
   const auto ledger = s.ledger;
-  shard_settings shard{s.parts->tokens, s.parts->plan.train.context, static_cast<std::uint64_t>(s.parts->plan.run.seed),
-                       std::move(*s.start->leases), {}, {}};
+  shard_settings shard{s.parts->tokens,
+                       s.parts->plan.train.context,
+                       static_cast<std::uint64_t>(s.parts->plan.run.seed),
+                       std::move(*s.start->leases),
+                       {},
+                       {}};
   shard.granted = [ledger](const std::vector<lease>& leases, step_number step) {
     for (const auto& range : leases) ledger->write(ledger::granted(step, range));
   };
@@ -124,7 +131,8 @@ void child_ended(site_actor* self, const caf::exit_msg& m) {
   };
   for (auto& [peer, link] : s.links)
     if (is(link)) {
-      if (!may_restart("link to " + std::to_string(peer))) return end(self, 1, "the link actor to site " + std::to_string(peer) + " keeps failing");
+      if (!may_restart("link to " + std::to_string(peer)))
+        return end(self, 1, "the link actor to site " + std::to_string(peer) + " keeps failing");
       s.parts->wire.close(peer, {errc::disconnected, "its link actor failed"});
       return start_link(self, peer);
     }

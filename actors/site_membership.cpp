@@ -24,7 +24,8 @@ void say_join(site_actor* self) {
 }
 
 bool is_member(const site_state& s) {
-  return std::ranges::any_of(s.view.members, [&](const epoch_member& m) { return m.site == s.parts->self && m.incarnation == s.parts->incarnation; });
+  return std::ranges::any_of(s.view.members,
+                             [&](const epoch_member& m) { return m.site == s.parts->self && m.incarnation == s.parts->incarnation; });
 }
 
 bool is_joining(const site_state& s) {
@@ -38,7 +39,7 @@ void take_epoch(site_actor* self, const epoch_view& view) {
   s.seals.erase(s.seals.begin(), s.seals.lower_bound(view.number));
   tell(self, "epoch", "epoch " + std::to_string(view.number) + " with " + std::to_string(view.members.size()) + " sites: " + view.reason);
   if (!is_member(s)) return say_join(self);  // left out while we were silent: come back as a joiner
-  for (const auto& m : view.members)  // who is back is dialled at once, whatever the back-off says
+  for (const auto& m : view.members)         // who is back is dialled at once, whatever the back-off says
     if (m.site != s.parts->self && !s.links_up.contains(m.site)) s.parts->wire.keep(m.site, s.parts->addresses.at(m.site));
   for (const auto& group : s.groups) self->send(group, enter_epoch{view});
 }
@@ -98,8 +99,10 @@ void take_inbound(site_actor* self, const inbound& m) {
     } else if (const auto* epoch = std::get_if<message::new_epoch>(&body)) {
       take_epoch(self, epoch->view);
     } else if (const auto* stop = std::get_if<message::stop_run>(&body)) {
-      if (stop->finished) end(self, 0, stop->reason);
-      else self->send(caf::actor_cast<caf::actor>(self), drain{stop->reason});
+      if (stop->finished)
+        end(self, 0, stop->reason);
+      else
+        self->send(caf::actor_cast<caf::actor>(self), drain{stop->reason});
     }
     return;
   }
@@ -120,8 +123,10 @@ void take_inbound(site_actor* self, const inbound& m) {
 void take_link_change(site_actor* self, const link_changed& m) {
   auto& s = self->state;
   const std::string name = m.peer == coordinator_id ? "the coordinator" : s.parts->plan.sites.at(m.peer).name;
-  if (m.up) s.links_up.insert(m.peer);
-  else s.links_up.erase(m.peer);
+  if (m.up)
+    s.links_up.insert(m.peer);
+  else
+    s.links_up.erase(m.peer);
   tell(self, m.up ? "link_up" : "link_down", (m.up ? "link to " : "lost the link to ") + name + (m.up ? "" : ": " + m.reason.message));
   self->send(s.metrics, link_sample{m.peer, m.up, s.parts->wire.counters(m.peer)});
   if (m.up && s.said_synced > 0 && s.said_synced == s.view.number)  // it may not have heard so

@@ -97,14 +97,13 @@ expected<void> read_checkpoint(const loaded_checkpoint& saved, const site_parts&
   try {
     const auto& groups = state.at("groups");
     if (groups.size() != start.shapes.size())
-      return fail(errc::malformed, where + ": " + std::to_string(groups.size()) + " groups, expected " + std::to_string(start.shapes.size()));
+      return fail(errc::malformed,
+                  where + ": " + std::to_string(groups.size()) + " groups, expected " + std::to_string(start.shapes.size()));
     for (std::size_t i = 0; i < groups.size(); ++i) read_group(groups[i], flat, i, start);
     auto leases = lease_book::from_json(state.at("cursor").get<std::string>(), where);
     if (!leases) return leases.failure();
     start.leases = std::move(*leases);
-  } catch (const std::exception& e) {
-    return fail(errc::malformed, where + ": " + e.what());
-  }
+  } catch (const std::exception& e) { return fail(errc::malformed, where + ": " + e.what()); }
   start.step = saved.facts.step;
   start.tokens = saved.facts.tokens;
   start.resumed = true;

@@ -25,8 +25,8 @@ struct site_start {
   step_number step = 0;
   std::uint64_t tokens = 0;
   bool resumed = false;
-  std::string checkpoint;                             // its folder; for the ledger
-  hash128 checkpoint_hash;                            // fingerprint of its facts
+  std::string checkpoint;   // its folder; for the ledger
+  hash128 checkpoint_hash;  // fingerprint of its facts
   std::vector<std::string> warnings;
 };
 

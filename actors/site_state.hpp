@@ -69,8 +69,8 @@ struct site_state {
   std::map<epoch_number, std::map<group_id, held_record>> seals;  // answers gathered for a seal
   std::map<group_id, epoch_number> group_epochs;                  // settled in
   epoch_number said_synced = 0, sealed = 0;
-  std::map<site_id, message::suspect> suspects;                   // peers whose link is down
-  std::map<group_id, contributor> marks;                          // of this site, when its groups first settled
+  std::map<site_id, message::suspect> suspects;  // peers whose link is down
+  std::map<group_id, contributor> marks;         // of this site, when its groups first settled
   bool training = false;
 
   std::optional<save_in_progress> saving;

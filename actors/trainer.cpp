@@ -35,11 +35,12 @@ struct trainer_state {
 
   step_number step = 0;
   train_result period;
-  std::vector<std::uint64_t> tokens_total;      // per group, at its anchor
+  std::vector<std::uint64_t> tokens_total;  // per group, at its anchor
   std::vector<round_number> rounds;
   std::size_t loads_missing = 0;
   round_number evaluated_at = 0, saved_at = 0;
-  bool loaded = false, load_valid = false, evaluated_once = false, save_asked = false, drain_asked = false, drain_saved = false, final_save = false, told_finished = false;
+  bool loaded = false, load_valid = false, evaluated_once = false, save_asked = false, drain_asked = false, drain_saved = false,
+       final_save = false, told_finished = false;
 };
 using trainer_actor = caf::stateful_actor<trainer_state>;
 
@@ -75,15 +76,17 @@ void begin_gradient(trainer_actor* self, bool again = false) {
   auto parts = spread(s.devices, s.rows.rows);
   s.gradient_devices.clear();
   for (const auto& [device, part] : parts) s.gradient_devices.push_back(device);
-  start(self, work::gradient, std::move(parts),
-        [&](std::uint32_t, row_range part) { return compute_gradient{s.ticket, s.rows.ids, part, scale, again}; });
+  start(self, work::gradient, std::move(parts), [&](std::uint32_t, row_range part) {
+    return compute_gradient{s.ticket, s.rows.ids, part, scale, again};
+  });
 }
 
 void begin_reduction(trainer_actor* self) {
   auto& s = self->state;
   s.squares = 0;
-  start(self, work::reduction, spread(s.devices, s.settings.layout_size, 4096),
-        [&](std::uint32_t, row_range part) { return reduce_slice{s.ticket, s.gradient_devices, part}; });
+  start(self, work::reduction, spread(s.devices, s.settings.layout_size, 4096), [&](std::uint32_t, row_range part) {
+    return reduce_slice{s.ticket, s.gradient_devices, part};
+  });
 }
 
 void begin_update(trainer_actor* self) {
@@ -92,9 +95,8 @@ void begin_update(trainer_actor* self) {
   const double scale = static_cast<double>(clip_scale(s.squares, s.settings.clip_norm));
   const std::uint64_t done = *std::min_element(s.tokens_total.begin(), s.tokens_total.end()) + s.period.tokens * s.settings.sites;
   s.rate = s.settings.learning_rate.learning_rate(static_cast<std::int64_t>(done));
-  start(self, work::update, spread(s.devices, s.settings.layout_size, 4096), [&](std::uint32_t, row_range part) {
-    return update_slice{s.ticket, s.gradient_devices.front(), part, s.rate, scale, s.step + 1};
-  });
+  start(self, work::update, spread(s.devices, s.settings.layout_size, 4096),
+        [&](std::uint32_t, row_range part) { return update_slice{s.ticket, s.gradient_devices.front(), part, s.rate, scale, s.step + 1}; });
 }
 
 void end_step(trainer_actor* self) {
@@ -106,8 +108,9 @@ void end_step(trainer_actor* self) {
   s.period.leases.insert(s.period.leases.end(), s.rows.leases.begin(), s.rows.leases.end());
   s.doing = work::none;
   s.schedule->step_done();
-  const step_sample sample{s.step, tokens, s.loss_sum / static_cast<double>(tokens), s.gradient_norm, s.rate,
-                           to_seconds(self->clock().now() - s.step_began), s.rounds.front()};
+  const step_sample sample{s.step,          tokens, s.loss_sum / static_cast<double>(tokens),
+                           s.gradient_norm, s.rate, to_seconds(self->clock().now() - s.step_began),
+                           s.rounds.front()};
   self->send(s.metrics, sample);
   self->send(s.owner, sample);
   drive(self);
@@ -137,8 +140,9 @@ void begin_evaluation(trainer_actor* self) {
   s.loss_sum = 0;
   s.evaluated_at = s.rounds.front();
   s.evaluated_once = true;
-  start(self, work::evaluating, spread(s.devices, s.settings.held_out_rows),
-        [&](std::uint32_t, row_range part) { return evaluate_rows{s.ticket, s.settings.held_out, part, true}; });
+  start(self, work::evaluating, spread(s.devices, s.settings.held_out_rows), [&](std::uint32_t, row_range part) {
+    return evaluate_rows{s.ticket, s.settings.held_out, part, true};
+  });
 }
 
 bool evaluation_is_due(const trainer_state& s, bool finishing) {
@@ -221,7 +225,9 @@ void lost(trainer_actor* self, std::uint32_t device) {
         return;
       }
       return begin_gradient(self, true);
-    case work::update: ensure(!worked && !(held_gradient && s.gradient_devices.front() == device), "a device died inside an update: weights are torn"); return;
+    case work::update:
+      ensure(!worked && !(held_gradient && s.gradient_devices.front() == device), "a device died inside an update: weights are torn");
+      return;
     case work::evaluating:
       if (worked) {
         ++s.ticket;
@@ -260,7 +266,8 @@ caf::behavior trainer(trainer_actor* self, std::shared_ptr<trainer_state> given)
       },
       [=](const yield_period& m) {
         auto& s = self->state;
-        if (s.schedule->training()) s.schedule->yield_asked();
+        if (s.schedule->training())
+          s.schedule->yield_asked();
         else {  // nothing under way: the group may move on, and its anchor is copied again
           s.loaded = s.load_valid = false;
           self->send(s.groups.at(m.group), contribute{{s.step, 0, {}}});
@@ -303,8 +310,10 @@ caf::behavior trainer(trainer_actor* self, std::shared_ptr<trainer_state> given)
       [=](const device_ready& m) {
         auto& s = self->state;
         s.devices[m.device] = m.handle;
-        if (s.doing == work::gradient && s.pending.empty()) begin_gradient(self, true);
-        else drive(self);
+        if (s.doing == work::gradient && s.pending.empty())
+          begin_gradient(self, true);
+        else
+          drive(self);
       },
       [=](const begin_training& m) {
         self->state.step = m.after_step;

@@ -15,10 +15,10 @@ struct trainer_settings {
   std::uint32_t groups = 1, devices = 1, inner_steps = 1;
   std::int64_t rows_per_step = 1, context = 1, layout_size = 0;
   double clip_norm = 0;
-  std::uint64_t sites = 1;                                    // that train: to place the learning rate inside a period
-  rate_schedule learning_rate;                                // by tokens of the whole run
+  std::uint64_t sites = 1;                                                 // that train: to place the learning rate inside a period
+  rate_schedule learning_rate;                                             // by tokens of the whole run
   std::uint64_t evaluation_every_rounds = 0, checkpoint_every_rounds = 0;  // 0: never
-  std::shared_ptr<const std::vector<std::int32_t>> held_out;  // [rows, context + 1]
+  std::shared_ptr<const std::vector<std::int32_t>> held_out;               // [rows, context + 1]
   std::int64_t held_out_rows = 0;
 };
 

@@ -92,8 +92,14 @@ float add_up(std::span<const float> values) {
 class codec_bench {
 public:
   codec_bench(std::int64_t parameters, std::map<std::string, peer> peers)
-      : peers_(std::move(peers)), group_(model_of(parameters)), size_(static_cast<std::size_t>(group_.size)), source_(size_), value_(size_), sum_(size_),
-        anchor_(size_), working_(size_) {
+      : peers_(std::move(peers)),
+        group_(model_of(parameters)),
+        size_(static_cast<std::size_t>(group_.size)),
+        source_(size_),
+        value_(size_),
+        sum_(size_),
+        anchor_(size_),
+        working_(size_) {
     fill(source_.span(), 1, 1e-3F);
     fill(anchor_.span(), 2, 0.1F);
     gigabytes_ = 4e-9 * static_cast<double>(size_);
@@ -130,21 +136,27 @@ public:
     for (std::size_t i = 0; i < size_; ++i) working_.data()[i] -= source_.data()[i];
     double parts[5] = {};
     const outer_rule rule{outer_kind::plain, 1.0F, 0.0F};
-    const auto whole = seconds_of([] {}, [&] {
-      double last = process_seconds();
-      const auto part = [&](int i) { const double now = process_seconds(); parts[i] = now - last; last = now; };
-      ensure(form_contribution(group_, {1000, 1000, 0.95F}, anchor_.span(), working_.span(), value_.span(), 7).has_value(), "form");
-      part(0);
-      own = pair.up->encode(group_, value_.span());
-      part(1);
-      std::memset(sum_.data(), 0, 4 * size_);
-      for (const auto& frame : frames) ensure(pair.up->add_to(group_, frame, sum_.span()).has_value(), "add");
-      part(2);
-      delta = pair.down->encode(group_, sum_.span());
-      part(3);
-      ensure(apply_outer(rule, group_, *pair.down, delta, 3.0, {anchor_.span(), {}}).has_value(), "apply");
-      part(4);
-    });
+    const auto whole = seconds_of(
+        [] {},
+        [&] {
+          double last = process_seconds();
+          const auto part = [&](int i) {
+            const double now = process_seconds();
+            parts[i] = now - last;
+            last = now;
+          };
+          ensure(form_contribution(group_, {1000, 1000, 0.95F}, anchor_.span(), working_.span(), value_.span(), 7).has_value(), "form");
+          part(0);
+          own = pair.up->encode(group_, value_.span());
+          part(1);
+          std::memset(sum_.data(), 0, 4 * size_);
+          for (const auto& frame : frames) ensure(pair.up->add_to(group_, frame, sum_.span()).has_value(), "add");
+          part(2);
+          delta = pair.down->encode(group_, sum_.span());
+          part(3);
+          ensure(apply_outer(rule, group_, *pair.down, delta, 3.0, {anchor_.span(), {}}).has_value(), "apply");
+          part(4);
+        });
     const char* names[] = {"form", "encode", "sum of 3", "union", "apply and hash"};
     for (int i = 0; i < 5; ++i) print(said(std::string("round, ") + names[i], parts[i], "CPU s"));
     figure all = said("round, all", median(whole), "CPU s");

@@ -52,7 +52,9 @@ exchange::exchange(const parameter_layout& layout, const std::string& codec, out
       parameters_(static_cast<std::size_t>(layout.parameter_count())) {
   for (std::size_t i = 0; i < noise_->size(); ++i) {  // the sum of four uniform numbers is near enough to a normal one
     const std::uint64_t x = mix64(i);
-    noise_->data()[i] = 1e-3F * static_cast<float>(static_cast<double>((x & 0xffffU) + (x >> 16 & 0xffffU) + (x >> 32 & 0xffffU) + (x >> 48)) / 65536.0 - 2.0);
+    noise_->data()[i] =
+        1e-3F *
+        static_cast<float>(static_cast<double>((x & 0xffffU) + (x >> 16 & 0xffffU) + (x >> 32 & 0xffffU) + (x >> 48)) / 65536.0 - 2.0);
   }
   epoch_view view;
   view.number = 1;
@@ -99,7 +101,8 @@ void exchange::contribute(site_id id) {
   const lease rows{id, (step_ - 1) * 4, step_ * 4};
   for (const auto& shape : shapes_) {
     auto& group = s.groups[shape.id];
-    const auto working = std::as_const(*s.working).span().subspan(static_cast<std::size_t>(shape.offset), static_cast<std::size_t>(shape.size));
+    const auto working =
+        std::as_const(*s.working).span().subspan(static_cast<std::size_t>(shape.offset), static_cast<std::size_t>(shape.size));
     shared_bytes frame;
     timed(seconds_[id], [&] {
       auto formed = s.books[shape.id]->form(group.round() + 1, group.anchor(), working, step_, tokens_per_round, {&rows, 1});

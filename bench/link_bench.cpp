@@ -226,7 +226,8 @@ int main(int argc, char** argv) {
   bench::figure framing;
   framing.name = "link framing";
   framing.unit = "% of payload";
-  framing.value = 100 * static_cast<double>(counters.bulk_bytes_out - counters.payload_bytes_out) / static_cast<double>(counters.payload_bytes_out);
+  framing.value =
+      100 * static_cast<double>(counters.bulk_bytes_out - counters.payload_bytes_out) / static_cast<double>(counters.payload_bytes_out);
   bench::print(framing);
   end->stop();
   ::close(to_other[1]);

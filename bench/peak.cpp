@@ -13,6 +13,7 @@ constexpr std::int64_t rounds = 200000;
 constexpr int chains = 12;  // independent sums: more than latency times units of any CPU so far
 
 #if defined(__x86_64__)
+// clang-format off
 #define ISTHMUS_CHAIN(instruction, r, n) instruction " %%" r "14, %%" r "15, %%" r #n "\n"
 #define ISTHMUS_CHAINS(instruction, r)                                                                                           \
   ISTHMUS_CHAIN(instruction, r, 0) ISTHMUS_CHAIN(instruction, r, 1) ISTHMUS_CHAIN(instruction, r, 2)                             \
@@ -23,6 +24,7 @@ constexpr int chains = 12;  // independent sums: more than latency times units o
   for (std::int64_t i = 0; i < rounds; ++i)                                                                                      \
     asm volatile(ISTHMUS_CHAINS(instruction, r)::                                                                                \
                      : "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11")
+// clang-format on
 
 void zero_256() { asm volatile("vxorps %%ymm14, %%ymm14, %%ymm14\nvxorps %%ymm15, %%ymm15, %%ymm15" ::: "xmm14", "xmm15"); }
 void zero_512() { asm volatile("vpxord %%zmm14, %%zmm14, %%zmm14\nvpxord %%zmm15, %%zmm15, %%zmm15" ::: "xmm14", "xmm15"); }

@@ -45,17 +45,19 @@ void print_machine() {
   utsname system{};
   uname(&system);
   const double memory = static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGE_SIZE)) / (1 << 30);
-  fmt::print("{{\"machine\": \"{}\", \"cores\": {}, \"flags\": \"{}\", \"memory_gib\": {:.1f}, \"kernel\": \"{}\", \"compiler\": \"{}\"}}\n",
-             cpu_info("model name"), sysconf(_SC_NPROCESSORS_ONLN), flags_of_note(), memory, system.release, __VERSION__);
+  fmt::print(
+      "{{\"machine\": \"{}\", \"cores\": {}, \"flags\": \"{}\", \"memory_gib\": {:.1f}, \"kernel\": \"{}\", \"compiler\": \"{}\"}}\n",
+      cpu_info("model name"), sysconf(_SC_NPROCESSORS_ONLN), flags_of_note(), memory, system.release, __VERSION__);
   std::fflush(stdout);
 }
 
 void print(const figure& f) {
   std::optional<double> ratio;
   if (f.peer_value && f.value > 0 && *f.peer_value > 0) ratio = f.less_is_better ? *f.peer_value / f.value : f.value / *f.peer_value;
-  fmt::print("{{\"name\": \"{}\", \"value\": {:.6g}, \"unit\": \"{}\", \"peer\": \"{}\", \"peer_value\": {}, \"ratio\": {}, "
-             "\"limit\": \"{}\", \"share\": {}, \"runs\": {}, \"spread\": {:.3g}}}\n",
-             f.name, f.value, f.unit, f.peer, number(f.peer_value), number(ratio), f.limit, number(f.share), f.runs, f.spread);
+  fmt::print(
+      "{{\"name\": \"{}\", \"value\": {:.6g}, \"unit\": \"{}\", \"peer\": \"{}\", \"peer_value\": {}, \"ratio\": {}, "
+      "\"limit\": \"{}\", \"share\": {}, \"runs\": {}, \"spread\": {:.3g}}}\n",
+      f.name, f.value, f.unit, f.peer, number(f.peer_value), number(ratio), f.limit, number(f.share), f.runs, f.spread);
   std::fflush(stdout);
 }
 

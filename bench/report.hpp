@@ -10,13 +10,13 @@ namespace isthmus::bench {
 struct figure {
   std::string name, unit;
   double value = 0;
-  std::string peer;                   // who was measured beside us; empty: nobody
-  std::optional<double> peer_value;   // in the same unit, in the same run
-  bool less_is_better = false;        // turns the ratio over: ratio > 1 always means that we are better
-  std::string limit;                  // the physical limit that `share` is a part of; empty: none
+  std::string peer;                  // who was measured beside us; empty: nobody
+  std::optional<double> peer_value;  // in the same unit, in the same run
+  bool less_is_better = false;       // turns the ratio over: ratio > 1 always means that we are better
+  std::string limit;                 // the physical limit that `share` is a part of; empty: none
   std::optional<double> share;
   int runs = 1;
-  double spread = 0;                  // (largest - smallest) / median over the runs
+  double spread = 0;  // (largest - smallest) / median over the runs
 };
 
 /// {"machine": ..., "cores": ..., "flags": ..., "memory_gib": ..., "kernel": ..., "compiler": ...}, to standard output.

@@ -58,8 +58,8 @@ double train_step::run() {
 }
 
 double train_step::model_flop() const {
-  const double a_token = 6.0 * static_cast<double>(parameters()) +
-                         6.0 * static_cast<double>(attention_layers(shape_) * shape_.d_model * shape_.context);
+  const double a_token =
+      6.0 * static_cast<double>(parameters()) + 6.0 * static_cast<double>(attention_layers(shape_) * shape_.d_model * shape_.context);
   return a_token * static_cast<double>(std::max<std::int64_t>(1, shape_.tokens / shape_.context) * shape_.context);
 }
 

@@ -26,8 +26,8 @@ public:
 template <class Act>
 struct linear_args {
   matrix<Act>* w;
-  const Act* x;           // [rows, in], rows x_stride apart
-  Act* y;                 // [rows, out], rows y_stride apart; no alias
+  const Act* x;  // [rows, in], rows x_stride apart
+  Act* y;        // [rows, out], rows y_stride apart; no alias
   std::int64_t rows, x_stride, y_stride;
 };
 
@@ -35,18 +35,18 @@ struct linear_args {
 template <class Act>
 struct linear_backward_input_args {
   matrix<Act>* w;
-  const Act* dy;          // [rows, out], rows dy_stride apart
-  Act* dx;                // [rows, in], rows dx_stride apart; no alias
+  const Act* dy;  // [rows, out], rows dy_stride apart
+  Act* dx;        // [rows, in], rows dx_stride apart; no alias
   std::int64_t rows, dy_stride, dx_stride;
 };
 
 /// dw += dy^T x, summed in real<Act>.
 template <class Act>
 struct linear_backward_weight_args {
-  matrix<Act>* w;         // for its shape and the backend's caches; the weights themselves are not read
-  const Act* x;           // [rows, in]
-  const Act* dy;          // [rows, out]
-  real<Act>* dw;          // [out, in] row-major
+  matrix<Act>* w;  // for its shape and the backend's caches; the weights themselves are not read
+  const Act* x;    // [rows, in]
+  const Act* dy;   // [rows, out]
+  real<Act>* dw;   // [out, in] row-major
   std::int64_t rows, x_stride, dy_stride;
 };
 

@@ -18,7 +18,7 @@ struct rms_norm_args {
   Act* y;                     // [rows, cols]
   real<Act>* rstd;            // [rows], kept for the backward pass
   std::int64_t rows, cols;
-  real<Act> eps;              // > 0
+  real<Act> eps;  // > 0
 };
 
 /// dx = d_residual + rstd * gain * dy - x * rstd^3 / cols * sum_c(gain * dy * x): the gradient of x, hence of residual and branch.

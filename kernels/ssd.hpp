@@ -13,13 +13,13 @@ namespace isthmus::kernels {
 /// real<Act>; the exponent of a decay is never positive.
 template <class Act>
 struct ssd_args {
-  const Act *x, *b, *c;             // [batch * length, heads * head_dim | groups * state | groups * state], rows xbc_stride apart
-  const Act* dt;                    // [batch * length, heads], rows dt_stride apart
-  const real<Act> *dt_bias, *a_log, *d;  // [heads]
-  Act* y;                           // [batch * length, heads * head_dim], contiguous
-  real<Act>* states;                // [batch, chunks, heads, head_dim, state]: S before each chunk, for the backward pass; or null
-  const real<Act>* initial;         // [batch, heads, head_dim, state], or null for zero
-  real<Act>* final;                 // the same shape, S after the last row; may alias initial; or null
+  const Act *x, *b, *c;                 // [batch * length, heads * head_dim | groups * state | groups * state], rows xbc_stride apart
+  const Act* dt;                        // [batch * length, heads], rows dt_stride apart
+  const real<Act>*dt_bias, *a_log, *d;  // [heads]
+  Act* y;                               // [batch * length, heads * head_dim], contiguous
+  real<Act>* states;                    // [batch, chunks, heads, head_dim, state]: S before each chunk, for the backward pass; or null
+  const real<Act>* initial;             // [batch, heads, head_dim, state], or null for zero
+  real<Act>* final;                     // the same shape, S after the last row; may alias initial; or null
   std::int64_t batch, length, heads, head_dim, groups, state, chunk, xbc_stride, dt_stride;
   real<Act> dt_min, dt_max;
 };
@@ -28,13 +28,13 @@ struct ssd_args {
 /// Where D_t is clamped its gradient is zero.
 template <class Act>
 struct ssd_backward_args {
-  const Act *x, *b, *c, *dt;        // as in the forward pass
-  const real<Act> *dt_bias, *a_log, *d;
-  const Act *y, *dy;                // [batch * length, heads * head_dim], contiguous; y as the forward pass wrote it
-  const real<Act>* states;          // as the forward pass wrote them
-  Act *dx, *db, *dc;                // shaped as x, b, c, rows d_xbc_stride apart
-  Act* d_dt;                        // [batch * length, heads], rows d_dt_stride apart
-  real<Act> *d_dt_bias, *d_a_log, *d_d;  // [heads]
+  const Act *x, *b, *c, *dt;  // as in the forward pass
+  const real<Act>*dt_bias, *a_log, *d;
+  const Act *y, *dy;                    // [batch * length, heads * head_dim], contiguous; y as the forward pass wrote it
+  const real<Act>* states;              // as the forward pass wrote them
+  Act *dx, *db, *dc;                    // shaped as x, b, c, rows d_xbc_stride apart
+  Act* d_dt;                            // [batch * length, heads], rows d_dt_stride apart
+  real<Act>*d_dt_bias, *d_a_log, *d_d;  // [heads]
   std::int64_t batch, length, heads, head_dim, groups, state, chunk, xbc_stride, dt_stride, d_xbc_stride, d_dt_stride;
   real<Act> dt_min, dt_max;
 };
@@ -42,10 +42,10 @@ struct ssd_backward_args {
 /// One token of one sequence: the recurrence itself.
 template <class Act>
 struct ssd_step_args {
-  const Act *x, *b, *c, *dt;        // [heads * head_dim], [groups * state] twice, [heads]
-  const real<Act> *dt_bias, *a_log, *d;
-  real<Act>* s;                     // [heads, head_dim, state], moved on by this token
-  Act* y;                           // [heads * head_dim]
+  const Act *x, *b, *c, *dt;  // [heads * head_dim], [groups * state] twice, [heads]
+  const real<Act>*dt_bias, *a_log, *d;
+  real<Act>* s;  // [heads, head_dim, state], moved on by this token
+  Act* y;        // [heads * head_dim]
   std::int64_t heads, head_dim, groups, state;
   real<Act> dt_min, dt_max;
 };

@@ -143,8 +143,7 @@ void stealing_team::run(std::int64_t tiles, tile_function f) {
     return;
   }
   const auto n = static_cast<std::uint64_t>(size()), all = static_cast<std::uint64_t>(tiles);
-  for (std::uint64_t i = 0; i < n; ++i)
-    workers_[i]->tiles.store(range(all * i / n, all * (i + 1) / n), std::memory_order_release);
+  for (std::uint64_t i = 0; i < n; ++i) workers_[i]->tiles.store(range(all * i / n, all * (i + 1) / n), std::memory_order_release);
   job_ = &f;
   failed_.store(false);
   failure_ = nullptr;
@@ -155,9 +154,7 @@ void stealing_team::run(std::int64_t tiles, tile_function f) {
   if (failure_) std::rethrow_exception(failure_);
 }
 
-std::byte* stealing_team::scratch(int who, std::size_t bytes) {
-  return workers_[static_cast<std::size_t>(who)]->scratch.at_least(bytes);
-}
+std::byte* stealing_team::scratch(int who, std::size_t bytes) { return workers_[static_cast<std::size_t>(who)]->scratch.at_least(bytes); }
 std::byte* stealing_team::shared_scratch(std::size_t bytes) { return shared_->at_least(bytes); }
 
 }  // namespace isthmus::kernels

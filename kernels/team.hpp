@@ -15,9 +15,7 @@ public:
   template <class F, class = std::enable_if_t<!std::is_same_v<std::remove_cvref_t<F>, tile_function>>>
   tile_function(F&& f)
       : object_(const_cast<void*>(static_cast<const void*>(std::addressof(f)))),
-        call_([](void* object, std::int64_t tile, int worker) {
-          (*static_cast<std::remove_reference_t<F>*>(object))(tile, worker);
-        }) {}
+        call_([](void* object, std::int64_t tile, int worker) { (*static_cast<std::remove_reference_t<F>*>(object))(tile, worker); }) {}
   void operator()(std::int64_t tile, int worker) const { call_(object_, tile, worker); }
 
 private:

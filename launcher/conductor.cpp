@@ -292,7 +292,8 @@ void conductor::look() {
   if (!reader_) return;
   if (const auto events = reader_->events(last_event_))
     for (const auto& e : *events) {
-      if (e.kind != "epoch") display_.line(event_line_text(e), event_text_column);  // the coordinator's decision says the same once for all sites
+      if (e.kind != "epoch")
+        display_.line(event_line_text(e), event_text_column);  // the coordinator's decision says the same once for all sites
       last_event_ = e.number;
     }
   const auto groups =

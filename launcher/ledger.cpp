@@ -13,14 +13,15 @@ std::string ledger_text(const ledger_report& r) {
                                 r.assigned, r.committed, r.partial, r.returned, r.written_off, r.outstanding);
   out += fmt::format("rounds   {} in {} epochs, {} void records; {} checkpoints; {} lines read, {} torn\n", r.rounds, r.epochs,
                      r.records_void, r.checkpoints, r.lines, r.torn_lines);
-  if (r.vetoes > 0) out += fmt::format("vetoed   {} that were no finite numbers\n", show_counted(static_cast<std::int64_t>(r.vetoes), "contribution"));
+  if (r.vetoes > 0)
+    out += fmt::format("vetoed   {} that were no finite numbers\n", show_counted(static_cast<std::int64_t>(r.vetoes), "contribution"));
   for (const auto& [group, round] : r.last_round) {
     const auto anchor = r.last_anchor.find(group);
     out += fmt::format("group {}  round {}  anchor {}\n", group, round, anchor == r.last_anchor.end() ? "-" : anchor->second.hex());
   }
   for (const auto& v : r.violations) out += fmt::format("VIOLATED {} at {}: {}\n", v.rule, v.where, v.what);
-  out += r.balanced() ? fmt::format("balanced{}\n", r.complete ? ", and the run is finished"
-                                                               : "; the run is not finished, so positions may be outstanding")
+  out += r.balanced() ? fmt::format("balanced{}\n",
+                                    r.complete ? ", and the run is finished" : "; the run is not finished, so positions may be outstanding")
                       : fmt::format("NOT balanced: {} violation{}\n", r.violations.size(), r.violations.size() == 1 ? "" : "s");
   return out;
 }

@@ -1,5 +1,6 @@
 #include "framework/metrics/terminal.hpp"
 #include "framework/recipe/nearest.hpp"
+#include "framework/transport/ucx_transport.hpp"
 #include "launcher/build_info.hpp"
 #include "launcher/children.hpp"
 #include "launcher/verbs.hpp"
@@ -142,13 +143,13 @@ private:
                            sub.add_option("run", o.run, "run folder or its name; none: all runs")->check(not_empty());
                            json_flag(sub, o.json);
                          });
-    verb<evaluate_options>("evaluate", "tells the loss of a run's anchor on held-out text, every row of it",
-                           "isthmus evaluate my-run --on another-run", run_evaluate, [](CLI::App& sub, evaluate_options& o) {
-                             sub.add_option("run", o.run, "run folder or its name; none: the newest run")->check(not_empty());
-                             sub.add_option("--on", o.on, "the run whose held-out text is taken; none: its own; same tokenizer")
-                                 ->check(not_empty());
-                             json_flag(sub, o.json);
-                           });
+    verb<evaluate_options>(
+        "evaluate", "tells the loss of a run's anchor on held-out text, every row of it", "isthmus evaluate my-run --on another-run",
+        run_evaluate, [](CLI::App& sub, evaluate_options& o) {
+          sub.add_option("run", o.run, "run folder or its name; none: the newest run")->check(not_empty());
+          sub.add_option("--on", o.on, "the run whose held-out text is taken; none: its own; same tokenizer")->check(not_empty());
+          json_flag(sub, o.json);
+        });
     verb<generate_verb_options>(
         "generate", "writes text with the newest checkpoint of a run", "isthmus generate my-run --prompt \"The editor\"", run_generate,
         [](CLI::App& sub, generate_verb_options& o) {
@@ -252,6 +253,7 @@ private:
 
 int main(int argc, char** argv) {
   using namespace isthmus::launcher;
+  isthmus::prepare_environment(argc, argv);
   open_standard_descriptors();
   std::signal(SIGPIPE, SIG_IGN);  // a reader that goes away is seen as EPIPE where it matters
   try {

@@ -123,10 +123,9 @@ int show_end_card(const run_folder& run, int code, const std::string& reason, co
   out.answer(fmt::format("\n{} {}{}\n", run.plan.run.name, result, reason.empty() ? "" : ": " + printable(reason)));
   if (store) {
     if (const auto view = read_view(*store, 1); view)
-      out.answer(fmt::format("  {} tokens in {}, {}, {} rehearsed, {}\n\n",
-                             show_count(static_cast<double>(view->tokens)), show_duration(view->run.trained_seconds),
-                             show_counted(static_cast<std::int64_t>(view->committed), "round"), show_counted(view->run.faults_fired, "fault"),
-                             show_counted(view->run.restarts, "restart")));
+      out.answer(fmt::format("  {} tokens in {}, {}, {} rehearsed, {}\n\n", show_count(static_cast<double>(view->tokens)),
+                             show_duration(view->run.trained_seconds), show_counted(static_cast<std::int64_t>(view->committed), "round"),
+                             show_counted(view->run.faults_fired, "fault"), show_counted(view->run.restarts, "restart")));
     show_held_out(*store, run.plan, out);
     show_curve(*store, run, out);
   }

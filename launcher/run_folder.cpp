@@ -45,8 +45,8 @@ expected<json> read_json(const std::string& folder, const std::string& name) {
   auto parsed = json::parse(reinterpret_cast<const char*>(bytes->data()), reinterpret_cast<const char*>(bytes->data()) + bytes->size(),
                             nullptr, false);
   if (!parsed.is_object())
-    return fail(errc::malformed, fmt::format("{}/{} is no JSON object; launch and resume write it: bring it back from a copy of the run",
-                                             folder, name));
+    return fail(errc::malformed,
+                fmt::format("{}/{} is no JSON object; launch and resume write it: bring it back from a copy of the run", folder, name));
   return parsed;
 }
 
@@ -230,7 +230,8 @@ expected<void> check_fixed_addresses(const recipe& plan, std::chrono::millisecon
     for (; is_taken(site.address); patience -= again) {
       if (patience.count() <= 0)
         return fail(errc::environment, fmt::format("site {0}: {1} is in use by another process; end that one, or give sites.{0}.address "
-                                                   "another port (0: any free one)", site.name, site.address));
+                                                   "another port (0: any free one)",
+                                                   site.name, site.address));
       std::this_thread::sleep_for(again);
     }
   }

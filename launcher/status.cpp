@@ -107,9 +107,8 @@ int list_runs(const status_options& options, console& out) {
       continue;
     }
     const auto state = state_now(view->run, folder.string());
-    rows.push_back({folder.string(), state, std::to_string(view->committed),
-                    show_count(static_cast<double>(view->tokens)), fmt::format("{:.3f}", view->loss),
-                    show_duration(view->run.trained_seconds)});
+    rows.push_back({folder.string(), state, std::to_string(view->committed), show_count(static_cast<double>(view->tokens)),
+                    fmt::format("{:.3f}", view->loss), show_duration(view->run.trained_seconds)});
     all.push_back({{"run", folder.string()}, {"state", state}, {"round", view->committed}, {"tokens", view->tokens}, {"loss", view->loss}});
   }
   if (options.json)

@@ -25,8 +25,8 @@ struct generated_text {
   std::string checkpoint;  // its folder
   site_id site = 0;
   round_number round = 0;
-  std::uint64_t tokens = 0;  // made
-  double seconds = 0;        // without loading
+  std::uint64_t tokens = 0;           // made
+  double seconds = 0;                 // without loading
   std::vector<std::string> warnings;  // newer checkpoints that could not be used, and why
 };
 

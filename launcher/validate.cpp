@@ -60,8 +60,9 @@ int run_validate(const validate_options& options, console& out) {
   const auto& r = *reading.value;
   out.answer(fmt::format("valid  {}  {}\n", recipe_hash(r).hex(), path));
   out.answer(fmt::format("  {} parameters, {}, {} of {}, {} tokens\n",
-                         show_count(static_cast<double>(hybrid_layout(r.model).parameter_count())), show_counted(static_cast<std::int64_t>(r.sites.size()), "site"),
-                         show_counted(planned_rounds(r), "round"), show_counted(r.round.inner_steps, "step"), show_count(static_cast<double>(r.run.tokens))));
+                         show_count(static_cast<double>(hybrid_layout(r.model).parameter_count())),
+                         show_counted(static_cast<std::int64_t>(r.sites.size()), "site"), show_counted(planned_rounds(r), "round"),
+                         show_counted(r.round.inner_steps, "step"), show_count(static_cast<double>(r.run.tokens))));
   return exit_ok;
 }
 

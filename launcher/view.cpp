@@ -86,19 +86,18 @@ std::vector<std::string> progress_lines(const run_view& view, const recipe& plan
   std::string left;
   if (const auto range = eta.left(static_cast<double>(plan.run.tokens) - static_cast<double>(view.tokens)))
     left = fmt::format("  left {} ({} to {})", show_duration(range->middle), show_duration(range->low), show_duration(range->high));
-  return {
-      fmt::format("round {}  {} {:3.0f} %  {}{}", view.committed,
-                  progress_bar(share, std::clamp(width - 62, 10, 40), unicode), 100 * std::min(share, 1.0), show_duration(elapsed), left),
-      fmt::format("loss {:.3f}  {} tokens/s  {} of {} tokens", view.loss, show_count(view.tokens_per_second),
-                  show_count(static_cast<double>(view.tokens)), show_count(static_cast<double>(plan.run.tokens)))};
+  return {fmt::format("round {}  {} {:3.0f} %  {}{}", view.committed, progress_bar(share, std::clamp(width - 62, 10, 40), unicode),
+                      100 * std::min(share, 1.0), show_duration(elapsed), left),
+          fmt::format("loss {:.3f}  {} tokens/s  {} of {} tokens", view.loss, show_count(view.tokens_per_second),
+                      show_count(static_cast<double>(view.tokens)), show_count(static_cast<double>(plan.run.tokens)))};
 }
 
 std::vector<std::string> site_lines(const run_view& view, const recipe& plan, double now) {
   std::vector<std::vector<std::string>> rows{{"site", "state", "start", "devices", "epoch", "round", "step", "loss", "tokens/s", "seen"}};
   for (const auto& s : view.sites)
     rows.push_back({site_name(plan, s.site), s.state, std::to_string(s.incarnation), fmt::format("{}/{}", s.devices, s.devices_wanted),
-                    std::to_string(s.epoch), std::to_string(s.round), std::to_string(s.step), s.loss == 0 ? "-" : fmt::format("{:.3f}", s.loss),
-                    show_count(s.tokens_per_second),
+                    std::to_string(s.epoch), std::to_string(s.round), std::to_string(s.step),
+                    s.loss == 0 ? "-" : fmt::format("{:.3f}", s.loss), show_count(s.tokens_per_second),
                     now > 0 ? show_duration(std::max(0.0, now - s.wall)) + " ago" : show_time_of_day(s.wall)});
   return lines_of(show_table(rows, {false, false, true, true, true, true, true, true, true, true}));
 }
@@ -135,11 +134,11 @@ void live_display::update(const run_view& view, double elapsed, double now, cons
     last_line_ = elapsed;
     const auto left = eta_.left(static_cast<double>(plan_.run.tokens) - static_cast<double>(view.tokens));
     const auto up = std::count_if(view.sites.begin(), view.sites.end(), [](const site_row& s) { return s.state == "training"; });
-    out_.progress(fmt::format("t={:.0f} round={} progress={:.3f} tokens={} loss={:.4f} tokens_per_second={:.0f} eta_s={} sites_training={}/{}{}\n",
-                              elapsed, view.committed,
-                              std::min(1.0, static_cast<double>(view.tokens) / static_cast<double>(plan_.run.tokens)), view.tokens, view.loss, view.tokens_per_second,
-                              left ? fmt::format("{:.0f}", left->middle) : "-", up, plan_.sites.size(),
-                              note.empty() ? "" : fmt::format(" note=\"{}\"", note)));
+    out_.progress(
+        fmt::format("t={:.0f} round={} progress={:.3f} tokens={} loss={:.4f} tokens_per_second={:.0f} eta_s={} sites_training={}/{}{}\n",
+                    elapsed, view.committed, std::min(1.0, static_cast<double>(view.tokens) / static_cast<double>(plan_.run.tokens)),
+                    view.tokens, view.loss, view.tokens_per_second, left ? fmt::format("{:.0f}", left->middle) : "-", up,
+                    plan_.sites.size(), note.empty() ? "" : fmt::format(" note=\"{}\"", note)));
     return;
   }
   erase();

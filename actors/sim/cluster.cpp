@@ -58,8 +58,7 @@ every_rounds = 3
 
 recipe make_recipe(const cluster_options& options) {
   std::string text = options.recipe.empty() ? small_recipe : options.recipe;
-  for (std::uint32_t i = 0; i < options.sites; ++i)
-    text += "[[sites]]\nname = \"s" + std::to_string(i) + "\"\nsource = \"synthetic\"\n";
+  for (std::uint32_t i = 0; i < options.sites; ++i) text += "[[sites]]\nname = \"s" + std::to_string(i) + "\"\nsource = \"synthetic\"\n";
   auto overrides = options.overrides;
   overrides.push_back("run.seed=" + std::to_string(options.seed));
   auto reading = read_recipe(text, "recipe of the simulation", overrides);
@@ -159,10 +158,22 @@ void cluster::start_site(site_id site) {
   const auto& backend = *kernels::find_backend("reference");
   const auto layout = hybrid_layout(plan.model);
   const auto optimizer = std::make_shared<adamw>(layout, adamw_options{});
-  auto parts = std::make_shared<site_parts>(site_parts{
-      .plan = plan, .run_id = "run", .self = site, .incarnation = incarnation, .where = tier::simulated, .wire = *made->wire,
-      .addresses = {}, .disk = *made->disk, .wall = world, .tokens = shard_of(site), .domain = "synthetic", .unigram_entropy = 5.5, .arithmetic = {},
-      .metrics = *made->metrics, .gradient_takes = options_.gradient_takes, .stopped = {}});
+  auto parts = std::make_shared<site_parts>(site_parts{.plan = plan,
+                                                       .run_id = "run",
+                                                       .self = site,
+                                                       .incarnation = incarnation,
+                                                       .where = tier::simulated,
+                                                       .wire = *made->wire,
+                                                       .addresses = {},
+                                                       .disk = *made->disk,
+                                                       .wall = world,
+                                                       .tokens = shard_of(site),
+                                                       .domain = "synthetic",
+                                                       .unigram_entropy = 5.5,
+                                                       .arithmetic = {},
+                                                       .metrics = *made->metrics,
+                                                       .gradient_takes = options_.gradient_takes,
+                                                       .stopped = {}});
   for (site_id other = 0; other < options_.sites; ++other)
     if (other != site) parts->addresses[other] = "sim";
   parts->addresses[coordinator_id] = "sim";
@@ -201,9 +212,14 @@ void cluster::start_coordinator() {
   auto log = coordinator_log::open(*made->disk, "coordinator.jsonl");
   if (!log) throw std::runtime_error(log.error().message);
   const auto groups = cut_groups(hybrid_layout(plan.model), static_cast<std::uint32_t>(plan.round.groups)).size();
-  auto parts = std::make_shared<coordinator_parts>(coordinator_parts{
-      .plan = plan, .run_id = "run", .incarnation = incarnation, .groups = static_cast<std::uint32_t>(groups), .wire = *made->wire,
-      .log = std::move(*log), .decided = {}, .stopped = {}});
+  auto parts = std::make_shared<coordinator_parts>(coordinator_parts{.plan = plan,
+                                                                     .run_id = "run",
+                                                                     .incarnation = incarnation,
+                                                                     .groups = static_cast<std::uint32_t>(groups),
+                                                                     .wire = *made->wire,
+                                                                     .log = std::move(*log),
+                                                                     .decided = {},
+                                                                     .stopped = {}});
   parts->decided = [this](const std::string& kind, const std::string& text) {
     events_.push_back({0, "coordinator", kind, text, 0});
     world.note("coordinator " + kind + " " + text);

@@ -72,9 +72,7 @@ std::string hurt(actors::cluster& run, std::uint64_t seed) {
       run.run_for(2s);
       run.net.heal_all();
       return fmt::format("s{} cut off after round {}, for 2 s", site, round);
-    default:
-      run.net.tear_next(site);
-      return fmt::format("the next frame of s{} torn after round {}", site, round);
+    default: run.net.tear_next(site); return fmt::format("the next frame of s{} torn after round {}", site, round);
   }
 }
 
@@ -95,12 +93,13 @@ outcome rehearse(std::uint64_t seed) {
   for (site_id home = 0; home < 3; ++home)
     for (const auto& row : run.rows(home))
       if (const auto* r = std::get_if<round_row>(&row); r != nullptr && r->group == 0)
-        o.told += fmt::format("  round {:2} in epoch {} by {:5} at s{}  anchor {}\n", r->round, r->epoch, r->contributors, r->home, r->anchor_hash);
-  o.told += fmt::format("  samples: assigned {} = committed {} + partial {} + returned {} + written off {} + outstanding {}\n", ledger.assigned,
-                        ledger.committed, ledger.partial, ledger.returned, ledger.written_off, ledger.outstanding);
+        o.told += fmt::format("  round {:2} in epoch {} by {:5} at s{}  anchor {}\n", r->round, r->epoch, r->contributors, r->home,
+                              r->anchor_hash);
+  o.told += fmt::format("  samples: assigned {} = committed {} + partial {} + returned {} + written off {} + outstanding {}\n",
+                        ledger.assigned, ledger.committed, ledger.partial, ledger.returned, ledger.written_off, ledger.outstanding);
   for (const auto& v : ledger.violations) o.told += fmt::format("  VIOLATED {} at {}: {}\n", v.rule, v.where, v.what);
-  o.told += fmt::format("  {}, ledger {}, history {}\n", ended ? "finished" : "NOT finished", ledger.balanced() ? "balanced" : "NOT balanced",
-                        o.history.hex());
+  o.told += fmt::format("  {}, ledger {}, history {}\n", ended ? "finished" : "NOT finished",
+                        ledger.balanced() ? "balanced" : "NOT balanced", o.history.hex());
   return o;
 }
 

@@ -22,8 +22,8 @@ expected<void> check_working(const group_shape& group, std::span<const float> wo
     const std::uint32_t largest = vector_ops::max_magnitude(working.data() + tensor.offset, count);
     if (largest <= magnitude(working_limit)) continue;
     return fail(errc::not_finite, fmt::format("contribution: tensor {} of group {} ({} elements from {}) holds a weight of magnitude {}; "
-                                              "the training of this site diverged: lower the learning rate or the clip", t, group.id,
-                                              tensor.count, group.offset + tensor.offset, std::bit_cast<float>(largest)));
+                                              "the training of this site diverged: lower the learning rate or the clip",
+                                              t, group.id, tensor.count, group.offset + tensor.offset, std::bit_cast<float>(largest)));
   }
   return {};
 }

@@ -42,7 +42,8 @@ expected<void> frame_reader::header(codec_id id, const group_shape& group) {
   if (std::memcmp(bytes->data(), magic, 4) != 0) return fail(errc::malformed, "codec frame: does not begin with ISCF");
   if (codec_found != static_cast<std::uint16_t>(id)) {
     return fail(errc::unsupported, fmt::format("codec frame: written by codec {}, read by codec {}; all sites of a run need the same "
-                                               "codec in their recipe", codec_found, static_cast<std::uint16_t>(id)));
+                                               "codec in their recipe",
+                                               codec_found, static_cast<std::uint16_t>(id)));
   }
   if (version_found != version) {
     return fail(errc::unsupported, fmt::format("codec frame: version {}, this build reads version {}", version_found, version));
@@ -68,7 +69,8 @@ expected<void> frame_reader::floats(std::span<float> out, float limit, const cha
   if (!out.empty()) std::memcpy(out.data(), bytes->data(), bytes->size());
   const std::uint32_t largest = vector_ops::max_magnitude(out.data(), out.size());
   if (largest <= magnitude(limit)) return {};
-  return bad(judge_magnitude(largest, limit), what, fmt::format("{}, allowed are magnitudes up to {}", std::bit_cast<float>(largest), limit));
+  return bad(judge_magnitude(largest, limit), what,
+             fmt::format("{}, allowed are magnitudes up to {}", std::bit_cast<float>(largest), limit));
 }
 
 expected<void> frame_reader::end() const {

@@ -72,8 +72,8 @@ void pack_chunk(const std::uint16_t* index, const std::uint8_t* code, std::byte*
 
 void unpack_index(const std::byte* from, std::uint16_t* index) {
   for (std::size_t i = 0; i < chunk_kept; i += 2, from += 3) {
-    const unsigned pair = std::to_integer<unsigned>(from[0]) | std::to_integer<unsigned>(from[1]) << 8 |
-                          std::to_integer<unsigned>(from[2]) << 16;
+    const unsigned pair =
+        std::to_integer<unsigned>(from[0]) | std::to_integer<unsigned>(from[1]) << 8 | std::to_integer<unsigned>(from[2]) << 16;
     index[i] = static_cast<std::uint16_t>(pair & 0xfffU);
     index[i + 1] = static_cast<std::uint16_t>(pair >> 12);
   }
@@ -170,9 +170,7 @@ private:
         continue;
       }
       const std::byte* codes = bytes->data() + index_bytes;
-      for (std::size_t i = 0; i < chunk_kept; ++i) {
-        values[i] = table[std::to_integer<unsigned>(codes[i / 4]) >> (2 * (i % 4)) & 3U];
-      }
+      for (std::size_t i = 0; i < chunk_kept; ++i) { values[i] = table[std::to_integer<unsigned>(codes[i / 4]) >> (2 * (i % 4)) & 3U]; }
       sink->sparse(static_cast<std::int64_t>(parts.offset + c * chunk_size), index, values);
     }
     return {};

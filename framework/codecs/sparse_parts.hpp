@@ -13,7 +13,8 @@ namespace isthmus {
 struct sparse_extent {
   std::size_t offset, chunks, tail;
   explicit sparse_extent(const group_shape::extent& tensor)
-      : offset(static_cast<std::size_t>(tensor.offset)), chunks(static_cast<std::size_t>(tensor.count) / chunk_size),
+      : offset(static_cast<std::size_t>(tensor.offset)),
+        chunks(static_cast<std::size_t>(tensor.count) / chunk_size),
         tail(static_cast<std::size_t>(tensor.count) % chunk_size) {}
   std::size_t tail_offset() const { return offset + chunks * chunk_size; }
 };

@@ -29,9 +29,7 @@ using ints_tag = hn::CappedTag<std::int32_t, 16>;
 constexpr ints_tag itag;
 using ints = hn::Vec<ints_tag>;
 
-HWY_INLINE ints magnitudes(const float* x) {
-  return hn::And(hn::BitCast(itag, hn::LoadU(tag, x)), hn::Set(itag, 0x7fffffff));
-}
+HWY_INLINE ints magnitudes(const float* x) { return hn::And(hn::BitCast(itag, hn::LoadU(tag, x)), hn::Set(itag, 0x7fffffff)); }
 
 std::uint32_t bits_of(float x) {
   std::uint32_t bits;
@@ -104,9 +102,7 @@ void collect(const float* x, std::int32_t threshold, candidates& found) {
 std::size_t count_reaching(const candidates& found, std::int32_t threshold) {
   const ints below = hn::Set(itag, threshold - 1);
   std::size_t count = 0;
-  for (std::size_t i = 0; i < found.count; i += width) {
-    count += hn::CountTrue(itag, hn::Gt(hn::Load(itag, found.key + i), below));
-  }
+  for (std::size_t i = 0; i < found.count; i += width) { count += hn::CountTrue(itag, hn::Gt(hn::Load(itag, found.key + i), below)); }
   return count;
 }
 
@@ -165,11 +161,15 @@ std::uint32_t top_of_chunk(const float* x, std::uint16_t* index) {
     const auto middle = static_cast<std::int32_t>(low + (high - low) / 2);
     const std::size_t reach = count_reaching(found, middle);
     (reach >= chunk_kept ? reach_low : reach_high) = reach;
-    if (reach >= chunk_kept) low = middle;
-    else high = middle;
+    if (reach >= chunk_kept)
+      low = middle;
+    else
+      high = middle;
   }
-  if (reach_low == chunk_kept) emit_reaching(found, low, index);
-  else emit(found, low, chunk_kept - reach_high, index);
+  if (reach_low == chunk_kept)
+    emit_reaching(found, low, index);
+  else
+    emit(found, low, chunk_kept - reach_high, index);
   return largest;
 }
 
@@ -278,9 +278,7 @@ std::uint32_t max_magnitude(const float* x, std::size_t n) { return HWY_DYNAMIC_
 std::uint32_t int8_encode(float* x, std::size_t n, std::uint32_t limit, std::int8_t* q, float* scale) {
   return HWY_DYNAMIC_DISPATCH(int8_encode)(x, n, limit, q, scale);
 }
-void int8_decode(const std::int8_t* q, std::size_t n, float scale, float* out) {
-  HWY_DYNAMIC_DISPATCH(int8_decode)(q, n, scale, out);
-}
+void int8_decode(const std::int8_t* q, std::size_t n, float scale, float* out) { HWY_DYNAMIC_DISPATCH(int8_decode)(q, n, scale, out); }
 std::size_t non_zero(const float* x, std::size_t n, std::uint16_t* index, float* values) {
   return HWY_DYNAMIC_DISPATCH(non_zero)(x, n, index, values);
 }

@@ -6,6 +6,7 @@
 
 namespace isthmus {
 
+// clang-format off
 /// What kind of thing the outside world did wrong. `describe` gives the stable name that users can look up.
 enum class errc {
   ok = 0,
@@ -21,6 +22,7 @@ enum class errc {
   // promises
   hash_mismatch, ledger_violated,
 };
+// clang-format on
 
 /// "truncated" for errc::truncated, and so on: stable, lower case, for logs and JSON.
 std::string_view describe(errc code);

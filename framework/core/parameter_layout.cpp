@@ -34,9 +34,7 @@ std::vector<group_shape> cut_groups(const parameter_layout& layout, std::uint32_
   for (std::size_t i = 0; i < layout.slots.size(); ++i) {
     const auto& slot = layout.slots[i];
     const std::int64_t end = i + 1 < layout.slots.size() ? layout.slots[i + 1].offset : layout.size;
-    if (groups.empty() || slot.offset == begin) {
-      groups.push_back({static_cast<std::uint32_t>(groups.size()), slot.offset, 0, {}});
-    }
+    if (groups.empty() || slot.offset == begin) { groups.push_back({static_cast<std::uint32_t>(groups.size()), slot.offset, 0, {}}); }
     auto& group = groups.back();
     group.tensors.push_back({slot.offset - group.offset, slot.count});
     group.size = end - group.offset;

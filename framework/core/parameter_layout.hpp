@@ -8,11 +8,11 @@ namespace isthmus {
 
 /// One named tensor inside a flat fp32 array.
 struct tensor_slot {
-  std::string name;                  // Hugging Face style, e.g. "model.layers.0.self_attn.q_proj.weight"
-  std::vector<std::int64_t> shape;   // row-major
-  std::int64_t offset = 0;           // in floats, a multiple of 16
-  std::int64_t count = 0;            // product of shape
-  bool decays = false;               // takes weight decay (matrices do; norms, biases, A_log, D, dt_bias do not)
+  std::string name;                 // Hugging Face style, e.g. "model.layers.0.self_attn.q_proj.weight"
+  std::vector<std::int64_t> shape;  // row-major
+  std::int64_t offset = 0;          // in floats, a multiple of 16
+  std::int64_t count = 0;           // product of shape
+  bool decays = false;              // takes weight decay (matrices do; norms, biases, A_log, D, dt_bias do not)
 };
 
 /// Where every tensor of a model lies in one flat array: weights, gradients, moments, anchor and residual share it.

@@ -17,7 +17,7 @@ namespace isthmus {
 /// What a recipe says about a run's data.
 struct data_options {
   std::vector<std::string> sources{"perl", "vim", "python"};  // one a site, unless alike
-  bool alike = false;                                          // join all sources and deal their documents to the sites
+  bool alike = false;                                         // join all sources and deal their documents to the sites
   std::uint32_t sites = 3;
   std::int64_t vocabulary = 2048;
   std::uint64_t count_minimum = 10;      // a pre-token rarer than this at a site never leaves it

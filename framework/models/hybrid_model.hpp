@@ -34,8 +34,7 @@ public:
   /// Borrows backend and team, which outlive it. Weights start at zero: copy some in, or use initial_weights. A batch is worked
   /// through in pieces of whole rows of at most tokens_at_once tokens (one row if that is longer), which bounds the memory.
   /// Throws contract_error if check(config) fails.
-  hybrid_model(const model_config& config, const kernels::backend& backend, kernels::team& team,
-               std::int64_t tokens_at_once = 2048);
+  hybrid_model(const model_config& config, const kernels::backend& backend, kernels::team& team, std::int64_t tokens_at_once = 2048);
   /// The same on weights that several models (the devices of a site) share: [hybrid_layout(config).size].
   hybrid_model(const model_config& config, const kernels::backend& backend, kernels::team& team, std::int64_t tokens_at_once,
                std::shared_ptr<float_array> weights);

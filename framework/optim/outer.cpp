@@ -36,8 +36,10 @@ void step_nesterov(const outer_rule& rule, float w, std::size_t n, const float* 
 
 /// Steps n elements in place.
 void step(const outer_rule& rule, float w, std::size_t n, const float* sum, float* anchor, float* momentum) {
-  if (rule.kind == outer_kind::plain) step_plain(rule, w, n, sum, anchor);
-  else step_nesterov(rule, w, n, sum, anchor, momentum);
+  if (rule.kind == outer_kind::plain)
+    step_plain(rule, w, n, sum, anchor);
+  else
+    step_nesterov(rule, w, n, sum, anchor, momentum);
 }
 
 /// Takes a frame's numbers and steps block after block.

@@ -118,9 +118,9 @@ struct parameter_group::state {
   bool sealed = false, settled = true;
   bool copying = false;  // our anchor is of no use: waiting for a peer's state
   bool diverged = false;
-  std::set<site_id> synced;          // joiners that count by now
+  std::set<site_id> synced;                                // joiners that count by now
   std::map<epoch_number, std::set<site_id>> synced_early;  // who said so before we entered that epoch
-  std::vector<early_message> early;  // of an epoch or round we have not reached
+  std::vector<early_message> early;                        // of an epoch or round we have not reached
 
   // member
   std::optional<delivered> pending;         // round + 1: stored, not known to be committed

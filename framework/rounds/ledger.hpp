@@ -33,7 +33,7 @@ std::string diverged(group_id group, round_number round, const hash128& expected
 std::string checkpoint(std::string_view id, std::string_view state, const hash128& manifest);  // durable | removed | loaded
 // both ends of a process
 std::string started(std::uint32_t groups);
-std::string ended(std::string_view reason);  // clean: nothing is in flight any more
+std::string ended(std::string_view reason);     // clean: nothing is in flight any more
 std::string reopened(std::string_view reason);  // the end that was written became void: the same process goes on
 
 /// L2: one movement of mass in a site's account of a group (contribution_book).
@@ -44,7 +44,7 @@ struct mass_line {
   double change = 0, decayed = 0, frame = 0, residual = 0;  // residual: after it
   double norm = 0;                                          // L2 norm of the numbers moved: what rounding is measured by
   double written_off = 0;                                   // restored: norm of what the crash took
-  step_number step = 0;      // vetoed: the step whose weights were refused, and the tokens trained for them in vain
+  step_number step = 0;  // vetoed: the step whose weights were refused, and the tokens trained for them in vain
   std::uint64_t tokens = 0;
 };
 std::string mass(const mass_line& m);

@@ -157,7 +157,7 @@ void settle(const std::pair<site_id, std::uint32_t>& key, const stretch& s, cons
   if (s.now == state::written_off) report.written_off += s.size();
   if (s.now != state::outstanding) return;
   if (s.granted_by < site.last)
-    report.returned += s.size();  // by the crash behind
+    report.returned += s.size();        // by the crash behind
   else if (site.ended && !s.was_named)  // a site's end is as void as the records that it relied on
     wrong.add(where, "hole", range(s, key) + " were handed out and are in no record, not returned and not written off");
   else if (report.complete)

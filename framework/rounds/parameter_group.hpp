@@ -84,10 +84,9 @@ struct wake_at {
 
 }  // namespace group_effect
 
-using group_action =
-    std::variant<group_effect::send, group_effect::applied, group_effect::frame_lost, group_effect::rolled_back,
-                 group_effect::residual_returned, group_effect::ledger_line, group_effect::diverged, group_effect::unsettled,
-                 group_effect::settled, group_effect::wake_at>;
+using group_action = std::variant<group_effect::send, group_effect::applied, group_effect::frame_lost, group_effect::rolled_back,
+                                  group_effect::residual_returned, group_effect::ledger_line, group_effect::diverged,
+                                  group_effect::unsettled, group_effect::settled, group_effect::wake_at>;
 using group_actions = std::vector<group_action>;
 
 /// All of a group that a checkpoint keeps. Arrays: [group.size]; momentum is empty for a rule without one.

@@ -76,7 +76,8 @@ public:
       if (it->first == a || below(it->first, a)) {
         moved[b + it->first.substr(a.size())] = it->second;
         it = state_->now.erase(it);
-      } else ++it;
+      } else
+        ++it;
     }
     if (moved.empty()) return fail(errc::not_found, "cannot rename " + from + ": no such file");
     state_->now.merge(moved);

@@ -99,9 +99,7 @@ private:
   std::map<site_id, link_counters> counters_;
 };
 
-std::unique_ptr<transport> network::make_transport(const link_hello& hello) {
-  return std::make_unique<simulated_transport>(*this, hello);
-}
+std::unique_ptr<transport> network::make_transport(const link_hello& hello) { return std::make_unique<simulated_transport>(*this, hello); }
 
 const path_conditions& network::path(site_id from, site_id to) const {
   const auto found = paths_.find({from, to});
@@ -137,9 +135,12 @@ void network::dial(site_id from, site_id to, duration back_off) {
   }
   const link_hello &a = caller->second->hello_, &b = callee->second->hello_;
   errc mismatch = errc::ok;
-  if (a.run_id != b.run_id) mismatch = errc::wrong_run;
-  else if (a.version != b.version) mismatch = errc::wrong_version;
-  else if (a.recipe_hash != b.recipe_hash) mismatch = errc::wrong_recipe;
+  if (a.run_id != b.run_id)
+    mismatch = errc::wrong_run;
+  else if (a.version != b.version)
+    mismatch = errc::wrong_version;
+  else if (a.recipe_hash != b.recipe_hash)
+    mismatch = errc::wrong_recipe;
   if (mismatch != errc::ok) {
     caller->second->events_.down(to, {mismatch, "refused by site " + std::to_string(to)});
     world_.after(back_off_max, again);

@@ -13,9 +13,9 @@ namespace isthmus::sim {
 /// What one direction of a path does to frames.
 struct path_conditions {
   duration delay = std::chrono::milliseconds(1);
-  duration jitter{};                   // added, uniform in [0, jitter]
+  duration jitter{};  // added, uniform in [0, jitter]
   double bytes_per_second = 1e9;
-  double loss = 0;                     // chance that a frame needs a retransmission, which costs one more `retry`
+  double loss = 0;  // chance that a frame needs a retransmission, which costs one more `retry`
   duration retry = std::chrono::milliseconds(200);
 };
 
@@ -31,7 +31,10 @@ public:
   void set_all_paths(path_conditions conditions) { default_path_ = conditions; }
   /// Nothing from `from` reaches `to` any more; frames under way are lost too.
   void cut(site_id from, site_id to);
-  void cut_both(site_id a, site_id b) { cut(a, b); cut(b, a); }
+  void cut_both(site_id a, site_id b) {
+    cut(a, b);
+    cut(b, a);
+  }
   void heal(site_id from, site_id to) { cuts_.erase({from, to}); }
   void heal_all() { cuts_.clear(); }
   /// The next bulk message from this site arrives with its payload one byte short.
@@ -40,7 +43,7 @@ public:
 
 private:
   friend class simulated_transport;
-  struct attached;                      // one transport, known by its site
+  struct attached;  // one transport, known by its site
   struct frame;
 
   void attach(site_id site, class simulated_transport* t) { ends_[site] = t; }

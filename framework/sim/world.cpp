@@ -6,9 +6,7 @@
 
 namespace isthmus::sim {
 
-void world::at(time_point when, std::function<void()> what) {
-  due_.emplace(std::pair(std::max(when, now_), ++sequence_), std::move(what));
-}
+void world::at(time_point when, std::function<void()> what) { due_.emplace(std::pair(std::max(when, now_), ++sequence_), std::move(what)); }
 
 std::optional<time_point> world::next_due() const {
   if (due_.empty()) return std::nullopt;

@@ -15,7 +15,7 @@ namespace isthmus {
 /// Who we are; checked by both ends on the control channel before anything else is said.
 struct link_hello {
   std::string run_id;
-  std::uint32_t version = 1;   // of the wire protocol
+  std::uint32_t version = 1;  // of the wire protocol
   hash128 recipe_hash;
   site_id site = 0;
   incarnation_number incarnation = 0;

@@ -12,10 +12,10 @@ namespace avx512 {
 }  // namespace avx512
 
 const backend avx512_backend{.name = "cpu",
-                           .make_stream = make_stream,
-                           .f32 = avx512::table<float>(),
-                           .b16 = avx512::table<bf16>(),
-                           .adamw = avx512::adamw,
-                           .sum_of_squares = avx512::sum_of_squares};
+                             .make_stream = make_stream,
+                             .f32 = avx512::table<float>(),
+                             .b16 = avx512::table<bf16>(),
+                             .adamw = avx512::adamw,
+                             .sum_of_squares = avx512::sum_of_squares};
 
 }  // namespace isthmus::kernels::cpu

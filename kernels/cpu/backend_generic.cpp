@@ -11,10 +11,10 @@ namespace generic {
 }  // namespace generic
 
 const backend generic_backend{.name = "cpu",
-                           .make_stream = make_stream,
-                           .f32 = generic::table<float>(),
-                           .b16 = generic::table<bf16>(),
-                           .adamw = generic::adamw,
-                           .sum_of_squares = generic::sum_of_squares};
+                              .make_stream = make_stream,
+                              .f32 = generic::table<float>(),
+                              .b16 = generic::table<bf16>(),
+                              .adamw = generic::adamw,
+                              .sum_of_squares = generic::sum_of_squares};
 
 }  // namespace isthmus::kernels::cpu

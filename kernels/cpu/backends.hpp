@@ -19,8 +19,7 @@ class cpu_stream final : public stream {
 public:
   explicit cpu_stream(team& t) : cpu_stream(t, make_gemm_library(t.size()), split_products_work()) {}
   /// library may be null and splitting off: our own kernels do all. Splitting is on only where split_products_work().
-  cpu_stream(team& t, std::unique_ptr<gemm_library> library, bool splitting)
-      : stream(t), products(std::move(library)), splits(splitting) {}
+  cpu_stream(team& t, std::unique_ptr<gemm_library> library, bool splitting) : stream(t), products(std::move(library)), splits(splitting) {}
   const std::unique_ptr<gemm_library> products;
   const bool splits;
 };

@@ -19,8 +19,8 @@ namespace isthmus::kernels::cpu {
 
 bool split_products_work() {
   static const bool work = [] {
-    constexpr unsigned amx_bf16 = 1U << 22, amx_tile = 1U << 24;                   // cpuid leaf 7, edx
-    constexpr long request_permission = 0x1023, tile_data = 18;                    // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+    constexpr unsigned amx_bf16 = 1U << 22, amx_tile = 1U << 24;  // cpuid leaf 7, edx
+    constexpr long request_permission = 0x1023, tile_data = 18;   // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
     if (!__builtin_cpu_supports("avx512bw") || !__builtin_cpu_supports("avx512vl") || !__builtin_cpu_supports("avx512dq")) return false;
     unsigned a = 0, b = 0, c = 0, d = 0;
     if (__get_cpuid_count(7, 0, &a, &b, &c, &d) == 0 || (d & amx_bf16) == 0 || (d & amx_tile) == 0) return false;
@@ -146,12 +146,8 @@ ISTHMUS_INLINE void sum_10() { _tile_dpbf16ps(2, 5, 6); }
 ISTHMUS_INLINE void sum_11() { _tile_dpbf16ps(3, 5, 7); }
 
 /// The four sums with the parts that are loaded, then others on one side, each tile as soon as its last use has been issued.
-ISTHMUS_INLINE void sum_then_left(const std::byte* next) {
-  sum_00(), sum_01(), left_0(next), sum_10(), sum_11(), left_1(next);
-}
-ISTHMUS_INLINE void sum_then_right(const std::byte* next) {
-  sum_00(), sum_10(), right_0(next), sum_01(), sum_11(), right_1(next);
-}
+ISTHMUS_INLINE void sum_then_left(const std::byte* next) { sum_00(), sum_01(), left_0(next), sum_10(), sum_11(), left_1(next); }
+ISTHMUS_INLINE void sum_then_right(const std::byte* next) { sum_00(), sum_10(), right_0(next), sum_01(), sum_11(), right_1(next); }
 
 /// The small products over `depth` squares, then the large one on top of them.
 void sum_products(const std::byte* left, const std::byte* right, std::int64_t depth) {
@@ -238,8 +234,10 @@ void split_right(team& workers, const float* w, std::int64_t stride, bool transp
   const std::int64_t deep = squares(k);
   workers.run(squares(n), [&](std::int64_t tile, int) {
     std::byte* to = b + tile * deep * square_bytes;
-    if (transposed) split_panel<false, true>({w, stride, n, k}, tile, 0, deep, to);
-    else split_panel<true, false>({w, stride, k, n}, tile, 0, deep, to);
+    if (transposed)
+      split_panel<false, true>({w, stride, n, k}, tile, 0, deep, to);
+    else
+      split_panel<true, false>({w, stride, k, n}, tile, 0, deep, to);
   });
 }
 

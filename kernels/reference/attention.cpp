@@ -52,9 +52,8 @@ void attention(stream& s, const attention_args<Act>& a) {
       const std::int64_t first = b * a.length, kv = h * a.kv_heads / a.heads * a.head_dim;
       for (std::int64_t i = 0; i < a.length; ++i)
         a.lse[(b * a.heads + h) * a.length + i] =
-            attend(a.q + (first + i) * a.qkv_stride + h * a.head_dim, a.k + first * a.qkv_stride + kv,
-                   a.v + first * a.qkv_stride + kv, a.qkv_stride, i + 1, a.head_dim, a.scale, weights, weights + a.length,
-                   a.o + ((first + i) * a.heads + h) * a.head_dim);
+            attend(a.q + (first + i) * a.qkv_stride + h * a.head_dim, a.k + first * a.qkv_stride + kv, a.v + first * a.qkv_stride + kv,
+                   a.qkv_stride, i + 1, a.head_dim, a.scale, weights, weights + a.length, a.o + ((first + i) * a.heads + h) * a.head_dim);
     }
   }
 }
@@ -65,8 +64,8 @@ void attention_cached(stream& s, const attention_cached_args<Act>& a) {
   for (std::int64_t t = 0; t < a.tokens; ++t) {
     for (std::int64_t h = 0; h < a.heads; ++h) {
       const std::int64_t kv = h * a.kv_heads / a.heads * a.head_dim;
-      attend(a.q + t * a.q_stride + h * a.head_dim, a.keys + kv, a.values + kv, a.kv_heads * a.head_dim, a.past + t + 1,
-             a.head_dim, a.scale, weights, weights + a.past + a.tokens, a.o + (t * a.heads + h) * a.head_dim);
+      attend(a.q + t * a.q_stride + h * a.head_dim, a.keys + kv, a.values + kv, a.kv_heads * a.head_dim, a.past + t + 1, a.head_dim,
+             a.scale, weights, weights + a.past + a.tokens, a.o + (t * a.heads + h) * a.head_dim);
     }
   }
 }

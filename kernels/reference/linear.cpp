@@ -15,8 +15,7 @@ void linear(stream&, const linear_args<Act>& a) {
   const std::int64_t out = a.w->out, in = a.w->in;
   const real<Act>* w = values_of(a.w);
   for (std::int64_t r = 0; r < a.rows; ++r)
-    for (std::int64_t o = 0; o < out; ++o)
-      a.y[r * a.y_stride + o] = static_cast<Act>(dot(a.x + r * a.x_stride, w + o * in, in));
+    for (std::int64_t o = 0; o < out; ++o) a.y[r * a.y_stride + o] = static_cast<Act>(dot(a.x + r * a.x_stride, w + o * in, in));
 }
 
 template <class Act>
@@ -35,14 +34,13 @@ template <class Act>
 void linear_backward_weight(stream&, const linear_backward_weight_args<Act>& a) {
   const std::int64_t out = a.w->out, in = a.w->in;
   for (std::int64_t o = 0; o < out; ++o)
-    for (std::int64_t r = 0; r < a.rows; ++r)
-      add_scaled<Act>(a.dw + o * in, load(a.dy[r * a.dy_stride + o]), a.x + r * a.x_stride, in);
+    for (std::int64_t r = 0; r < a.rows; ++r) add_scaled<Act>(a.dw + o * in, load(a.dy[r * a.dy_stride + o]), a.x + r * a.x_stride, in);
 }
 
-#define ISTHMUS_FOR(Act)                                                                                         \
-  template std::unique_ptr<matrix<Act>> make_matrix<Act>(const real<Act>*, std::int64_t, std::int64_t);          \
-  template void linear(stream&, const linear_args<Act>&);                                                        \
-  template void linear_backward_input(stream&, const linear_backward_input_args<Act>&);                          \
+#define ISTHMUS_FOR(Act)                                                                                \
+  template std::unique_ptr<matrix<Act>> make_matrix<Act>(const real<Act>*, std::int64_t, std::int64_t); \
+  template void linear(stream&, const linear_args<Act>&);                                               \
+  template void linear_backward_input(stream&, const linear_backward_input_args<Act>&);                 \
   template void linear_backward_weight(stream&, const linear_backward_weight_args<Act>&);
 ISTHMUS_FOR(float)
 ISTHMUS_FOR(bf16)

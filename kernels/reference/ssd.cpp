@@ -22,8 +22,7 @@ time_step<R> time_step_of(R raw, R bias, R low, R high) {
 
 /// S <- decay S + delta x b^T, one token of one head. s: [head_dim, state].
 template <class Act>
-void move_state(real<Act>* s, real<Act> decay, real<Act> delta, const Act* x, const Act* b, std::int64_t head_dim,
-                std::int64_t state) {
+void move_state(real<Act>* s, real<Act> decay, real<Act> delta, const Act* x, const Act* b, std::int64_t head_dim, std::int64_t state) {
   for (std::int64_t p = 0; p < head_dim; ++p)
     for (std::int64_t n = 0; n < state; ++n) s[p * state + n] = decay * s[p * state + n] + delta * load(x[p]) * load(b[n]);
 }
@@ -38,11 +37,12 @@ void ssd(stream& s, const ssd_args<Act>& a) {
   for (std::int64_t i = 0; i < a.batch * a.heads; ++i) {
     const std::int64_t batch = i / a.heads, h = i % a.heads, g = h * a.groups / a.heads;
     const R rate = -exp_of(a.a_log[h]);
-    if (a.initial) std::copy_n(a.initial + i * size, size, now);
-    else std::fill_n(now, size, R{0});
+    if (a.initial)
+      std::copy_n(a.initial + i * size, size, now);
+    else
+      std::fill_n(now, size, R{0});
     for (std::int64_t t = 0; t < a.length; ++t) {
-      if (a.states && t % a.chunk == 0)
-        std::copy_n(now, size, a.states + ((batch * chunks + t / a.chunk) * a.heads + h) * size);
+      if (a.states && t % a.chunk == 0) std::copy_n(now, size, a.states + ((batch * chunks + t / a.chunk) * a.heads + h) * size);
       const std::int64_t row = batch * a.length + t;
       const Act* x = a.x + row * a.xbc_stride + h * a.head_dim;
       const Act* c = a.c + row * a.xbc_stride + g * a.state;
@@ -57,10 +57,12 @@ void ssd(stream& s, const ssd_args<Act>& a) {
 
 template <class Act>
 void ssd_step(stream& s, const ssd_step_args<Act>& a) {
+  // clang-format off
   ssd<Act>(s, {.x = a.x, .b = a.b, .c = a.c, .dt = a.dt, .dt_bias = a.dt_bias, .a_log = a.a_log, .d = a.d, .y = a.y,
                .states = nullptr, .initial = a.s, .final = a.s, .batch = 1, .length = 1, .heads = a.heads, .head_dim = a.head_dim,
                .groups = a.groups, .state = a.state, .chunk = 1, .xbc_stride = 0, .dt_stride = 0, .dt_min = a.dt_min,
                .dt_max = a.dt_max});
+  // clang-format on
 }
 
 namespace {
@@ -80,17 +82,15 @@ void ssd_chunk_backward(const ssd_backward_args<Act>& a, std::int64_t batch, std
   const std::int64_t size = a.head_dim * a.state, inner = a.heads * a.head_dim, g = h * a.groups / a.heads;
   const std::int64_t chunks = (a.length + a.chunk - 1) / a.chunk;
   const R rate = -exp_of(a.a_log[h]);
-  const auto step_at = [&](std::int64_t row) {
-    return time_step_of(load(a.dt[row * a.dt_stride + h]), a.dt_bias[h], a.dt_min, a.dt_max);
-  };
+  const auto step_at = [&](std::int64_t row) { return time_step_of(load(a.dt[row * a.dt_stride + h]), a.dt_bias[h], a.dt_min, a.dt_max); };
   std::copy_n(a.states + ((batch * chunks + begin / a.chunk) * a.heads + h) * size, size, m.states);
   for (std::int64_t t = begin; t < end; ++t) {
     const std::int64_t row = batch * a.length + t;
     R* after = m.states + (t - begin + 1) * size;
     std::copy_n(after - size, size, after);
     const R delta = step_at(row).delta;
-    move_state(after, exp_of(delta * rate), delta, a.x + row * a.xbc_stride + h * a.head_dim,
-               a.b + row * a.xbc_stride + g * a.state, a.head_dim, a.state);
+    move_state(after, exp_of(delta * rate), delta, a.x + row * a.xbc_stride + h * a.head_dim, a.b + row * a.xbc_stride + g * a.state,
+               a.head_dim, a.state);
   }
   for (std::int64_t t = end - 1; t >= begin; --t) {
     const std::int64_t row = batch * a.length + t;
@@ -132,8 +132,8 @@ void ssd_backward(stream& s, const ssd_backward_args<Act>& a) {
   using R = real<Act>;
   const std::int64_t size = a.head_dim * a.state, wide = a.groups * a.state;
   R* memory = scratch<Act>(s, (a.chunk + 2) * size + a.head_dim + 2 * a.length * wide);
-  const ssd_scratch<R> m{memory, memory + (a.chunk + 1) * size, memory + (a.chunk + 2) * size,
-                         memory + (a.chunk + 2) * size + a.head_dim, memory + (a.chunk + 2) * size + a.head_dim + a.length * wide};
+  const ssd_scratch<R> m{memory, memory + (a.chunk + 1) * size, memory + (a.chunk + 2) * size, memory + (a.chunk + 2) * size + a.head_dim,
+                         memory + (a.chunk + 2) * size + a.head_dim + a.length * wide};
   for (std::int64_t batch = 0; batch < a.batch; ++batch) {
     std::fill_n(m.db, 2 * a.length * wide, R{0});
     for (std::int64_t h = 0; h < a.heads; ++h) {

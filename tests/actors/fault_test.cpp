@@ -114,7 +114,6 @@ BOOST_AUTO_TEST_CASE(weights_that_are_no_numbers_reach_nobody_and_the_site_begin
     for (const double loss : c.losses(site)) BOOST_TEST((std::isfinite(loss) || site == 1));
 }
 
-
 BOOST_AUTO_TEST_CASE(a_killed_site_is_done_without_and_comes_back) {
   for (std::uint64_t seed = 1; seed <= 5; ++seed) {
     BOOST_TEST_CONTEXT("seed " << seed) {

@@ -214,7 +214,8 @@ std::vector<nlohmann::json> live_run::lines(site_id site) const {
 std::string live_run::told() const {
   const auto tail = [](std::string text) { return text.size() > 3000 ? text.substr(text.size() - 3000) : text; };
   std::string out = "launcher: " + tail(text_of(path_ + ".out"));
-  for (const auto* name : {"coordinator", "alpha", "beta", "gamma"}) out += std::string("\n") + name + ": " + tail(text_of(path_ + "/logs/" + name + ".log"));
+  for (const auto* name : {"coordinator", "alpha", "beta", "gamma"})
+    out += std::string("\n") + name + ": " + tail(text_of(path_ + "/logs/" + name + ".log"));
   return out;
 }
 

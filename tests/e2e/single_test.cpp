@@ -62,7 +62,8 @@ void replace(const std::string& path, const std::string& bytes) {
 
 /// Files of a stopped run are damaged one by one: each time `verb` names the file and what is wrong, and loses nothing.
 void check_damage_is_told(const live_run& run) {
-  const auto shard = run.path() + "/" + nlohmann::json::parse(text_of(run.path() + "/roster.json")).at("sites").at(0).at("shard").get<std::string>();
+  const auto shard =
+      run.path() + "/" + nlohmann::json::parse(text_of(run.path() + "/roster.json")).at("sites").at(0).at("shard").get<std::string>();
   const auto damaged = [&](const std::string& verb, const std::string& path, const std::string& bytes, const std::string& words) {
     const auto whole = text_of(path);
     replace(path, bytes);

@@ -35,8 +35,8 @@ void compare(double tolerance) {
     for (const auto& k : kernel_cases()) {
       for (std::uint64_t seed = 1; seed <= 2; ++seed) {
         const auto [distance, tensor] = distance_from_reference(k, ops_of<Act>(*c.table), *s, seed);
-        BOOST_TEST(distance <= tolerance, c.table->name << " with " << c.workers->size() << " workers, " << k.name << ", seed "
-                                                        << seed << ": " << tensor << " is off by " << distance);
+        BOOST_TEST(distance <= tolerance, c.table->name << " with " << c.workers->size() << " workers, " << k.name << ", seed " << seed
+                                                        << ": " << tensor << " is off by " << distance);
       }
     }
   }
@@ -55,9 +55,20 @@ BOOST_AUTO_TEST_CASE(adamw_agrees_with_its_formula) {
     auto w = random.reals<float>(n), m = random.reals<float>(n, 0.1), v = random.reals<float>(n, 0.01, 0.1), g = random.reals<float>(n);
     const auto w0 = w, m0 = m, v0 = v, g0 = g;
     const decay_extent extents[] = {{0, 5000, 0.1F}, {5001, 5000, 0.0F}};
-    c.table->adamw(*s, {.weights = w.data(), .first = m.data(), .second = v.data(), .gradients = g.data(), .extents = extents,
-                        .n_extents = 2, .rate = 0.01F, .beta1 = 0.9F, .beta2 = 0.95F, .eps = 1e-8F, .gradient_scale = 0.5F,
-                        .correction1 = 0.19F, .correction2 = 0.0975F, .clear_gradients = true});
+    c.table->adamw(*s, {.weights = w.data(),
+                        .first = m.data(),
+                        .second = v.data(),
+                        .gradients = g.data(),
+                        .extents = extents,
+                        .n_extents = 2,
+                        .rate = 0.01F,
+                        .beta1 = 0.9F,
+                        .beta2 = 0.95F,
+                        .eps = 1e-8F,
+                        .gradient_scale = 0.5F,
+                        .correction1 = 0.19F,
+                        .correction2 = 0.0975F,
+                        .clear_gradients = true});
     for (std::size_t i = 0; i < w.size(); ++i) {
       if (i == 5000 || i > 10000) {  // outside
         BOOST_REQUIRE(w[i] == w0[i] && m[i] == m0[i] && v[i] == v0[i] && g[i] == g0[i]);
@@ -65,8 +76,8 @@ BOOST_AUTO_TEST_CASE(adamw_agrees_with_its_formula) {
       }
       const double gi = 0.5 * static_cast<double>(g0[i]), mi = 0.9 * static_cast<double>(m0[i]) + 0.1 * gi;
       const double vi = 0.95 * static_cast<double>(v0[i]) + 0.05 * gi * gi, decay = i < 5000 ? 0.1 : 0.0;
-      const double wi = static_cast<double>(w0[i]) -
-                        0.01 * (mi / 0.19 / (std::sqrt(vi / 0.0975) + 1e-8) + decay * static_cast<double>(w0[i]));
+      const double wi =
+          static_cast<double>(w0[i]) - 0.01 * (mi / 0.19 / (std::sqrt(vi / 0.0975) + 1e-8) + decay * static_cast<double>(w0[i]));
       BOOST_REQUIRE(std::abs(static_cast<double>(w[i]) - wi) < 1e-5 && std::abs(static_cast<double>(m[i]) - mi) < 1e-6 &&
                     std::abs(static_cast<double>(v[i]) - vi) < 1e-6 && g[i] == 0);
     }

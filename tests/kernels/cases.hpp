@@ -68,9 +68,12 @@ struct kernel_case {
 
   template <class Act>
   const auto& of() const {
-    if constexpr (std::is_same_v<Act, float>) return f32;
-    else if constexpr (std::is_same_v<Act, bf16>) return b16;
-    else return f64;
+    if constexpr (std::is_same_v<Act, float>)
+      return f32;
+    else if constexpr (std::is_same_v<Act, bf16>)
+      return b16;
+    else
+      return f64;
   }
 };
 
@@ -80,7 +83,6 @@ std::vector<kernel_case> kernel_cases();
 /// The largest difference of any tensor between the backend and the reference in double, in units of the tensor's largest
 /// magnitude, with the tensor's name. Infinite where a result is not finite.
 template <class Act>
-std::pair<double, std::string> distance_from_reference(const kernel_case& c, const op_table<Act>& ops, stream& s,
-                                                       std::uint64_t seed);
+std::pair<double, std::string> distance_from_reference(const kernel_case& c, const op_table<Act>& ops, stream& s, std::uint64_t seed);
 
 }  // namespace isthmus::kernels::testing

@@ -46,8 +46,9 @@ BOOST_AUTO_TEST_CASE(every_form_of_call_is_the_plain_product) {
   for (const auto form : {right_form::rows, right_form::transposed, right_form::panels})
     for (const bool transposed : {false, true})
       for (const bool adds : {false, true}) {
-        const gemm_call call{m, n, k, transposed ? m + 3 : k + 3, form == right_form::transposed ? k + 5 : n + 5, n + 7, transposed, form,
-                             false, false, adds};
+        const gemm_call call{
+            m,     n,     k,   transposed ? m + 3 : k + 3, form == right_form::transposed ? k + 5 : n + 5, n + 7, transposed, form,
+            false, false, adds};
         const auto* plan = library->prepare(call);
         BOOST_TEST_REQUIRE(plan != nullptr);
         BOOST_TEST(library->prepare(call) == plan);

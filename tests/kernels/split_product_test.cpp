@@ -120,9 +120,10 @@ BOOST_AUTO_TEST_CASE(products_are_as_exact_as_fp32_and_do_not_depend_on_the_team
     const auto y = multiply(one, x, w, transposed, n, k, y_stride);
     BOOST_TEST((y == multiply(three, x, w, transposed, n, k, y_stride)), "seed " << seed);
     errors e;
-    measure(rows, n, k, [&x = x](auto i, auto l) { return x.at(i, l); },
-            [&w = w, transposed](auto l, auto j) { return transposed ? w.at(j, l) : w.at(l, j); },
-            [&](auto i, auto j) { return y[static_cast<std::size_t>(i * y_stride + j)]; }, e);
+    measure(
+        rows, n, k, [&x = x](auto i, auto l) { return x.at(i, l); },
+        [&w = w, transposed](auto l, auto j) { return transposed ? w.at(j, l) : w.at(l, j); },
+        [&](auto i, auto j) { return y[static_cast<std::size_t>(i * y_stride + j)]; }, e);
     BOOST_TEST(e.found <= bound, "seed " << seed << ", " << rows << "x" << n << "x" << k << ": off by " << e.found);
     for (std::int64_t r = 0; r < rows; ++r)
       for (std::int64_t c = n; c < y_stride; ++c) BOOST_REQUIRE(y[static_cast<std::size_t>(r * y_stride + c)] == -77);
@@ -151,14 +152,16 @@ BOOST_AUTO_TEST_CASE(weight_gradients_are_as_exact_and_add_to_what_is_there) {
     split_backward_weight(three, rows, out, in, dy.values.data(), dy.stride, x.values.data(), x.stride, memory.at, other.data());
     BOOST_TEST((dw == other), "seed " << seed);
     errors e;
-    measure(out, in, rows, [&dy = dy](auto i, auto l) { return dy.at(l, i); }, [&x = x](auto l, auto j) { return x.at(l, j); },
-            [&, in = in](auto i, auto j) { return dw[static_cast<std::size_t>(i * in + j)]; }, e);
+    measure(
+        out, in, rows, [&dy = dy](auto i, auto l) { return dy.at(l, i); }, [&x = x](auto l, auto j) { return x.at(l, j); },
+        [&, in = in](auto i, auto j) { return dw[static_cast<std::size_t>(i * in + j)]; }, e);
     BOOST_TEST(e.found <= bound, "seed " << seed << ", " << rows << "x" << out << "x" << in << ": off by " << e.found);
     split_backward_weight(one, rows, out, in, dy.values.data(), dy.stride, x.values.data(), x.stride, memory.at, other.data());
     errors twice;
-    measure(out, in, rows, [&dy = dy](auto i, auto l) { return dy.at(l, i); }, [&x = x](auto l, auto j) { return x.at(l, j); },
-            [&, in = in](auto i, auto j) { return other[static_cast<std::size_t>(i * in + j)] - dw[static_cast<std::size_t>(i * in + j)]; },
-            twice);
+    measure(
+        out, in, rows, [&dy = dy](auto i, auto l) { return dy.at(l, i); }, [&x = x](auto l, auto j) { return x.at(l, j); },
+        [&, in = in](auto i, auto j) { return other[static_cast<std::size_t>(i * in + j)] - dw[static_cast<std::size_t>(i * in + j)]; },
+        twice);
     BOOST_TEST(twice.found <= 2 * bound, "seed " << seed);
   }
 }

@@ -58,7 +58,10 @@ BOOST_AUTO_TEST_CASE(workers_wake_after_they_slept) {
 BOOST_AUTO_TEST_CASE(an_exception_reaches_the_caller_and_the_team_goes_on) {
   stealing_team team(3);
   for (int round = 0; round < 50; ++round) {
-    BOOST_CHECK_THROW(team.run(40, [&](std::int64_t tile, int) { if (tile == 17) throw std::runtime_error("tile 17"); }),
+    BOOST_CHECK_THROW(team.run(40,
+                               [&](std::int64_t tile, int) {
+                                 if (tile == 17) throw std::runtime_error("tile 17");
+                               }),
                       std::runtime_error);
     std::atomic<int> ran{0};
     team.run(40, [&](std::int64_t, int) { ran.fetch_add(1); });

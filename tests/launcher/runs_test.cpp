@@ -117,7 +117,8 @@ BOOST_AUTO_TEST_CASE(a_port_in_use_is_told_before_anything_is_made) {
   const auto address = "127.0.0.1:" + std::to_string(ntohs(where.sin_port));
   const runs_folder one;
   const auto folder = one.scratch.path / "taken";
-  refused(one.go({"launch", "single", "--run-folder", folder.string(), "sites.0.address=" + address}), 4, address + " is in use by another process");
+  refused(one.go({"launch", "single", "--run-folder", folder.string(), "sites.0.address=" + address}), 4,
+          address + " is in use by another process");
   BOOST_TEST(!std::filesystem::exists(folder));
   ::close(fd);
 }

@@ -72,7 +72,7 @@ BOOST_AUTO_TEST_CASE(strange_text_cannot_move_the_cursor) {
   BOOST_TEST(printable("\xc2\x9b"
                        "31m") == "?31m");  // C1 control sequence introducer
   BOOST_TEST(printable("\xe2\x80\xae"
-                       "evil") == "?evil");                    // right-to-left override
+                       "evil") == "?evil");                      // right-to-left override
   BOOST_TEST(printable("\xff\xc3(\xed\xa0\x80") == "?\?(?\??");  // not UTF-8, a surrogate
   BOOST_TEST(printable("größe") == "größe");
 }

@@ -302,7 +302,8 @@ BOOST_AUTO_TEST_CASE(lines_without_fields_are_an_error_not_a_crash) {
   const std::string whole = text(site_log(0));
   for (const char* line :
        {R"({"site":0,"incarnation":1,"t":"granted"})", R"({"site":0,"incarnation":1,"t":"applied","record":{"group":"x"}})",
-        R"({"site":0,"incarnation":1,"t":"granted","step":1,"lease":[0,9,9]})", R"({"site":0,"incarnation":1,"t":"returned","lease":[0,-1,4]})",
+        R"({"site":0,"incarnation":1,"t":"granted","step":1,"lease":[0,9,9]})",
+        R"({"site":0,"incarnation":1,"t":"returned","lease":[0,-1,4]})",
         R"({"site":0,"incarnation":1,"t":"mass","event":"formed","group":0})", R"({"site":0,"incarnation":1,"t":"committed"})",
         R"({"site":0,"incarnation":1,"t":"started","groups":"two"})", R"({"site":0,"incarnation":1,"t":"checkpoint","id":7})",
         R"({"site":"x","incarnation":1,"t":"ended"})", R"({"site":0,"incarnation":1})"}) {

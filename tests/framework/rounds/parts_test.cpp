@@ -285,7 +285,7 @@ BOOST_AUTO_TEST_CASE(a_site_that_was_cut_off_does_not_pay_for_what_was_said_mean
   for (site_id s = 0; s < 3; ++s) m.join(s, {1, initial(1)}, now);
   m.lost(2, 1, "cut off", now);
   five_seconds_without_site_2(m, now);
-  m.join(2, {1, initial(1)}, now);  // the same process
+  m.join(2, {1, initial(1)}, now);                                       // the same process
   for (site_id s = 0; s < 2; ++s) m.suspect(s, {2, 1, "silence"}, now);  // their links are not up yet
   for (site_id s = 0; s < 2; ++s) m.sealed(s, {m.view().number, initial(1)}, now);
   m.tick(now + milliseconds(100));
