@@ -2,6 +2,7 @@
 
 #include "actors/services.hpp"
 #include "actors/site_state.hpp"
+#include "framework/core/exit_code.hpp"
 
 #include <algorithm>
 #include <chrono>
@@ -116,14 +117,14 @@ caf::behavior site(site_actor* self, std::shared_ptr<site_parts> parts) {
   auto start = start_site(*s.parts);
   if (!start) {
     s.ended = true;
-    s.parts->stopped(start.error().code == errc::wrong_recipe || start.error().code == errc::wrong_run ? 6 : 5, start.error().message);
+    s.parts->stopped(exit_code_of(start.error().code), start.error().message);
     return {[](const site_tick&) {}};
   }
   s.start = std::make_shared<site_start>(std::move(*start));
   auto writer = ledger_writer::open(s.parts->disk, ledger_writer::path_of(s.parts->self), s.parts->self, s.parts->incarnation);
   if (!writer) {
     s.ended = true;
-    s.parts->stopped(4, writer.error().message);
+    s.parts->stopped(exit_code_of(writer.error().code), writer.error().message);
     return {[](const site_tick&) {}};
   }
   s.ledger = std::make_shared<shared_ledger>(std::move(*writer));

@@ -57,8 +57,8 @@ struct site_parts {
   site_arithmetic arithmetic;
   metrics_sink& metrics;
   duration gradient_takes{};  // in virtual time; a simulation's only
-  /// Called once, when the site has nothing left to do: 0 the run is finished, 7 stopped on purpose, 1 failed, 6 refused, 8 a promise
-  /// was broken.
+  /// Called once, when the site has nothing left to do: 0 the run is finished, 7 stopped on purpose, 1 failed; before it trained also
+  /// 4, 5 or 6, for what it found on its disk (framework/core/exit_code.hpp).
   std::function<void(int exit_code, std::string reason)> stopped;
 };
 

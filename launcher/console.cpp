@@ -38,9 +38,8 @@ bool locale_is_utf8() {
   return std::strcmp(::nl_langinfo(CODESET), "UTF-8") == 0;
 }
 
-}  // namespace
-
-exit_code exit_code_of(errc code) {
+/// For errors that our own verbs find: the stable word of docs/errors.md.
+std::string_view word_of(exit_code code) {
   switch (code) {
     case errc::ok: return exit_ok;
     case errc::usage: return exit_usage;

@@ -1,7 +1,6 @@
 #pragma once
 
-#include "framework/core/error.hpp"
-#include "launcher/exit_codes.hpp"
+#include "framework/core/exit_code.hpp"
 
 #include <string>
 #include <string_view>
