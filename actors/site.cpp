@@ -96,7 +96,7 @@ void begin(site_actor* self) {
   s.metrics = spawn_metrics(self, s.parts);
   s.tokens = s.start->tokens;
   progress(self, "starting");
-  s.checkpoint = spawn_checkpoint(self, s.parts, [ledger = s.ledger](const std::string& line) { ledger->write(line); });
+  s.checkpoint = spawn_checkpoint(self, s.parts, [ledger = s.ledger](const std::string& line) { ledger->write_synced(line); });
   for (const auto& warning : s.start->warnings) tell(self, "warning", warning);
   start_groups(self);
   start_shard(self);
@@ -129,7 +129,7 @@ caf::behavior site(site_actor* self, std::shared_ptr<site_parts> parts) {
   }
   s.ledger = std::make_shared<shared_ledger>(std::move(*writer));
   write_line(self, ledger::started(static_cast<std::uint32_t>(s.start->shapes.size())));
-  if (s.start->resumed) write_line(self, ledger::checkpoint(s.start->checkpoint, "loaded", s.start->checkpoint_hash));
+  if (s.start->resumed) write_line(self, ledger::checkpoint_loaded(s.start->checkpoint, s.start->checkpoint_hash, s.start->saved_by));
   begin(self);
   return {
       [=](const inbound& m) { take_inbound(self, m); },

@@ -27,6 +27,14 @@ public:
     const std::lock_guard lock(mutex_);
     if (auto ok = writer_->write(line); !ok && failure_.empty()) failure_ = ok.error().message;
   }
+  /// The same, and it is durable on return with all before it. Others may write meanwhile.
+  void write_synced(const std::string& line) {
+    write(line);
+    if (auto ok = writer_->sync(); !ok) {
+      const std::lock_guard lock(mutex_);
+      if (failure_.empty()) failure_ = ok.error().message;
+    }
+  }
   /// Why the first write failed; given once.
   std::string take_failure() {
     const std::lock_guard lock(mutex_);
