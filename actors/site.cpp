@@ -27,6 +27,8 @@ void end(site_actor* self, int exit_code, const std::string& reason) {
   auto& s = self->state;
   if (s.ended) return;
   s.ended = true;
+  if (s.messages_to_nobody > 0)
+    tell(self, "no_actor", std::to_string(s.messages_to_nobody) + " messages in all were for actors that nobody had registered");
   progress(self, exit_code == 0 ? "finished" : exit_code == 7 ? "stopped" : "dead", true);
   s.parts->stopped(exit_code, reason);
 }
@@ -114,6 +116,7 @@ caf::behavior site(site_actor* self, std::shared_ptr<site_parts> parts) {
   s.parts = std::move(parts);
   s.links_by_peer = std::make_shared<link_table>();
   self->set_exit_handler([=](caf::exit_msg& m) { child_ended(self, m); });
+  self->set_down_handler([=](caf::down_msg& m) { forget_named(self, m); });
   auto start = start_site(*s.parts);
   if (!start) {
     s.ended = true;
@@ -180,6 +183,8 @@ caf::behavior site(site_actor* self, std::shared_ptr<site_parts> parts) {
         if (device != self->state.devices.end()) self->send(device->second, m);
       },
       [=](const save_now& m) { self->send(self->state.trainer, m); },
+      [=](const register_actor& m) { register_named(self, m); },
+      [=](const send_to_actor& m) { send_to_named(self, m); },
       [=](const site_tick&) { tick(self); },
   };
 }

@@ -62,7 +62,8 @@ struct site_parts {
   std::function<void(int exit_code, std::string reason)> stopped;
 };
 
-/// The root of a site's tree of actors. Heeds drain (finish the period, checkpoint, stop with 7) and save_now.
+/// The root of a site's tree of actors. Heeds drain (finish the period, checkpoint, stop with 7) and save_now; for users' own actors
+/// register_actor and send_to_actor, which reaches the actor of that name at another site as from_actor.
 caf::actor spawn_site(caf::actor_system& system, std::shared_ptr<site_parts> parts);
 
 }  // namespace isthmus::actors

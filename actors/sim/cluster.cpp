@@ -242,6 +242,7 @@ void cluster::kill_site(site_id site) {
   graveyard_.push_back(std::move(dead));
 }
 
+caf::actor cluster::root(site_id site) const { return sites_.at(site)->root; }
 void cluster::kill_coordinator() { kill_site(coordinator_id); }
 void cluster::drain_site(site_id site) { caf::anon_send(sites_.at(site)->root, drain{"asked by the test"}); }
 void cluster::fail_device(site_id site, std::uint32_t device) { caf::anon_send(sites_.at(site)->root, actors::fail_device{device}); }
