@@ -17,7 +17,10 @@ checkpoint_written save(checkpoint_actor* self, const save_copy& m) {
   auto& s = self->state;
   const time_point began = self->clock().now();
   checkpoint_written done{m.round, m.copy->facts.step, "", 0, 0, "", m.last};
-  auto saved = s.store->save(m.copy->facts, parts_of(*m.copy));
+  const auto announce = [&](const std::string& folder, const hash128& manifest) {
+    s.write_ledger(ledger::checkpoint(folder, "saving", manifest));
+  };
+  auto saved = s.store->save(m.copy->facts, parts_of(*m.copy), announce);
   done.seconds = to_seconds(self->clock().now() - began);
   if (!saved) {
     done.error = saved.error().message;
@@ -25,7 +28,8 @@ checkpoint_written save(checkpoint_actor* self, const save_copy& m) {
   }
   done.folder = saved->folder;
   done.bytes = saved->bytes;
-  s.write_ledger(ledger::checkpoint(saved->folder, "durable", fingerprint(m.copy->facts)));
+  s.write_ledger(ledger::checkpoint(saved->folder, "durable", saved->manifest));
+  for (const auto& gone : saved->removed) s.write_ledger(ledger::checkpoint(gone.folder, "removed", gone.manifest));
   return done;
 }
 

@@ -117,6 +117,10 @@ struct save_now {};                       // checkpoint at the next boundary and
 struct run_finished {};                   // every group has its last round
 struct run_reopened {};                   // and has it no more: the records were voided by a restart
 struct fail_device { std::uint32_t device; };  // rehearsal: the device's actor fails as if by a bug
+// --- users' own actors -> site supervisor -> link; supervisor -> them. At most once: while the link is down, what is sent is lost.
+struct register_actor { std::string name; caf::actor handle; };  // under this name, until it ends or another takes it
+struct send_to_actor { site_id site; std::string name; shared_bytes payload; };  // 1 to 128 bytes of name; any site, this one too
+struct from_actor { site_id from; std::string name; shared_bytes payload; };     // name: whom it was sent to; the payload is never null
 struct site_stopped { int exit_code; std::string reason; };
 // clang-format on
 
@@ -143,4 +147,5 @@ ISTHMUS_LOCAL_MESSAGE(link_sample) ISTHMUS_LOCAL_MESSAGE(site_progress) ISTHMUS_
 ISTHMUS_LOCAL_MESSAGE(save_copy) ISTHMUS_LOCAL_MESSAGE(checkpoint_written) ISTHMUS_LOCAL_MESSAGE(recover_leases)
 ISTHMUS_LOCAL_MESSAGE(leases_recovered) ISTHMUS_LOCAL_MESSAGE(close_leases) ISTHMUS_LOCAL_MESSAGE(leases_closed) ISTHMUS_LOCAL_MESSAGE(group_started) ISTHMUS_LOCAL_MESSAGE(restore_book)
 ISTHMUS_LOCAL_MESSAGE(begin_training) ISTHMUS_LOCAL_MESSAGE(link_heard) ISTHMUS_LOCAL_MESSAGE(fail_device) ISTHMUS_LOCAL_MESSAGE(save_group) ISTHMUS_LOCAL_MESSAGE(group_saved) ISTHMUS_LOCAL_MESSAGE(save_now) ISTHMUS_LOCAL_MESSAGE(run_finished) ISTHMUS_LOCAL_MESSAGE(run_reopened) ISTHMUS_LOCAL_MESSAGE(site_stopped)
+ISTHMUS_LOCAL_MESSAGE(register_actor) ISTHMUS_LOCAL_MESSAGE(send_to_actor) ISTHMUS_LOCAL_MESSAGE(from_actor)
 #undef ISTHMUS_LOCAL_MESSAGE

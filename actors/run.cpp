@@ -2,9 +2,11 @@
 
 #include "actors/coordinator.hpp"
 #include "actors/messages.hpp"
+#include "framework/core/exit_code.hpp"
 #include "framework/models/hybrid_model.hpp"
 #include "framework/optim/adamw.hpp"
 #include "framework/transport/ucx_transport.hpp"
+#include "framework/wire/wire.hpp"
 #include "kernels/select.hpp"
 #include "kernels/stealing_team.hpp"
 
@@ -28,8 +30,6 @@
 namespace isthmus::actors {
 
 namespace {
-
-constexpr int exit_environment = 4, exit_stopped = 7;
 
 void say(const std::string& who, const std::string& text) { std::fprintf(stderr, "%s: %s\n", who.c_str(), text.c_str()); }
 
@@ -63,7 +63,8 @@ expected<incarnation_number> next_incarnation(storage& disk, const std::string& 
     const std::string text(reinterpret_cast<const char*>(bytes->data()), bytes->size());
     char* end = nullptr;
     last = std::strtoull(text.c_str(), &end, 10);
-    if (end == text.c_str()) return fail(errc::malformed, path + ": '" + text + "' is not a number");
+    if (end == text.c_str())
+      return fail(errc::malformed, path + ": '" + text + "' is not a number; write one above all that the ledgers of this run name");
   } else if (bytes.error().code != errc::not_found) {
     return bytes.failure();
   }
@@ -77,7 +78,7 @@ expected<incarnation_number> next_incarnation(storage& disk, const std::string& 
 expected<std::unique_ptr<transport>> open_wire(const recipe& plan, const std::string& run_id, site_id self, incarnation_number incarnation,
                                                const std::string& listen, const isthmus::clock& time) {
   ucx_transport_options options;
-  options.hello = {run_id, 1, recipe_hash(plan), self, incarnation};
+  options.hello = {run_id, wire::version, recipe_hash(plan), self, incarnation};
   options.listen = listen;
   options.allow_test_network = std::getenv("ISTHMUS_TEST_NETWORK") != nullptr;
   options.endpoints = static_cast<int>(plan.links.endpoints);
@@ -194,7 +195,7 @@ int run_site(site_process process) {
   const lock_file lock(process.run_folder + "/" + folder + "/lock");
   if (!lock.held()) return say(who, "another process is this site already (" + folder + "/lock is held)"), exit_environment;
   const auto incarnation = next_incarnation(**disk, folder);
-  if (!incarnation) return say(who, incarnation.error().message), exit_environment;
+  if (!incarnation) return say(who, incarnation.error().message), exit_code_of(incarnation.error().code);
   const real_clock time;
   auto wire = open_wire(process.plan, process.run_id, process.self, *incarnation, process.addresses.at(process.self), time);
   if (!wire) return say(who, wire.error().message), exit_environment;
@@ -244,9 +245,9 @@ int run_coordinator(coordinator_process process) {
   const lock_file lock(process.run_folder + "/" + folder + "/lock");
   if (!lock.held()) return say(who, "another coordinator runs already (" + folder + "/lock is held)"), exit_environment;
   const auto incarnation = next_incarnation(**disk, folder);
-  if (!incarnation) return say(who, incarnation.error().message), exit_environment;
+  if (!incarnation) return say(who, incarnation.error().message), exit_code_of(incarnation.error().code);
   auto log = coordinator_log::open(**disk, "coordinator.jsonl");
-  if (!log) return say(who, log.error().message), 5;
+  if (!log) return say(who, log.error().message), exit_code_of(log.error().code);
   const real_clock time;
   auto wire = open_wire(process.plan, process.run_id, coordinator_id, *incarnation, process.addresses.at(coordinator_id), time);
   if (!wire) return say(who, wire.error().message), exit_environment;

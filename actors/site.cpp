@@ -2,6 +2,7 @@
 
 #include "actors/services.hpp"
 #include "actors/site_state.hpp"
+#include "framework/core/exit_code.hpp"
 
 #include <algorithm>
 #include <chrono>
@@ -26,6 +27,8 @@ void end(site_actor* self, int exit_code, const std::string& reason) {
   auto& s = self->state;
   if (s.ended) return;
   s.ended = true;
+  if (s.messages_to_nobody > 0)
+    tell(self, "no_actor", std::to_string(s.messages_to_nobody) + " messages in all were for actors that nobody had registered");
   progress(self, exit_code == 0 ? "finished" : exit_code == 7 ? "stopped" : "dead", true);
   s.parts->stopped(exit_code, reason);
 }
@@ -95,7 +98,7 @@ void begin(site_actor* self) {
   s.metrics = spawn_metrics(self, s.parts);
   s.tokens = s.start->tokens;
   progress(self, "starting");
-  s.checkpoint = spawn_checkpoint(self, s.parts, [ledger = s.ledger](const std::string& line) { ledger->write(line); });
+  s.checkpoint = spawn_checkpoint(self, s.parts, [ledger = s.ledger](const std::string& line) { ledger->write_synced(line); });
   for (const auto& warning : s.start->warnings) tell(self, "warning", warning);
   start_groups(self);
   start_shard(self);
@@ -113,22 +116,23 @@ caf::behavior site(site_actor* self, std::shared_ptr<site_parts> parts) {
   s.parts = std::move(parts);
   s.links_by_peer = std::make_shared<link_table>();
   self->set_exit_handler([=](caf::exit_msg& m) { child_ended(self, m); });
+  self->set_down_handler([=](caf::down_msg& m) { forget_named(self, m); });
   auto start = start_site(*s.parts);
   if (!start) {
     s.ended = true;
-    s.parts->stopped(start.error().code == errc::wrong_recipe || start.error().code == errc::wrong_run ? 6 : 5, start.error().message);
+    s.parts->stopped(exit_code_of(start.error().code), start.error().message);
     return {[](const site_tick&) {}};
   }
   s.start = std::make_shared<site_start>(std::move(*start));
   auto writer = ledger_writer::open(s.parts->disk, ledger_writer::path_of(s.parts->self), s.parts->self, s.parts->incarnation);
   if (!writer) {
     s.ended = true;
-    s.parts->stopped(4, writer.error().message);
+    s.parts->stopped(exit_code_of(writer.error().code), writer.error().message);
     return {[](const site_tick&) {}};
   }
   s.ledger = std::make_shared<shared_ledger>(std::move(*writer));
   write_line(self, ledger::started(static_cast<std::uint32_t>(s.start->shapes.size())));
-  if (s.start->resumed) write_line(self, ledger::checkpoint(s.start->checkpoint, "loaded", s.start->checkpoint_hash));
+  if (s.start->resumed) write_line(self, ledger::checkpoint_loaded(s.start->checkpoint, s.start->checkpoint_hash, s.start->saved_by));
   begin(self);
   return {
       [=](const inbound& m) { take_inbound(self, m); },
@@ -179,6 +183,8 @@ caf::behavior site(site_actor* self, std::shared_ptr<site_parts> parts) {
         if (device != self->state.devices.end()) self->send(device->second, m);
       },
       [=](const save_now& m) { self->send(self->state.trainer, m); },
+      [=](const register_actor& m) { register_named(self, m); },
+      [=](const send_to_actor& m) { send_to_named(self, m); },
       [=](const site_tick&) { tick(self); },
   };
 }

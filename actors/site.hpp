@@ -57,12 +57,13 @@ struct site_parts {
   site_arithmetic arithmetic;
   metrics_sink& metrics;
   duration gradient_takes{};  // in virtual time; a simulation's only
-  /// Called once, when the site has nothing left to do: 0 the run is finished, 7 stopped on purpose, 1 failed, 6 refused, 8 a promise
-  /// was broken.
+  /// Called once, when the site has nothing left to do: 0 the run is finished, 7 stopped on purpose, 1 failed; before it trained also
+  /// 4, 5 or 6, for what it found on its disk (framework/core/exit_code.hpp).
   std::function<void(int exit_code, std::string reason)> stopped;
 };
 
-/// The root of a site's tree of actors. Heeds drain (finish the period, checkpoint, stop with 7) and save_now.
+/// The root of a site's tree of actors. Heeds drain (finish the period, checkpoint, stop with 7) and save_now; for users' own actors
+/// register_actor and send_to_actor, which reaches the actor of that name at another site as from_actor.
 caf::actor spawn_site(caf::actor_system& system, std::shared_ptr<site_parts> parts);
 
 }  // namespace isthmus::actors

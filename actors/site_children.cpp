@@ -148,7 +148,7 @@ void child_ended(site_actor* self, const caf::exit_msg& m) {
       return;
     }
   if (is(s.checkpoint) && may_restart("checkpoint")) {
-    s.checkpoint = spawn_checkpoint(self, s.parts, [ledger = s.ledger](const std::string& line) { ledger->write(line); });
+    s.checkpoint = spawn_checkpoint(self, s.parts, [ledger = s.ledger](const std::string& line) { ledger->write_synced(line); });
     return;
   }
   if (is(s.metrics)) {

@@ -113,6 +113,8 @@ void take_inbound(site_actor* self, const inbound& m) {
           to_group(x.record.group);
         } else if constexpr (requires { x.group; }) {
           to_group(x.group);
+        } else if constexpr (std::is_same_v<type, message::to_actor>) {
+          take_to_actor(self, m);
         } else if constexpr (std::is_same_v<type, message::synced>) {
           for (const auto& group : s.groups) self->send(group, peer_is_synced{m.from, x.epoch});
         }

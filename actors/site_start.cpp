@@ -108,7 +108,8 @@ expected<void> read_checkpoint(const loaded_checkpoint& saved, const site_parts&
   start.tokens = saved.facts.tokens;
   start.resumed = true;
   start.checkpoint = saved.folder;
-  start.checkpoint_hash = fingerprint(saved.facts);
+  start.checkpoint_hash = saved.manifest;
+  start.saved_by = saved.facts.incarnation;
   start.warnings = saved.warnings;
   return {};
 }
@@ -116,8 +117,6 @@ expected<void> read_checkpoint(const loaded_checkpoint& saved, const site_parts&
 }  // namespace
 
 std::string checkpoint_folder(site_id site) { return "checkpoints/site-" + std::to_string(site); }
-
-hash128 fingerprint(const checkpoint_facts& facts) { return hash_bytes(std::as_bytes(std::span(facts.state)), facts.step); }
 
 expected<site_start> start_site(const site_parts& parts) {
   const auto& layout = parts.arithmetic.layout;

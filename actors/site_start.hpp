@@ -26,7 +26,8 @@ struct site_start {
   std::uint64_t tokens = 0;
   bool resumed = false;
   std::string checkpoint;   // its folder; for the ledger
-  hash128 checkpoint_hash;  // fingerprint of its facts
+  hash128 checkpoint_hash;  // of its manifest
+  incarnation_number saved_by = 0;
   std::vector<std::string> warnings;
 };
 
@@ -47,7 +48,5 @@ std::shared_ptr<const site_copy> copy_site(const site_parts& parts, const site_s
 /// The files of a copy; borrows it.
 std::vector<checkpoint_part> parts_of(const site_copy& copy);
 std::string checkpoint_folder(site_id site);
-/// Of what a checkpoint says, anchors' hashes included: the ledger compares what was saved with what was loaded.
-hash128 fingerprint(const checkpoint_facts& facts);
 
 }  // namespace isthmus::actors

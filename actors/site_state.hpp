@@ -27,6 +27,14 @@ public:
     const std::lock_guard lock(mutex_);
     if (auto ok = writer_->write(line); !ok && failure_.empty()) failure_ = ok.error().message;
   }
+  /// The same, and it is durable on return with all before it. Others may write meanwhile.
+  void write_synced(const std::string& line) {
+    write(line);
+    if (auto ok = writer_->sync(); !ok) {
+      const std::lock_guard lock(mutex_);
+      if (failure_.empty()) failure_ = ok.error().message;
+    }
+  }
   /// Why the first write failed; given once.
   std::string take_failure() {
     const std::lock_guard lock(mutex_);
@@ -63,6 +71,9 @@ struct site_state {
   std::vector<caf::actor> groups;
   std::map<std::uint32_t, caf::actor> devices;
   std::map<std::string, restart_budget> budgets;
+  std::map<std::string, caf::actor> named;  // users' own
+  std::set<std::string> names_of_nobody;    // told of once each
+  std::uint64_t messages_to_nobody = 0;
 
   epoch_view view;
   std::map<group_id, held_record> held;
@@ -109,6 +120,12 @@ void take_seal(site_actor* self, const group_sealed& m);
 void take_group_synced(site_actor* self, const group_synced& m);
 /// A group settled for the first time. When all have, what their records say of us decides where leases and residuals stand.
 void take_group_started(site_actor* self, const group_started& m);
+
+// site_named.cpp
+void take_to_actor(site_actor* self, const inbound& m);
+void send_to_named(site_actor* self, const send_to_actor& m);
+void register_named(site_actor* self, const register_actor& m);
+void forget_named(site_actor* self, const caf::down_msg& m);
 
 // site_saving.cpp
 void begin_save(site_actor* self, const save_boundary& at);

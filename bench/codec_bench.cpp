@@ -1,6 +1,6 @@
 // Speed of the codecs on one thread: GB/s of fp32 numbers encoded and decoded, against what memory gives in the same run, and the
-// arithmetic of a whole SparseLoCo round at 30 M parameters. Usage: codec_bench [parameters [peers]], where peers is what
-// bench/codec_peer.py printed just before.
+// arithmetic of a whole SparseLoCo round at 30 M parameters. The peer is PyTorch, timed just before by bench/peers/torch_codec.py.
+// Usage: codec_bench [parameters [folder of the script [interpreter that has PyTorch]]].
 #include "bench/report.hpp"
 #include "framework/codecs/codec.hpp"
 #include "framework/codecs/contribution.hpp"
@@ -12,11 +12,12 @@
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <fstream>
 #include <functional>
 #include <map>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -41,14 +42,23 @@ struct peer {
   double value = 0;
 };
 
-/// The lines of bench/codec_peer.py by the name of what they time.
-std::map<std::string, peer> read_peers(const char* path) {
+/// The lines of torch_codec.py by the name of what they time; a note and nothing else when it cannot run.
+std::map<std::string, peer> run_peers(const std::string& folder, const std::string& python) {
+  const std::string command = "OMP_NUM_THREADS=1 '" + python + "' '" + folder + "/torch_codec.py' 2>/dev/null";
+  std::string text;
+  FILE* pipe = popen(command.c_str(), "r");
+  char piece[4096];
+  while (pipe != nullptr)
+    if (const std::size_t n = std::fread(piece, 1, sizeof piece, pipe); n > 0)
+      text.append(piece, n);
+    else
+      break;
   std::map<std::string, peer> peers;
-  std::ifstream file(path);
-  for (std::string line; std::getline(file, line);) {
-    const auto entry = nlohmann::json::parse(line);
-    peers[entry.at("name")] = {entry.at("peer"), entry.at("value")};
-  }
+  std::istringstream lines(pipe != nullptr && pclose(pipe) == 0 ? text : "");
+  for (std::string line; std::getline(lines, line);)
+    if (const auto entry = nlohmann::json::parse(line, nullptr, false); entry.is_object() && entry.contains("name"))
+      peers[entry.at("name")] = {entry.at("peer"), entry.at("value")};
+  if (peers.empty()) print_note("No peer: " + python + " with PyTorch, or " + folder + "/torch_codec.py, is missing here.");
   return peers;
 }
 
@@ -79,16 +89,6 @@ void fill(std::span<float> values, std::uint64_t seed, float scale) {
   }
 }
 
-float add_up(std::span<const float> values) {
-  float sums[64] = {};
-  for (std::size_t i = 0; i + 64 <= values.size(); i += 64) {
-    for (std::size_t lane = 0; lane < 64; ++lane) sums[lane] += values[i + lane];
-  }
-  float sum = 0;
-  for (const float s : sums) sum += s;
-  return sum;
-}
-
 class codec_bench {
 public:
   codec_bench(std::int64_t parameters, std::map<std::string, peer> peers)
@@ -103,8 +103,7 @@ public:
     fill(source_.span(), 1, 1e-3F);
     fill(anchor_.span(), 2, 0.1F);
     gigabytes_ = 4e-9 * static_cast<double>(size_);
-    volatile float kept = 0;
-    const auto read = seconds_of([] {}, [&] { kept = kept + add_up(source_.span()); }, 9);
+    const auto read = memory_read_seconds(source_.span());
     read_limit_ = gigabytes_ / median(read);
     line("memory read", read, false);
   }
@@ -158,8 +157,15 @@ public:
           part(4);
         });
     const char* names[] = {"form", "encode", "sum of 3", "union", "apply and hash"};
-    for (int i = 0; i < 5; ++i) print(said(std::string("round, ") + names[i], parts[i], "CPU s"));
-    figure all = said("round, all", median(whole), "CPU s");
+    const auto limited = [&](const char* what, double seconds) {
+      figure f = said(std::string("round, ") + what, seconds, "CPU s");
+      f.less_is_better = true;
+      f.limit = "one read of the weights";
+      f.share = gigabytes_ / read_limit_ / seconds;
+      return f;
+    };
+    for (int i = 0; i < 5; ++i) print(limited(names[i], parts[i]));
+    figure all = limited("all", median(whole));
     all.runs = static_cast<int>(whole.size());
     all.spread = spread(whole);
     print(all);
@@ -221,7 +227,8 @@ private:
 int main(int argc, char** argv) {
   using namespace isthmus::bench;
   print_machine();
-  codec_bench bench(argc > 1 ? std::atoll(argv[1]) : 30'000'000, argc > 2 ? read_peers(argv[2]) : std::map<std::string, peer>{});
+  codec_bench bench(argc > 1 ? std::atoll(argv[1]) : 30'000'000,
+                    run_peers(argc > 2 ? argv[2] : "bench/peers", argc > 3 ? argv[3] : "/usr/bin/python3"));
   for (const char* name : {"none", "int8", "sparse_loco"}) bench.speed(name);
   bench.probes();
   bench.round();

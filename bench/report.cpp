@@ -61,6 +61,11 @@ void print(const figure& f) {
   std::fflush(stdout);
 }
 
+void print_note(const std::string& text) {
+  fmt::print("{{\"note\": \"{}\"}}\n", text);
+  std::fflush(stdout);
+}
+
 double median(std::vector<double> values) {
   if (values.empty()) return 0;
   std::sort(values.begin(), values.end());
@@ -73,6 +78,20 @@ double spread(const std::vector<double>& values) {
   const auto [low, high] = std::minmax_element(values.begin(), values.end());
   const double middle = median(values);
   return middle == 0 ? 0 : (*high - *low) / middle;
+}
+
+std::vector<double> memory_read_seconds(std::span<const float> values, int runs) {
+  std::vector<double> seconds;
+  volatile float kept = 0;
+  for (int run = 0; run < runs; ++run) {
+    const double start = process_seconds();
+    float sums[64] = {};
+    for (std::size_t i = 0; i + 64 <= values.size(); i += 64)
+      for (std::size_t lane = 0; lane < 64; ++lane) sums[lane] += values[i + lane];
+    for (const float s : sums) kept = kept + s;
+    seconds.push_back(process_seconds() - start);
+  }
+  return seconds;
 }
 
 double process_seconds() { return seconds_of(CLOCK_PROCESS_CPUTIME_ID); }

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -22,12 +23,16 @@ struct figure {
 /// {"machine": ..., "cores": ..., "flags": ..., "memory_gib": ..., "kernel": ..., "compiler": ...}, to standard output.
 void print_machine();
 void print(const figure& f);
+/// {"note": ...}: a sentence that the page shows. Without quotes.
+void print_note(const std::string& text);
 
 double median(std::vector<double> values);
 double spread(const std::vector<double>& values);
 
 /// CPU seconds that this process has used, all threads together.
 double process_seconds();
+/// CPU seconds that one thread takes to read and add up the values, of some runs: what memory gives.
+std::vector<double> memory_read_seconds(std::span<const float> values, int runs = 9);
 double wall_seconds();
 
 }  // namespace isthmus::bench

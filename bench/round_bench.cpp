@@ -3,6 +3,7 @@
 #include "bench/exchange.hpp"
 #include "bench/report.hpp"
 #include "bench/site_cost.hpp"
+#include "framework/core/buffer.hpp"
 #include "framework/core/error.hpp"
 
 #include <CLI/CLI.hpp>
@@ -79,6 +80,10 @@ void cpu(const std::string& codec, const outer_rule& outer, int rounds) {
   f.unit = "CPU s a site and round";
   f.value = median(seconds);
   f.less_is_better = true;
+  float_array weights(static_cast<std::size_t>(hybrid_layout(config_of(large)).size));
+  std::ranges::fill(weights.span(), 1.0F);  // memory that nobody wrote is one page of zeros
+  f.limit = "one read of the weights";
+  f.share = median(memory_read_seconds(weights.span())) / f.value;
   f.runs = rounds;
   f.spread = spread(seconds);
   print(f);

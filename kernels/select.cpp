@@ -3,6 +3,7 @@
 #include "kernels/reference/backend.hpp"
 #ifdef ISTHMUS_CPU_BACKEND
 #include "kernels/cpu/backend.hpp"
+#include "kernels/cpu/gemm_library.hpp"
 #endif
 
 #include <algorithm>
@@ -25,5 +26,13 @@ const backend* find_backend(std::string_view name) {
 }
 
 const backend& default_backend() { return *backends().front(); }
+
+std::string products() {
+#ifdef ISTHMUS_CPU_BACKEND
+  return cpu::describe_gemm_library();
+#else
+  return "own kernels";
+#endif
+}
 
 }  // namespace isthmus::kernels

@@ -2,6 +2,7 @@
 
 #include "kernels/backend.hpp"
 
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -15,5 +16,8 @@ const backend* find_backend(std::string_view name);
 
 /// The fastest one.
 const backend& default_backend();
+
+/// Who multiplies matrices for the fastest backend: library, version and the instruction set it has chosen on this CPU.
+std::string products();
 
 }  // namespace isthmus::kernels

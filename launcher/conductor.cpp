@@ -151,12 +151,11 @@ void conductor::on_end(member& m, const process_end& end) {
   }
   if (stopping_ || finished_ || (end.signal == 0 && end.code == exit_stopped)) {
     m.over = true;
-    if (end.signal == 0 && end.code == exit_violated) give_up(exit_violated, fmt::format("{}: {}", m.name, how));
     return;
   }
   event("died", fmt::format("{}: {}", m.name, how));
-  const bool hopeless = end.signal == 0 && (end.code == exit_usage || end.code == exit_recipe || end.code == exit_file ||
-                                            end.code == exit_refused || end.code == exit_violated);
+  const bool hopeless =
+      end.signal == 0 && (end.code == exit_usage || end.code == exit_recipe || end.code == exit_file || end.code == exit_refused);
   if (hopeless) {
     m.over = true;
     give_up(end.code, fmt::format("{}: {}", m.name, how));
@@ -296,9 +295,7 @@ void conductor::look() {
         display_.line(event_line_text(e), event_text_column);  // the coordinator's decision says the same once for all sites
       last_event_ = e.number;
     }
-  const auto groups =
-      static_cast<std::int64_t>(cut_groups(hybrid_layout(run_.plan.model), static_cast<std::uint32_t>(run_.plan.round.groups)).size());
-  const auto view = read_view(*reader_, groups);
+  const auto view = read_view(*reader_, group_count(run_.plan));
   if (!view) {
     reader_.reset();
     return;

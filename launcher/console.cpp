@@ -3,6 +3,7 @@
 #include "framework/metrics/terminal.hpp"
 
 #include <fmt/format.h>
+#include <nlohmann/json.hpp>
 
 #include <cerrno>
 #include <clocale>
@@ -38,33 +39,20 @@ bool locale_is_utf8() {
   return std::strcmp(::nl_langinfo(CODESET), "UTF-8") == 0;
 }
 
-}  // namespace
-
-exit_code exit_code_of(errc code) {
+/// For errors that our own verbs find: the stable word of docs/errors.md.
+std::string_view word_of(exit_code code) {
   switch (code) {
-    case errc::ok: return exit_ok;
-    case errc::usage: return exit_usage;
-    case errc::recipe_invalid: return exit_recipe;
-    case errc::not_found:
-    case errc::truncated:
-    case errc::malformed:
-    case errc::checksum_mismatch:
-    case errc::out_of_range:
-    case errc::unsupported:
-    case errc::too_large: return exit_file;
-    case errc::io_failed:
-    case errc::environment:
-    case errc::disk_full: return exit_environment;
-    case errc::refused:
-    case errc::wrong_run:
-    case errc::wrong_version:
-    case errc::wrong_recipe:
-    case errc::not_member: return exit_refused;
-    case errc::hash_mismatch:
-    case errc::ledger_violated: return exit_violated;
-    default: return exit_failed;
+    case exit_usage: return describe(errc::usage);
+    case exit_recipe: return describe(errc::recipe_invalid);
+    case exit_environment: return describe(errc::environment);
+    case exit_file: return describe(errc::malformed);
+    case exit_refused: return describe(errc::refused);
+    case exit_violated: return describe(errc::ledger_violated);
+    default: return "failed";
   }
 }
+
+}  // namespace
 
 console::console(settings wanted) : settings_(wanted) {
   const auto term = environment("TERM");
@@ -78,6 +66,7 @@ console::console(settings wanted) : settings_(wanted) {
 }
 
 void console::answer(std::string_view text) {
+  answer_begun_ = true;
   if (answer_closed_) return;
   if (const int failed = write_all(STDOUT_FILENO, text); failed != 0) {
     answer_closed_ = true;
@@ -92,14 +81,23 @@ void console::progress(std::string_view text) {
 void console::warn(std::string_view text) { write_all(STDERR_FILENO, fmt::format("{}: {}\n", amber("warning"), text)); }
 
 exit_code console::error(const isthmus::error& e) {
-  return error(exit_code_of(e.code), fmt::format("{} [{}]", e.message, describe(e.code)));
+  write_all(STDERR_FILENO, fmt::format("{}: {} [{}]\n", red("error"), printable(e.message), describe(e.code)));
+  answer_error(describe(e.code), e.message);
+  return exit_code_of(e.code);
 }
 
 exit_code console::error(exit_code code, std::string_view text) {
   while (text.ends_with('\n')) text.remove_suffix(1);
   const bool shaped = text.starts_with("error[") || text.starts_with("warning[");
   write_all(STDERR_FILENO, shaped ? fmt::format("{}\n", printable(text)) : fmt::format("{}: {}\n", red("error"), printable(text)));
+  answer_error(word_of(code), text);
   return code;
+}
+
+void console::answer_error(std::string_view word, std::string_view text) {
+  if (!settings_.json || answer_begun_) return;
+  const nlohmann::json object{{"schema", 1}, {"error", {{"code", word}, {"message", text}}}};
+  answer(object.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
 }
 
 int console::finish(int code) {

@@ -1,7 +1,6 @@
 #pragma once
 
-#include "framework/core/error.hpp"
-#include "launcher/exit_codes.hpp"
+#include "framework/core/exit_code.hpp"
 
 #include <string>
 #include <string_view>
@@ -15,6 +14,7 @@ class console {
 public:
   struct settings {
     bool quiet = false;
+    bool json = false;  // an error is also an answer: one JSON object on standard output
     colour_choice colour = colour_choice::automatic;
   };
   /// Reads NO_COLOR, TERM and the locale once.
@@ -26,7 +26,8 @@ public:
   void progress(std::string_view text);
   /// Never dropped.
   void warn(std::string_view text);
-  /// `error: ...` in the shape of docs/errors.md; gives the exit code for it.
+  /// `error: ...` in the shape of docs/errors.md; gives the exit code for it. With json also {"schema", "error": {"code", "message"}}
+  /// as the answer, where none was begun.
   exit_code error(const isthmus::error& e);
   exit_code error(exit_code code, std::string_view text);
 
@@ -51,10 +52,11 @@ public:
 
 private:
   std::string paint(std::string_view text, const char* code) const;  // for standard error
+  void answer_error(std::string_view word, std::string_view text);
 
   settings settings_;
   bool answer_is_terminal_ = false, progress_is_terminal_ = false, colour_answer_ = false, colour_progress_ = false, unicode_ = false;
-  bool answer_closed_ = false;
+  bool answer_begun_ = false, answer_closed_ = false;
   int answer_errno_ = 0;
 };
 

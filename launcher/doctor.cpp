@@ -97,6 +97,13 @@ finding kernel_backends() {
   return {"kernels", names, fast ? finding::good : finding::note, fast ? "" : "only the plain loops were built"};
 }
 
+finding matrix_products() {
+  const auto by = kernels::products();
+  const bool library = by.find("own kernels") == std::string::npos;
+  return {"products", by, library ? finding::good : finding::note,
+          library ? "" : "training is slower than with oneDNN (libdnnl-dev) or OpenBLAS (libopenblas-dev) at build time"};
+}
+
 finding congestion_control() {
   const auto now = first_line("/proc/sys/net/ipv4/tcp_congestion_control"),
              can = first_line("/proc/sys/net/ipv4/tcp_available_congestion_control");
@@ -142,10 +149,19 @@ finding disk_space() {
                     : "a run of the quickstart keeps about 0.5 GB"};
 }
 
-finding source_of_text(const corpus_source& source) {
+/// dpkg keeps <package>.list, or <package>:<architecture>.list where several may be installed side by side.
+bool is_installed(const std::string& package) {
   std::error_code error;
-  const bool there = fs::exists(fmt::format("/var/lib/dpkg/info/{}.list", source.package), error) ||
-                     fs::exists(fmt::format("/var/lib/dpkg/info/{}:amd64.list", source.package), error);
+  if (fs::exists(fmt::format("/var/lib/dpkg/info/{}.list", package), error)) return true;
+  for (const auto& entry : fs::directory_iterator("/var/lib/dpkg/info", error)) {
+    const auto name = entry.path().filename().string();
+    if (name.starts_with(package + ":") && name.ends_with(".list")) return true;
+  }
+  return false;
+}
+
+finding source_of_text(const corpus_source& source) {
+  const bool there = is_installed(source.package);
   return {"text " + source.name, fmt::format("{} ({}): {}", source.domain, source.package, there ? "installed" : "not installed"),
           there ? finding::good : finding::note, there ? "" : "apt install " + source.package};
 }
@@ -159,6 +175,7 @@ std::vector<finding> examine() {
                            loopback_ports(),
                            congestion_control(),
                            kernel_backends(),
+                           matrix_products(),
                            library("UCX", "libucp", true, "built without UCX: only one site can run"),
                            {"CUDA", build_cuda ? "built in" : "not built in", finding::good, ""}};
   for (const auto& source : corpus_sources()) out.push_back(source_of_text(source));

@@ -42,17 +42,39 @@ void add_section(hybrid_model& model, const token_section& text, std::int64_t co
   }
 }
 
-expected<std::vector<text_loss>> losses_on(const run_folder& text, const shard_expectation& expect, hybrid_model& model,
-                                           std::int64_t context) {
+/// The held-out text of one site.
+struct held_out_text {
+  std::string site, domain;
+  token_section tokens;
+};
+
+/// Ids of one tokenizer mean nothing to a model of another, and losses over unlike tokens cannot be compared.
+expected<void> check_tokenizer(const run_folder& run, const tokenizer& ours, const run_folder& text) {
   const auto disk = open_disk(text.path);
   if (!disk) return disk.failure();
-  std::vector<text_loss> out;
-  for (const auto& site : text.people.sites) {
-    const auto shard = read_shard(**disk, site.shard, expect);
-    if (!shard) return fail(shard.error().code, fmt::format("{}/{}", text.path, shard.error().message));
-    out.push_back({site.name, site.domain});
-    add_section(model, shard->held_out, context, out.back());
+  const auto theirs = read_tokenizer(**disk, "data/tokenizer.json");
+  if (!theirs) return fail(theirs.error().code, fmt::format("{}/{}", text.path, theirs.error().message));
+  if (theirs->hash() == ours.hash()) return {};
+  return fail(errc::usage, fmt::format("the text of {} was made with tokenizer {}, {} trained with tokenizer {}: --on takes a run with the "
+                                       "same one",
+                                       text.path, theirs->hash().hex(), run.path, ours.hash().hex()));
+}
+
+/// At least one row in all.
+expected<std::vector<held_out_text>> read_text(const run_folder& run, const shard_expectation& expect, std::int64_t context) {
+  const auto disk = open_disk(run.path);
+  if (!disk) return disk.failure();
+  std::vector<held_out_text> out;
+  std::uint64_t rows = 0;
+  for (const auto& site : run.people.sites) {
+    auto shard = read_shard(**disk, site.shard, expect);
+    if (!shard) return fail(shard.error().code, fmt::format("{}/{}", run.path, shard.error().message));
+    rows += sample_count(shard->held_out, context);
+    out.push_back({site.name, site.domain, std::move(shard->held_out)});
   }
+  if (rows == 0)
+    return fail(errc::out_of_range, fmt::format("the held-out text of {} has no row of {} tokens: data.held_out_tokens is {}", run.path,
+                                                context + 1, run.plan.data.held_out_tokens));
   return out;
 }
 
@@ -92,28 +114,34 @@ int run_evaluate(const evaluate_options& options, console& out) {
   if (!run) return out.error(run.error());
   const auto text = options.on.empty() ? run : open_named(options.on);
   if (!text) return out.error(text.error());
+  if (text->people.sites.empty())
+    return out.error({errc::not_found, fmt::format("{} has no text: it has no {}, so it was never prepared", text->path, roster_name)});
   const auto disk = open_disk(run->path);
   if (!disk) return out.error(disk.error());
-  const auto anchor = newest_anchor(*run, **disk, std::nullopt);
-  if (!anchor) return out.error(anchor.error());
   const auto tokens = read_tokenizer(**disk, "data/tokenizer.json");
   if (!tokens) return out.error(tokens.error());
+  if (auto ok = check_tokenizer(*run, *tokens, *text); !ok) return out.error(ok.error());
+  shard_expectation expect;
+  expect.vocabulary = static_cast<std::uint32_t>(run->plan.data.vocabulary);
+  expect.tokenizer = tokens->hash();
+  const auto held_out = read_text(*text, expect, run->plan.train.context);
+  if (!held_out) return out.error(held_out.error());
+  const auto anchor = newest_anchor(*run, **disk, std::nullopt);
+  if (!anchor) return out.error(anchor.error());
 
   kernels::stealing_team team(static_cast<int>(std::max(1U, std::thread::hardware_concurrency())));
   hybrid_model model(run->plan.model, kernels::default_backend(), team);
   if (auto ok = anchor->copy_to(model); !ok) return out.error(ok.error());
-  shard_expectation expect;
-  expect.vocabulary = static_cast<std::uint32_t>(run->plan.data.vocabulary);
-  expect.tokenizer = tokens->hash();
-  const auto losses = losses_on(*text, expect, model, run->plan.train.context);
-  if (!losses) return out.error(losses.error());
+  std::vector<text_loss> losses;
   text_loss all{"", "all"};
-  for (const auto& l : *losses) {
-    all.sum += l.sum;
-    all.tokens += l.tokens;
+  for (const auto& part : *held_out) {
+    losses.push_back({part.site, part.domain});
+    add_section(model, part.tokens, run->plan.train.context, losses.back());
+    all.sum += losses.back().sum;
+    all.tokens += losses.back().tokens;
   }
   for (const auto& warning : anchor->saved.warnings) out.warn(printable(warning));
-  out.answer(options.json ? json_of(*run, *text, *anchor, *losses, all) : table_of(*losses, all));
+  out.answer(options.json ? json_of(*run, *text, *anchor, losses, all) : table_of(losses, all));
   return exit_ok;
 }
 

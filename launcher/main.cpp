@@ -19,6 +19,13 @@ namespace {
 
 constexpr std::size_t argument_bytes_max = 128 << 10;
 
+/// Whatever else is wrong with the command line: who asks for JSON gets its error as JSON, too.
+bool asks_for_json(int argc, char** argv) {
+  for (int i = 1; i < argc && std::string_view(argv[i]) != "--"; ++i)
+    if (std::string_view(argv[i]) == "--json") return true;
+  return false;
+}
+
 /// CLI::Range, but for NaN, which that lets pass.
 [[maybe_unused]] CLI::Validator number_within(double low, double high) {
   const auto allowed = fmt::format("FLOAT in [{} - {}]", low, high);
@@ -65,6 +72,7 @@ public:
   }
 
   int parse(int argc, char** argv) {
+    settings_.json = asks_for_json(argc, argv);
     if (const int refused = refuse_arguments(argc, argv); refused != exit_ok) return refused;
     try {
       app_.parse(argc, argv);
@@ -259,7 +267,7 @@ int main(int argc, char** argv) {
   try {
     return command_line().parse(argc, argv);
   } catch (const std::exception& e) {
-    console out({});
-    return out.error(exit_failed, fmt::format("internal error: {}; please report it with the command line", e.what()));
+    console out({.json = asks_for_json(argc, argv)});
+    return out.error(isthmus::exit_failed, fmt::format("internal error: {}; please report it with the command line", e.what()));
   }
 }

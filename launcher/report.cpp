@@ -122,7 +122,7 @@ int show_end_card(const run_folder& run, int code, const std::string& reason, co
   const char* result = code == exit_ok ? "finished" : code == exit_stopped || code == exit_interrupted ? "stopped" : "FAILED";
   out.answer(fmt::format("\n{} {}{}\n", run.plan.run.name, result, reason.empty() ? "" : ": " + printable(reason)));
   if (store) {
-    if (const auto view = read_view(*store, 1); view)
+    if (const auto view = read_view(*store, group_count(run.plan)); view)
       out.answer(fmt::format("  {} tokens in {}, {}, {} rehearsed, {}\n\n", show_count(static_cast<double>(view->tokens)),
                              show_duration(view->run.trained_seconds), show_counted(static_cast<std::int64_t>(view->committed), "round"),
                              show_counted(view->run.faults_fired, "fault"), show_counted(view->run.restarts, "restart")));

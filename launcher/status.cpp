@@ -100,7 +100,8 @@ int list_runs(const status_options& options, console& out) {
   std::sort(folders.begin(), folders.end());
   for (const auto& folder : folders) {
     const auto store = run_store_reader::open((folder / run_store_name).string());
-    const auto view = store ? read_view(*store, 1) : expected<run_view>(store.failure());
+    const auto plan = load_recipe((folder / resolved_recipe_name).string());
+    const auto view = store ? read_view(*store, plan ? group_count(*plan) : 1) : expected<run_view>(store.failure());
     if (!view) {
       rows.push_back({folder.string(), "no store", "-", "-", "-", "-"});
       all.push_back({{"run", folder.string()}, {"state", "no store"}});
@@ -128,8 +129,7 @@ int run_status(const status_options& options, console& out) {
   if (!run) return out.error(run.error());
   const auto store = run_store_reader::open(*path + "/" + run_store_name);
   if (!store) return out.error(store.error());
-  const auto groups = static_cast<std::int64_t>(run->plan.round.groups);
-  auto view = read_view(*store, std::min<std::int64_t>(groups, 1));
+  auto view = read_view(*store, group_count(run->plan));
   if (!view) return out.error(view.error());
   auto events = store->events();
   if (!events) return out.error(events.error());

@@ -16,8 +16,8 @@ namespace {
 /// What only this machine and this build can tell: the model's own checks, sources by name, devices for their threads.
 void check_here(const recipe& r, const std::string& path, std::vector<recipe_problem>& problems) {
   if (const auto model = check(r.model); !model) problems.push_back({"R037", model.error().message, path, {}, {}, false});
-  if (r.data.split == "by_domain")
-    for (const auto& site : r.sites)
+  for (const auto& site : r.sites)  // alike draws from those that are named, and needs none
+    if (!site.source.empty())
       if (const auto source = find_source(site.source); !source)
         problems.push_back({"R045",
                             source.error().message,

@@ -1,3 +1,5 @@
+#include "framework/metrics/tables.hpp"
+#include "framework/wire/wire.hpp"
 #include "launcher/build_info.hpp"
 #include "launcher/verbs.hpp"
 
@@ -14,8 +16,8 @@ int run_version(const version_options& options, console& out) {
   const nlohmann::json answer{{"schema", 1},
                               {"name", "isthmus"},
                               {"version", build_version},
-                              {"wire_version", 1},
-                              {"run_store_version", 1},
+                              {"wire_version", wire::version},
+                              {"run_store_version", tables::version},
                               {"compiler", build_compiler},
                               {"build_type", build_type},
                               {"cuda", build_cuda}};

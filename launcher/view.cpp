@@ -1,5 +1,7 @@
 #include "launcher/view.hpp"
 
+#include "framework/models/hybrid_model.hpp"
+
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -21,6 +23,10 @@ std::vector<std::string> lines_of(const std::string& text) {
 }
 
 }  // namespace
+
+std::int64_t group_count(const recipe& plan) {
+  return static_cast<std::int64_t>(cut_groups(hybrid_layout(plan.model), static_cast<std::uint32_t>(plan.round.groups)).size());
+}
 
 expected<run_view> read_view(const run_store_reader& store, std::int64_t groups) {
   run_view v;

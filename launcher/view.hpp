@@ -22,6 +22,9 @@ struct run_view {
   double loss = 0, tokens_per_second = 0;  // over the sites that train
 };
 
+/// How many parameter groups the recipe's model is cut into.
+std::int64_t group_count(const recipe& plan);
+/// groups: of the run; its round is 0 until each has one.
 expected<run_view> read_view(const run_store_reader& store, std::int64_t groups);
 /// Of a run that nobody drives any more: sites that could not say goodbye, and links, are "gone".
 void mark_gone(run_view& view);

@@ -20,4 +20,8 @@ function with_value(what, value) { return what == "" ? "" : value == "" ? what :
          number(field($0, "share")), field($0, "runs"), number(field($0, "spread"))
   next
 }
+/"note"[ ]*:/ {
+  print "\n" field($0, "note")
+  next
+}
 /./ { print "\nMachine: `" $0 "`" }

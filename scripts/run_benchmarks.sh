@@ -2,7 +2,7 @@
 # Runs every benchmark program of a build and writes their figures as one Markdown page.
 #   scripts/run_benchmarks.sh [build/release/bench] [docs/benchmarks.md]
 # A program prints one line that describes the machine, then one JSON object a line:
-#   {"name", "value", "unit", "peer", "peer_value", "ratio", "limit", "share", "runs", "spread"}
+#   {"note"} or {"name", "value", "unit", "peer", "peer_value", "ratio", "limit", "share", "runs", "spread"}
 set -euo pipefail
 cd "$(dirname "$0")/.."
 folder=${1:-build/release/bench}

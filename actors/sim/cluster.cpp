@@ -3,6 +3,7 @@
 #include "actors/messages.hpp"
 #include "framework/models/hybrid_model.hpp"
 #include "framework/optim/adamw.hpp"
+#include "framework/wire/wire.hpp"
 #include "kernels/select.hpp"
 
 #include <caf/atom.hpp>
@@ -152,7 +153,7 @@ std::shared_ptr<const token_shard> cluster::shard_of(site_id site) const {
 void cluster::start_site(site_id site) {
   auto made = std::make_unique<node>();
   const incarnation_number incarnation = ++incarnations_[site];
-  made->wire = net.make_transport({"run", 1, recipe_hash(plan), site, incarnation});
+  made->wire = net.make_transport({"run", wire::version, recipe_hash(plan), site, incarnation});
   made->disk = disk.open("run");
   made->metrics = std::make_unique<recorder>(*this, site);
   const auto& backend = *kernels::find_backend("reference");
@@ -207,7 +208,7 @@ void cluster::start_coordinator() {
   exits_.erase(coordinator_id);
   auto made = std::make_unique<node>();
   const incarnation_number incarnation = ++incarnations_[coordinator_id];
-  made->wire = net.make_transport({"run", 1, recipe_hash(plan), coordinator_id, incarnation});
+  made->wire = net.make_transport({"run", wire::version, recipe_hash(plan), coordinator_id, incarnation});
   made->disk = disk.open("run");
   auto log = coordinator_log::open(*made->disk, "coordinator.jsonl");
   if (!log) throw std::runtime_error(log.error().message);
@@ -241,6 +242,7 @@ void cluster::kill_site(site_id site) {
   graveyard_.push_back(std::move(dead));
 }
 
+caf::actor cluster::root(site_id site) const { return sites_.at(site)->root; }
 void cluster::kill_coordinator() { kill_site(coordinator_id); }
 void cluster::drain_site(site_id site) { caf::anon_send(sites_.at(site)->root, drain{"asked by the test"}); }
 void cluster::fail_device(site_id site, std::uint32_t device) { caf::anon_send(sites_.at(site)->root, actors::fail_device{device}); }

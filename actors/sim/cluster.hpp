@@ -52,6 +52,9 @@ public:
   bool run_until(const std::function<bool()>& holds, duration limit);
 
   bool running(site_id site) const { return sites_.contains(site); }
+  /// For tests' own actors: where they are spawned, and the supervisor of a running site.
+  caf::actor_system& system() { return *system_; }
+  caf::actor root(site_id site) const;
   std::optional<int> exit_code(site_id site) const;
   /// Exit code 0 of every site.
   bool all_finished() const;

@@ -30,24 +30,31 @@ std::string folder_name(std::uint64_t sequence) {
   return std::string(folder_prefix) + std::string(digits.size() < 6 ? 6 - digits.size() : 0, '0') + digits;
 }
 
-expected<checkpoint_manifest> read_manifest(const storage& disk, const std::string& folder) {
+/// hash: of its bytes; left alone when they cannot be read.
+expected<checkpoint_manifest> read_manifest(const storage& disk, const std::string& folder, hash128& hash) {
   const std::string path = folder + "/manifest.json";
   auto bytes = disk.read(path, manifest_bytes_max);
   if (!bytes) return bytes.failure();
+  hash = hash_bytes(*bytes);
   return parse_manifest({reinterpret_cast<const char*>(bytes->data()), bytes->size()}, path);
 }
 
 /// A folder with the manifest in it, readable or not.
 struct candidate {
   std::string name, folder;
+  hash128 hash;
   expected<checkpoint_manifest> manifest;
 };
 
 /// Every folder but the one that is being written; readable ones first, newest first by what their manifests say.
 std::vector<candidate> candidates(const storage& disk, const std::string& below) {
   std::vector<candidate> found;
-  for (const auto& name : disk.list(below))
-    if (name != scratch_name) found.push_back({name, below + "/" + name, read_manifest(disk, below + "/" + name)});
+  for (const auto& name : disk.list(below)) {
+    if (name == scratch_name) continue;
+    hash128 hash;
+    auto manifest = read_manifest(disk, below + "/" + name, hash);
+    found.push_back({name, below + "/" + name, hash, std::move(manifest)});
+  }
   const auto rank = [](const candidate& c) {
     return c.manifest ? std::tuple(true, c.manifest->sequence, c.manifest->facts.incarnation)
                       : std::tuple(false, std::uint64_t{0}, std::uint64_t{0});
@@ -93,7 +100,7 @@ expected<void> check_completeness(const checkpoint_manifest& manifest, const che
 }
 
 expected<loaded_checkpoint> load_parts(const storage& disk, const candidate& from) {
-  loaded_checkpoint loaded{from.manifest->sequence, from.folder, from.manifest->facts, {}, {}};
+  loaded_checkpoint loaded{from.manifest->sequence, from.folder, from.hash, from.manifest->facts, {}, {}};
   for (const auto& file : from.manifest->files) {
     const std::string path = from.folder + "/" + file_name(file.part);
     auto bytes = read_verified(disk, path, file.digest);
@@ -105,22 +112,25 @@ expected<loaded_checkpoint> load_parts(const storage& disk, const candidate& fro
   return loaded;
 }
 
-expected<void> write_folder(storage& disk, const std::string& folder, checkpoint_manifest& manifest,
-                            const std::vector<checkpoint_part>& parts) {
-  if (auto ok = disk.make_folders(folder); !ok) return ok;
+/// Gives the hash of the manifest's bytes.
+expected<hash128> write_folder(storage& disk, const std::string& folder, checkpoint_manifest& manifest,
+                               const std::vector<checkpoint_part>& parts) {
+  if (auto ok = disk.make_folders(folder); !ok) return ok.failure();
   for (const auto& part : parts) {
     auto digest = write_safetensors(disk, folder + "/" + file_name(part.name), part.tensors);
     if (!digest) return digest.failure();
     manifest.files.push_back({part.name, *digest});
   }
   const std::string text = write_manifest(manifest);
-  if (auto ok = disk.write_synced(folder + "/manifest.json", std::as_bytes(std::span(text))); !ok) return ok;
-  return disk.sync_folder(folder);
+  if (auto ok = disk.write_synced(folder + "/manifest.json", std::as_bytes(std::span(text))); !ok) return ok.failure();
+  if (auto ok = disk.sync_folder(folder); !ok) return ok.failure();
+  return hash_bytes(std::as_bytes(std::span(text)));
 }
 
 /// Reads a folder back, one file at a time, and compares it with what was to be written.
 expected<void> verify_folder(const storage& disk, const std::string& folder, const checkpoint_manifest& written) {
-  auto found = read_manifest(disk, folder);
+  hash128 hash;
+  auto found = read_manifest(disk, folder, hash);
   if (!found) return found.failure();
   if (write_manifest(*found) != write_manifest(written))
     return fail(errc::checksum_mismatch, folder + ": the manifest read back differs from the one written: is another process saving here?");
@@ -152,7 +162,8 @@ checkpoint_store::checkpoint_store(storage& disk, std::string folder, std::size_
   ensure(!folder_.empty() && folder_.front() != '/' && folder_.back() != '/', "checkpoint_store: the folder must be a relative path");
 }
 
-expected<saved_checkpoint> checkpoint_store::save(const checkpoint_facts& facts, const std::vector<checkpoint_part>& parts) {
+expected<saved_checkpoint> checkpoint_store::save(const checkpoint_facts& facts, const std::vector<checkpoint_part>& parts,
+                                                  const announcement& announce) {
   if (!folder_durable_) {
     if (auto ok = make_durable_folder(disk_, folder_); !ok) return ok.failure();
     folder_durable_ = true;
@@ -163,21 +174,23 @@ expected<saved_checkpoint> checkpoint_store::save(const checkpoint_facts& facts,
   const std::string scratch = folder_ + "/" + scratch_name, folder = folder_ + "/" + folder_name(manifest.sequence);
 
   if (auto ok = disk_.remove(scratch); !ok) return ok.failure();  // left by a crash
-  if (auto ok = write_folder(disk_, scratch, manifest, parts); !ok) {
+  const auto hash = write_folder(disk_, scratch, manifest, parts);
+  if (!hash) {
     static_cast<void>(disk_.remove(scratch));  // gives a full disk its room back; the next save tries again
-    return ok.failure();
+    return hash.failure();
   }
+  if (announce) announce(folder, *hash);
   if (auto ok = disk_.rename(scratch, folder); !ok) return ok.failure();
   if (auto ok = disk_.sync_folder(folder_); !ok) return ok.failure();
   if (auto ok = verify_folder(disk_, folder, manifest); !ok) {
     static_cast<void>(disk_.remove(folder));  // known to be bad: it must not count among those kept
     return ok.failure();
   }
-  remove_older(manifest.sequence);
-  return saved_checkpoint{manifest.sequence, manifest.bytes(), folder};
+  return saved_checkpoint{manifest.sequence, manifest.bytes(), folder, *hash, remove_older(manifest.sequence)};
 }
 
-void checkpoint_store::remove_older(std::uint64_t verified) {
+std::vector<saved_checkpoint::removed_folder> checkpoint_store::remove_older(std::uint64_t verified) {
+  std::vector<saved_checkpoint::removed_folder> removed;
   std::uint64_t oldest_kept = verified;
   std::size_t kept = 0;
   for (const auto& c : candidates(disk_, folder_)) {  // newest first, unreadable ones last
@@ -186,9 +199,10 @@ void checkpoint_store::remove_older(std::uint64_t verified) {
       ++kept;
       oldest_kept = std::min(oldest_kept, c.manifest->sequence);
     } else if (c.manifest || (number_in(c.name) != 0 && number_in(c.name) < oldest_kept)) {
-      static_cast<void>(disk_.remove(c.folder));  // one that stays is tried again after the next save
+      if (disk_.remove(c.folder)) removed.push_back({c.folder, c.hash});  // one that stays is tried again after the next save
     }
   }
+  return removed;
 }
 
 expected<loaded_checkpoint> checkpoint_store::load(const checkpoint_needs& needs) const {
@@ -219,7 +233,7 @@ expected<loaded_checkpoint> checkpoint_store::load(const checkpoint_needs& needs
   if (reasons.empty()) return fail(errc::not_found, "no checkpoint below " + folder_);
   std::string all;
   for (const auto& reason : reasons) all += (all.empty() ? "" : "; ") + reason;
-  return fail(first, all);
+  return fail(first == errc::not_found ? errc::malformed : first, all);  // there is one: nobody may begin from nothing
 }
 
 std::vector<checkpoint_store::summary> checkpoint_store::list() const {

@@ -7,6 +7,7 @@
 #include "framework/rounds/messages.hpp"
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
@@ -37,6 +38,7 @@ struct checkpoint_part {
 struct loaded_checkpoint {
   std::uint64_t sequence = 0;  // rises with each save at this site
   std::string folder;          // where it lies
+  hash128 manifest;            // of the bytes of its manifest.json, which names every other file's hash
   checkpoint_facts facts;
   std::map<std::string, tensor_file> parts;
   std::vector<std::string> warnings;  // newer ones that could not be used, and why
@@ -48,6 +50,12 @@ struct loaded_checkpoint {
 struct saved_checkpoint {
   std::uint64_t sequence = 0, bytes = 0;
   std::string folder;
+  hash128 manifest;  // as in loaded_checkpoint
+  struct removed_folder {
+    std::string folder;
+    hash128 manifest;  // zero when it could not be read
+  };
+  std::vector<removed_folder> removed;  // older ones that had to go
 };
 
 /// What the caller needs of a checkpoint. One of another run, site or recipe is an error and no reason to take an older one.
@@ -67,11 +75,16 @@ public:
   /// Borrows the disk. keep >= 1; 2 lets one rot.
   checkpoint_store(storage& disk, std::string folder, std::size_t keep = 2);
 
+  /// Called with the folder that a save will have and its manifest's hash, when all is written and nothing can be loaded yet.
+  using announcement = std::function<void(const std::string& folder, const hash128& manifest)>;
+
   /// Streams from the parts' memory. On an error the older checkpoints are as they were; a disk_full may pass.
-  expected<saved_checkpoint> save(const checkpoint_facts& facts, const std::vector<checkpoint_part>& parts);
+  expected<saved_checkpoint> save(const checkpoint_facts& facts, const std::vector<checkpoint_part>& parts,
+                                  const announcement& announce = {});
 
   /// The newest by its manifest that verifies; an unusable newer one is named in warnings.
-  /// Errors: not_found (no checkpoint at all), wrong_run, wrong_recipe, or why the newest is unusable when no older one is good.
+  /// Errors: not_found (no checkpoint at all, and nothing else), wrong_run, wrong_recipe, or why the newest is unusable when no older
+  /// one is good (malformed where a file of it is missing).
   expected<loaded_checkpoint> load(const checkpoint_needs& needs = {}) const;
 
   /// What a look at the manifests alone shows, newest first: for status; verifies no tensor.
@@ -83,7 +96,7 @@ public:
   std::vector<summary> list() const;
 
 private:
-  void remove_older(std::uint64_t verified);
+  std::vector<saved_checkpoint::removed_folder> remove_older(std::uint64_t verified);
 
   storage& disk_;
   std::string folder_;

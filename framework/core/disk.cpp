@@ -19,7 +19,7 @@ namespace fs = std::filesystem;
 unexpected from_errno(const std::string& what, const std::string& path) {
   const int e = errno;
   const errc code = e == ENOENT                  ? errc::not_found
-                    : e == ELOOP                 ? errc::refused
+                    : e == ELOOP                 ? errc::malformed
                     : e == ENOSPC || e == EDQUOT ? errc::disk_full
                                                  : errc::io_failed;
   return fail(code, what + " " + path + ": " + std::strerror(e));

@@ -144,13 +144,13 @@ private:
 
   expected<void> check_expected() {
     if (expect_.name && *expect_.name != name_)
-      return bad(errc::refused, offsetof(file_header, name), "shard '{}', expected '{}'", name_, *expect_.name);
-    if (expect_.vocabulary && *expect_.vocabulary != header_.vocabulary)
-      return bad(errc::refused, offsetof(file_header, vocabulary), "a vocabulary of {}, the tokenizer has {}", header_.vocabulary,
-                 *expect_.vocabulary);
+      return bad(errc::hash_mismatch, offsetof(file_header, name), "shard '{}', expected '{}'", name_, *expect_.name);
     if (expect_.tokenizer && *expect_.tokenizer != get(header_.tokenizer))
       return bad(errc::hash_mismatch, offsetof(file_header, tokenizer), "made with tokenizer {}, expected {}: make the shard anew",
                  get(header_.tokenizer).hex(), expect_.tokenizer->hex());
+    if (expect_.vocabulary && *expect_.vocabulary != header_.vocabulary)
+      return bad(errc::hash_mismatch, offsetof(file_header, vocabulary), "a vocabulary of {}, the tokenizer has {}", header_.vocabulary,
+                 *expect_.vocabulary);
     if (expect_.content && *expect_.content != get(header_.content))
       return bad(errc::hash_mismatch, offsetof(file_header, content), "made from content {}, expected {}: the shard was replaced",
                  get(header_.content).hex(), expect_.content->hex());
@@ -174,6 +174,8 @@ private:
         return bad(errc::out_of_range, begin + i * sizeof(T), "{} token {} has id {}, the vocabulary ends at {}", section, i, tokens[i],
                    header_.vocabulary);
     into.tokens = std::move(tokens);
+    for (std::uint64_t at = begin + count * sizeof(T); at < at_; ++at)
+      if (bytes_[at] != std::byte{0}) return bad(errc::malformed, at, "the {} tokens are not padded with zeros", section);
     return {};
   }
 

@@ -57,6 +57,9 @@ std::string mass(const mass_line& m) {
 std::string checkpoint(std::string_view id, std::string_view state, const hash128& manifest) {
   return json{{"t", "checkpoint"}, {"id", id}, {"state", state}, {"manifest", manifest.hex()}}.dump();
 }
+std::string checkpoint_loaded(std::string_view id, const hash128& manifest, incarnation_number saved_by) {
+  return json{{"t", "checkpoint"}, {"id", id}, {"state", "loaded"}, {"manifest", manifest.hex()}, {"saved_by", saved_by}}.dump();
+}
 std::string started(std::uint32_t groups) { return json{{"t", "started"}, {"groups", groups}}.dump(); }
 std::string ended(std::string_view reason) { return json{{"t", "ended"}, {"reason", reason}}.dump(); }
 
@@ -83,13 +86,17 @@ std::string ledger_writer::path_of(site_id site) { return "ledger/site-" + std::
 expected<std::unique_ptr<ledger_writer>> ledger_writer::open(storage& disk, const std::string& path, site_id site,
                                                              incarnation_number incarnation) {
   bool torn = false;
-  if (disk.exists(path)) {
+  const bool is_new = !disk.exists(path);
+  if (!is_new) {
     auto old = disk.read(path, ledger_bytes_max);
     if (!old) return old.failure();
     torn = !old->empty() && old->back() != std::byte{'\n'};
   }
   auto file = disk.open_append(path);
   if (!file) return file.failure();
+  if (is_new)
+    for (const auto& folder : {path.substr(0, path.rfind('/')), std::string(".")})
+      if (auto ok = disk.sync_folder(folder); !ok) return ok.failure();
   auto writer = std::unique_ptr<ledger_writer>(new ledger_writer(std::move(*file), path, site, incarnation));
   if (torn) {
     const std::byte newline{'\n'};

@@ -4,6 +4,7 @@
 #include "framework/core/storage.hpp"
 #include "framework/rounds/messages.hpp"
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -30,7 +31,10 @@ std::string entered(epoch_number epoch, group_id group, round_number round);
 std::string aggregator(group_id group, round_number round, epoch_number epoch, std::string_view event, double mass);  // kept | returned
 std::string diverged(group_id group, round_number round, const hash128& expected, const hash128& found);
 // L3: checkpoints
-std::string checkpoint(std::string_view id, std::string_view state, const hash128& manifest);  // durable | removed | loaded
+/// saving | durable | removed | loaded; the hash is of the bytes of its manifest.
+std::string checkpoint(std::string_view id, std::string_view state, const hash128& manifest);
+/// loaded, which that incarnation had saved.
+std::string checkpoint_loaded(std::string_view id, const hash128& manifest, incarnation_number saved_by);
 // both ends of a process
 std::string started(std::uint32_t groups);
 std::string ended(std::string_view reason);     // clean: nothing is in flight any more
@@ -57,11 +61,13 @@ expected<round_record> parse_record(std::string_view json, const std::string& wh
 /// Appends a site's ledger lines to one file of JSON Lines. After a failed write the file is abandoned and every further call says so.
 class ledger_writer {
 public:
-  /// A torn last line (a crash) is closed off, so that the next line stands alone. disk outlives the writer.
+  /// A torn last line (a crash) is closed off, so that the next line stands alone; a new file's name is made durable. disk outlives the
+  /// writer.
   static expected<std::unique_ptr<ledger_writer>> open(storage& disk, const std::string& path, site_id site,
                                                        incarnation_number incarnation);
   /// line: one JSON object of the functions above.
   expected<void> write(std::string_view line);
+  /// What is written becomes durable. May run in another thread beside write().
   expected<void> sync();
   /// Path of a site's ledger below the run's folder: "ledger/site-<id>.jsonl".
   static std::string path_of(site_id site);
@@ -73,7 +79,7 @@ private:
   std::string path_;
   site_id site_;
   incarnation_number incarnation_;
-  bool failed_ = false;
+  std::atomic<bool> failed_ = false;
 };
 
 }  // namespace isthmus

@@ -4,32 +4,61 @@
 
 #include <nlohmann/json.hpp>
 
-#include <algorithm>
+#include <map>
+#include <set>
+#include <string>
 
 namespace isthmus {
 
 namespace ledger_check {
 
-/// L3: an id means one set of bytes, and only what was durable is loaded.
+namespace {
+
+/// What a site's lines say of one checkpoint.
+struct known_checkpoint {
+  std::set<std::string> announced;  // hashes of `saving`: each save that began under this name
+  std::string durable;
+  bool holds(const std::string& manifest) const { return durable.empty() ? announced.contains(manifest) : durable == manifest; }
+};
+
+void check_loaded(const site_line& line, const std::map<std::string, known_checkpoint>& known, const std::set<incarnation_number>& heard,
+                  violations& wrong) {
+  const auto id = line.body->at("id").get<std::string>();
+  const auto found = known.find(id);
+  if (found != known.end()) {
+    if (!found->second.holds(line.body->at("manifest").get<std::string>()))
+      wrong.add(line.where, "checkpoint_id", "checkpoint " + id + " was loaded with other bytes than were written");
+    return;
+  }
+  // Where the process that saved it left no line at all, its ledger is gone, and with it what it said of checkpoints.
+  if (heard.contains(line.body->value("saved_by", incarnation_number{0})))
+    wrong.add(line.where, "checkpoint_loaded", "checkpoint " + id + " was loaded, but no line says that it was ever saved");
+}
+
+}  // namespace
+
+/// L3: an id means one set of bytes, and only what was saved is loaded.
 void check_checkpoints(const logs& all, ledger_report& report) {
   violations wrong(report);
   for (const auto& [site, lines] : all.sites) {
-    std::map<std::string, std::string> durable;  // id -> manifest
+    std::map<std::string, known_checkpoint> known;
+    std::set<incarnation_number> heard;
     for (const site_line& line : lines) {
+      heard.insert(line.incarnation);
       if (line.type != "checkpoint") continue;
       const auto id = line.body->at("id").get<std::string>(), state = line.body->at("state").get<std::string>();
       const auto manifest = line.body->at("manifest").get<std::string>();
-      const auto known = durable.find(id);
-      if (state == "durable") {
+      if (state == "saving") {
+        known[id].announced.insert(manifest);
+      } else if (state == "durable") {
         ++report.checkpoints;
-        if (known != durable.end() && known->second != manifest)
+        auto& durable = known[id].durable;
+        if (!durable.empty() && durable != manifest)
           wrong.add(line.where, "checkpoint_id", "checkpoint " + id + " was already written with other bytes");
-        durable[id] = manifest;
-      } else if (state == "removed") {
-        durable.erase(id);
-      } else if (state == "loaded" && known != durable.end() && known->second != manifest) {
-        wrong.add(line.where, "checkpoint_id", "checkpoint " + id + " was loaded with other bytes than were written");
-      }
+        durable = manifest;
+      } else if (state == "loaded") {
+        check_loaded(line, known, heard, wrong);
+      }  // removed: a crash may bring it back, and its bytes are still known
     }
   }
 }

@@ -51,8 +51,10 @@ void check_fields(const std::string& type, const nlohmann::json& body) {
   if (type == "aggregator") numbers({"group", "round", "epoch", "mass"});
   if (type == "mass") numbers({"group", "round", "change", "decayed", "frame", "residual", "norm", "step"});
   if (type == "mass" || type == "aggregator") static_cast<void>(body.at("event").get<std::string>());
-  if (type == "checkpoint")
+  if (type == "checkpoint") {
     for (const char* key : {"id", "state", "manifest"}) static_cast<void>(body.at(key).get<std::string>());
+    if (body.contains("saved_by")) numbers({"saved_by"});
+  }
 }
 
 /// A line that cannot be read is a crash's torn end when it is the last, or when a new process starts behind it.

@@ -191,7 +191,7 @@ struct want_record {
   group_id group = 0;
   round_number round = 0;
 };  // answered by delta
-/// For users' own actors: delivered to the actor of that name at the other end.
+/// For users' own actors: delivered to the actor that has registered under that name at the other site; told there when there is none.
 struct to_actor {
   std::string name;
 };  // payload: theirs

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <string>
 
 namespace isthmus::kernels::cpu {
 
@@ -44,5 +45,8 @@ public:
 /// Null when the library is missing from this build or knows no fast code for this CPU: then our own kernels do it, bf16 on rounded
 /// operands.
 std::unique_ptr<gemm_library> make_gemm_library(int workers);
+
+/// "oneDNN 2.7.2 (avx512_core_amx)": the library of this build with version and instruction set, and who multiplies where it does not.
+std::string describe_gemm_library();
 
 }  // namespace isthmus::kernels::cpu

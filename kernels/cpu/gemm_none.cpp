@@ -4,4 +4,6 @@ namespace isthmus::kernels::cpu {
 
 std::unique_ptr<gemm_library> make_gemm_library(int) { return nullptr; }
 
+std::string describe_gemm_library() { return "own kernels"; }
+
 }  // namespace isthmus::kernels::cpu

@@ -112,4 +112,29 @@ std::unique_ptr<gemm_library> make_gemm_library(int workers) {
   return nullptr;
 }
 
+namespace {
+
+const char* name_of(dnnl_cpu_isa_t isa) {
+  switch (isa) {
+    case dnnl_cpu_isa_sse41: return "sse41";
+    case dnnl_cpu_isa_avx: return "avx";
+    case dnnl_cpu_isa_avx2: return "avx2";
+    case dnnl_cpu_isa_avx2_vnni: return "avx2_vnni";
+    case dnnl_cpu_isa_avx512_core: return "avx512_core";
+    case dnnl_cpu_isa_avx512_core_vnni: return "avx512_core_vnni";
+    case dnnl_cpu_isa_avx512_core_bf16: return "avx512_core_bf16";
+    case dnnl_cpu_isa_avx512_core_amx: return "avx512_core_amx";
+    default: return "another instruction set";
+  }
+}
+
+}  // namespace
+
+std::string describe_gemm_library() {
+  const auto* v = dnnl_version();
+  const auto text = "oneDNN " + std::to_string(v->major) + "." + std::to_string(v->minor) + "." + std::to_string(v->patch);
+  if (make_gemm_library(1) == nullptr) return text + ", which has no fast code for this CPU: own kernels";
+  return text + " (" + name_of(dnnl_get_effective_cpu_isa()) + ")";
+}
+
 }  // namespace isthmus::kernels::cpu

@@ -4,6 +4,7 @@
 #include <cblas.h>
 
 #include <algorithm>
+#include <string_view>
 #include <vector>
 
 namespace isthmus::kernels::cpu {
@@ -59,5 +60,11 @@ private:
 }  // namespace
 
 std::unique_ptr<gemm_library> make_gemm_library(int) { return std::make_unique<openblas_library>(); }
+
+std::string describe_gemm_library() {
+  std::string version = openblas_get_config();  // "OpenBLAS 0.3.21 NO_LAPACKE DYNAMIC_ARCH ..."
+  version.resize(std::min(version.find(' ', std::string_view("OpenBLAS ").size()), version.size()));
+  return version + " (" + openblas_get_corename() + ") for fp32; bf16: our kernels";
+}
 
 }  // namespace isthmus::kernels::cpu

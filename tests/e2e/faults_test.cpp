@@ -237,7 +237,8 @@ BOOST_AUTO_TEST_CASE(asked_twice_a_run_stops_at_once_and_goes_on_later) {
              run.told());
 }
 
-BOOST_AUTO_TEST_CASE(a_run_folder_on_a_full_disk_is_told) {
+// Needs a mount namespace: a ctest entry of its own names it, so that a machine without one shows there as skipped.
+BOOST_AUTO_TEST_CASE(a_run_folder_on_a_full_disk_is_told, *boost::unit_test::disabled()) {
   // A small disk of its own, in a mount namespace that only this command sees; the shards are links elsewhere and copies here.
   const auto small = path / "small";
   std::filesystem::create_directories(small);
@@ -246,8 +247,8 @@ BOOST_AUTO_TEST_CASE(a_run_folder_on_a_full_disk_is_told) {
                               " launch tests/e2e/tiny.toml --run-folder \"" + (small / "run").string() + "\"' 2>&1";
   const auto [code, said] = output_of(command);
   if (code != 4) {
-    BOOST_TEST_MESSAGE("no mount namespace here, nothing was tried: " << said);
-    BOOST_TEST((code == 99 || contains(said, "unshare")), said);
+    BOOST_TEST_REQUIRE((code == 99 || contains(said, "unshare")), said);
+    BOOST_WARN_MESSAGE(false, "SKIPPED, no mount namespace here: " << said);
     return;
   }
   BOOST_TEST(contains(said, "no space left on its disk"), said);

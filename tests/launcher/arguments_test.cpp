@@ -87,7 +87,7 @@ BOOST_AUTO_TEST_CASE(values_that_begin_with_a_dash) {
   refused({"cp", "quickstart", "--froce"}, 2, "did you mean \"--force\"?");
   refused({"validate", "-1"}, 3, "R001");  // a number is no flag
   refused({"launch", "--run-folder", "--quiet", "quickstart"}, 2, "--quiet begins with a dash; ./--quiet is such a folder");
-  refused({"generate", "--tokens", "--json"}, 2, "--tokens");
+  refused({"generate", "--tokens", "--quiet"}, 2, "--tokens");
   refused({"validate", "--", "-x"}, 3, "R001");
 }
 
@@ -185,6 +185,21 @@ BOOST_AUTO_TEST_CASE(validate_shows_every_error_and_a_valid_recipe_its_hash) {
   const auto nowhere = run_isthmus({"validate", "quickstart", "sites.alpha.source=atlantis"});
   BOOST_TEST(nowhere.code == 3);
   BOOST_TEST(contains(nowhere.err, "R045"));
+  const auto alike = run_isthmus({"validate", "quickstart", "data.split=alike", "sites.alpha.source=atlantis"});
+  BOOST_TEST(alike.code == 3);  // the union is drawn from those that are named
+  BOOST_TEST(contains(alike.err, "R045"));
+}
+
+BOOST_AUTO_TEST_CASE(doctor_tells_who_multiplies_matrices) {
+  const auto answer = nlohmann::json::parse(run_isthmus({"doctor", "--json"}).out);
+  bool told = false;
+  for (const auto& f : answer.at("findings"))
+    if (f.at("what") == "products") {
+      const auto found = f.at("found").get<std::string>();
+      told = contains(found, "oneDNN ") || contains(found, "OpenBLAS ") || contains(found, "own kernels");
+      BOOST_TEST((!contains(found, "oneDNN ") || contains(found, "(") || contains(found, "no fast code")), found);
+    }
+  BOOST_TEST(told, answer.dump());
 }
 
 BOOST_AUTO_TEST_CASE(a_shown_recipe_is_the_recipe) {

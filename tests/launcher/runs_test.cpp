@@ -188,7 +188,7 @@ BOOST_AUTO_TEST_CASE(bad_values_of_generate) {
   refused(one.go({"generate", "demo", "--site", "nobody"}), 2, "no site");
   refused(one.go({"generate", "demo", "--prompt"}), 2, "--prompt");
   refused(one.go({"generate", "demo", "--prompt", "x"}), 5, "checkpoint");
-  refused(one.go({"evaluate", "demo"}), 5, "checkpoint");
+  refused(one.go({"evaluate", "demo"}), 5, "roster");
   refused(one.go({"evaluate", "demo", "--on", "nobody"}), 5, "no run");
 }
 

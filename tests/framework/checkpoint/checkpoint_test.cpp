@@ -98,6 +98,30 @@ BOOST_AUTO_TEST_CASE(without_any_it_says_so) {
   BOOST_TEST(empty.list().empty());
 }
 
+BOOST_AUTO_TEST_CASE(one_that_is_damaged_is_not_none) {
+  for (const auto& folder : {older, newer}) BOOST_REQUIRE(disk->remove(folder + "/manifest.json").has_value());
+  BOOST_TEST(describe(store.load().error().code) == "malformed");
+}
+
+BOOST_AUTO_TEST_CASE(what_is_announced_is_what_is_loaded) {
+  std::string folder;
+  hash128 manifest;
+  const auto announce = [&](const std::string& name, const hash128& hash) {
+    BOOST_TEST(!disk->exists(name));  // not before its name is there
+    folder = name;
+    manifest = hash;
+  };
+  const auto saved = store.save(facts, {{"weights", {view_of("w", std::span<const float>(weights))}}}, announce);
+  BOOST_REQUIRE(saved.has_value());
+  BOOST_TEST(saved->folder == folder);
+  BOOST_TEST((saved->manifest == manifest));
+  BOOST_TEST_REQUIRE(saved->removed.size() == 1U);
+  BOOST_TEST(saved->removed[0].folder == older);
+  const auto loaded = store.load();
+  BOOST_TEST(loaded->folder == folder);
+  BOOST_TEST((loaded->manifest == manifest));
+}
+
 BOOST_AUTO_TEST_CASE(the_newest_is_told_by_its_manifest) {
   BOOST_REQUIRE(disk->rename(older, "c/zzz-renamed").has_value());
   BOOST_REQUIRE(disk->rename(newer, "c/aaa").has_value());

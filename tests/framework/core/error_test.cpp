@@ -1,7 +1,11 @@
+#include "framework/core/exit_code.hpp"
 #include "framework/core/expected.hpp"
 
 #include <boost/test/unit_test.hpp>
 
+#include <cctype>
+#include <fstream>
+#include <map>
 #include <memory>
 #include <set>
 #include <string>
@@ -20,6 +24,25 @@ BOOST_AUTO_TEST_CASE(every_code_has_a_stable_name_of_its_own) {
   }
   BOOST_TEST(count == static_cast<int>(errc::ledger_violated) + 1);  // the last one: all have a name
   BOOST_TEST(describe(errc::checksum_mismatch) == "checksum_mismatch");
+}
+
+BOOST_AUTO_TEST_CASE(every_code_ends_a_process_as_the_errors_page_says) {
+  std::ifstream page("docs/errors.md");
+  std::map<std::string, int> said;
+  for (std::string line; std::getline(page, line);) {
+    const auto words = line.substr(0, line.find('|', 1)), rest = line.substr(words.size());
+    if (!rest.starts_with("| ") || rest.size() < 3 || std::isdigit(static_cast<unsigned char>(rest[2])) == 0) continue;
+    for (auto at = words.find('`'); at != std::string::npos; at = words.find('`', words.find('`', at + 1) + 1))
+      said[words.substr(at + 1, words.find('`', at + 1) - at - 1)] = std::stoi(rest.substr(2));
+  }
+  for (int i = 1; i <= static_cast<int>(errc::ledger_violated); ++i) {
+    const auto code = static_cast<errc>(i);
+    auto word = std::string(describe(code));
+    if (word == "recipe_invalid") continue;  // has a table of its own
+    if (word.starts_with("stale_")) word = "stale_*";
+    BOOST_TEST_REQUIRE(said.contains(word), word);
+    BOOST_TEST(static_cast<int>(exit_code_of(code)) == said[word], word);
+  }
 }
 
 BOOST_AUTO_TEST_CASE(a_value_or_an_error) {

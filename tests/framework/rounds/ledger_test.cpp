@@ -234,12 +234,46 @@ BOOST_AUTO_TEST_CASE(an_epoch_that_too_few_sealed_and_a_cut_that_falls_are_seen)
 }
 
 BOOST_AUTO_TEST_CASE(a_checkpoint_loaded_with_other_bytes_is_seen) {
-  std::string whole = text(site_log(2));
+  const std::string whole = text(site_log(2));
   const auto line = [](const std::string& object) { return json_lines::seal("{\"site\":2,\"incarnation\":1," + object.substr(1)); };
-  put(site_log(2), whole + line(ledger::checkpoint("c1", "durable", {1, 2})) + line(ledger::checkpoint("c1", "loaded", {1, 2})));
-  BOOST_TEST(report().balanced());
-  put(site_log(2), whole + line(ledger::checkpoint("c1", "durable", {1, 2})) + line(ledger::checkpoint("c1", "loaded", {1, 3})));
-  BOOST_TEST(finds("checkpoint_id"));
+  const auto balanced = [&](const std::string& lines) {
+    put(site_log(2), whole + lines);
+    return report().balanced();
+  };
+  const std::string saving = line(ledger::checkpoint("c1", "saving", {1, 2})), durable = line(ledger::checkpoint("c1", "durable", {1, 2})),
+                    again = line(ledger::checkpoint("c1", "durable", {1, 3})), loaded = line(ledger::checkpoint_loaded("c1", {1, 2}, 1)),
+                    other = line(ledger::checkpoint_loaded("c1", {1, 3}, 1));
+  BOOST_TEST(balanced(saving + durable + loaded));
+  for (const auto& wrong : {saving + durable + other, saving + other, durable + again}) {
+    BOOST_TEST(!balanced(wrong));
+    BOOST_TEST(finds("checkpoint_id"));
+  }
+  // Each save is announced: one that a crash ended before its name was there leaves it to the next one.
+  const std::string second = line(ledger::checkpoint("c1", "saving", {1, 3}));
+  BOOST_TEST(balanced(saving + second + again + other));
+  BOOST_TEST(!balanced(saving + second + again + loaded));
+}
+
+BOOST_AUTO_TEST_CASE(only_what_was_saved_is_loaded) {
+  const std::string whole = text(site_log(2));
+  const auto line = [](int incarnation, const std::string& object) {
+    return json_lines::seal("{\"site\":2,\"incarnation\":" + std::to_string(incarnation) + "," + object.substr(1));
+  };
+  const std::string saving = line(1, ledger::checkpoint("c1", "saving", {1, 2})),
+                    durable = line(1, ledger::checkpoint("c1", "durable", {1, 2})),
+                    removed = line(1, ledger::checkpoint("c1", "removed", {1, 2})), started = line(2, ledger::started(2)),
+                    loaded = line(2, ledger::checkpoint_loaded("c1", {1, 2}, 1));
+  const auto balanced = [&](const std::string& lines) {
+    put(site_log(2), whole + lines);
+    return report().balanced();
+  };
+  BOOST_TEST(!balanced(started + loaded));
+  BOOST_TEST(finds("checkpoint_loaded"));
+  BOOST_TEST(balanced(saving + started + loaded));  // killed between the rename and its line
+  BOOST_TEST(balanced(saving + durable.substr(0, durable.size() - 9) + "\n" + started + loaded));
+  BOOST_TEST(balanced(saving + durable + removed + started + loaded));                  // a power cut brought the folder back
+  BOOST_TEST(balanced(started + line(2, ledger::checkpoint_loaded("c1", {1, 2}, 0))));  // saved by a process whose ledger is gone
+  BOOST_TEST(report().checkpoints == 0U);
 }
 
 BOOST_AUTO_TEST_CASE(what_a_site_vetoed_must_not_be_in_a_record) {

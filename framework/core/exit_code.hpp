@@ -2,9 +2,9 @@
 
 #include "framework/core/error.hpp"
 
-namespace isthmus::launcher {
+namespace isthmus {
 
-/// What the process says when it ends; docs/manual.md explains each.
+/// What a process of ours says when it ends; docs/manual.md explains each.
 enum exit_code : int {
   exit_ok = 0,
   exit_failed = 1,  // the run failed
@@ -21,4 +21,4 @@ enum exit_code : int {
 /// The exit code for an error of the outside world.
 exit_code exit_code_of(errc code);
 
-}  // namespace isthmus::launcher
+}  // namespace isthmus

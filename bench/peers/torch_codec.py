@@ -1,5 +1,5 @@
 """What PyTorch takes for the codecs' operations on one CPU thread, for codec_bench to compare with.
-python3 bench/codec_peer.py > peers.jsonl && build/release/bench/codec_bench 30000000 peers.jsonl"""
+One JSON object a line; codec_bench runs it."""
 import json, statistics, time, torch
 
 torch.set_num_threads(1)

@@ -1,0 +1,46 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+/// What strangers' bytes reach: each target gives the bytes to our readers, which may refuse but never crash, hang or throw. What a
+/// reader accepts must survive being written and read again.
+namespace isthmus::fuzz {
+
+using input = std::span<const std::byte>;
+
+void frames(input bytes);      // the wire's reader, control and bulk path
+void greetings(input bytes);   // the control channel: greeting, refusal, its stream of frames
+void chunks(input bytes);      // the header of a bulk chunk
+void recipes(input bytes);     // a recipe's file
+void shards(input bytes);      // a token shard; checksums are put right first, or nothing behind them would be reached
+void manifests(input bytes);   // manifest.json of a checkpoint, likewise
+void tensors(input bytes);     // a safetensors file
+void tokenizers(input bytes);  // tokenizer.json
+void ledgers(input bytes);     // a site's ledger, line by line, likewise; then the checker
+
+struct target {
+  const char* name;  // its folder below corpus/
+  void (*run)(input bytes);
+};
+inline constexpr target targets[] = {{"frames", frames},   {"greetings", greetings},   {"chunks", chunks},
+                                     {"recipes", recipes}, {"shards", shards},         {"manifests", manifests},
+                                     {"tensors", tensors}, {"tokenizers", tokenizers}, {"ledgers", ledgers}};
+
+inline std::string_view as_text(input bytes) { return {reinterpret_cast<const char*>(bytes.data()), bytes.size()}; }
+
+/// Ends the process where a reader broke its word.
+void must(bool holds, const char* what);
+
+/// A file of the corpus that reaches deep: written by our own writers.
+struct seed {
+  std::string target, name;
+  std::vector<std::byte> bytes;
+};
+std::vector<seed> seeds();
+
+}  // namespace isthmus::fuzz

@@ -1,0 +1,31 @@
+#pragma once
+
+#include "framework/data/token_shard.hpp"
+#include "framework/tokenizer/tokenizer.hpp"
+#include "tests/launcher/program.hpp"
+
+#include <string>
+#include <vector>
+
+namespace isthmus::tests {
+
+/// A runs root with runs in it as `launch` leaves them before anything is trained: recipe, roster, tokenizer, one token shard.
+struct prepared_runs {
+  scratch_folder scratch;
+  surroundings where{{"ISTHMUS_RUNS=" + scratch.path.string()}, {}, {}, false, ~std::size_t{0}};
+
+  /// Makes the run; its tokenizer joins `merged` with other bytes, so that another letter gives another one. Gives its folder.
+  std::string add(const std::string& name, char merged = 'a', std::size_t held_out_tokens = 1000);
+  /// As if its shard had been made with the tokenizer of that letter.
+  void put_shard(const std::string& run, char merged, std::size_t held_out_tokens);
+  /// A checkpoint of its first weights.
+  void add_checkpoint(const std::string& run);
+  outcome go(const std::vector<std::string>& arguments) const { return run_isthmus(arguments, where); }
+  /// One of the run's processes, started as by its launcher; `err` of the outcome is its log.
+  outcome run_process(const std::string& run, const std::string& verb) const;
+};
+
+/// The tokenizer of that letter: 256 bytes, merges, the end of text.
+tokenizer letter_tokenizer(char merged);
+
+}  // namespace isthmus::tests

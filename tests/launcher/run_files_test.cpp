@@ -1,0 +1,98 @@
+// What is in a run's folder, and what verbs and processes say when it does not fit.
+#include "framework/metrics/run_store.hpp"
+#include "tests/launcher/prepared_run.hpp"
+
+#include <boost/test/unit_test.hpp>
+#include <nlohmann/json.hpp>
+
+#include <fstream>
+
+using namespace isthmus;
+using namespace isthmus::tests;
+
+namespace {
+
+void ends(const outcome& o, int code, const std::string& words) {
+  BOOST_TEST(o.code == code, o.code << ": " << o.err << o.out);
+  BOOST_TEST(contains(o.err, words), o.err);
+}
+
+round_row settled(group_id group, round_number round) {
+  round_row row;
+  row.group = group;
+  row.round = round;
+  row.contributors = "0";
+  return row;
+}
+
+}  // namespace
+
+BOOST_FIXTURE_TEST_SUITE(run_files, prepared_runs)
+
+BOOST_AUTO_TEST_CASE(text_of_another_tokenizer_is_a_matter_of_usage) {
+  add("ours", 'a');
+  add("theirs", 'c');
+  const auto o = go({"evaluate", "ours", "--on", "theirs"});
+  ends(o, 2, "--on takes a run with the same one");
+  for (const char letter : {'a', 'c'}) BOOST_TEST(contains(o.err, letter_tokenizer(letter).hash().hex()), o.err);
+  ends(go({"evaluate", "ours"}), 5, "no checkpoint yet");  // its own text is fine
+}
+
+BOOST_AUTO_TEST_CASE(a_shard_of_another_tokenizer_is_a_bad_file) {
+  const auto run = add("ours", 'a');
+  put_shard(run, 'c', 1000);
+  const auto o = go({"evaluate", "ours"});
+  ends(o, 5, "perl.shard: byte");
+  for (const char letter : {'a', 'c'}) BOOST_TEST(contains(o.err, letter_tokenizer(letter).hash().hex()), o.err);
+}
+
+BOOST_AUTO_TEST_CASE(no_row_to_evaluate_on_is_no_loss_of_zero) {
+  const auto run = add("ours");
+  add("short", 'a', 32);  // a row of 32 has 33 ids
+  ends(go({"evaluate", "ours", "--on", "short"}), 5, "no row of 33 tokens");
+  add("bare");
+  std::filesystem::remove(scratch.path / "bare" / "roster.json");
+  ends(go({"evaluate", "ours", "--on", "bare"}), 5, "has no roster.json");
+  ends(go({"evaluate", "bare"}), 5, "has no roster.json");
+}
+
+BOOST_AUTO_TEST_CASE(the_round_shown_is_one_that_every_group_has) {
+  const auto run = add("ours");  // two groups
+  run_store_writer writer(run + "/" + run_store_name);
+  writer.put(run_row{"ours", "single", "00", "finished", "", 409600, 40, 1, 1, 2, 0, 3, 0, 0});
+  writer.put(settled(0, 5));
+  BOOST_TEST_REQUIRE(writer.flush());
+  const auto round = [&] { return nlohmann::json::parse(go({"status", "ours", "--json"}).out).at("round").get<int>(); };
+  const auto listed = [&] { return nlohmann::json::parse(go({"status", "--json"}).out).at("runs").at(0).at("round").get<int>(); };
+  BOOST_TEST(round() == 0);
+  BOOST_TEST(listed() == 0);
+  writer.put(settled(1, 4));
+  BOOST_TEST_REQUIRE(writer.flush());
+  BOOST_TEST(round() == 4);
+  BOOST_TEST(listed() == 4);
+}
+
+BOOST_AUTO_TEST_CASE(an_incarnation_that_is_no_number_is_a_bad_file) {
+  const auto run = add("ours");
+  for (const std::string who : {"site-0", "coordinator"}) {
+    std::filesystem::create_directories(run + "/sites/" + who);
+    std::ofstream(run + "/sites/" + who + "/incarnation") << "seven\n";
+  }
+  ends(run_process(run, "site"), 5, "sites/site-0/incarnation: 'seven");
+  ends(run_process(run, "coordinator"), 5, "sites/coordinator/incarnation: 'seven");
+}
+
+BOOST_AUTO_TEST_CASE(a_damaged_log_of_the_coordinator_is_a_bad_file) {
+  const auto run = add("ours");
+  std::ofstream(run + "/coordinator.jsonl") << "nothing\nof the kind\n";
+  ends(run_process(run, "coordinator"), 5, "coordinator.jsonl:1");
+}
+
+BOOST_AUTO_TEST_CASE(a_checkpoint_that_cannot_be_read_is_the_machines_matter) {
+  const auto run = add("ours");
+  std::filesystem::create_directories(run + "/checkpoints/site-0");
+  std::ofstream(run + "/checkpoints/site-0/checkpoint-000001") << "a file where a folder should be";
+  ends(run_process(run, "site"), 4, "Not a directory");
+}
+
+BOOST_AUTO_TEST_SUITE_END()
