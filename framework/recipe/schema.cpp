@@ -15,7 +15,7 @@ void visit_fields(recipe::run_section& s, field_visitor& v) {
   v.text("name", s.name, text_rule::name, "part of the run folder's name");
   v.integer("seed", s.seed, 0, INT64_MAX, "every random draw derives from it");
   v.integer("tokens", s.tokens, 1, 1000 * tera, "trained in all, over all sites");
-  v.flag("deterministic", s.deterministic, "same seed, same bits: rounds wait for all sites");
+  v.flag("deterministic", s.deterministic, "same seed, same bits: one device a site, rounds wait for all sites");
 }
 
 void visit_fields(model_config& s, field_visitor& v) {
