@@ -72,14 +72,15 @@ struct anchor_loaded { group_id group; round_number round; };
 
 // --- trainer <-> devices. A ticket names one step; a reply to an older one is ignored.
 using token_rows = std::shared_ptr<const std::vector<std::int32_t>>;  // [rows, context + 1]
+using gradient_array = std::shared_ptr<float_array>;  // one device's; lives on in messages when the device dies
 struct row_range { std::int64_t begin = 0, end = 0; };
 struct compute_gradient { std::uint64_t ticket; token_rows ids; row_range rows; double scale; bool clear; };  // clear: gradients hold something
-struct gradient_done { std::uint32_t device; std::uint64_t ticket; row_range rows; double loss_sum; };
-struct reduce_slice { std::uint64_t ticket; std::vector<std::uint32_t> devices; row_range floats; };  // into the first device's gradients
+struct gradient_done { std::uint32_t device; std::uint64_t ticket; double loss_sum; gradient_array gradients; };
+struct reduce_slice { std::uint64_t ticket; std::vector<gradient_array> gradients; row_range floats; };  // into the first
 struct slice_reduced { std::uint32_t device; std::uint64_t ticket; double sum_of_squares; };
-struct update_slice { std::uint64_t ticket; std::uint32_t gradients_of; row_range floats; double learning_rate, gradient_scale; step_number step; };
+struct update_slice { std::uint64_t ticket; gradient_array gradients; row_range floats; double learning_rate, gradient_scale; step_number step; };
 struct slice_updated { std::uint32_t device; std::uint64_t ticket; };
-struct evaluate_rows { std::uint64_t ticket; token_rows ids; row_range rows; bool fresh; };
+struct evaluate_rows { std::uint64_t ticket; token_rows ids; row_range rows; };
 struct rows_evaluated { std::uint32_t device; std::uint64_t ticket; double loss_sum; };
 struct device_ready { std::uint32_t device; caf::actor handle; };
 struct device_lost { std::uint32_t device; std::string reason; };

@@ -150,8 +150,9 @@ site_arithmetic make_arithmetic(const recipe& plan, site_id site) {
   /// A model with the threads it runs on.
   class device_model final : public learner {
   public:
-    device_model(const model_config& c, const kernels::backend& b, int n, std::shared_ptr<float_array> weights)
-        : team_(std::make_unique<kernels::stealing_team>(n)), model(c, b, *team_, 2048, std::move(weights)) {}
+    device_model(const model_config& c, const kernels::backend& b, int n, std::shared_ptr<float_array> weights,
+                 std::shared_ptr<float_array> gradients)
+        : team_(std::make_unique<kernels::stealing_team>(n)), model(c, b, *team_, 2048, std::move(weights), std::move(gradients)) {}
     const parameter_layout& layout() const override { return model.layout(); }
     std::span<float> weights() override { return model.weights(); }
     std::span<float> gradients() override { return model.gradients(); }
@@ -169,8 +170,9 @@ site_arithmetic make_arithmetic(const recipe& plan, site_id site) {
   site_arithmetic made;
   made.layout = layout;
   made.initialise = [plan](std::span<float> weights) { initial_weights(plan.model, static_cast<std::uint64_t>(plan.run.seed), weights); };
-  made.make_learner = [&backend, plan, threads](std::uint32_t, std::shared_ptr<float_array> weights) {
-    return std::make_unique<device_model>(plan.model, backend, threads, std::move(weights));
+  made.make_learner = [&backend, plan, threads](std::uint32_t, std::shared_ptr<float_array> weights,
+                                                std::shared_ptr<float_array> gradients) {
+    return std::make_unique<device_model>(plan.model, backend, threads, std::move(weights), std::move(gradients));
   };
   made.update = [&backend, optimizer](learner& model, const optimizer_slice& s) {
     optimizer->update(backend, dynamic_cast<device_model&>(model).model.stream(), s.weights, s.gradients, s.begin, s.end, s.learning_rate,
@@ -219,6 +221,7 @@ int run_site(site_process process) {
                                                        .arithmetic = make_arithmetic(process.plan, process.self),
                                                        .metrics = *process.metrics,
                                                        .gradient_takes = {},
+                                                       .tokens_per_slice = slice_tokens,
                                                        .stopped = {}});
   parts->stopped = [&end, who](int code, std::string reason) {
     if (code != 0) say(who, reason);

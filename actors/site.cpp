@@ -99,7 +99,7 @@ void begin(site_actor* self) {
   for (const auto& warning : s.start->warnings) tell(self, "warning", warning);
   start_groups(self);
   start_shard(self);
-  for (std::uint32_t i = 0; i < s.start->memory->gradients.size(); ++i) start_device(self, i);
+  for (std::int64_t i = 0; i < s.parts->plan.sites.at(s.parts->self).devices; ++i) start_device(self, static_cast<std::uint32_t>(i));
   start_trainer(self);
   for (const auto& [peer, address] : s.parts->addresses) start_link(self, peer);
   s.parts->wire.start(events_for(s.links_by_peer));

@@ -36,6 +36,7 @@ caf::actor start_device(site_actor* self, std::uint32_t index) {
   d.index = index;
   d.context = s.parts->plan.train.context;
   d.gradient_takes = s.parts->gradient_takes;
+  d.tokens_per_slice = s.parts->tokens_per_slice;
   d.memory = s.start->memory;
   d.make_learner = s.parts->arithmetic.make_learner;
   d.update = s.parts->arithmetic.update;

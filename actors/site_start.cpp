@@ -122,7 +122,7 @@ hash128 fingerprint(const checkpoint_facts& facts) { return hash_bytes(std::as_b
 expected<site_start> start_site(const site_parts& parts) {
   const auto& layout = parts.arithmetic.layout;
   site_start start;
-  start.memory = std::make_shared<site_memory>(layout, static_cast<std::uint32_t>(parts.plan.sites.at(parts.self).devices));
+  start.memory = std::make_shared<site_memory>(layout);
   start.shapes = cut_groups(layout, static_cast<std::uint32_t>(parts.plan.round.groups));
   for (const auto& shape : start.shapes) {
     auto settings = settings_of(parts, shape);

@@ -19,6 +19,9 @@
 
 namespace isthmus::actors {
 
+/// What a device is about to compute.
+enum class device_work { gradient, evaluation, reduction, update };
+
 struct cluster_options {
   std::uint64_t seed = 1;                                   // of everything: arithmetic, network, the order in which actors run
   std::uint32_t sites = 3;                                  // s0, s1, ...
@@ -27,6 +30,8 @@ struct cluster_options {
   std::string recipe{};                                     // TOML without sites, seed and text; empty: a model of 13 thousand parameters
   /// Called behind each optimizer step of a site, with the weights that it wrote: a fault may spoil them.
   std::function<void(site_id, incarnation_number, const optimizer_slice&)> after_update{};
+  /// Called before each slice of a device's work, in its actor: what it throws is the device's failure.
+  std::function<void(site_id, std::uint32_t device, device_work)> before_work{};
 };
 
 /// A whole run in one thread: the real actors of every site and the coordinator, on simulated time, network and disk, trained on
@@ -76,6 +81,7 @@ private:
   class recorder;
   struct config;
   void step();
+  site_arithmetic make_arithmetic(site_id site, incarnation_number incarnation, node& at);
   bool step_until(time_point end, const std::function<bool()>& holds);
   std::shared_ptr<const token_shard> shard_of(site_id site) const;
 
