@@ -103,9 +103,10 @@ struct evaluation_sample { round_number round; std::uint64_t tokens_total; doubl
 struct round_sample { round_record record; std::uint64_t bytes_up, bytes_down; double seconds; };
 struct event_line { std::string kind, text; };
 struct link_sample { site_id peer; bool up; link_counters counters; };
-struct site_progress { std::string state; std::int64_t devices; std::uint64_t tokens; bool tokens_known, flush; };
+struct site_progress { std::string state; std::int64_t devices; step_number step; std::uint64_t tokens; bool flush; };
 struct flush_rows {};                     // supervisor -> metrics: what waits is written now; answered
 struct metrics_tick {};
+struct metrics_restarted { caf::actor handle; };  // supervisor -> trainer, groups: where measurements go from now on
 
 // --- life of a site
 struct begin_training { step_number after_step; };
@@ -118,6 +119,7 @@ struct save_now {};                       // checkpoint at the next boundary and
 struct run_finished {};                   // every group has its last round
 struct run_reopened {};                   // and has it no more: the records were voided by a restart
 struct fail_device { std::uint32_t device; };  // rehearsal: the device's actor fails as if by a bug
+struct fail_child { std::string name; };  // and another child of the supervisor: "metrics", "group 0", "link to 1"
 struct site_stopped { int exit_code; std::string reason; };
 // clang-format on
 
@@ -143,5 +145,5 @@ ISTHMUS_LOCAL_MESSAGE(boundary_saved) ISTHMUS_LOCAL_MESSAGE(group_wiring) ISTHMU
 ISTHMUS_LOCAL_MESSAGE(link_sample) ISTHMUS_LOCAL_MESSAGE(site_progress) ISTHMUS_LOCAL_MESSAGE(flush_rows) ISTHMUS_LOCAL_MESSAGE(metrics_tick)
 ISTHMUS_LOCAL_MESSAGE(save_copy) ISTHMUS_LOCAL_MESSAGE(checkpoint_written) ISTHMUS_LOCAL_MESSAGE(recover_leases)
 ISTHMUS_LOCAL_MESSAGE(leases_recovered) ISTHMUS_LOCAL_MESSAGE(close_leases) ISTHMUS_LOCAL_MESSAGE(leases_closed) ISTHMUS_LOCAL_MESSAGE(group_started) ISTHMUS_LOCAL_MESSAGE(restore_book)
-ISTHMUS_LOCAL_MESSAGE(begin_training) ISTHMUS_LOCAL_MESSAGE(link_heard) ISTHMUS_LOCAL_MESSAGE(fail_device) ISTHMUS_LOCAL_MESSAGE(save_group) ISTHMUS_LOCAL_MESSAGE(group_saved) ISTHMUS_LOCAL_MESSAGE(save_now) ISTHMUS_LOCAL_MESSAGE(run_finished) ISTHMUS_LOCAL_MESSAGE(run_reopened) ISTHMUS_LOCAL_MESSAGE(site_stopped)
+ISTHMUS_LOCAL_MESSAGE(begin_training) ISTHMUS_LOCAL_MESSAGE(link_heard) ISTHMUS_LOCAL_MESSAGE(fail_device) ISTHMUS_LOCAL_MESSAGE(fail_child) ISTHMUS_LOCAL_MESSAGE(metrics_restarted) ISTHMUS_LOCAL_MESSAGE(save_group) ISTHMUS_LOCAL_MESSAGE(group_saved) ISTHMUS_LOCAL_MESSAGE(save_now) ISTHMUS_LOCAL_MESSAGE(run_finished) ISTHMUS_LOCAL_MESSAGE(run_reopened) ISTHMUS_LOCAL_MESSAGE(site_stopped)
 #undef ISTHMUS_LOCAL_MESSAGE

@@ -322,6 +322,7 @@ caf::behavior trainer(trainer_actor* self, std::shared_ptr<trainer_state> given)
         drive(self);
       },
       [=](const device_lost& m) { lost(self, m.device); },
+      [=](const metrics_restarted& m) { self->state.metrics = m.handle; },
       [=](const save_now&) { self->state.save_asked = true; },
       [=](const drain&) {
         auto& s = self->state;

@@ -7,6 +7,7 @@
 
 #include <caf/atom.hpp>
 #include <caf/exit_reason.hpp>
+#include <caf/scheduled_actor.hpp>
 #include <caf/scheduler/test_coordinator.hpp>
 #include <caf/send.hpp>
 
@@ -142,6 +143,7 @@ cluster::cluster(cluster_options options)
       run_folder_(disk.open("run")) {}
 
 cluster::~cluster() {
+  let_go();
   while (!sites_.empty()) kill_site(sites_.begin()->first);
   step();
 }
@@ -281,11 +283,25 @@ void cluster::kill_coordinator() { kill_site(coordinator_id); }
 void cluster::drain_site(site_id site) { caf::anon_send(sites_.at(site)->root, drain{"asked by the test"}); }
 void cluster::fail_device(site_id site, std::uint32_t device) { caf::anon_send(sites_.at(site)->root, actors::fail_device{device}); }
 
+void cluster::fail_child(site_id site, const std::string& name) { caf::anon_send(sites_.at(site)->root, actors::fail_child{name}); }
+
+void cluster::let_go() {
+  auto& scheduler = dynamic_cast<caf::scheduler::test_coordinator&>(system_->scheduler());
+  scheduler.jobs.insert(scheduler.jobs.end(), stuck_.begin(), stuck_.end());
+  stuck_.clear();
+  held_.clear();
+}
+
 void cluster::step() {
   auto& scheduler = dynamic_cast<caf::scheduler::test_coordinator&>(system_->scheduler());
   while (!scheduler.jobs.empty()) {
     const auto pick = static_cast<std::ptrdiff_t>(interleaving_.below(scheduler.jobs.size()));
     std::rotate(scheduler.jobs.begin(), scheduler.jobs.begin() + pick, scheduler.jobs.begin() + pick + 1);
+    if (const auto* next = dynamic_cast<caf::scheduled_actor*>(scheduler.jobs.front()); next != nullptr && next->name() == held_) {
+      stuck_.push_back(scheduler.jobs.front());
+      scheduler.jobs.pop_front();
+      continue;
+    }
     scheduler.try_run_once();
   }
 }

@@ -9,6 +9,7 @@
 
 #include <caf/actor_system.hpp>
 #include <caf/actor_system_config.hpp>
+#include <caf/resumable.hpp>
 
 #include <functional>
 #include <map>
@@ -51,6 +52,11 @@ public:
   void drain_site(site_id site);
   /// Fails the actor of one device.
   void fail_device(site_id site, std::uint32_t device);
+  /// Fails another actor of a site, by the name that its supervisor gives it: "metrics", "group 0", "link to 1".
+  void fail_child(site_id site, const std::string& name);
+  /// Actors of that name ("metrics", "checkpoint") stand still, at every site, until let go: as one whose disk does not answer.
+  void hold(const std::string& actor) { held_ = actor; }
+  void let_go();
 
   void run_for(duration d);
   /// Runs until it holds, at most so long in virtual time; false if it never did.
@@ -96,6 +102,8 @@ private:
   std::map<site_id, std::vector<store_row>> rows_;
   std::map<site_id, int> exits_;
   std::vector<event_row> events_;
+  std::string held_;                    // "": nobody
+  std::vector<caf::resumable*> stuck_;  // actors of that name that have something to do
   round_number last_round_ = 0;
 };
 
