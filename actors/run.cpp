@@ -97,7 +97,7 @@ struct ending {
 sigset_t block_signals() {
   sigset_t set;
   sigemptyset(&set);
-  for (const int s : {SIGTERM, SIGUSR1, SIGHUP, SIGINT, SIGPIPE}) sigaddset(&set, s);
+  for (const int s : {SIGTERM, SIGUSR1, SIGUSR2, SIGHUP, SIGINT, SIGPIPE}) sigaddset(&set, s);
   pthread_sigmask(SIG_BLOCK, &set, nullptr);
   return set;
 }
@@ -111,7 +111,8 @@ void end_with(const caf::actor& root, const std::string& who, ending& end) {
   });
 }
 
-int wait_for_end(const std::string& who, const sigset_t& signals, const ending& end, const caf::actor& root) {
+/// devices: of the site; none are at a coordinator.
+int wait_for_end(const std::string& who, const sigset_t& signals, const ending& end, const caf::actor& root, std::int64_t devices) {
   int asked = 0;
   while (!end.done) {
     const timespec wait{0, 100'000'000};
@@ -119,6 +120,9 @@ int wait_for_end(const std::string& who, const sigset_t& signals, const ending& 
     if (s == SIGUSR1) {
       say(who, "checkpoint asked for");
       caf::anon_send(root, save_now{});
+    } else if (s == SIGUSR2 && devices > 0) {
+      say(who, "a rehearsal: the last device fails");
+      caf::anon_send(root, fail_device{static_cast<std::uint32_t>(devices - 1)});
     } else if (s == SIGTERM && ++asked == 1) {
       say(who, "stopping: the period is finished and saved first; a second signal stops at once");
       caf::anon_send(root, drain{"asked to stop"});
@@ -204,6 +208,7 @@ int run_site(site_process process) {
   ending end;
   config settings;
   caf::actor_system system(settings);
+  const std::int64_t devices = process.plan.sites.at(process.self).devices;
   auto peers = process.addresses;
   peers.erase(process.self);
   auto parts = std::make_shared<site_parts>(site_parts{.plan = process.plan,
@@ -230,7 +235,7 @@ int run_site(site_process process) {
   };
   const caf::actor root = spawn_site(system, std::move(parts));
   end_with(root, who, end);
-  const int code = wait_for_end(who, signals, end, root);
+  const int code = wait_for_end(who, signals, end, root, devices);
   std::this_thread::sleep_for(std::chrono::milliseconds(300));  // last words: rows are flushed, messages leave
   (*wire)->stop();
   caf::anon_send_exit(root, caf::exit_reason::kill);
@@ -277,7 +282,7 @@ int run_coordinator(coordinator_process process) {
   };
   const caf::actor root = spawn_coordinator(system, std::move(parts));
   end_with(root, who, end);
-  const int code = wait_for_end(who, signals, end, root);
+  const int code = wait_for_end(who, signals, end, root, 0);
   (*wire)->stop();
   caf::anon_send_exit(root, caf::exit_reason::kill);
   std::fflush(nullptr);
