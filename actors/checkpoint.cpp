@@ -7,6 +7,7 @@ namespace isthmus::actors {
 namespace {
 
 struct checkpoint_state {
+  static constexpr const char* name = "checkpoint";
   std::shared_ptr<const site_parts> parts;
   std::optional<checkpoint_store> store;
   std::function<void(const std::string&)> write_ledger;

@@ -9,7 +9,6 @@
 #include <functional>
 #include <memory>
 #include <span>
-#include <vector>
 
 namespace isthmus::actors {
 
@@ -24,25 +23,37 @@ struct optimizer_slice {
 /// What the devices of a site share: master weights. Who may touch which part when is the trainer's business: a device
 /// writes only the slice it was given, a group only its own floats between periods.
 struct site_memory {
-  site_memory(parameter_layout l, std::uint32_t devices)
-      : layout(std::move(l)), weights(std::make_shared<float_array>(static_cast<std::size_t>(layout.size))), gradients(devices) {}
+  explicit site_memory(parameter_layout l)
+      : layout(std::move(l)), weights(std::make_shared<float_array>(static_cast<std::size_t>(layout.size))) {}
   parameter_layout layout;
   std::shared_ptr<float_array> weights;
-  std::vector<std::span<float>> gradients;  // of each device's learner; empty until it is made
 };
+
+/// Makes the learner of a device on arrays of the site's layout: the weights are the site's, the gradients are zero. Both outlive it.
+using learner_maker = std::function<std::unique_ptr<learner>(std::uint32_t device, std::shared_ptr<float_array> weights,
+                                                             std::shared_ptr<float_array> gradients)>;
+
+/// Matrix products are at their speed from about so many tokens on. A slice of work has no more than it must, so that a device soon hears
+/// what came in between.
+inline constexpr std::int64_t slice_tokens = 512;
+
+/// The rows of the next slice when `rows` > 0 are left: as many slices of `tokens` as there are whole ones, of nearly the same size. A
+/// row is never cut.
+std::int64_t rows_of_slice(std::int64_t rows, std::int64_t context, std::int64_t tokens);
 
 /// How a device computes. Functions are called in the device's own thread.
 struct device_settings {
   std::uint32_t index = 0;
-  std::int64_t context = 0, rows_per_slice = 4;  // a slice of work lasts well under a second, so that a stop is heard
-  duration gradient_takes{};                     // virtual time that a gradient costs in a simulation; nothing for real
+  std::int64_t context = 0, tokens_per_slice = slice_tokens;
+  duration gradient_takes{};  // virtual time that a gradient costs in a simulation; nothing for real
   std::shared_ptr<site_memory> memory;
-  std::function<std::unique_ptr<learner>(std::uint32_t device, std::shared_ptr<float_array> weights)> make_learner;
+  learner_maker make_learner;
   std::function<void(learner&, const optimizer_slice&)> update;
   std::function<double(learner&, std::span<const float>)> squared_norm;
 };
 
-/// A device: gradients of rows, reduction and update of slices, evaluation. Answers its trainer.
+/// A device: gradients of rows, reduction and update of slices, evaluation. Answers its trainer. A new request drops what is left of the
+/// one before.
 caf::actor spawn_device(caf::event_based_actor* owner, tier where, device_settings settings);
 
 }  // namespace isthmus::actors

@@ -198,6 +198,7 @@ caf::behavior group_behaviour(group_actor* self, std::shared_ptr<group_actor_sta
         s.lent = true;
         return anchor_loaded{id_of(self), s.parts.group->round()};
       },
+      [=](const metrics_restarted& m) { self->state.metrics = m.handle; },
       [=](const contribute& m) { take_back(self, m.what); },
       [=](const restore_book&) {
         auto& s = self->state;

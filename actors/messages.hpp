@@ -72,14 +72,15 @@ struct anchor_loaded { group_id group; round_number round; };
 
 // --- trainer <-> devices. A ticket names one step; a reply to an older one is ignored.
 using token_rows = std::shared_ptr<const std::vector<std::int32_t>>;  // [rows, context + 1]
+using gradient_array = std::shared_ptr<float_array>;  // one device's; lives on in messages when the device dies
 struct row_range { std::int64_t begin = 0, end = 0; };
 struct compute_gradient { std::uint64_t ticket; token_rows ids; row_range rows; double scale; bool clear; };  // clear: gradients hold something
-struct gradient_done { std::uint32_t device; std::uint64_t ticket; row_range rows; double loss_sum; };
-struct reduce_slice { std::uint64_t ticket; std::vector<std::uint32_t> devices; row_range floats; };  // into the first device's gradients
+struct gradient_done { std::uint32_t device; std::uint64_t ticket; double loss_sum; gradient_array gradients; };
+struct reduce_slice { std::uint64_t ticket; std::vector<gradient_array> gradients; row_range floats; };  // into the first
 struct slice_reduced { std::uint32_t device; std::uint64_t ticket; double sum_of_squares; };
-struct update_slice { std::uint64_t ticket; std::uint32_t gradients_of; row_range floats; double learning_rate, gradient_scale; step_number step; };
+struct update_slice { std::uint64_t ticket; gradient_array gradients; row_range floats; double learning_rate, gradient_scale; step_number step; };
 struct slice_updated { std::uint32_t device; std::uint64_t ticket; };
-struct evaluate_rows { std::uint64_t ticket; token_rows ids; row_range rows; bool fresh; };
+struct evaluate_rows { std::uint64_t ticket; token_rows ids; row_range rows; };
 struct rows_evaluated { std::uint32_t device; std::uint64_t ticket; double loss_sum; };
 struct device_ready { std::uint32_t device; caf::actor handle; };
 struct device_lost { std::uint32_t device; std::string reason; };
@@ -102,9 +103,10 @@ struct evaluation_sample { round_number round; std::uint64_t tokens_total; doubl
 struct round_sample { round_record record; std::uint64_t bytes_up, bytes_down; double seconds; };
 struct event_line { std::string kind, text; };
 struct link_sample { site_id peer; bool up; link_counters counters; };
-struct site_progress { std::string state; std::int64_t devices; std::uint64_t tokens; bool tokens_known, flush; };
+struct site_progress { std::string state; std::int64_t devices; step_number step; std::uint64_t tokens; bool flush; };
 struct flush_rows {};                     // supervisor -> metrics: what waits is written now; answered
 struct metrics_tick {};
+struct metrics_restarted { caf::actor handle; };  // supervisor -> trainer, groups: where measurements go from now on
 
 // --- life of a site
 struct begin_training { step_number after_step; };
@@ -117,6 +119,7 @@ struct save_now {};                       // checkpoint at the next boundary and
 struct run_finished {};                   // every group has its last round
 struct run_reopened {};                   // and has it no more: the records were voided by a restart
 struct fail_device { std::uint32_t device; };  // rehearsal: the device's actor fails as if by a bug
+struct fail_child { std::string name; };  // and another child of the supervisor: "metrics", "group 0", "link to 1"
 // --- users' own actors -> site supervisor -> link; supervisor -> them. At most once: while the link is down, what is sent is lost.
 struct register_actor { std::string name; caf::actor handle; };  // under this name, until it ends or another takes it
 struct send_to_actor { site_id site; std::string name; shared_bytes payload; };  // 1 to 128 bytes of name; any site, this one too
@@ -146,6 +149,6 @@ ISTHMUS_LOCAL_MESSAGE(boundary_saved) ISTHMUS_LOCAL_MESSAGE(group_wiring) ISTHMU
 ISTHMUS_LOCAL_MESSAGE(link_sample) ISTHMUS_LOCAL_MESSAGE(site_progress) ISTHMUS_LOCAL_MESSAGE(flush_rows) ISTHMUS_LOCAL_MESSAGE(metrics_tick)
 ISTHMUS_LOCAL_MESSAGE(save_copy) ISTHMUS_LOCAL_MESSAGE(checkpoint_written) ISTHMUS_LOCAL_MESSAGE(recover_leases)
 ISTHMUS_LOCAL_MESSAGE(leases_recovered) ISTHMUS_LOCAL_MESSAGE(close_leases) ISTHMUS_LOCAL_MESSAGE(leases_closed) ISTHMUS_LOCAL_MESSAGE(group_started) ISTHMUS_LOCAL_MESSAGE(restore_book)
-ISTHMUS_LOCAL_MESSAGE(begin_training) ISTHMUS_LOCAL_MESSAGE(link_heard) ISTHMUS_LOCAL_MESSAGE(fail_device) ISTHMUS_LOCAL_MESSAGE(save_group) ISTHMUS_LOCAL_MESSAGE(group_saved) ISTHMUS_LOCAL_MESSAGE(save_now) ISTHMUS_LOCAL_MESSAGE(run_finished) ISTHMUS_LOCAL_MESSAGE(run_reopened) ISTHMUS_LOCAL_MESSAGE(site_stopped)
+ISTHMUS_LOCAL_MESSAGE(begin_training) ISTHMUS_LOCAL_MESSAGE(link_heard) ISTHMUS_LOCAL_MESSAGE(fail_device) ISTHMUS_LOCAL_MESSAGE(fail_child) ISTHMUS_LOCAL_MESSAGE(metrics_restarted) ISTHMUS_LOCAL_MESSAGE(save_group) ISTHMUS_LOCAL_MESSAGE(group_saved) ISTHMUS_LOCAL_MESSAGE(save_now) ISTHMUS_LOCAL_MESSAGE(run_finished) ISTHMUS_LOCAL_MESSAGE(run_reopened) ISTHMUS_LOCAL_MESSAGE(site_stopped)
 ISTHMUS_LOCAL_MESSAGE(register_actor) ISTHMUS_LOCAL_MESSAGE(send_to_actor) ISTHMUS_LOCAL_MESSAGE(from_actor)
 #undef ISTHMUS_LOCAL_MESSAGE

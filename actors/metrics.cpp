@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <chrono>
 
 namespace isthmus::actors {
@@ -12,6 +13,7 @@ namespace {
 constexpr auto flush_every = std::chrono::milliseconds(500);
 
 struct metrics_state {
+  static constexpr const char* name = "metrics";
   std::shared_ptr<const site_parts> parts;
   site_row site;
 };
@@ -29,7 +31,7 @@ void on_step(metrics_actor* self, const step_sample& m) {
   auto& site = self->state.site;
   const double rate = m.seconds > 0 ? static_cast<double>(m.tokens) / m.seconds : 0;
   site.step = m.step;
-  site.tokens += m.tokens;
+  site.tokens = m.step * m.tokens;  // also where this actor has not seen all steps
   site.loss = site.loss == 0 ? m.loss : 0.9 * site.loss + 0.1 * m.loss;
   site.tokens_per_second = site.tokens_per_second == 0 ? rate : 0.9 * site.tokens_per_second + 0.1 * rate;
   site.state = "training";
@@ -95,7 +97,8 @@ caf::behavior metrics(metrics_actor* self, std::shared_ptr<const site_parts> par
       },
       [=](const site_progress& m) {
         auto& row = self->state.site;
-        if (m.tokens_known) row.tokens = m.tokens;
+        row.step = std::max(row.step, m.step);
+        row.tokens = std::max(row.tokens, m.tokens);
         row.devices = m.devices;
         row.state = m.state;
         put_site(self);

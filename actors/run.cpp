@@ -98,7 +98,7 @@ struct ending {
 sigset_t block_signals() {
   sigset_t set;
   sigemptyset(&set);
-  for (const int s : {SIGTERM, SIGUSR1, SIGHUP, SIGINT, SIGPIPE}) sigaddset(&set, s);
+  for (const int s : {SIGTERM, SIGUSR1, SIGUSR2, SIGHUP, SIGINT, SIGPIPE}) sigaddset(&set, s);
   pthread_sigmask(SIG_BLOCK, &set, nullptr);
   return set;
 }
@@ -112,7 +112,8 @@ void end_with(const caf::actor& root, const std::string& who, ending& end) {
   });
 }
 
-int wait_for_end(const std::string& who, const sigset_t& signals, const ending& end, const caf::actor& root) {
+/// devices: of the site; none are at a coordinator.
+int wait_for_end(const std::string& who, const sigset_t& signals, const ending& end, const caf::actor& root, std::int64_t devices) {
   int asked = 0;
   while (!end.done) {
     const timespec wait{0, 100'000'000};
@@ -120,6 +121,9 @@ int wait_for_end(const std::string& who, const sigset_t& signals, const ending& 
     if (s == SIGUSR1) {
       say(who, "checkpoint asked for");
       caf::anon_send(root, save_now{});
+    } else if (s == SIGUSR2 && devices > 0) {
+      say(who, "a rehearsal: the last device fails");
+      caf::anon_send(root, fail_device{static_cast<std::uint32_t>(devices - 1)});
     } else if (s == SIGTERM && ++asked == 1) {
       say(who, "stopping: the period is finished and saved first; a second signal stops at once");
       caf::anon_send(root, drain{"asked to stop"});
@@ -151,8 +155,9 @@ site_arithmetic make_arithmetic(const recipe& plan, site_id site) {
   /// A model with the threads it runs on.
   class device_model final : public learner {
   public:
-    device_model(const model_config& c, const kernels::backend& b, int n, std::shared_ptr<float_array> weights)
-        : team_(std::make_unique<kernels::stealing_team>(n)), model(c, b, *team_, 2048, std::move(weights)) {}
+    device_model(const model_config& c, const kernels::backend& b, int n, std::shared_ptr<float_array> weights,
+                 std::shared_ptr<float_array> gradients)
+        : team_(std::make_unique<kernels::stealing_team>(n)), model(c, b, *team_, 2048, std::move(weights), std::move(gradients)) {}
     const parameter_layout& layout() const override { return model.layout(); }
     std::span<float> weights() override { return model.weights(); }
     std::span<float> gradients() override { return model.gradients(); }
@@ -170,8 +175,9 @@ site_arithmetic make_arithmetic(const recipe& plan, site_id site) {
   site_arithmetic made;
   made.layout = layout;
   made.initialise = [plan](std::span<float> weights) { initial_weights(plan.model, static_cast<std::uint64_t>(plan.run.seed), weights); };
-  made.make_learner = [&backend, plan, threads](std::uint32_t, std::shared_ptr<float_array> weights) {
-    return std::make_unique<device_model>(plan.model, backend, threads, std::move(weights));
+  made.make_learner = [&backend, plan, threads](std::uint32_t, std::shared_ptr<float_array> weights,
+                                                std::shared_ptr<float_array> gradients) {
+    return std::make_unique<device_model>(plan.model, backend, threads, std::move(weights), std::move(gradients));
   };
   made.update = [&backend, optimizer](learner& model, const optimizer_slice& s) {
     optimizer->update(backend, dynamic_cast<device_model&>(model).model.stream(), s.weights, s.gradients, s.begin, s.end, s.learning_rate,
@@ -203,6 +209,7 @@ int run_site(site_process process) {
   ending end;
   config settings;
   caf::actor_system system(settings);
+  const std::int64_t devices = process.plan.sites.at(process.self).devices;
   auto peers = process.addresses;
   peers.erase(process.self);
   auto parts = std::make_shared<site_parts>(site_parts{.plan = process.plan,
@@ -220,6 +227,7 @@ int run_site(site_process process) {
                                                        .arithmetic = make_arithmetic(process.plan, process.self),
                                                        .metrics = *process.metrics,
                                                        .gradient_takes = {},
+                                                       .tokens_per_slice = slice_tokens,
                                                        .stopped = {}});
   parts->stopped = [&end, who](int code, std::string reason) {
     if (code != 0) say(who, reason);
@@ -228,7 +236,7 @@ int run_site(site_process process) {
   };
   const caf::actor root = spawn_site(system, std::move(parts));
   end_with(root, who, end);
-  const int code = wait_for_end(who, signals, end, root);
+  const int code = wait_for_end(who, signals, end, root, devices);
   std::this_thread::sleep_for(std::chrono::milliseconds(300));  // last words: rows are flushed, messages leave
   (*wire)->stop();
   caf::anon_send_exit(root, caf::exit_reason::kill);
@@ -275,7 +283,7 @@ int run_coordinator(coordinator_process process) {
   };
   const caf::actor root = spawn_coordinator(system, std::move(parts));
   end_with(root, who, end);
-  const int code = wait_for_end(who, signals, end, root);
+  const int code = wait_for_end(who, signals, end, root, 0);
   (*wire)->stop();
   caf::anon_send_exit(root, caf::exit_reason::kill);
   std::fflush(nullptr);

@@ -22,7 +22,8 @@ struct site_process {
 };
 
 /// Runs it to its end and gives the process's exit code (docs/manual.md). SIGTERM: finish the period, checkpoint, 7; a second one: stop
-/// now, 7; SIGUSR1: checkpoint and go on; SIGINT is the launcher's business and ignored. Messages for people go to stderr.
+/// now, 7; SIGUSR1: checkpoint and go on; SIGUSR2: a rehearsal, the last device fails; SIGINT is the launcher's business and ignored.
+/// Messages for people go to stderr.
 int run_site(site_process process);
 
 /// The process that is the run's coordinator: fenced by a lock file, its memory is coordinator.jsonl.

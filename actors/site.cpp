@@ -15,7 +15,8 @@ void tell(site_actor* self, const std::string& kind, const std::string& text) { 
 
 void progress(site_actor* self, const std::string& state, bool flush) {
   auto& s = self->state;
-  self->send(s.metrics, site_progress{state, static_cast<std::int64_t>(s.devices.size()), s.tokens, true, flush});
+  s.progress = state;
+  self->send(s.metrics, site_progress{state, static_cast<std::int64_t>(s.devices.size()), s.step, s.tokens, flush});
 }
 
 void send_to(site_actor* self, site_id to, envelope what) {
@@ -98,11 +99,11 @@ void begin(site_actor* self) {
   s.metrics = spawn_metrics(self, s.parts);
   s.tokens = s.start->tokens;
   progress(self, "starting");
-  s.checkpoint = spawn_checkpoint(self, s.parts, [ledger = s.ledger](const std::string& line) { ledger->write_synced(line); });
+  start_checkpoint(self);
   for (const auto& warning : s.start->warnings) tell(self, "warning", warning);
   start_groups(self);
   start_shard(self);
-  for (std::uint32_t i = 0; i < s.start->memory->gradients.size(); ++i) start_device(self, i);
+  for (std::int64_t i = 0; i < s.parts->plan.sites.at(s.parts->self).devices; ++i) start_device(self, static_cast<std::uint32_t>(i));
   start_trainer(self);
   for (const auto& [peer, address] : s.parts->addresses) start_link(self, peer);
   s.parts->wire.start(events_for(s.links_by_peer));
@@ -182,6 +183,7 @@ caf::behavior site(site_actor* self, std::shared_ptr<site_parts> parts) {
         const auto device = self->state.devices.find(m.device);
         if (device != self->state.devices.end()) self->send(device->second, m);
       },
+      [=](const fail_child& m) { take_fail_child(self, m); },
       [=](const save_now& m) { self->send(self->state.trainer, m); },
       [=](const register_actor& m) { register_named(self, m); },
       [=](const send_to_actor& m) { send_to_named(self, m); },

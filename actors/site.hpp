@@ -30,8 +30,7 @@ struct site_arithmetic {
   parameter_layout layout;
   /// Fills the weights that every site starts from: [layout.size].
   std::function<void(std::span<float> weights)> initialise;
-  /// Called in the device's own thread; the learner works on the weights it is given.
-  std::function<std::unique_ptr<learner>(std::uint32_t device, std::shared_ptr<float_array> weights)> make_learner;
+  learner_maker make_learner;  // called in the device's own thread
   /// The inner optimizer, on the device's own learner; thread-safe for disjoint slices.
   std::function<void(learner&, const optimizer_slice&)> update;
   /// The squared norm of a slice of gradients, on the device's own learner; slices begin at multiples of 4096.
@@ -56,7 +55,8 @@ struct site_parts {
   double unigram_entropy = 0;  // of the held-out tokens, for display beside the loss
   site_arithmetic arithmetic;
   metrics_sink& metrics;
-  duration gradient_takes{};  // in virtual time; a simulation's only
+  duration gradient_takes{};                     // in virtual time; a simulation's only
+  std::int64_t tokens_per_slice = slice_tokens;  // of a device's work; a simulation may cut its small steps finer
   /// Called once, when the site has nothing left to do: 0 the run is finished, 7 stopped on purpose, 1 failed; before it trained also
   /// 4, 5 or 6, for what it found on its disk (framework/core/exit_code.hpp).
   std::function<void(int exit_code, std::string reason)> stopped;

@@ -6,8 +6,13 @@
 #include "actors/trainer.hpp"
 #include "framework/data/sample_order.hpp"
 
+#include <caf/exit_reason.hpp>
+#include <caf/send.hpp>
+
 #include <algorithm>
 #include <chrono>
+#include <map>
+#include <string>
 
 namespace isthmus::actors {
 
@@ -36,6 +41,7 @@ caf::actor start_device(site_actor* self, std::uint32_t index) {
   d.index = index;
   d.context = s.parts->plan.train.context;
   d.gradient_takes = s.parts->gradient_takes;
+  d.tokens_per_slice = s.parts->tokens_per_slice;
   d.memory = s.start->memory;
   d.make_learner = s.parts->arithmetic.make_learner;
   d.update = s.parts->arithmetic.update;
@@ -46,7 +52,7 @@ caf::actor start_device(site_actor* self, std::uint32_t index) {
 void start_groups(site_actor* self) {
   auto& s = self->state;
   auto& start = *s.start;
-  const auto write = [ledger = s.ledger](const std::string& line) { ledger->write(line); };
+  const auto write = [ledger = s.ledger](const std::string& line) { ledger->write_synced(line); };
   for (std::size_t i = 0; i < start.shapes.size(); ++i) {
     const auto& settings = start.settings[i];
     const auto weights = std::as_const(*start.memory->weights).span();
@@ -91,6 +97,11 @@ void start_shard(site_actor* self) {
   s.shard = spawn_shard(self, std::move(shard));
 }
 
+void start_checkpoint(site_actor* self) {
+  auto& s = self->state;
+  s.checkpoint = spawn_checkpoint(self, s.parts, [ledger = s.ledger](const std::string& line) { ledger->write_synced(line); });
+}
+
 void start_trainer(site_actor* self) {
   auto& s = self->state;
   const recipe& plan = s.parts->plan;
@@ -118,44 +129,86 @@ void start_trainer(site_actor* self) {
   for (const auto& group : s.groups) self->send(group, group_wiring{s.trainer, s.shard});
 }
 
+namespace {
+
+/// Spends one restart of that child; false when it has none left.
+bool may_restart(site_actor* self, const std::string& what) {
+  return self->state.budgets.try_emplace(what, 5, std::chrono::seconds(60)).first->second.spend(self->clock().now());
+}
+
+void tell_crash(site_actor* self, const std::string& what, const std::string& why, bool restarted) {
+  tell(self, "crash", what + " failed (" + why + ")" + (restarted ? "; restarted" : "; over its restart budget"));
+}
+
+void link_ended(site_actor* self, site_id peer, const std::string& why) {
+  const std::string what = "link to " + std::to_string(peer);
+  const bool again = may_restart(self, what);
+  tell_crash(self, what, why, again);
+  if (!again) return end(self, 1, "the link actor to site " + std::to_string(peer) + " keeps failing");
+  self->state.parts->wire.close(peer, {errc::disconnected, "its link actor failed"});
+  start_link(self, peer);
+}
+
+void device_ended(site_actor* self, std::uint32_t index, const std::string& why) {
+  auto& s = self->state;
+  const std::string what = "device " + std::to_string(index);
+  const bool again = may_restart(self, what);
+  tell_crash(self, what, why, again);
+  self->send(s.trainer, device_lost{index, why});
+  if (again) {
+    self->send(s.trainer, device_ready{index, start_device(self, index)});
+    return;
+  }
+  s.devices.erase(index);
+  if (s.devices.empty()) end(self, 1, "no device is left");
+}
+
+/// What it had not written is written again by the next one.
+void checkpoint_ended(site_actor* self, const std::string& why) {
+  auto& s = self->state;
+  const bool again = may_restart(self, "checkpoint");
+  tell_crash(self, "checkpoint", why, again);
+  if (!again) return end(self, 1, "the checkpoint actor keeps failing: " + why);
+  start_checkpoint(self);
+  for (const auto& copy : s.writing) self->send(s.checkpoint, copy);
+}
+
+void metrics_ended(site_actor* self, const std::string& why) {
+  auto& s = self->state;
+  if (!may_restart(self, "metrics")) return end(self, 1, "the metrics actor keeps failing: " + why);
+  s.metrics = spawn_metrics(self, s.parts);
+  tell_crash(self, "metrics", why, true);
+  progress(self, s.progress);
+  self->send(s.trainer, metrics_restarted{s.metrics});
+  for (const auto& group : s.groups) self->send(group, metrics_restarted{s.metrics});
+}
+
+}  // namespace
+
 void child_ended(site_actor* self, const caf::exit_msg& m) {
   auto& s = self->state;
   if (s.ended) return;
   const auto is = [&](const caf::actor& a) { return a && a.address() == m.source; };
   const std::string why = caf::to_string(m.reason);
-  const auto may_restart = [&](const std::string& what) {
-    auto& budget = s.budgets.try_emplace(what, 5, std::chrono::seconds(60)).first->second;
-    const bool ok = budget.spend(self->clock().now());
-    tell(self, "crash", what + " failed (" + why + ")" + (ok ? "; restarted" : "; over its restart budget"));
-    return ok;
-  };
-  for (auto& [peer, link] : s.links)
-    if (is(link)) {
-      if (!may_restart("link to " + std::to_string(peer)))
-        return end(self, 1, "the link actor to site " + std::to_string(peer) + " keeps failing");
-      s.parts->wire.close(peer, {errc::disconnected, "its link actor failed"});
-      return start_link(self, peer);
-    }
-  for (auto& [index, device] : s.devices)
-    if (is(device)) {
-      self->send(s.trainer, device_lost{index, why});
-      if (may_restart("device " + std::to_string(index))) {
-        self->send(s.trainer, device_ready{index, start_device(self, index)});
-      } else {
-        s.devices.erase(index);
-        if (s.devices.empty()) end(self, 1, "no device is left");
-      }
-      return;
-    }
-  if (is(s.checkpoint) && may_restart("checkpoint")) {
-    s.checkpoint = spawn_checkpoint(self, s.parts, [ledger = s.ledger](const std::string& line) { ledger->write_synced(line); });
-    return;
-  }
-  if (is(s.metrics)) {
-    s.metrics = spawn_metrics(self, s.parts);
-    return;
-  }
+  for (const auto& [peer, link] : s.links)
+    if (is(link)) return link_ended(self, peer, why);
+  for (const auto& [index, device] : s.devices)
+    if (is(device)) return device_ended(self, index, why);
+  if (is(s.checkpoint)) return checkpoint_ended(self, why);
+  if (is(s.metrics)) return metrics_ended(self, why);
   end(self, 1, "an actor of the site failed: " + why);
+}
+
+void take_fail_child(site_actor* self, const fail_child& m) {
+  const auto& s = self->state;
+  std::map<std::string, caf::actor> children{
+      {"metrics", s.metrics}, {"checkpoint", s.checkpoint}, {"shard", s.shard}, {"trainer", s.trainer}};
+  for (const auto& [peer, link] : s.links) children["link to " + std::to_string(peer)] = link;
+  for (std::size_t i = 0; i < s.groups.size(); ++i) children["group " + std::to_string(i)] = s.groups[i];
+  const auto child = children.find(m.name);
+  if (child == children.end()) return;
+  // At once, whatever waits in its mailbox; and not in our name, which would undo the link before it dies, and nobody would hear.
+  caf::anon_send<caf::message_priority::high>(child->second, caf::exit_msg{child->second.address(), caf::exit_reason::unhandled_exception});
 }
 
 }  // namespace isthmus::actors

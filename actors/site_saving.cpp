@@ -1,5 +1,6 @@
 #include "actors/site_state.hpp"
 
+#include <chrono>
 #include <utility>
 
 namespace isthmus::actors {
@@ -18,6 +19,14 @@ void begin_save(site_actor* self, const save_boundary& at) {
 
 namespace {
 
+constexpr auto rows_written_within = std::chrono::seconds(10);
+
+void write_copy(site_actor* self, save_copy copy) {
+  auto& s = self->state;
+  s.writing.push_back(std::move(copy));
+  self->send(s.checkpoint, s.writing.back());
+}
+
 void end_save(site_actor* self) {
   auto& s = self->state;
   if (--s.saving->missing > 0) return;
@@ -25,9 +34,14 @@ void end_save(site_actor* self) {
   s.saving.reset();
   const save_copy copy{copy_site(*s.parts, *s.start, done.at.step, s.tokens, done.groups, done.books, done.cursor), done.at.round,
                        done.at.last};
-  // A run that goes on from this checkpoint does not do its steps again: their rows are written before it is.
-  const auto write = [self, copy] { self->send(self->state.checkpoint, copy); };
-  self->request(s.metrics, caf::infinite, flush_rows{}).then(write, [write](const caf::error&) { write(); });
+  // A run that goes on from this checkpoint does not do its steps again: their rows are written before it is, if that can be.
+  self->request(s.metrics, rows_written_within, flush_rows{})
+      .then([self, copy] { write_copy(self, copy); },
+            [self, copy](const caf::error& why) {
+              tell(self, "rows_missing",
+                   "the rows before a checkpoint are not written (" + caf::to_string(why) + "); it is saved all the same");
+              write_copy(self, copy);
+            });
   self->send(s.trainer, boundary_saved{});
 }
 
@@ -35,6 +49,7 @@ void end_save(site_actor* self) {
 
 void take_checkpoint(site_actor* self, const checkpoint_written& m) {
   auto& s = self->state;
+  if (!s.writing.empty()) s.writing.pop_front();
   self->send(s.metrics, m);
   if (m.last && s.draining && !s.finished) self->send(s.shard, close_leases{false});
 }

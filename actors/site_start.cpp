@@ -121,7 +121,7 @@ std::string checkpoint_folder(site_id site) { return "checkpoints/site-" + std::
 expected<site_start> start_site(const site_parts& parts) {
   const auto& layout = parts.arithmetic.layout;
   site_start start;
-  start.memory = std::make_shared<site_memory>(layout, static_cast<std::uint32_t>(parts.plan.sites.at(parts.self).devices));
+  start.memory = std::make_shared<site_memory>(layout);
   start.shapes = cut_groups(layout, static_cast<std::uint32_t>(parts.plan.round.groups));
   for (const auto& shape : start.shapes) {
     auto settings = settings_of(parts, shape);

@@ -7,6 +7,7 @@
 #include "framework/rounds/ledger.hpp"
 #include "framework/rounds/restart_budget.hpp"
 
+#include <deque>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -85,12 +86,13 @@ struct site_state {
   bool training = false;
 
   std::optional<save_in_progress> saving;
+  std::deque<save_copy> writing;  // sent to the checkpoint actor, not answered yet
   step_number step = 0;
   std::uint64_t tokens = 0, recent_tokens = 0;
   double loss = 0;
   bool closing = false, finished = false, draining = false, last_save = false, ended = false;
-  std::string drain_reason;
-  time_point moved_at{};  // the last step, record or request to stop
+  std::string drain_reason, progress = "starting";  // as last told
+  time_point moved_at{};                            // the last step, record or request to stop
 };
 using site_actor = caf::stateful_actor<site_state>;
 
@@ -108,10 +110,14 @@ void start_link(site_actor* self, site_id peer);
 caf::actor start_device(site_actor* self, std::uint32_t index);
 void start_groups(site_actor* self);
 void start_shard(site_actor* self);
+void start_checkpoint(site_actor* self);
 void start_trainer(site_actor* self);
-/// A child ended. Links, devices and services are begun again within their budgets; a group, the shard or the trainer cannot be: their
-/// state is rebuilt from peers and the checkpoint by a new incarnation of the site.
+/// A child ended. Links, devices and services are begun again within their budgets, beyond which the site ends (unless it has other
+/// devices); a group, the shard or the trainer cannot be: their state is rebuilt from peers and the checkpoint by a new incarnation of
+/// the site.
 void child_ended(site_actor* self, const caf::exit_msg& m);
+/// A rehearsal.
+void take_fail_child(site_actor* self, const fail_child& m);
 
 // site_membership.cpp
 void take_inbound(site_actor* self, const inbound& m);

@@ -27,8 +27,9 @@ struct trainer_state {
 
   work doing = work::none;
   std::uint64_t ticket = 0;
-  std::map<std::uint32_t, row_range> pending;   // device -> what it works on
-  std::vector<std::uint32_t> gradient_devices;  // that hold a part of this step's gradient
+  std::map<std::uint32_t, row_range> pending;         // device -> what it works on
+  bool broken = false;                                // a device died in this phase: it is begun again when the others have answered
+  std::map<std::uint32_t, gradient_array> gradients;  // the parts of this step's gradient that are done, by device
   rows_leased rows;
   time_point step_began{};
   double loss_sum = 0, squares = 0, gradient_norm = 0, rate = 0;
@@ -73,10 +74,8 @@ void begin_gradient(trainer_actor* self, bool again = false) {
   auto& s = self->state;
   s.loss_sum = 0;
   const double scale = 1.0 / static_cast<double>(s.rows.rows * s.settings.context);
-  auto parts = spread(s.devices, s.rows.rows);
-  s.gradient_devices.clear();
-  for (const auto& [device, part] : parts) s.gradient_devices.push_back(device);
-  start(self, work::gradient, std::move(parts), [&](std::uint32_t, row_range part) {
+  s.gradients.clear();
+  start(self, work::gradient, spread(s.devices, s.rows.rows), [&](std::uint32_t, row_range part) {
     return compute_gradient{s.ticket, s.rows.ids, part, scale, again};
   });
 }
@@ -84,8 +83,10 @@ void begin_gradient(trainer_actor* self, bool again = false) {
 void begin_reduction(trainer_actor* self) {
   auto& s = self->state;
   s.squares = 0;
+  std::vector<gradient_array> all;
+  for (const auto& [device, gradients] : s.gradients) all.push_back(gradients);
   start(self, work::reduction, spread(s.devices, s.settings.layout_size, 4096), [&](std::uint32_t, row_range part) {
-    return reduce_slice{s.ticket, s.gradient_devices, part};
+    return reduce_slice{s.ticket, all, part};
   });
 }
 
@@ -95,8 +96,9 @@ void begin_update(trainer_actor* self) {
   const double scale = static_cast<double>(clip_scale(s.squares, s.settings.clip_norm));
   const std::uint64_t done = *std::min_element(s.tokens_total.begin(), s.tokens_total.end()) + s.period.tokens * s.settings.sites;
   s.rate = s.settings.learning_rate.learning_rate(static_cast<std::int64_t>(done));
+  const gradient_array sum = s.gradients.begin()->second;
   start(self, work::update, spread(s.devices, s.settings.layout_size, 4096),
-        [&](std::uint32_t, row_range part) { return update_slice{s.ticket, s.gradient_devices.front(), part, s.rate, scale, s.step + 1}; });
+        [&](std::uint32_t, row_range part) { return update_slice{s.ticket, sum, part, s.rate, scale, s.step + 1}; });
 }
 
 void end_step(trainer_actor* self) {
@@ -107,6 +109,7 @@ void end_step(trainer_actor* self) {
   s.period.tokens += tokens;
   s.period.leases.insert(s.period.leases.end(), s.rows.leases.begin(), s.rows.leases.end());
   s.doing = work::none;
+  s.gradients.clear();
   s.schedule->step_done();
   const step_sample sample{s.step,          tokens, s.loss_sum / static_cast<double>(tokens),
                            s.gradient_norm, s.rate, to_seconds(self->clock().now() - s.step_began),
@@ -116,10 +119,25 @@ void end_step(trainer_actor* self) {
   drive(self);
 }
 
+/// A device died inside a phase: the evaluation, or the step from its gradient on, is done again by those that live.
+void begin_again(trainer_actor* self) {
+  auto& s = self->state;
+  s.broken = false;
+  if (s.doing == work::evaluating) {
+    s.doing = work::none;
+    s.evaluated_once = false;
+    return drive(self);
+  }
+  ++s.ticket;
+  s.doing = work::gradient;
+  if (!s.devices.empty()) begin_gradient(self, true);  // else: when a device is back
+}
+
 /// One device's part of the phase under way is done; when it was the last, the next phase begins.
 void part_done(trainer_actor* self, std::uint32_t device, std::uint64_t ticket, work of) {
   auto& s = self->state;
   if (ticket != s.ticket || s.doing != of || s.pending.erase(device) == 0 || !s.pending.empty()) return;
+  if (s.broken) return begin_again(self);
   switch (of) {
     case work::gradient: return begin_reduction(self);
     case work::reduction: return begin_update(self);
@@ -141,7 +159,7 @@ void begin_evaluation(trainer_actor* self) {
   s.evaluated_at = s.rounds.front();
   s.evaluated_once = true;
   start(self, work::evaluating, spread(s.devices, s.settings.held_out_rows), [&](std::uint32_t, row_range part) {
-    return evaluate_rows{s.ticket, s.settings.held_out, part, true};
+    return evaluate_rows{s.ticket, s.settings.held_out, part};
   });
 }
 
@@ -209,35 +227,14 @@ void drive(trainer_actor* self) {
   }
 }
 
+/// What a device had finished counts, whatever becomes of it. Of the others each writes its own gradients while these are computed, so
+/// that the step begins again at once and they drop what they are doing; in a reduction they write each other's, and are waited for.
 void lost(trainer_actor* self, std::uint32_t device) {
   auto& s = self->state;
-  if (s.devices.erase(device) == 0) return;
-  const bool held_gradient = std::count(s.gradient_devices.begin(), s.gradient_devices.end(), device) > 0;
-  const bool worked = s.pending.contains(device);
-  switch (s.doing) {
-    case work::gradient:
-    case work::reduction:  // gradients of the dead device are gone with it: the step's rows are computed again by those that live
-      if (!held_gradient && !worked) return;
-      ++s.ticket;
-      s.pending.clear();
-      if (s.devices.empty()) {
-        s.doing = work::gradient;  // goes on when a device is back
-        return;
-      }
-      return begin_gradient(self, true);
-    case work::update:
-      ensure(!worked && !(held_gradient && s.gradient_devices.front() == device), "a device died inside an update: weights are torn");
-      return;
-    case work::evaluating:
-      if (worked) {
-        ++s.ticket;
-        s.doing = work::none;
-        s.evaluated_once = false;
-        drive(self);
-      }
-      return;
-    default: return;
-  }
+  if (s.devices.erase(device) == 0 || s.pending.erase(device) == 0) return;
+  ensure(s.doing != work::update, "a device died inside an update: weights are torn");
+  s.broken = true;
+  if (s.doing == work::gradient || s.pending.empty()) begin_again(self);
 }
 
 caf::behavior trainer(trainer_actor* self, std::shared_ptr<trainer_state> given) {
@@ -290,7 +287,11 @@ caf::behavior trainer(trainer_actor* self, std::shared_ptr<trainer_state> given)
         begin_gradient(self);
       },
       [=](const gradient_done& m) {
-        if (m.ticket == self->state.ticket) self->state.loss_sum += m.loss_sum;
+        auto& s = self->state;
+        if (m.ticket == s.ticket) {
+          s.loss_sum += m.loss_sum;
+          s.gradients[m.device] = m.gradients;
+        }
         part_done(self, m.device, m.ticket, work::gradient);
       },
       [=](const slice_reduced& m) {
@@ -321,6 +322,7 @@ caf::behavior trainer(trainer_actor* self, std::shared_ptr<trainer_state> given)
         drive(self);
       },
       [=](const device_lost& m) { lost(self, m.device); },
+      [=](const metrics_restarted& m) { self->state.metrics = m.handle; },
       [=](const save_now&) { self->state.save_asked = true; },
       [=](const drain&) {
         auto& s = self->state;

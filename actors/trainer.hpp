@@ -23,8 +23,8 @@ struct trainer_settings {
 };
 
 /// Conducts the devices of a site through the schedule: leases rows, spreads them over the devices that live, has gradients reduced and
-/// weights updated slice by slice, contributes after H steps and waits for the groups. A device that dies in a gradient costs only the
-/// repetition of its rows; one that dies in an update leaves torn weights, and the trainer fails with it.
+/// weights updated slice by slice, contributes after H steps and waits for the groups. A device that dies in a gradient or a reduction
+/// costs only the repetition of that step's gradient; one that dies in an update leaves torn weights, and the trainer fails with it.
 caf::actor spawn_trainer(caf::event_based_actor* owner, trainer_settings settings, caf::actor shard, std::vector<caf::actor> groups,
                          std::vector<caf::actor> devices, caf::actor metrics);
 

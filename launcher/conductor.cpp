@@ -209,6 +209,11 @@ void conductor::fire(std::size_t index, const recipe::fault& f) {
   if (m == members_.end() || !m->child) return;  // it fires when the site is up
   memory_.faults_fired.push_back(index);
   remember();
+  if (f.kind == "device") {  // the site starts it again
+    event("fault", fmt::format("rehearsal: a device of {} fails", f.site));
+    m->child->signal(SIGUSR2);
+    return;
+  }
   const auto back = clock_.now() + std::chrono::duration_cast<duration>(std::chrono::duration<double>(f.back_after_seconds));
   event("fault", fmt::format("rehearsal: SIG{} to {}, back after {} s", f.kind == "kill" ? "KILL" : "STOP", f.site, f.back_after_seconds));
   if (f.kind == "kill") {

@@ -8,6 +8,7 @@
 
 #include <caf/atom.hpp>
 #include <caf/exit_reason.hpp>
+#include <caf/scheduled_actor.hpp>
 #include <caf/scheduler/test_coordinator.hpp>
 #include <caf/send.hpp>
 
@@ -56,6 +57,28 @@ dead_after_ms = 800
 [checkpoint]
 every_rounds = 3
 )";
+
+/// A device's model, which says what it is about to do.
+struct device_model final : learner {
+  device_model(const recipe& plan, const kernels::backend& backend, kernels::team& team, std::shared_ptr<float_array> weights,
+               std::shared_ptr<float_array> gradients)
+      : model(plan.model, backend, team, 2048, std::move(weights), std::move(gradients)) {}
+  const parameter_layout& layout() const override { return model.layout(); }
+  std::span<float> weights() override { return model.weights(); }
+  std::span<float> gradients() override { return model.gradients(); }
+  void weights_changed() override { model.weights_changed(); }
+  double accumulate(const token_batch& batch, double scale) override {
+    before(device_work::gradient);
+    return model.accumulate(batch, scale);
+  }
+  double evaluate(const token_batch& batch) override {
+    before(device_work::evaluation);
+    return model.evaluate(batch);
+  }
+
+  hybrid_model model;
+  std::function<void(device_work)> before;
+};
 
 recipe make_recipe(const cluster_options& options) {
   std::string text = options.recipe.empty() ? small_recipe : options.recipe;
@@ -121,6 +144,7 @@ cluster::cluster(cluster_options options)
       run_folder_(disk.open("run")) {}
 
 cluster::~cluster() {
+  let_go();
   while (!sites_.empty()) kill_site(sites_.begin()->first);
   step();
 }
@@ -150,15 +174,43 @@ std::shared_ptr<const token_shard> cluster::shard_of(site_id site) const {
   return shard;
 }
 
+site_arithmetic cluster::make_arithmetic(site_id site, incarnation_number incarnation, node& at) {
+  const auto& backend = *kernels::find_backend("reference");
+  const auto optimizer = std::make_shared<adamw>(hybrid_layout(plan.model), adamw_options{});
+  site_arithmetic a;
+  a.layout = hybrid_layout(plan.model);
+  a.initialise = [this](std::span<float> weights) { initial_weights(plan.model, options_.seed, weights); };
+  a.make_learner = [this, site, &backend, team = at.team.get()](std::uint32_t device, std::shared_ptr<float_array> weights,
+                                                                std::shared_ptr<float_array> gradients) {
+    auto made = std::make_unique<device_model>(plan, backend, *team, std::move(weights), std::move(gradients));
+    made->before = [this, site, device](device_work what) {
+      if (options_.before_work) options_.before_work(site, device, what);
+    };
+    return made;
+  };
+  a.update = [this, site, incarnation, &backend, optimizer](learner& any, const optimizer_slice& s) {
+    auto& device = dynamic_cast<device_model&>(any);
+    device.before(device_work::update);
+    optimizer->update(backend, device.model.stream(), s.weights, s.gradients, s.begin, s.end, s.learning_rate,
+                      static_cast<float>(s.gradient_scale), true, static_cast<std::int64_t>(s.step));
+    if (options_.after_update) options_.after_update(site, incarnation, s);
+  };
+  a.squared_norm = [&backend](learner& any, std::span<const float> gradients) {
+    auto& device = dynamic_cast<device_model&>(any);
+    device.before(device_work::reduction);
+    return adamw::squared_norm(backend, device.model.stream(), gradients);
+  };
+  a.first_moment = optimizer->first();
+  a.second_moment = optimizer->second();
+  return a;
+}
+
 void cluster::start_site(site_id site) {
   auto made = std::make_unique<node>();
   const incarnation_number incarnation = ++incarnations_[site];
   made->wire = net.make_transport({"run", wire::version, recipe_hash(plan), site, incarnation});
   made->disk = disk.open("run");
   made->metrics = std::make_unique<recorder>(*this, site);
-  const auto& backend = *kernels::find_backend("reference");
-  const auto layout = hybrid_layout(plan.model);
-  const auto optimizer = std::make_shared<adamw>(layout, adamw_options{});
   auto parts = std::make_shared<site_parts>(site_parts{.plan = plan,
                                                        .run_id = "run",
                                                        .self = site,
@@ -174,26 +226,12 @@ void cluster::start_site(site_id site) {
                                                        .arithmetic = {},
                                                        .metrics = *made->metrics,
                                                        .gradient_takes = options_.gradient_takes,
+                                                       .tokens_per_slice = 64,
                                                        .stopped = {}});
   for (site_id other = 0; other < options_.sites; ++other)
     if (other != site) parts->addresses[other] = "sim";
   parts->addresses[coordinator_id] = "sim";
-  auto& a = parts->arithmetic;
-  a.layout = layout;
-  a.initialise = [this](std::span<float> weights) { initial_weights(plan.model, options_.seed, weights); };
-  a.make_learner = [this, &backend, team = made->team.get()](std::uint32_t, std::shared_ptr<float_array> weights) {
-    return std::make_unique<hybrid_model>(plan.model, backend, *team, 2048, std::move(weights));
-  };
-  a.update = [this, site, incarnation, &backend, optimizer](learner& model, const optimizer_slice& s) {
-    optimizer->update(backend, dynamic_cast<hybrid_model&>(model).stream(), s.weights, s.gradients, s.begin, s.end, s.learning_rate,
-                      static_cast<float>(s.gradient_scale), true, static_cast<std::int64_t>(s.step));
-    if (options_.after_update) options_.after_update(site, incarnation, s);
-  };
-  a.squared_norm = [&backend](learner& model, std::span<const float> gradients) {
-    return adamw::squared_norm(backend, dynamic_cast<hybrid_model&>(model).stream(), gradients);
-  };
-  a.first_moment = optimizer->first();
-  a.second_moment = optimizer->second();
+  parts->arithmetic = make_arithmetic(site, incarnation, *made);
   parts->stopped = [this, site](int code, std::string reason) {
     exits_[site] = code;
     world.note(std::to_string(site) + " stopped " + std::to_string(code) + " " + reason);
@@ -247,11 +285,25 @@ void cluster::kill_coordinator() { kill_site(coordinator_id); }
 void cluster::drain_site(site_id site) { caf::anon_send(sites_.at(site)->root, drain{"asked by the test"}); }
 void cluster::fail_device(site_id site, std::uint32_t device) { caf::anon_send(sites_.at(site)->root, actors::fail_device{device}); }
 
+void cluster::fail_child(site_id site, const std::string& name) { caf::anon_send(sites_.at(site)->root, actors::fail_child{name}); }
+
+void cluster::let_go() {
+  auto& scheduler = dynamic_cast<caf::scheduler::test_coordinator&>(system_->scheduler());
+  scheduler.jobs.insert(scheduler.jobs.end(), stuck_.begin(), stuck_.end());
+  stuck_.clear();
+  held_.clear();
+}
+
 void cluster::step() {
   auto& scheduler = dynamic_cast<caf::scheduler::test_coordinator&>(system_->scheduler());
   while (!scheduler.jobs.empty()) {
     const auto pick = static_cast<std::ptrdiff_t>(interleaving_.below(scheduler.jobs.size()));
     std::rotate(scheduler.jobs.begin(), scheduler.jobs.begin() + pick, scheduler.jobs.begin() + pick + 1);
+    if (const auto* next = dynamic_cast<caf::scheduled_actor*>(scheduler.jobs.front()); next != nullptr && next->name() == held_) {
+      stuck_.push_back(scheduler.jobs.front());
+      scheduler.jobs.pop_front();
+      continue;
+    }
     scheduler.try_run_once();
   }
 }

@@ -9,6 +9,7 @@
 
 #include <caf/actor_system.hpp>
 #include <caf/actor_system_config.hpp>
+#include <caf/resumable.hpp>
 
 #include <functional>
 #include <map>
@@ -19,6 +20,9 @@
 
 namespace isthmus::actors {
 
+/// What a device is about to compute.
+enum class device_work { gradient, evaluation, reduction, update };
+
 struct cluster_options {
   std::uint64_t seed = 1;                                   // of everything: arithmetic, network, the order in which actors run
   std::uint32_t sites = 3;                                  // s0, s1, ...
@@ -27,6 +31,8 @@ struct cluster_options {
   std::string recipe{};                                     // TOML without sites, seed and text; empty: a model of 13 thousand parameters
   /// Called behind each optimizer step of a site, with the weights that it wrote: a fault may spoil them.
   std::function<void(site_id, incarnation_number, const optimizer_slice&)> after_update{};
+  /// Called before each slice of a device's work, in its actor: what it throws is the device's failure.
+  std::function<void(site_id, std::uint32_t device, device_work)> before_work{};
 };
 
 /// A whole run in one thread: the real actors of every site and the coordinator, on simulated time, network and disk, trained on
@@ -46,6 +52,11 @@ public:
   void drain_site(site_id site);
   /// Fails the actor of one device.
   void fail_device(site_id site, std::uint32_t device);
+  /// Fails another actor of a site, by the name that its supervisor gives it: "metrics", "group 0", "link to 1".
+  void fail_child(site_id site, const std::string& name);
+  /// Actors of that name ("metrics", "checkpoint") stand still, at every site, until let go: as one whose disk does not answer.
+  void hold(const std::string& actor) { held_ = actor; }
+  void let_go();
 
   void run_for(duration d);
   /// Runs until it holds, at most so long in virtual time; false if it never did.
@@ -79,6 +90,7 @@ private:
   class recorder;
   struct config;
   void step();
+  site_arithmetic make_arithmetic(site_id site, incarnation_number incarnation, node& at);
   bool step_until(time_point end, const std::function<bool()>& holds);
   std::shared_ptr<const token_shard> shard_of(site_id site) const;
 
@@ -93,6 +105,8 @@ private:
   std::map<site_id, std::vector<store_row>> rows_;
   std::map<site_id, int> exits_;
   std::vector<event_row> events_;
+  std::string held_;                    // "": nobody
+  std::vector<caf::resumable*> stuck_;  // actors of that name that have something to do
   round_number last_round_ = 0;
 };
 

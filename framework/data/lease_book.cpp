@@ -128,19 +128,6 @@ void lease_book::drop_entries(const range_set& ranges) {
   for (range_set& m : missed_) m.remove(ranges);
 }
 
-lease_settlement lease_book::give_back(std::uint32_t device, step_number from) {
-  range_set back;
-  std::erase_if(outstanding_, [&](const grant_entry& e) {
-    const bool returns = e.device == device && e.step >= from;
-    if (returns) back.add(e.begin, e.end);
-    return returns;
-  });
-  for (range_set& m : missed_) m.remove(back);
-  lease_settlement result;
-  result.returned = settle_returned(back);
-  return result;
-}
-
 lease_settlement lease_book::commit(group_id group, step_number watermark) {
   ensure(group < watermarks_.size(), "lease_book: unknown group");
   watermarks_[group] = std::max(watermarks_[group], watermark);

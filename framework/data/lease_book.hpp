@@ -43,9 +43,6 @@ public:
   /// Hands `positions` positions to a device for one step: returned ones first, ascending, then new ones; the leases' sizes add up to
   /// `positions`. Steps must not fall below a step granted before.
   std::vector<lease> grant(std::uint64_t positions, std::uint32_t device, step_number step);
-  /// A device died or dropped work: its leases for steps >= `from` come back. (What it added to earlier steps is in the site's
-  /// weights and stays outstanding.)
-  lease_settlement give_back(std::uint32_t device, step_number from);
   /// A record of `group` that reaches `watermark` was committed. Gives the leases that are now committed for every group. An older
   /// watermark changes nothing.
   lease_settlement commit(group_id group, step_number watermark);

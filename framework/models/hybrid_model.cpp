@@ -12,6 +12,10 @@ model_config checked(const model_config& config) {
   return config;
 }
 
+std::shared_ptr<float_array> zeroed_array(const model_config& config) {
+  return std::make_shared<float_array>(static_cast<std::size_t>(hybrid_layout(checked(config)).size));
+}
+
 template <class Act>
 std::unique_ptr<network<float>> make_network(const model_config& config, const parameter_layout& layout, const kernels::backend& backend,
                                              kernels::stream& stream, const float* weights, float* gradients, std::int64_t tokens_at_once) {
@@ -22,20 +26,20 @@ std::unique_ptr<network<float>> make_network(const model_config& config, const p
 }  // namespace
 
 hybrid_model::hybrid_model(const model_config& config, const kernels::backend& backend, kernels::team& team, std::int64_t tokens_at_once)
-    : hybrid_model(config, backend, team, tokens_at_once,
-                   std::make_shared<float_array>(static_cast<std::size_t>(hybrid_layout(checked(config)).size))) {}
+    : hybrid_model(config, backend, team, tokens_at_once, zeroed_array(config), zeroed_array(config)) {}
 
 hybrid_model::hybrid_model(const model_config& config, const kernels::backend& backend, kernels::team& team, std::int64_t tokens_at_once,
-                           std::shared_ptr<float_array> weights)
+                           std::shared_ptr<float_array> weights, std::shared_ptr<float_array> gradients)
     : config_(checked(config)),
       backend_(backend),
       layout_(hybrid_layout(config)),
       weights_(std::move(weights)),
-      gradients_(static_cast<std::size_t>(layout_.size)),
+      gradients_(std::move(gradients)),
       stream_(backend.make_stream(team)) {
-  ensure(weights_->size() == static_cast<std::size_t>(layout_.size), "hybrid_model: weights of another layout");
+  const auto size = static_cast<std::size_t>(layout_.size);
+  ensure(weights_->size() == size && gradients_->size() == size, "hybrid_model: weights or gradients of another layout");
   const auto make = config.precision == precision_kind::bf16 ? make_network<kernels::bf16> : make_network<float>;
-  network_ = make(config_, layout_, backend_, *stream_, weights_->data(), gradients_.data(), tokens_at_once);
+  network_ = make(config_, layout_, backend_, *stream_, weights_->data(), gradients_->data(), tokens_at_once);
 }
 
 hybrid_model::~hybrid_model() = default;

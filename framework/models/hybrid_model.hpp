@@ -35,16 +35,17 @@ public:
   /// through in pieces of whole rows of at most tokens_at_once tokens (one row if that is longer), which bounds the memory.
   /// Throws contract_error if check(config) fails.
   hybrid_model(const model_config& config, const kernels::backend& backend, kernels::team& team, std::int64_t tokens_at_once = 2048);
-  /// The same on weights that several models (the devices of a site) share: [hybrid_layout(config).size].
+  /// The same on given arrays, [hybrid_layout(config).size] each: weights that several models (the devices of a site) share, and zeroed
+  /// gradients that others read. Both live as long as anybody holds them.
   hybrid_model(const model_config& config, const kernels::backend& backend, kernels::team& team, std::int64_t tokens_at_once,
-               std::shared_ptr<float_array> weights);
+               std::shared_ptr<float_array> weights, std::shared_ptr<float_array> gradients);
   ~hybrid_model() override;
 
   const model_config& config() const { return config_; }
   const parameter_layout& layout() const override { return layout_; }
   std::span<float> weights() override { return weights_->span(); }
   std::span<const float> weights() const { return std::as_const(*weights_).span(); }
-  std::span<float> gradients() override { return gradients_.span(); }
+  std::span<float> gradients() override { return gradients_->span(); }
   void weights_changed() override;
   double accumulate(const token_batch& batch, double scale) override;
   double evaluate(const token_batch& batch) override;
@@ -63,8 +64,7 @@ private:
   model_config config_;
   const kernels::backend& backend_;
   parameter_layout layout_;
-  std::shared_ptr<float_array> weights_;
-  float_array gradients_;
+  std::shared_ptr<float_array> weights_, gradients_;
   std::unique_ptr<kernels::stream> stream_;
   std::unique_ptr<network<float>> network_;
 };

@@ -14,8 +14,8 @@ struct token_batch {
   std::int64_t tokens() const { return rows * context; }
 };
 
-/// The arithmetic of one device: a model whose weights lie in one flat fp32 array. The device actor owns it and knows no more of
-/// the model than this; a simulation gives a small one.
+/// The arithmetic of one device: a model whose weights and gradients lie in flat fp32 arrays that it is given and shares. The device
+/// actor owns it and knows no more of the model than this; a simulation gives a small one.
 class learner {
 public:
   virtual ~learner() = default;

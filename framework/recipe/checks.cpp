@@ -129,6 +129,9 @@ private:
     if (r_.train.tokens_per_step % r_.train.context == 0 && s.devices > rows_per_step(r_))
       wrong("R044", path + ".devices", fmt::format("site \"{}\" has {} devices for {} rows a step", s.name, s.devices, rows_per_step(r_)),
             fmt::format("1 to {} (tokens_per_step / context)", rows_per_step(r_)));
+    if (clean({"run"}) && r_.run.deterministic && s.devices > 1)
+      wrong("R046", path + ".devices", fmt::format("site \"{}\" has {} devices, but run.deterministic = true", s.name, s.devices),
+            "devices = 1", "devices' sums come in the order in which they answer; threads_per_device may be more");
   }
 
   void faults() {

@@ -94,9 +94,9 @@ struct recipe {
   struct fault {
     std::int64_t at_round = 0;   // fires when this round is committed; 0: at_tokens says when
     std::int64_t at_tokens = 0;  // of the whole run
-    std::string kind = "kill";   // kill: SIGKILL; stop: SIGSTOP
+    std::string kind = "kill";   // kill: SIGKILL; stop: SIGSTOP; device: the site's last device fails, and is started again at once
     std::string site;
-    double back_after_seconds = 3;  // then restarted, or continued
+    double back_after_seconds = 3;  // then restarted, or continued; of kill and stop
     bool operator==(const fault&) const = default;
   };
   std::vector<fault> faults;  // [[faults]]; rehearsed by the launcher

@@ -15,7 +15,7 @@ void visit_fields(recipe::run_section& s, field_visitor& v) {
   v.text("name", s.name, text_rule::name, "part of the run folder's name");
   v.integer("seed", s.seed, 0, INT64_MAX, "every random draw derives from it");
   v.integer("tokens", s.tokens, 1, 1000 * tera, "trained in all, over all sites");
-  v.flag("deterministic", s.deterministic, "same seed, same bits: rounds wait for all sites");
+  v.flag("deterministic", s.deterministic, "same seed, same bits: one device a site, rounds wait for all sites");
 }
 
 void visit_fields(model_config& s, field_visitor& v) {
@@ -99,7 +99,7 @@ void visit_fields(recipe::site& s, field_visitor& v) {
 void visit_fields(recipe::fault& s, field_visitor& v) {
   v.integer("at_round", s.at_round, 0, INT64_MAX, "fires when this round is committed; 0: at_tokens says when");
   v.integer("at_tokens", s.at_tokens, 0, 1000 * tera, "of the whole run");
-  v.choice("kind", s.kind, {"kill", "stop"}, "SIGKILL or SIGSTOP");
+  v.choice("kind", s.kind, {"kill", "stop", "device"}, "SIGKILL, SIGSTOP, or the site's last device fails");
   v.text("site", s.site, text_rule::optional_name, "name of the site it hits");
   v.real("back_after_seconds", s.back_after_seconds, 0, 86400, "then restarted, or continued");
 }

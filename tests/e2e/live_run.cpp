@@ -69,6 +69,16 @@ const std::map<std::string, std::string> site_numbers{{"alpha", "0"}, {"beta", "
 
 }  // namespace
 
+std::string one_site_recipe(const std::string& file, const std::string& more) {
+  std::ifstream from("tests/e2e/tiny.toml");
+  std::ofstream to(file);
+  int sites = 0;
+  for (std::string line; std::getline(from, line);)
+    if ((sites += line == "[[sites]]") < 2) to << line << "\n";
+  to << more;
+  return file;
+}
+
 double wall_now() { return seconds_d(std::chrono::system_clock::now().time_since_epoch()).count(); }
 
 live_run::live_run(const std::string& root, const std::string& name, const std::vector<std::string>& overrides, const std::string& recipe)

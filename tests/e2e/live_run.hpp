@@ -62,6 +62,9 @@ private:
   bool ended() const;  // looks without waiting
 };
 
+/// Writes tiny.toml without its last two sites, and `more` behind it; gives the file's name.
+std::string one_site_recipe(const std::string& file, const std::string& more = {});
+
 /// Seconds since 1970, as in the store.
 double wall_now();
 

@@ -19,17 +19,6 @@ namespace {
 
 const std::vector<std::string> alone{"run.deterministic=true", "run.tokens=200_000"};
 
-/// tiny.toml without its last two sites.
-std::string one_site_recipe(const scratch_folder& scratch) {
-  const auto file = (scratch.path / "alone.toml").string();
-  std::ifstream from("tests/e2e/tiny.toml");
-  std::ofstream to(file);
-  int sites = 0;
-  for (std::string line; std::getline(from, line);)
-    if ((sites += line == "[[sites]]") < 2) to << line << "\n";
-  return file;
-}
-
 /// Loss by step, of the last time that the step was done.
 std::map<step_number, double> losses(const live_run& run) {
   std::map<step_number, double> out;
@@ -118,7 +107,7 @@ BOOST_AUTO_TEST_SUITE(single)
 
 BOOST_AUTO_TEST_CASE(stop_and_resume_is_bit_for_bit_the_unbroken_run) {
   const scratch_folder scratch;
-  const auto root = scratch.path.string(), recipe = one_site_recipe(scratch);
+  const auto root = scratch.path.string(), recipe = one_site_recipe((scratch.path / "alone.toml").string());
   live_run whole(root, "whole", alone, recipe);
   BOOST_TEST_REQUIRE(whole.wait() == 0, whole.told());
   const auto expected_losses = losses(whole);

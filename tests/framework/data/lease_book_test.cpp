@@ -41,10 +41,6 @@ struct plain_book {
         positions[p] = {fate::outstanding, device, step, positions[p].committed_times};
       }
   }
-  void give_back(std::uint32_t device, step_number from) {
-    for (entry& e : positions)
-      if (e.now == fate::outstanding && e.device == device && e.step >= from) e.now = fate::waiting;
-  }
   void commit() {
     const step_number low = *std::min_element(watermarks.begin(), watermarks.end());
     for (entry& e : positions)
@@ -89,20 +85,6 @@ BOOST_AUTO_TEST_CASE(leases_do_not_cross_a_pass) {
   BOOST_TEST((book.grant(25, 0, 1) == leases{{0, 0, 10}, {0, 10, 20}, {0, 20, 25}}));
   (void)book.crash();
   BOOST_TEST((book.grant(12, 0, 2) == leases{{0, 0, 10}, {0, 10, 12}}));
-}
-
-BOOST_AUTO_TEST_CASE(a_dead_device_gives_back_its_unfinished_step_and_it_is_granted_first) {
-  lease_book book(0, 1000, 1);
-  (void)book.grant(4, 0, 1);
-  (void)book.grant(4, 1, 1);
-  (void)book.grant(4, 0, 2);
-  (void)book.grant(4, 1, 2);
-  BOOST_TEST((book.give_back(1, 2).returned == leases{{0, 12, 16}}));
-  BOOST_TEST((book.grant(6, 0, 3) == leases{{0, 12, 18}}));
-  BOOST_TEST((book.granted(2, 3) == leases{{0, 12, 18}}));
-  BOOST_TEST((book.commit(0, 2).committed == leases{{0, 0, 12}}));
-  BOOST_TEST((book.totals() == lease_totals{22, 12, 0, 4, 0, 6}));
-  BOOST_TEST(book.balanced());
 }
 
 BOOST_AUTO_TEST_CASE(a_crash_returns_marks_partial_and_keeps) {
@@ -242,12 +224,8 @@ BOOST_AUTO_TEST_CASE(positions_are_never_lost_doubled_or_trained_twice) {
           plain.watermarks[group] = std::max(plain.watermarks[group], reached);
           plain.commit();
           step = std::max(step, book.highest_watermark() + 1);  // a step that was contributed is over
-        } else if (what < 18) {
-          const auto device = static_cast<std::uint32_t>(random.below(3));
-          (void)book.give_back(device, step);
-          plain.give_back(device, step);
         } else {
-          const bool returns = what == 18;
+          const bool returns = what < 18;
           (void)(returns ? book.crash() : book.write_off());
           plain.crash(returns ? plain_book::fate::waiting : plain_book::fate::written_off);
           ++step;

@@ -81,6 +81,27 @@ BOOST_AUTO_TEST_CASE(ids_out_of_range_are_refused) {
   BOOST_CHECK_THROW(model.advance(state, {}), contract_error);
 }
 
+BOOST_AUTO_TEST_CASE(given_arrays_are_worked_on_and_outlive_the_model) {
+  kernels::serial_team team;
+  const auto config = tiny_config("am");
+  const auto size = static_cast<std::size_t>(hybrid_layout(config).size);
+  const auto weights = std::make_shared<float_array>(size), gradients = std::make_shared<float_array>(size);
+  initial_weights(config, 1, weights->span());
+  const auto ids = random_ids(1, 10, config.vocabulary);
+  std::vector<float> expected;
+  {
+    hybrid_model own(config, kernels::default_backend(), team);
+    initial_weights(config, 1, own.weights());
+    own.accumulate({ids, 2, 4}, 1);
+    expected.assign(own.gradients().begin(), own.gradients().end());
+    hybrid_model shared(config, kernels::default_backend(), team, 2048, weights, gradients);
+    shared.accumulate({ids, 2, 4}, 1);
+  }
+  BOOST_TEST(std::ranges::equal(gradients->span(), expected));
+  const auto small = std::make_shared<float_array>(size - 1);
+  BOOST_CHECK_THROW(hybrid_model(config, kernels::default_backend(), team, 2048, weights, small), contract_error);
+}
+
 /// Both precisions learn a text by heart, and a second run has the same bits.
 BOOST_AUTO_TEST_CASE(a_small_text_is_learnt_and_runs_repeat_to_the_bit) {
   for (const auto* backend : kernels::backends()) {

@@ -148,6 +148,7 @@ BOOST_AUTO_TEST_CASE(keys_that_do_not_fit_each_other) {
   refused(head + site + "home = false\n", "R042", "");
   refused(head + "[[sites]]\nname = \"a\"\n", "R043", "t.toml:3:1");
   refused(head + site + "devices = 5\n", "R044", "t.toml:6:11", "1 to 4");
+  refused(head + "[run]\ndeterministic = true\n" + site + "devices = 2\n", "R046", "t.toml:8:11", "run.deterministic");
   refused(head + site + "[[faults]]\nat_round = 1\nsite = \"b\"\n", "R050", "t.toml:8:8", "a");
   refused(head + site + "[[faults]]\nsite = \"a\"\n", "R051", "t.toml:6:1");
   refused(head + site + "[[faults]]\nsite = \"a\"\nat_round = 1\nat_tokens = 1\n", "R051", "");
