@@ -72,6 +72,8 @@ struct site_state {
   std::map<site_id, message::suspect> suspects;  // peers whose link is down
   std::map<group_id, contributor> marks;         // of this site, when its groups first settled
   bool training = false;
+  bool admitted = false;                    // by the coordinator, at some time
+  std::map<site_id, std::string> refusals;  // by peer, what was told last
 
   std::optional<save_in_progress> saving;
   step_number step = 0;
@@ -105,6 +107,7 @@ void child_ended(site_actor* self, const caf::exit_msg& m);
 // site_membership.cpp
 void take_inbound(site_actor* self, const inbound& m);
 void take_link_change(site_actor* self, const link_changed& m);
+void take_link_refusal(site_actor* self, const link_refused& m);
 void take_seal(site_actor* self, const group_sealed& m);
 void take_group_synced(site_actor* self, const group_synced& m);
 /// A group settled for the first time. When all have, what their records say of us decides where leases and residuals stand.

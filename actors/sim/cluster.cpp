@@ -56,11 +56,12 @@ dead_after_ms = 800
 every_rounds = 3
 )";
 
-recipe make_recipe(const cluster_options& options) {
+recipe make_recipe(const cluster_options& options, const std::vector<std::string>& more = {}) {
   std::string text = options.recipe.empty() ? small_recipe : options.recipe;
   for (std::uint32_t i = 0; i < options.sites; ++i) text += "[[sites]]\nname = \"s" + std::to_string(i) + "\"\nsource = \"synthetic\"\n";
   auto overrides = options.overrides;
   overrides.push_back("run.seed=" + std::to_string(options.seed));
+  overrides.insert(overrides.end(), more.begin(), more.end());
   auto reading = read_recipe(text, "recipe of the simulation", overrides);
   if (!reading.value) throw std::runtime_error(show_problems(reading.problems));
   return *reading.value;
@@ -149,16 +150,19 @@ std::shared_ptr<const token_shard> cluster::shard_of(site_id site) const {
   return shard;
 }
 
-void cluster::start_site(site_id site) {
+void cluster::start_site(site_id site) { start_site(site, {}); }
+
+void cluster::start_site(site_id site, const std::vector<std::string>& overrides) {
+  const recipe own = make_recipe(options_, overrides);
   auto made = std::make_unique<node>();
   const incarnation_number incarnation = ++incarnations_[site];
-  made->wire = net.make_transport({"run", 1, recipe_hash(plan), site, incarnation});
+  made->wire = net.make_transport({"run", 1, recipe_hash(own), site, incarnation});
   made->disk = disk.open("run");
   made->metrics = std::make_unique<recorder>(*this, site);
   const auto& backend = *kernels::find_backend("reference");
   const auto layout = hybrid_layout(plan.model);
   const auto optimizer = std::make_shared<adamw>(layout, adamw_options{});
-  auto parts = std::make_shared<site_parts>(site_parts{.plan = plan,
+  auto parts = std::make_shared<site_parts>(site_parts{.plan = own,
                                                        .run_id = "run",
                                                        .self = site,
                                                        .incarnation = incarnation,
@@ -195,6 +199,7 @@ void cluster::start_site(site_id site) {
   a.second_moment = optimizer->second();
   parts->stopped = [this, site](int code, std::string reason) {
     exits_[site] = code;
+    reasons_[site] = reason;
     world.note(std::to_string(site) + " stopped " + std::to_string(code) + " " + reason);
     world.after(std::chrono::milliseconds(1), [this, site] { kill_site(site); });
   };
@@ -224,7 +229,10 @@ void cluster::start_coordinator() {
     events_.push_back({0, "coordinator", kind, text, 0});
     world.note("coordinator " + kind + " " + text);
   };
-  parts->stopped = [this](int code, std::string) { exits_[coordinator_id] = code; };
+  parts->stopped = [this](int code, std::string reason) {
+    exits_[coordinator_id] = code;
+    reasons_[coordinator_id] = std::move(reason);
+  };
   made->root = spawn_coordinator(*system_, std::move(parts));
   sites_[coordinator_id] = std::move(made);
 }
@@ -244,6 +252,8 @@ void cluster::kill_site(site_id site) {
 void cluster::kill_coordinator() { kill_site(coordinator_id); }
 void cluster::drain_site(site_id site) { caf::anon_send(sites_.at(site)->root, drain{"asked by the test"}); }
 void cluster::fail_device(site_id site, std::uint32_t device) { caf::anon_send(sites_.at(site)->root, actors::fail_device{device}); }
+
+void cluster::fail_link(site_id site, site_id peer) { caf::anon_send(sites_.at(site)->root, actors::fail_link{peer}); }
 
 void cluster::step() {
   auto& scheduler = dynamic_cast<caf::scheduler::test_coordinator&>(system_->scheduler());
@@ -287,6 +297,11 @@ bool cluster::all_finished() const {
   for (site_id site = 0; site < options_.sites; ++site)
     if (exit_code(site) != 0) return false;
   return true;
+}
+
+std::string cluster::exit_reason(site_id site) const {
+  const auto found = reasons_.find(site);
+  return found == reasons_.end() ? "" : found->second;
 }
 
 round_number cluster::last_round() const { return last_round_; }

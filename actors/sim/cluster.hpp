@@ -39,6 +39,10 @@ public:
 
   void start_all();
   void start_site(site_id site);
+  /// With another recipe, as one that was edited: "key.path=value".
+  void start_site(site_id site, const std::vector<std::string>& overrides);
+  /// Its folder is lost, so that it counts its incarnations from 1 again.
+  void forget_incarnation(site_id site) { incarnations_[site] = 0; }
   void start_coordinator();
   /// As SIGKILL: nothing of it runs any further; what it wrote stays.
   void kill_site(site_id site);
@@ -46,6 +50,8 @@ public:
   void drain_site(site_id site);
   /// Fails the actor of one device.
   void fail_device(site_id site, std::uint32_t device);
+  /// Fails the actor of one of its links (a site's, or the coordinator's).
+  void fail_link(site_id site, site_id peer);
 
   void run_for(duration d);
   /// Runs until it holds, at most so long in virtual time; false if it never did.
@@ -53,6 +59,7 @@ public:
 
   bool running(site_id site) const { return sites_.contains(site); }
   std::optional<int> exit_code(site_id site) const;
+  std::string exit_reason(site_id site) const;  // of its last end
   /// Exit code 0 of every site.
   bool all_finished() const;
   /// The last round that a home of group 0 told of.
@@ -89,6 +96,7 @@ private:
   std::map<site_id, incarnation_number> incarnations_;
   std::map<site_id, std::vector<store_row>> rows_;
   std::map<site_id, int> exits_;
+  std::map<site_id, std::string> reasons_;
   std::vector<event_row> events_;
   round_number last_round_ = 0;
 };
