@@ -5,6 +5,7 @@
 #include "actors/overloaded.hpp"
 #include "actors/wire_events.hpp"
 #include "framework/rounds/membership.hpp"
+#include "framework/rounds/restart_budget.hpp"
 
 #include <algorithm>
 #include <chrono>
@@ -23,6 +24,7 @@ struct coordinator_state {
   std::shared_ptr<link_table> table;
   std::map<site_id, caf::actor> links;
   std::set<site_id> links_up;
+  std::map<site_id, restart_budget> budgets;  // of links
   bool stopping = false, ended = false;
 };
 using coordinator_actor = caf::stateful_actor<coordinator_state>;
@@ -35,28 +37,34 @@ void end(coordinator_actor* self, int exit_code, const std::string& reason) {
   self->delayed_send(self, linger, site_stopped{exit_code, reason});
 }
 
+/// What it would decide now stands in no log: `members` says nothing more, and so there is nothing to wait for.
+void end_without_log(coordinator_actor* self, const error& why) {
+  auto& s = self->state;
+  const bool fenced = why.code == errc::stale_epoch;
+  const bool ours = why.code == errc::disk_full || why.code == errc::io_failed;
+  const std::string reason = (fenced ? "another coordinator has taken over: " : "the log could not be extended: ") + why.message;
+  s.ended = true;
+  s.parts->decided(fenced ? "fenced" : std::string(describe(why.code)), reason);
+  s.parts->stopped(ours ? 4 : 1, reason);
+}
+
 void perform(coordinator_actor* self, const membership_actions& actions) {
   auto& s = self->state;
-  for (const auto& action : actions) {
-    bool fenced = false;
+  for (const auto& action : actions)
     std::visit(
         overloaded{
             [&](const membership_effect::send& e) {
               if (const auto link = s.links.find(e.to); link != s.links.end()) self->send(link->second, outbound{e.to, {e.what, nullptr}});
             },
             [&](const membership_effect::append& e) {
-              if (auto ok = s.parts->log.append(e.entry); !ok) {
-                s.parts->decided("fenced", "the log could not be extended: " + ok.error().message);
-                fenced = true;
-              }
+              if (auto ok = s.parts->log.append(e.entry); !ok) return end_without_log(self, ok.error());
+              perform(self, s.members->appended(now(self)));
             },
             [&](const membership_effect::decision& e) { s.parts->decided("decision", e.text); },
             [&](const membership_effect::wake_at& e) { self->delayed_send(self, std::max(e.when - now(self), duration{}), group_tick{}); },
             [&](const membership_effect::finished& e) { end(self, 0, e.reason); },
         },
         action);
-    if (fenced) return end(self, 1, "another coordinator has taken over");
-  }
 }
 
 void take(coordinator_actor* self, const inbound& m) {
@@ -83,27 +91,43 @@ membership_settings settings_of(const coordinator_parts& parts) {
   return s;
 }
 
+void start_link(coordinator_actor* self, site_id peer) {
+  auto& s = self->state;
+  const auto& links = s.parts->plan.links;
+  s.links[peer] = spawn_link(self,
+                             {coordinator_id,
+                              peer,
+                              s.parts->incarnation,
+                              s.parts->run_id,
+                              {std::chrono::milliseconds(links.heartbeat_ms), std::chrono::milliseconds(links.dead_after_ms)}},
+                             s.parts->wire);
+  s.table->set(peer, s.links[peer]);
+}
+
+/// A link's actor failed: it is begun again, with a new connection, within its budget.
+void link_ended(coordinator_actor* self, const caf::exit_msg& m) {
+  auto& s = self->state;
+  const std::string why = caf::to_string(m.reason);
+  const auto link = std::find_if(s.links.begin(), s.links.end(), [&](const auto& entry) { return entry.second.address() == m.source; });
+  if (s.ended || link == s.links.end()) return;
+  const site_id peer = link->first;
+  const std::string name = "the link to site " + std::to_string(peer);
+  if (!s.budgets.try_emplace(peer, 5, std::chrono::seconds(60)).first->second.spend(now(self)))
+    return end(self, 1, name + " keeps failing: " + why);
+  s.parts->decided("crash", name + " failed (" + why + "); restarted");
+  s.links_up.erase(peer);
+  start_link(self, peer);
+  s.parts->wire.close(peer, {errc::disconnected, "its link actor failed"});
+}
+
 caf::behavior coordinator(coordinator_actor* self, std::shared_ptr<coordinator_parts> parts) {
   end_with_reason(self);
   auto& s = self->state;
   s.parts = std::move(parts);
   s.table = std::make_shared<link_table>();
   s.members.emplace(settings_of(*s.parts), s.parts->log.entries(), now(self));
-  self->set_exit_handler([=](caf::exit_msg& m) {  // a link failed: begin it again
-    for (auto& [peer, link] : self->state.links)
-      if (link.address() == m.source) return end(self, 1, "a link actor failed: " + caf::to_string(m.reason));
-  });
-  const auto& links = s.parts->plan.links;
-  for (site_id peer = 0; peer < s.parts->plan.sites.size(); ++peer) {
-    s.links[peer] = spawn_link(self,
-                               {coordinator_id,
-                                peer,
-                                s.parts->incarnation,
-                                s.parts->run_id,
-                                {std::chrono::milliseconds(links.heartbeat_ms), std::chrono::milliseconds(links.dead_after_ms)}},
-                               s.parts->wire);
-    s.table->set(peer, s.links[peer]);
-  }
+  self->set_exit_handler([=](caf::exit_msg& m) { link_ended(self, m); });
+  for (site_id peer = 0; peer < s.parts->plan.sites.size(); ++peer) start_link(self, peer);
   s.parts->wire.start(events_for(s.table));
   self->delayed_send(self, tick_every, coordinator_tick{});
   return {
@@ -128,6 +152,10 @@ caf::behavior coordinator(coordinator_actor* self, std::shared_ptr<coordinator_p
         perform(self, self->state.members->stop(m.reason, now(self)));
       },
       [](const save_now&) {},  // it has nothing to save
+      [=](const fail_link& m) {
+        const auto link = self->state.links.find(m.peer);
+        if (link != self->state.links.end()) self->send(link->second, m);
+      },
       [=](const site_stopped& m) { self->state.parts->stopped(m.exit_code, m.reason); },
   };
 }

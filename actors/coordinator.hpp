@@ -21,11 +21,11 @@ struct coordinator_parts {
   transport& wire;
   coordinator_log log;
   std::function<void(const std::string& kind, const std::string& text)> decided;  // for people
-  std::function<void(int exit_code, std::string reason)> stopped;                 // 0 finished, 7 stopped, 1 fenced or failed
+  std::function<void(int exit_code, std::string reason)> stopped;                 // 0 finished, 7 stopped, 4 disk full, 1 fenced, failed
 };
 
 /// The coordinator: feeds joins, seals and silence to `membership`, appends its decisions to the log before anybody hears of them, and
-/// sends them. Never on the data path. Heeds drain: asks every site to stop.
+/// sends them. Never on the data path. Heeds drain: asks every site to stop. A log that takes no more ends it at once and in silence.
 caf::actor spawn_coordinator(caf::actor_system& system, std::shared_ptr<coordinator_parts> parts);
 
 }  // namespace isthmus::actors

@@ -103,11 +103,15 @@ caf::behavior link(link_actor* self, link_settings settings, transport* bytes, c
         self->send(state.owner, link_changed{state.settings.peer, m.incarnation, true, {}});
       },
       [=](const wire_down& m) { went_down(self, m.reason); },
+      [=](const wire_refused& m) {
+        self->send(self->state.owner, link_refused{self->state.settings.peer, m.reason});
+      },
       [=](const wire_control& m) { take(self, self->state.frames->unpack_control(origin(self), m.bytes->bytes())); },
       [=](const wire_bulk& m) { take(self, self->state.frames->unpack_bulk(origin(self), m.header->bytes(), m.payload)); },
       [=](const wire_sent&) { self->state.beats.heard(now(self)); },
       [=](const outbound& m) { transmit(self, m.what); },
       [=](const link_tick&) { tick(self); },
+      [](const fail_link&) { throw contract_error("a rehearsed failure"); },
   };
 }
 

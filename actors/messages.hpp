@@ -27,6 +27,7 @@ struct site_copy;
 // --- transport -> link
 struct wire_up { incarnation_number incarnation; };
 struct wire_down { error reason; };
+struct wire_refused { error reason; };  // for good
 struct wire_control { shared_bytes bytes; };
 struct wire_bulk { shared_bytes header, payload; };
 struct wire_sent { std::uint64_t id; error outcome; };  // outcome.code ok: the peer has it
@@ -36,6 +37,7 @@ struct outbound { site_id to; envelope what; };
 struct inbound { site_id from; incarnation_number incarnation; envelope what; };
 struct link_heard { site_id peer; };       // a beat came: the peer lives
 struct link_changed { site_id peer; incarnation_number incarnation; bool up; error reason; };
+struct link_refused { site_id peer; error reason; };  // the peer will not have us
 
 // --- timers
 struct link_tick {};
@@ -120,6 +122,7 @@ struct run_finished {};                   // every group has its last round
 struct run_reopened {};                   // and has it no more: the records were voided by a restart
 struct fail_device { std::uint32_t device; };  // rehearsal: the device's actor fails as if by a bug
 struct fail_child { std::string name; };  // and another child of the supervisor: "metrics", "group 0", "link to 1"
+struct fail_link { site_id peer; };            // the same of a link's
 // --- users' own actors -> site supervisor -> link; supervisor -> them. At most once: while the link is down, what is sent is lost.
 struct register_actor { std::string name; caf::actor handle; };  // under this name, until it ends or another takes it
 struct send_to_actor { site_id site; std::string name; shared_bytes payload; };  // 1 to 128 bytes of name; any site, this one too
@@ -131,7 +134,7 @@ struct site_stopped { int exit_code; std::string reason; };
 
 // clang-format off
 #define ISTHMUS_LOCAL_MESSAGE(name) CAF_ALLOW_UNSAFE_MESSAGE_TYPE(isthmus::actors::name)
-ISTHMUS_LOCAL_MESSAGE(wire_up) ISTHMUS_LOCAL_MESSAGE(wire_down) ISTHMUS_LOCAL_MESSAGE(wire_control) ISTHMUS_LOCAL_MESSAGE(wire_bulk)
+ISTHMUS_LOCAL_MESSAGE(wire_up) ISTHMUS_LOCAL_MESSAGE(wire_down) ISTHMUS_LOCAL_MESSAGE(wire_refused) ISTHMUS_LOCAL_MESSAGE(wire_control) ISTHMUS_LOCAL_MESSAGE(wire_bulk)
 ISTHMUS_LOCAL_MESSAGE(wire_sent) ISTHMUS_LOCAL_MESSAGE(outbound) ISTHMUS_LOCAL_MESSAGE(inbound) ISTHMUS_LOCAL_MESSAGE(link_changed)
 ISTHMUS_LOCAL_MESSAGE(link_tick) ISTHMUS_LOCAL_MESSAGE(group_tick) ISTHMUS_LOCAL_MESSAGE(site_tick)
 ISTHMUS_LOCAL_MESSAGE(coordinator_tick) ISTHMUS_LOCAL_MESSAGE(enter_epoch) ISTHMUS_LOCAL_MESSAGE(seal_group)
@@ -149,6 +152,6 @@ ISTHMUS_LOCAL_MESSAGE(boundary_saved) ISTHMUS_LOCAL_MESSAGE(group_wiring) ISTHMU
 ISTHMUS_LOCAL_MESSAGE(link_sample) ISTHMUS_LOCAL_MESSAGE(site_progress) ISTHMUS_LOCAL_MESSAGE(flush_rows) ISTHMUS_LOCAL_MESSAGE(metrics_tick)
 ISTHMUS_LOCAL_MESSAGE(save_copy) ISTHMUS_LOCAL_MESSAGE(checkpoint_written) ISTHMUS_LOCAL_MESSAGE(recover_leases)
 ISTHMUS_LOCAL_MESSAGE(leases_recovered) ISTHMUS_LOCAL_MESSAGE(close_leases) ISTHMUS_LOCAL_MESSAGE(leases_closed) ISTHMUS_LOCAL_MESSAGE(group_started) ISTHMUS_LOCAL_MESSAGE(restore_book)
-ISTHMUS_LOCAL_MESSAGE(begin_training) ISTHMUS_LOCAL_MESSAGE(link_heard) ISTHMUS_LOCAL_MESSAGE(fail_device) ISTHMUS_LOCAL_MESSAGE(fail_child) ISTHMUS_LOCAL_MESSAGE(metrics_restarted) ISTHMUS_LOCAL_MESSAGE(save_group) ISTHMUS_LOCAL_MESSAGE(group_saved) ISTHMUS_LOCAL_MESSAGE(save_now) ISTHMUS_LOCAL_MESSAGE(run_finished) ISTHMUS_LOCAL_MESSAGE(run_reopened) ISTHMUS_LOCAL_MESSAGE(site_stopped)
+ISTHMUS_LOCAL_MESSAGE(begin_training) ISTHMUS_LOCAL_MESSAGE(link_heard) ISTHMUS_LOCAL_MESSAGE(link_refused) ISTHMUS_LOCAL_MESSAGE(fail_link) ISTHMUS_LOCAL_MESSAGE(fail_device) ISTHMUS_LOCAL_MESSAGE(fail_child) ISTHMUS_LOCAL_MESSAGE(metrics_restarted) ISTHMUS_LOCAL_MESSAGE(save_group) ISTHMUS_LOCAL_MESSAGE(group_saved) ISTHMUS_LOCAL_MESSAGE(save_now) ISTHMUS_LOCAL_MESSAGE(run_finished) ISTHMUS_LOCAL_MESSAGE(run_reopened) ISTHMUS_LOCAL_MESSAGE(site_stopped)
 ISTHMUS_LOCAL_MESSAGE(register_actor) ISTHMUS_LOCAL_MESSAGE(send_to_actor) ISTHMUS_LOCAL_MESSAGE(from_actor)
 #undef ISTHMUS_LOCAL_MESSAGE

@@ -1,6 +1,7 @@
 #include "actors/run.hpp"
 
 #include "actors/coordinator.hpp"
+#include "actors/lock_file.hpp"
 #include "actors/messages.hpp"
 #include "framework/core/exit_code.hpp"
 #include "framework/models/hybrid_model.hpp"
@@ -16,9 +17,7 @@
 #include <caf/exit_reason.hpp>
 #include <caf/send.hpp>
 
-#include <fcntl.h>
 #include <signal.h>
-#include <sys/file.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -31,29 +30,9 @@ namespace isthmus::actors {
 
 namespace {
 
+constexpr auto lock_patience = std::chrono::seconds(30);
+
 void say(const std::string& who, const std::string& text) { std::fprintf(stderr, "%s: %s\n", who.c_str(), text.c_str()); }
-
-/// Held for the life of the process: two processes can never be the same site, or both the coordinator. One that is just ending (its
-/// launcher died, and the run is resumed) is waited for.
-class lock_file {
-public:
-  explicit lock_file(const std::string& path) : fd_(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644)) {
-    for (int tries = 0; fd_ >= 0 && !held_ && tries < 300; ++tries) {
-      if (tries > 0) std::this_thread::sleep_for(std::chrono::milliseconds(100));
-      held_ = ::flock(fd_, LOCK_EX | LOCK_NB) == 0;
-    }
-  }
-  ~lock_file() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-  lock_file(const lock_file&) = delete;
-  lock_file& operator=(const lock_file&) = delete;
-  bool held() const { return held_; }
-
-private:
-  int fd_;
-  bool held_ = false;
-};
 
 /// Rises with each start, durable before anybody hears of it.
 expected<incarnation_number> next_incarnation(storage& disk, const std::string& folder) {
@@ -81,6 +60,7 @@ expected<std::unique_ptr<transport>> open_wire(const recipe& plan, const std::st
   options.hello = {run_id, wire::version, recipe_hash(plan), self, incarnation};
   options.listen = listen;
   options.allow_test_network = std::getenv("ISTHMUS_TEST_NETWORK") != nullptr;
+  options.data_ports = plan.links.data_ports;
   options.endpoints = static_cast<int>(plan.links.endpoints);
   options.chunk_bytes = static_cast<std::size_t>(plan.links.chunk_bytes);
   options.window_bytes = static_cast<std::size_t>(plan.links.window_bytes);
@@ -198,8 +178,9 @@ int run_site(site_process process) {
   auto disk = open_disk(process.run_folder);
   if (!disk) return say(who, disk.error().message), exit_environment;
   if (auto ok = (*disk)->make_folders(folder); !ok) return say(who, ok.error().message), exit_environment;
-  const lock_file lock(process.run_folder + "/" + folder + "/lock");
-  if (!lock.held()) return say(who, "another process is this site already (" + folder + "/lock is held)"), exit_environment;
+  const lock_file lock(process.run_folder + "/" + folder + "/lock", lock_patience);
+  if (!lock.held())
+    return say(who, lock.holder_text() + " is this site already (it holds " + folder + "/lock); end it, then resume"), exit_environment;
   const auto incarnation = next_incarnation(**disk, folder);
   if (!incarnation) return say(who, incarnation.error().message), exit_code_of(incarnation.error().code);
   const real_clock time;
@@ -250,8 +231,10 @@ int run_coordinator(coordinator_process process) {
   auto disk = open_disk(process.run_folder);
   if (!disk) return say(who, disk.error().message), exit_environment;
   if (auto ok = (*disk)->make_folders(folder); !ok) return say(who, ok.error().message), exit_environment;
-  const lock_file lock(process.run_folder + "/" + folder + "/lock");
-  if (!lock.held()) return say(who, "another coordinator runs already (" + folder + "/lock is held)"), exit_environment;
+  const lock_file lock(process.run_folder + "/" + folder + "/lock", lock_patience);
+  if (!lock.held())
+    return say(who, lock.holder_text() + " is the coordinator already (it holds " + folder + "/lock); end it, then resume"),
+           exit_environment;
   const auto incarnation = next_incarnation(**disk, folder);
   if (!incarnation) return say(who, incarnation.error().message), exit_code_of(incarnation.error().code);
   auto log = coordinator_log::open(**disk, "coordinator.jsonl");
@@ -277,7 +260,8 @@ int run_coordinator(coordinator_process process) {
     sink->put(event_row{0, "coordinator", kind, text, time.wall_seconds()});
     sink->flush();
   };
-  parts->stopped = [&end](int code, std::string) {
+  parts->stopped = [&end, who](int code, std::string reason) {
+    if (code != 0) say(who, reason);
     end.code = code;
     end.done = true;
   };

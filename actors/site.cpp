@@ -139,6 +139,7 @@ caf::behavior site(site_actor* self, std::shared_ptr<site_parts> parts) {
       [=](const inbound& m) { take_inbound(self, m); },
       [=](const outbound& m) { send_to(self, m.to, m.what); },
       [=](const link_changed& m) { take_link_change(self, m); },
+      [=](const link_refused& m) { take_link_refusal(self, m); },
       [](const link_heard&) {},
       [=](const group_holds& m) {
         self->state.held[m.held.group] = m.held;
@@ -184,6 +185,10 @@ caf::behavior site(site_actor* self, std::shared_ptr<site_parts> parts) {
         if (device != self->state.devices.end()) self->send(device->second, m);
       },
       [=](const fail_child& m) { take_fail_child(self, m); },
+      [=](const fail_link& m) {
+        const auto link = self->state.links.find(m.peer);
+        if (link != self->state.links.end()) self->send(link->second, m);
+      },
       [=](const save_now& m) { self->send(self->state.trainer, m); },
       [=](const register_actor& m) { register_named(self, m); },
       [=](const send_to_actor& m) { send_to_named(self, m); },

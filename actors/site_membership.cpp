@@ -1,6 +1,7 @@
 #include "actors/site_state.hpp"
 
 #include <algorithm>
+#include <utility>
 
 namespace isthmus::actors {
 
@@ -122,6 +123,15 @@ void take_inbound(site_actor* self, const inbound& m) {
       body);
 }
 
+/// Every site calls the coordinator, so its word decides whether this process belongs to the run, unless it has had us already: then its
+/// address is in other hands now. Of a peer's address that may always be so. Who is of this run and has met our successor is right.
+void take_link_refusal(site_actor* self, const link_refused& m) {
+  auto& s = self->state;
+  const bool replaced = m.reason.code == errc::stale_incarnation;
+  if (replaced || (m.peer == coordinator_id && !s.admitted)) return end(self, 6, m.reason.message);
+  if (std::exchange(s.refusals[m.peer], m.reason.message) != m.reason.message) tell(self, "refused", m.reason.message);
+}
+
 void take_link_change(site_actor* self, const link_changed& m) {
   auto& s = self->state;
   const std::string name = m.peer == coordinator_id ? "the coordinator" : s.parts->plan.sites.at(m.peer).name;
@@ -135,6 +145,7 @@ void take_link_change(site_actor* self, const link_changed& m) {
     send_to(self, m.peer, {message::synced{s.said_synced}, nullptr});
   if (m.peer == coordinator_id) {
     if (m.up) {
+      s.admitted = true;
       say_join(self);
       if (s.finished) send_to(self, coordinator_id, {message::leave{"finished", true}, nullptr});
     }

@@ -84,6 +84,8 @@ struct site_state {
   std::map<site_id, message::suspect> suspects;  // peers whose link is down
   std::map<group_id, contributor> marks;         // of this site, when its groups first settled
   bool training = false;
+  bool admitted = false;                    // by the coordinator, at some time
+  std::map<site_id, std::string> refusals;  // by peer, what was told last
 
   std::optional<save_in_progress> saving;
   std::deque<save_copy> writing;  // sent to the checkpoint actor, not answered yet
@@ -122,6 +124,7 @@ void take_fail_child(site_actor* self, const fail_child& m);
 // site_membership.cpp
 void take_inbound(site_actor* self, const inbound& m);
 void take_link_change(site_actor* self, const link_changed& m);
+void take_link_refusal(site_actor* self, const link_refused& m);
 void take_seal(site_actor* self, const group_sealed& m);
 void take_group_synced(site_actor* self, const group_synced& m);
 /// A group settled for the first time. When all have, what their records say of us decides where leases and residuals stand.

@@ -28,6 +28,7 @@ transport_events events_for(std::shared_ptr<const link_table> links) {
   transport_events events;
   events.up = [links](site_id peer, incarnation_number incarnation) { hand_on(*links, peer, wire_up{incarnation}); };
   events.down = [links](site_id peer, error reason) { hand_on(*links, peer, wire_down{std::move(reason)}); };
+  events.refused = [links](site_id peer, error reason) { hand_on(*links, peer, wire_refused{std::move(reason)}); };
   events.control = [links](site_id peer, shared_bytes bytes) { hand_on(*links, peer, wire_control{std::move(bytes)}); };
   events.bulk = [links](site_id peer, shared_bytes header, shared_bytes payload) {
     hand_on(*links, peer, wire_bulk{std::move(header), std::move(payload)});

@@ -20,17 +20,17 @@ namespace {
 
 using namespace std::chrono_literals;
 constexpr auto look_every = 500ms;
-constexpr auto first_back_off = 500ms;
 constexpr auto stop_patience = 120s;  // for the last period and its checkpoint
 
-sigset_t our_signals() {
+}  // namespace
+
+sigset_t hold_signals() {
   sigset_t set;
   sigemptyset(&set);
   for (const int s : {SIGINT, SIGTERM, SIGUSR1, SIGHUP}) sigaddset(&set, s);
+  ::pthread_sigmask(SIG_BLOCK, &set, nullptr);
   return set;
 }
-
-}  // namespace
 
 conductor::conductor(run_folder& run, launch_memory& memory, console& out)
     : run_(run),
@@ -40,8 +40,7 @@ conductor::conductor(run_folder& run, launch_memory& memory, console& out)
       store_(run.path + "/" + run_store_name),
       began_(clock_.now()),
       trained_before_(memory.trained_seconds) {
-  const auto set = our_signals();
-  ::pthread_sigmask(SIG_BLOCK, &set, nullptr);
+  const auto set = hold_signals();
   signals_ = ::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
   members_.emplace_back().name = "coordinator";
   for (const auto& site : run.people.sites) {
@@ -112,72 +111,6 @@ void conductor::start(member& m) {
   }
 }
 
-void conductor::give_up(int code, const std::string& why) {
-  if (code_ == 0) {
-    code_ = code;
-    reason_ = why;
-  }
-  stop_all(why);
-}
-
-void conductor::try_again(member& m, const std::string& how) {
-  if (!m.budget.spend(clock_.now())) {
-    m.over = true;
-    event("given_up", fmt::format("{}: {}; it failed too often", m.name, how));
-    const bool nobody_left = std::all_of(members_.begin(), members_.end(), [](const member& o) { return o.site < 0 || o.over; });
-    if (nobody_left || m.site < 0)
-      give_up(m.code == exit_environment ? exit_environment : exit_failed, fmt::format("{} failed too often: {}", m.name, how));
-    return;
-  }
-  m.start_at = clock_.now() + first_back_off * (1 << std::min(m.starts, 5));
-}
-
-void conductor::on_end(member& m, const process_end& end) {
-  m.child.reset();
-  m.continue_at.reset();
-  m.code = end.signal != 0 ? exit_failed : end.code;
-  if (m.killed_by_rehearsal && end.signal == SIGKILL) {
-    mark_down(m);
-    m.killed_by_rehearsal = false;  // its restart is due already
-    return;
-  }
-  if (end.signal != 0 || (end.code != exit_ok && end.code != exit_stopped)) mark_down(m);
-  const auto last = end.signal == SIGKILL ? "" : last_log_line(m);  // who is killed leaves no last word
-  const auto how = last.empty() ? end.text() : fmt::format("{} ({})", end.text(), last);
-  if (end.signal == 0 && end.code == exit_ok) {
-    m.over = true;
-    if (m.site < 0) finished_ = true;
-    return;
-  }
-  if (stopping_ || finished_ || (end.signal == 0 && end.code == exit_stopped)) {
-    m.over = true;
-    return;
-  }
-  event("died", fmt::format("{}: {}", m.name, how));
-  const bool hopeless =
-      end.signal == 0 && (end.code == exit_usage || end.code == exit_recipe || end.code == exit_file || end.code == exit_refused);
-  if (hopeless) {
-    m.over = true;
-    give_up(end.code, fmt::format("{}: {}", m.name, how));
-    return;
-  }
-  try_again(m, how);
-}
-
-void conductor::reap() {
-  for (auto& m : members_)
-    if (m.child)
-      if (const auto end = m.child->ended()) on_end(m, *end);
-}
-
-bool conductor::sites_ended() const {
-  return std::all_of(members_.begin(), members_.end(), [&](const member& m) { return m.site < 0 || (!m.child && (m.over || stopping_)); });
-}
-
-bool conductor::all_ended() const {
-  return std::none_of(members_.begin(), members_.end(), [](const member& m) { return m.child.has_value(); }) && sites_ended();
-}
-
 void conductor::due(time_point now) {
   for (auto& m : members_) {
     if (m.continue_at && now >= *m.continue_at) {
@@ -185,7 +118,7 @@ void conductor::due(time_point now) {
       if (m.child) m.child->signal(SIGCONT);
       event("fault", fmt::format("{} goes on (SIGCONT)", m.name));
     }
-    if (!m.start_at || now < *m.start_at) continue;
+    if (!m.start_at || now < *m.start_at || m.child) continue;  // one that was killed is first seen to have ended
     m.start_at.reset();
     if (stopping_ || finished_)
       m.over = true;
@@ -329,6 +262,7 @@ int conductor::conduct() {
     if (const auto old = store->events())
       for (const auto& e : *old) last_event_ = e.number;
   put_run_row("running");
+  log_at_start_ = log_bytes();
   for (auto& m : members_) start(m);
   auto next_look = clock_.now();
   auto next_row = clock_.now();
@@ -358,6 +292,7 @@ int conductor::conduct() {
       std::any_of(members_.begin(), members_.end(), [](const member& m) { return m.site >= 0 && m.over && m.code == exit_ok; });
   if (code_ == 0 && any_stopped) code_ = exit_stopped;
   if (code_ == 0 && !any_finished) code_ = exit_failed;
+  if (reason_.empty() && !lost_.empty()) reason_ = "without " + lost_text();
   put_run_row(code_ == 0 ? "finished" : code_ == exit_stopped || code_ == exit_interrupted ? "stopped" : "failed");
   remember();
   return code_;

@@ -8,6 +8,8 @@
 #include "launcher/run_folder.hpp"
 #include "launcher/view.hpp"
 
+#include <signal.h>
+
 #include <map>
 #include <memory>
 #include <optional>
@@ -15,6 +17,9 @@
 #include <vector>
 
 namespace isthmus::launcher {
+
+/// Blocks the signals that a launcher hears, in this thread and those to come, until somebody asks for them.
+sigset_t hold_signals();
 
 /// Starts a run's processes, keeps them up within a budget, rehearses the recipe's faults, hears signals and shows what goes on, until
 /// the run has ended. Places nothing and agrees on nothing: that is the coordinator's and the sites' part.
@@ -27,6 +32,8 @@ public:
   int conduct();
   /// Why, in plain words.
   const std::string& reason() const { return reason_; }
+  /// Sites that were given up, each with why.
+  const std::vector<std::string>& lost() const { return lost_; }
 
 private:
   struct member {
@@ -44,6 +51,10 @@ private:
   void reap();
   void on_end(member& m, const process_end& end);
   void try_again(member& m, const std::string& how);
+  void lose(member& m, int code, const std::string& how);
+  std::size_t sites_needed() const;
+  std::uintmax_t log_bytes() const;  // of the coordinator's log
+  std::string lost_text() const;
   void give_up(int code, const std::string& why);
   void due(time_point now);
   void fire_faults(const run_view& view);
@@ -79,6 +90,8 @@ private:
   bool stopping_ = false, finished_ = false;
   std::optional<time_point> stop_deadline_, dismiss_at_;
   bool dismissed_ = false;
+  std::uintmax_t log_at_start_ = 0;
+  std::vector<std::string> lost_;
   int code_ = 0;
   std::string reason_;
 };

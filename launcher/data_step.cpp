@@ -80,32 +80,37 @@ expected<void> put_into(const fs::path& from, const fs::path& to) {
 
 }  // namespace
 
-expected<void> prepare_run_data(run_folder& run, console& out) {
-  const auto folder = cache_name(run.plan);
+expected<std::vector<site_data>> prepare_cached_data(const recipe& plan) {
+  const auto folder = cache_name(plan);
   const auto cache_root = runs_root();
   std::error_code error;
   fs::create_directories(fs::path(cache_root) / folder, error);
   const int lock = ::open((fs::path(cache_root) / folder / "lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
   if (lock < 0) return fail(errc::environment, fmt::format("cannot write {}/{}", cache_root, folder));
   ::flock(lock, LOCK_EX);
-  const auto prepared = [&]() -> expected<std::vector<site_data>> {
+  auto prepared = [&]() -> expected<std::vector<site_data>> {
     auto root = open_disk("/");
     auto disk = open_disk(cache_root);
     if (!root) return root.failure();
     if (!disk) return disk.failure();
-    const auto options = options_of(run.plan);
-    return run.plan.data.tokenizer == "train" ? prepare_data(**root, **disk, folder, options)
-                                              : prepare_with(run.plan.data.tokenizer, **root, **disk, folder, options);
+    const auto options = options_of(plan);
+    return plan.data.tokenizer == "train" ? prepare_data(**root, **disk, folder, options)
+                                          : prepare_with(plan.data.tokenizer, **root, **disk, folder, options);
   }();
   ::close(lock);
-  if (!prepared) return prepared.failure();
+  return prepared;
+}
+
+expected<void> put_into_run(const std::vector<site_data>& prepared, run_folder& run, console& out) {
+  const auto cache_root = runs_root();
+  std::error_code error;
   fs::create_directories(fs::path(run.path) / "data", error);
   if (error) return fail(errc::environment, fmt::format("cannot make {}/data: {}", run.path, error.message()));
-  if (auto ok = put_into(fs::path(cache_root) / prepared->front().tokenizer_path, fs::path(run.path) / "data/tokenizer.json"); !ok)
+  if (auto ok = put_into(fs::path(cache_root) / prepared.front().tokenizer_path, fs::path(run.path) / "data/tokenizer.json"); !ok)
     return ok;
   run.people.sites.clear();
-  for (std::size_t i = 0; i < prepared->size(); ++i) {
-    const auto& made = (*prepared)[i];
+  for (std::size_t i = 0; i < prepared.size(); ++i) {
+    const auto& made = prepared[i];
     const auto shard = "data/" + fs::path(made.shard_path).filename().string();
     if (auto ok = put_into(fs::path(cache_root) / made.shard_path, fs::path(run.path) / shard); !ok) return ok;
     run.people.sites.push_back(

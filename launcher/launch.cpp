@@ -9,7 +9,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <chrono>
+#include <csignal>
+#include <cstdlib>
 #include <filesystem>
+#include <future>
 
 namespace isthmus::launcher {
 
@@ -53,13 +57,33 @@ int drive(run_folder& run, console& out) {
   if (!memory) return out.error(memory.error());
   recover_times(run, *memory);
   std::string reason;
+  std::vector<std::string> lost;
   int code = exit_failed;
   {
     conductor lead(run, *memory, out);
     code = lead.conduct();
     reason = lead.reason();
+    lost = lead.lost();
   }
-  return show_end_card(run, code, reason, out);
+  code = show_end_card(run, code, reason, out);
+  for (const auto& site : lost) out.warn(fmt::format("a site was given up and the run went on without it: {}", printable(site)));
+  return code;
+}
+
+/// Prepares the text in a thread of its own, so that this one hears signals. Asked to stop it ends the process: nothing was trained, and
+/// the run folder goes away again.
+expected<std::vector<site_data>> prepare_unless_asked_to_stop(const run_folder& run, const sigset_t& signals, console& out) {
+  auto prepared = std::async(std::launch::async, [&] { return prepare_cached_data(run.plan); });
+  while (prepared.wait_for(std::chrono::seconds(0)) != std::future_status::ready) {
+    const timespec wait{0, 50'000'000};
+    const int heard = ::sigtimedwait(&signals, nullptr, &wait);
+    if (heard != SIGINT && heard != SIGTERM) continue;  // nobody is there yet who could save, or has a log
+    std::error_code ignored;
+    std::filesystem::remove_all(run.path, ignored);
+    out.progress("stopped while text was being prepared: nothing was trained, and no run is left; launch it anew\n");
+    std::_Exit(exit_stopped);  // the thread is in the middle of it; the cache bears that
+  }
+  return prepared.get();
 }
 
 }  // namespace
@@ -70,16 +94,19 @@ int run_launch(const launch_options& options, console& out) {
   if (const auto ok = check(plan->model); !ok) return out.error(exit_recipe, ok.error().message);
   if (const auto ok = check_fixed_addresses(*plan, std::chrono::milliseconds(0)); !ok) return out.error(ok.error());
   if (const auto ok = pick_addresses(*plan); !ok) return out.error(ok.error());  // before minutes of preparing text
+  const auto signals = hold_signals();
   auto run = make_run_folder(*plan, options.run_folder);
   if (!run) return out.error(run.error());
   const auto lock = run_lock::take(run->path);
   if (!lock) return out.error(lock.error());
   show_header(*run, out);
   out.progress("preparing text\n");
-  if (const auto ok = prepare_run_data(*run, out); !ok) {
+  const auto prepared = prepare_unless_asked_to_stop(*run, signals, out);
+  const auto ready = prepared ? put_into_run(*prepared, *run, out) : expected<void>(prepared.failure());
+  if (!ready) {
     std::error_code ignored;
     std::filesystem::remove_all(run->path, ignored);  // made a moment ago, and nothing was trained
-    return out.error(ok.error());
+    return out.error(ready.error());
   }
   return drive(*run, out);
 }

@@ -1,5 +1,7 @@
 #include "launcher/process.hpp"
 
+#include "launcher/children.hpp"
+
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <spawn.h>
@@ -28,12 +30,13 @@ expected<process> process::start(const std::vector<std::string>& arguments, cons
   posix_spawn_file_actions_adddup2(&files, 1, 2);
   posix_spawnattr_t attributes;
   posix_spawnattr_init(&attributes);
-  sigset_t none, all;
-  sigemptyset(&none);
+  sigset_t held, all;
+  sigemptyset(&held);
+  for (const int s : {SIGUSR1, reopen_signal()}) sigaddset(&held, s);  // they wait until the child hears them, instead of ending it
   sigfillset(&all);
   posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
   posix_spawnattr_setpgroup(&attributes, 0);
-  posix_spawnattr_setsigmask(&attributes, &none);
+  posix_spawnattr_setsigmask(&attributes, &held);
   posix_spawnattr_setsigdefault(&attributes, &all);
   std::vector<char*> argv{const_cast<char*>("isthmus")};
   for (const auto& a : arguments) argv.push_back(const_cast<char*>(a.c_str()));

@@ -1,6 +1,7 @@
 #include "launcher/run_folder.hpp"
 
 #include "framework/recipe/nearest.hpp"
+#include "framework/transport/address.hpp"
 
 #include <arpa/inet.h>
 #include <fcntl.h>
@@ -156,6 +157,7 @@ expected<std::string> find_run(const std::string& typed) {
     const auto name = entry.path().filename().string();
     if (name == typed) return entry.path().string();
     names.push_back(name);
+    if (!fs::exists(entry.path() / roster_name, error)) continue;  // its launcher was killed before anything was trained
     const auto made = fs::last_write_time(entry.path() / resolved_recipe_name, error);
     if (made > newest_time || (made == newest_time && entry.path().string() > newest)) {
       newest = entry.path().string();
@@ -206,32 +208,47 @@ expected<void> write_memory(const std::string& path, const launch_memory& memory
 
 namespace {
 
-/// Somebody else listens there. An address that is not this machine's, or none at all, is for the site to say.
-bool is_taken(const std::string& address) {
-  const auto colon = address.rfind(':');
-  sockaddr_in where{};
-  where.sin_family = AF_INET;
-  where.sin_port = htons(static_cast<std::uint16_t>(std::atoi(address.c_str() + colon + 1)));
-  if (colon == std::string::npos || ::inet_pton(AF_INET, address.substr(0, colon).c_str(), &where.sin_addr) != 1) return false;
-  const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+/// The errno of an attempt to listen there; 0 when that works.
+int listening_fails(const socket_address& where) {
+  const int fd = ::socket(where.storage.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (fd < 0) return errno;
   const int yes = 1;
   ::setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
-  const bool taken = fd >= 0 && ::bind(fd, reinterpret_cast<sockaddr*>(&where), sizeof where) != 0 && errno == EADDRINUSE;
-  if (fd >= 0) ::close(fd);
-  return taken;
+  const int failed = ::bind(fd, where.get(), where.size) != 0 ? errno : 0;
+  ::close(fd);
+  return failed;
+}
+
+bool wants_free_port(const std::string& address) {
+  const auto parsed = parse_address(address);
+  return parsed && parsed->port() == 0;
 }
 
 }  // namespace
 
+expected<void> check_may_listen(const std::string& address) {
+  const auto parsed = parse_address(address);
+  if (!parsed) return parsed.failure();
+  return check_allowed(*parsed, std::getenv("ISTHMUS_TEST_NETWORK") != nullptr);
+}
+
 expected<void> check_fixed_addresses(const recipe& plan, std::chrono::milliseconds patience) {
   constexpr std::chrono::milliseconds again{100};
+  const auto trouble = [](const recipe::site& site, const std::string& what) {
+    return fail(errc::environment, fmt::format("site {}: {}", site.name, what));
+  };
+  for (const auto& site : plan.sites)
+    if (const auto ok = check_may_listen(site.address); !ok) return trouble(site, ok.error().message);
   for (const auto& site : plan.sites) {
-    if (site.address.ends_with(":0")) continue;
-    for (; is_taken(site.address); patience -= again) {
+    if (wants_free_port(site.address)) continue;
+    const auto where = *parse_address(site.address);
+    for (int failed = 0; (failed = listening_fails(where)) != 0; patience -= again) {
+      if (failed != EADDRINUSE) return trouble(site, fmt::format("cannot listen on {}: {}", site.address, std::strerror(failed)));
       if (patience.count() <= 0)
-        return fail(errc::environment, fmt::format("site {0}: {1} is in use by another process; end that one, or give sites.{0}.address "
-                                                   "another port (0: any free one)",
-                                                   site.name, site.address));
+        return trouble(site,
+                       fmt::format("{} is in use by another process; end that one, or give sites.{}.address another port (0: any free "
+                                   "one)",
+                                   site.address, site.name));
       std::this_thread::sleep_for(again);
     }
   }
@@ -244,8 +261,8 @@ expected<std::map<site_id, std::string>> pick_addresses(const recipe& plan) {
   std::vector<int> held;  // until all are picked, so that no port comes twice
   std::string failed;
   for (auto& [id, address] : out) {
-    if (!address.ends_with(":0")) continue;
-    const auto host = address.substr(0, address.size() - 2);
+    if (!wants_free_port(address)) continue;
+    const auto host = address.substr(0, address.rfind(':'));
     sockaddr_in socket_address{};
     socket_address.sin_family = AF_INET;
     socklen_t size = sizeof socket_address;

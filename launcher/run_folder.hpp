@@ -53,15 +53,17 @@ expected<void> check_runs_root();
 expected<run_folder> make_run_folder(const recipe& plan, const std::string& chosen);
 /// Reads recipe and roster, and checks that they belong together. A run that never got its roster has an empty one.
 expected<run_folder> open_run_folder(const std::string& path);
-/// The folder that is meant: a path, a name below runs_root(), or the newest run when typed is empty.
+/// The folder that is meant: a path, a name below runs_root(), or the newest run that was begun when typed is empty.
 expected<std::string> find_run(const std::string& typed);
 
 expected<void> write_roster(const std::string& path, const roster& people);
 expected<launch_memory> read_memory(const std::string& path);
 expected<void> write_memory(const std::string& path, const launch_memory& memory);
 
-/// Whether the addresses that the recipe fixes can be listened on here; waits so long for those of a run that is still ending.
-/// Errors: environment, naming site and address.
+/// Whether this process may listen on a site's address before links are sealed (framework/transport/address.hpp). Errors: environment.
+expected<void> check_may_listen(const std::string& address);
+/// Whether all sites' addresses may be listened on, and those that the recipe fixes can be; waits so long for those of a run that is
+/// still ending. Errors: environment, naming site and address.
 expected<void> check_fixed_addresses(const recipe& plan, std::chrono::milliseconds patience);
 /// Addresses of all sites and the coordinator: the recipe's, port 0 replaced by free loopback ports.
 expected<std::map<site_id, std::string>> pick_addresses(const recipe& plan);

@@ -2,6 +2,7 @@
 #include "framework/metrics/terminal.hpp"
 #include "framework/models/hybrid_model.hpp"
 #include "launcher/recipes.hpp"
+#include "launcher/run_folder.hpp"
 #include "launcher/verbs.hpp"
 
 #include <fmt/format.h>
@@ -13,8 +14,15 @@ namespace isthmus::launcher {
 
 namespace {
 
-/// What only this machine and this build can tell: the model's own checks, sources by name, devices for their threads.
-void check_here(const recipe& r, const std::string& path, std::vector<recipe_problem>& problems) {
+std::string place_of(const recipe_reading& reading, const std::string& key, const std::string& file) {
+  const auto found = std::find_if(reading.values.begin(), reading.values.end(), [&](const recipe_value& v) { return v.key == key; });
+  return found == reading.values.end() ? file : found->origin;
+}
+
+/// What only this machine and this build can tell: the model's own checks, sources by name, addresses, devices for their threads.
+void check_here(recipe_reading& reading, const std::string& path) {
+  const recipe& r = *reading.value;
+  auto& problems = reading.problems;
   if (const auto model = check(r.model); !model) problems.push_back({"R037", model.error().message, path, {}, {}, false});
   for (const auto& site : r.sites)  // alike draws from those that are named, and needs none
     if (!site.source.empty())
@@ -25,6 +33,11 @@ void check_here(const recipe& r, const std::string& path, std::vector<recipe_pro
                             {},
                             "`isthmus doctor` lists the sources",
                             false});
+  for (std::size_t i = 0; i < r.sites.size(); ++i)
+    if (const auto ok = check_may_listen(r.sites[i].address); !ok)
+      problems.push_back({"R047", fmt::format("site \"{}\": {}", r.sites[i].name, ok.error().message),
+                          place_of(reading, fmt::format("sites.{}.address", i), path), "loopback, as in \"127.0.0.1:0\"",
+                          "private addresses may be bound in a test namespace only (docs/wire.md)", false});
   const auto cores = std::max(1U, std::thread::hardware_concurrency());
   for (const auto& site : r.sites)
     if (site.devices * site.threads_per_device > cores)
@@ -42,7 +55,7 @@ void check_here(const recipe& r, const std::string& path, std::vector<recipe_pro
 int run_validate(const validate_options& options, console& out) {
   const auto path = recipe_path(options.recipe);
   auto reading = read_recipe_file(path, options.overrides);
-  if (reading.value) check_here(*reading.value, path, reading.problems);
+  if (reading.value) check_here(reading, path);
   const bool valid =
       reading.value && std::none_of(reading.problems.begin(), reading.problems.end(), [](const auto& p) { return !p.warning; });
   if (options.json) {

@@ -80,11 +80,12 @@ struct device_model final : learner {
   std::function<void(device_work)> before;
 };
 
-recipe make_recipe(const cluster_options& options) {
+recipe make_recipe(const cluster_options& options, const std::vector<std::string>& more = {}) {
   std::string text = options.recipe.empty() ? small_recipe : options.recipe;
   for (std::uint32_t i = 0; i < options.sites; ++i) text += "[[sites]]\nname = \"s" + std::to_string(i) + "\"\nsource = \"synthetic\"\n";
   auto overrides = options.overrides;
   overrides.push_back("run.seed=" + std::to_string(options.seed));
+  overrides.insert(overrides.end(), more.begin(), more.end());
   auto reading = read_recipe(text, "recipe of the simulation", overrides);
   if (!reading.value) throw std::runtime_error(show_problems(reading.problems));
   return *reading.value;
@@ -205,13 +206,16 @@ site_arithmetic cluster::make_arithmetic(site_id site, incarnation_number incarn
   return a;
 }
 
-void cluster::start_site(site_id site) {
+void cluster::start_site(site_id site) { start_site(site, {}); }
+
+void cluster::start_site(site_id site, const std::vector<std::string>& overrides) {
+  const recipe own = make_recipe(options_, overrides);
   auto made = std::make_unique<node>();
   const incarnation_number incarnation = ++incarnations_[site];
-  made->wire = net.make_transport({"run", wire::version, recipe_hash(plan), site, incarnation});
+  made->wire = net.make_transport({"run", wire::version, recipe_hash(own), site, incarnation});
   made->disk = disk.open("run");
   made->metrics = std::make_unique<recorder>(*this, site);
-  auto parts = std::make_shared<site_parts>(site_parts{.plan = plan,
+  auto parts = std::make_shared<site_parts>(site_parts{.plan = own,
                                                        .run_id = "run",
                                                        .self = site,
                                                        .incarnation = incarnation,
@@ -234,6 +238,7 @@ void cluster::start_site(site_id site) {
   parts->arithmetic = make_arithmetic(site, incarnation, *made);
   parts->stopped = [this, site](int code, std::string reason) {
     exits_[site] = code;
+    reasons_[site] = reason;
     world.note(std::to_string(site) + " stopped " + std::to_string(code) + " " + reason);
     world.after(std::chrono::milliseconds(1), [this, site] { kill_site(site); });
   };
@@ -263,7 +268,10 @@ void cluster::start_coordinator() {
     events_.push_back({0, "coordinator", kind, text, 0});
     world.note("coordinator " + kind + " " + text);
   };
-  parts->stopped = [this](int code, std::string) { exits_[coordinator_id] = code; };
+  parts->stopped = [this](int code, std::string reason) {
+    exits_[coordinator_id] = code;
+    reasons_[coordinator_id] = std::move(reason);
+  };
   made->root = spawn_coordinator(*system_, std::move(parts));
   sites_[coordinator_id] = std::move(made);
 }
@@ -293,6 +301,8 @@ void cluster::let_go() {
   stuck_.clear();
   held_.clear();
 }
+
+void cluster::fail_link(site_id site, site_id peer) { caf::anon_send(sites_.at(site)->root, actors::fail_link{peer}); }
 
 void cluster::step() {
   auto& scheduler = dynamic_cast<caf::scheduler::test_coordinator&>(system_->scheduler());
@@ -341,6 +351,11 @@ bool cluster::all_finished() const {
   for (site_id site = 0; site < options_.sites; ++site)
     if (exit_code(site) != 0) return false;
   return true;
+}
+
+std::string cluster::exit_reason(site_id site) const {
+  const auto found = reasons_.find(site);
+  return found == reasons_.end() ? "" : found->second;
 }
 
 round_number cluster::last_round() const { return last_round_; }

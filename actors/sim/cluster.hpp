@@ -45,6 +45,10 @@ public:
 
   void start_all();
   void start_site(site_id site);
+  /// With another recipe, as one that was edited: "key.path=value".
+  void start_site(site_id site, const std::vector<std::string>& overrides);
+  /// Its folder is lost, so that it counts its incarnations from 1 again.
+  void forget_incarnation(site_id site) { incarnations_[site] = 0; }
   void start_coordinator();
   /// As SIGKILL: nothing of it runs any further; what it wrote stays.
   void kill_site(site_id site);
@@ -57,6 +61,8 @@ public:
   /// Actors of that name ("metrics", "checkpoint") stand still, at every site, until let go: as one whose disk does not answer.
   void hold(const std::string& actor) { held_ = actor; }
   void let_go();
+  /// Fails the actor of one of its links (a site's, or the coordinator's).
+  void fail_link(site_id site, site_id peer);
 
   void run_for(duration d);
   /// Runs until it holds, at most so long in virtual time; false if it never did.
@@ -67,6 +73,7 @@ public:
   caf::actor_system& system() { return *system_; }
   caf::actor root(site_id site) const;
   std::optional<int> exit_code(site_id site) const;
+  std::string exit_reason(site_id site) const;  // of its last end
   /// Exit code 0 of every site.
   bool all_finished() const;
   /// The last round that a home of group 0 told of.
@@ -104,6 +111,7 @@ private:
   std::map<site_id, incarnation_number> incarnations_;
   std::map<site_id, std::vector<store_row>> rows_;
   std::map<site_id, int> exits_;
+  std::map<site_id, std::string> reasons_;
   std::vector<event_row> events_;
   std::string held_;                    // "": nobody
   std::vector<caf::resumable*> stuck_;  // actors of that name that have something to do

@@ -22,7 +22,8 @@ exit_code exit_code_of(errc code) {
     case errc::wrong_run:
     case errc::wrong_version:
     case errc::wrong_recipe:
-    case errc::not_member: return exit_refused;
+    case errc::not_member:
+    case errc::stale_incarnation: return exit_refused;
     case errc::ledger_violated: return exit_violated;
     default: return exit_failed;
   }

@@ -71,6 +71,7 @@ struct recipe {
     std::int64_t chunk_bytes = 1 << 20;
     std::int64_t window_bytes = 16 << 20;
     std::int64_t endpoints = 1;  // UCX endpoints a link
+    std::string data_ports;      // that UCX listens on, "20000-20100"; empty: any
     bool operator==(const links_section&) const = default;
   } links;
 
@@ -146,7 +147,7 @@ recipe_reading read_recipe_file(const std::string& path, const std::vector<std::
 /// read_recipe_file for those who only want to go on: all problems in one message, errc::recipe_invalid or not_found.
 expected<recipe> load_recipe(const std::string& path, const std::vector<std::string>& overrides = {});
 
-/// Canonical TOML: every key in schema order, numbers in their shortest exact form. Reading it gives the same recipe.
+/// Canonical TOML: every key in schema order (an empty links.data_ports aside), numbers in their shortest exact form. Reading it gives the same recipe.
 std::string write_recipe(const recipe& r);
 /// Of the canonical text; sites with different hashes refuse each other.
 hash128 recipe_hash(const recipe& r);

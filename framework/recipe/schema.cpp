@@ -80,6 +80,7 @@ void visit_fields(recipe::links_section& s, field_visitor& v) {
   v.integer("chunk_bytes", s.chunk_bytes, 64 << 10, 4 << 20, "of a bulk transfer; 1 to 4 MiB is best");
   v.integer("window_bytes", s.window_bytes, 64 << 10, std::int64_t{4} << 30, "in flight on a link");
   v.integer("endpoints", s.endpoints, 1, 16, "UCX endpoints a link");
+  v.text("data_ports", s.data_ports, text_rule::ports, "that bulk data may come in at, one a link and site, as in 20000-20100; empty: any");
 }
 
 void visit_fields(recipe::checkpoint_section& s, field_visitor& v) {
@@ -137,6 +138,15 @@ bool is_address(const std::string& s) {
   return read_number(s, at, 65535) >= 0 && at == s.size();
 }
 
+/// Two ports, the lower first.
+bool is_port_range(const std::string& s) {
+  std::size_t at = 0;
+  const int first = read_number(s, at, 65535);
+  if (first < 1024 || at >= s.size() || s[at++] != '-') return false;
+  const int last = read_number(s, at, 65535);
+  return last > first && at == s.size();
+}
+
 }  // namespace
 
 std::string breaks_rule(const std::string& value, text_rule rule) {
@@ -146,6 +156,8 @@ std::string breaks_rule(const std::string& value, text_rule rule) {
       [[fallthrough]];
     case text_rule::name: return is_name(value) ? "" : "1 to 64 of a-z A-Z 0-9 _ - . and the first a letter or digit";
     case text_rule::address: return is_address(value) ? "" : "IPv4 address and port, as in \"127.0.0.1:0\"";
+    case text_rule::ports:
+      return value.empty() || is_port_range(value) ? "" : "two ports from 1024 to 65535, as in \"20000-20100\", or nothing";
     case text_rule::path:
       return !value.empty() && value.size() <= 4096 && value.find('\0') == std::string::npos ? "" : "1 to 4096 bytes without NUL";
   }

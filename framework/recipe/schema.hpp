@@ -12,6 +12,7 @@ enum class text_rule {
   optional_name,
   address,  // "127.0.0.1:0": IPv4 and port
   path,     // 1 to 4096 bytes without NUL
+  ports,    // "20000-20100", or empty
 };
 
 /// Walks over the keys of a recipe. The reader, the writer and the help are three visitors of one list, so that they cannot differ.

@@ -15,7 +15,10 @@ public:
   void real(const char* key, double& value, double, double, const char*) override { line(key, toml_text(value)); }
   void real(const char* key, float& value, double, double, const char*) override { line(key, toml_text(value)); }
   void flag(const char* key, bool& value, const char*) override { line(key, toml_text(value)); }
-  void text(const char* key, std::string& value, text_rule, const char*) override { line(key, toml_text(value)); }
+  void text(const char* key, std::string& value, text_rule rule, const char*) override {
+    if (rule == text_rule::ports && value.empty()) return;  // recipes from before there was such a key keep their hash
+    line(key, toml_text(value));
+  }
   void choice(const char* key, std::string& value, std::initializer_list<const char*>, const char*) override {
     line(key, toml_text(value));
   }
@@ -48,6 +51,7 @@ public:
     row(key, value.empty() ? "-" : toml_text(value),
         rule == text_rule::address ? "address:port"
         : rule == text_rule::path  ? "path"
+        : rule == text_rule::ports ? "port-port"
                                    : "name",
         help);
   }

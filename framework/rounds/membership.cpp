@@ -43,6 +43,7 @@ bool membership::is_current(const epoch_member& m) const { return peers_.at(m.si
 
 membership_actions membership::join(site_id site, const message::join& m, time_point now) {
   membership_actions out;
+  if (deciding_) return out;
   const auto it = peers_.find(site);
   if (it == peers_.end()) {
     out.push_back(decision{named(site) + " is not in the roster: ignored"});
@@ -83,6 +84,7 @@ membership_actions membership::heard(site_id site, time_point now) {
 
 membership_actions membership::lost(site_id site, incarnation_number incarnation, const std::string& reason, time_point now) {
   membership_actions out;
+  if (deciding_) return out;
   const auto it = peers_.find(site);
   if (it == peers_.end() || it->second.incarnation != incarnation || !it->second.connected) return out;
   it->second.connected = false;
@@ -93,6 +95,7 @@ membership_actions membership::lost(site_id site, incarnation_number incarnation
 
 membership_actions membership::suspect(site_id from, const message::suspect& m, time_point now) {
   membership_actions out;
+  if (deciding_) return out;
   const auto it = peers_.find(m.peer);
   const epoch_member* by = member(from);
   if (it == peers_.end() || by == nullptr || from == m.peer || it->second.incarnation != m.incarnation) return out;
@@ -134,6 +137,7 @@ void membership::take_suspicions(time_point now) {
 
 membership_actions membership::sealed(site_id from, const message::sealed& m, time_point now) {
   membership_actions out;
+  if (deciding_) return out;
   const epoch_member* who = member(from);
   if (finished_ || view_.number == 0 || m.epoch != view_.number || who == nullptr || !is_current(*who)) return out;
   if (!change_)  // a sealed member stores nothing more: what we began and forgot in a restart must be carried through
@@ -150,6 +154,7 @@ membership_actions membership::sealed(site_id from, const message::sealed& m, ti
 
 membership_actions membership::synced(site_id from, const message::synced& m, time_point now) {
   membership_actions out;
+  if (deciding_) return out;
   if (m.epoch == view_.number && member(from) != nullptr) {
     if (synced_.insert(from).second) out.push_back(decision{named(from) + " has caught up"});
     advance(now, out);
@@ -159,6 +164,7 @@ membership_actions membership::synced(site_id from, const message::synced& m, ti
 
 membership_actions membership::leave(site_id from, const message::leave& m, time_point now) {
   membership_actions out;
+  if (deciding_) return out;
   const auto it = peers_.find(from);
   if (it == peers_.end()) return out;
   if (m.finished) {
@@ -182,13 +188,14 @@ membership_actions membership::report(site_id from, const message::report& m, ti
 
 membership_actions membership::stop(const std::string& reason, time_point) {
   membership_actions out;
+  if (deciding_) return out;
   for (const auto& [site, p] : peers_)
     if (p.connected) out.push_back(send{site, message::stop_run{reason, false}});
   return out;
 }
 
 void membership::finish_if_done(time_point now, membership_actions& out) {
-  if (finished_ || view_.number == 0 || change_) return;
+  if (finished_ || deciding_ || view_.number == 0 || change_) return;
   bool any = false;
   for (const auto& [site, p] : peers_) {
     if (!alive(p, now)) continue;
@@ -196,19 +203,37 @@ void membership::finish_if_done(time_point now, membership_actions& out) {
     any = true;
   }
   if (!any) return;
+  deciding_.emplace();
+  deciding_->view = view_;
+  deciding_->end = true;
+  out.push_back(append{*deciding_});
+}
+
+void membership::finish(membership_actions& out) {
   finished_ = true;
-  coordinator_entry entry;
-  entry.view = view_;
-  entry.end = true;
-  out.push_back(append{entry});
   for (const auto& [site, p] : peers_)
     if (p.connected) out.push_back(send{site, message::stop_run{"every group has its last round", true}});
   out.push_back(decision{"the run is finished: every live member says so"});
   out.push_back(finished{"every group has its last round"});
 }
 
+membership_actions membership::appended(time_point now) {
+  ensure(deciding_.has_value(), "membership: appended() without an append");
+  membership_actions out;
+  const coordinator_entry entry = std::move(*deciding_);
+  deciding_.reset();
+  if (entry.end) {
+    finish(out);
+  } else {
+    enter(entry, out);
+    advance(now, out);
+  }
+  return out;
+}
+
 membership_actions membership::tick(time_point now) {
   membership_actions out;
+  if (deciding_) return out;
   for (auto& [site, p] : peers_) {
     if (!p.connected || now - p.last_heard <= settings_.dead_after) continue;
     p.connected = false;
@@ -221,7 +246,7 @@ membership_actions membership::tick(time_point now) {
 }
 
 void membership::advance(time_point now, membership_actions& out) {
-  if (finished_) return;
+  if (finished_ || deciding_) return;
   if (view_.number == 0) return begin_first(now, out);
   if (!change_) {
     const std::string reason = reason_to_change(now);
@@ -296,20 +321,23 @@ void membership::conclude(bool restart, time_point now, membership_actions& out)
     for (const auto& [site, held] : change_->behind) entry.sealed.push_back(site);
   for (const epoch_member& m : view_.members)
     if (!is_current(m)) entry.ended.push_back({m.site, peers_.at(m.site).incarnation, false, 0});
-  if (restart)
+  deciding_ = entry;
+  out.push_back(append{std::move(entry)});
+}
+
+void membership::enter(const coordinator_entry& entry, membership_actions& out) {
+  if (entry.restart)
     for (auto& [site, p] : peers_) p.done = false;  // the end that it had seen may be void
   view_ = entry.view;
   past_cuts_.emplace_back(view_.number, view_.cuts);
   change_.reset();
   synced_.clear();
-  out.push_back(append{entry});
   std::string names;
   for (const epoch_member& m : view_.members) {
     names += (names.empty() ? "" : ", ") + std::to_string(m.site) + (m.joining ? " (joining)" : "");
     out.push_back(send{m.site, message::new_epoch{view_}});
   }
   out.push_back(decision{"epoch " + std::to_string(view_.number) + " of sites " + names + ": " + view_.reason});
-  advance(now, out);
 }
 
 std::vector<site_status> membership::status() const {

@@ -32,7 +32,8 @@ struct send {
   site_id to = 0;
   peer_message what;
 };
-/// Append to the log by compare-and-swap; if that fails another coordinator has taken over: drop the effects behind it and stop.
+/// Append to the log by compare-and-swap, then call appended(); always the last effect. If it fails (another coordinator has taken over,
+/// the disk is full) there is nothing more to do: nothing was decided, and no event has an effect any more.
 struct append {
   coordinator_entry entry;
 };
@@ -64,7 +65,8 @@ struct site_status {
 };
 
 /// The coordinator's decisions: who is in the run, and from which cut each epoch starts (docs/rounds.md). Pure: events and now in,
-/// effects out, in order. All it must remember across a crash is its log: give its entries to the constructor.
+/// effects out, in order. All it must remember across a crash is its log: give its entries to the constructor. A decision counts, and is
+/// told, once appended() says that it stands there; until then all events are ignored.
 class membership {
 public:
   membership(membership_settings settings, const std::vector<coordinator_entry>& log, time_point now);
@@ -88,6 +90,8 @@ public:
   membership_actions tick(time_point now);
   /// The user asks for the end: stop_run to everybody.
   membership_actions stop(const std::string& reason, time_point now);
+  /// The entry of the last append is in the log.
+  membership_actions appended(time_point now);
 
   const epoch_view& view() const { return view_; }
   bool changing() const { return change_.has_value(); }
@@ -132,6 +136,8 @@ private:
   void advance_change(time_point now, membership_actions& out);
   void send_seals(time_point now, membership_actions& out);
   void conclude(bool restart, time_point now, membership_actions& out);
+  void enter(const coordinator_entry& entry, membership_actions& out);
+  void finish(membership_actions& out);
   epoch_view successor(time_point now) const;
   std::vector<group_cut> choose_cuts(time_point now) const;  // empty: nobody holds any state of some group
   bool cuts_are_held(time_point now) const;
@@ -145,7 +151,8 @@ private:
   epoch_view view_;  // number 0 before the first epoch
   std::vector<std::pair<epoch_number, std::vector<group_cut>>> past_cuts_;
   std::optional<change> change_;
-  std::set<site_id> synced_;  // joiners of view_ that have caught up
+  std::optional<coordinator_entry> deciding_;  // not in the log yet
+  std::set<site_id> synced_;                   // joiners of view_ that have caught up
   time_point started_{};
   bool finished_ = false;
 };

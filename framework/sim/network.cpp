@@ -8,6 +8,21 @@ namespace {
 constexpr duration back_off_min = std::chrono::milliseconds(100);
 constexpr duration back_off_max = std::chrono::seconds(5);
 constexpr std::uint64_t frame_overhead_bytes = 64;
+
+/// Why `b` will not have `a`, of which it has seen that incarnation; code ok when it will.
+error mismatch(const link_hello& a, const link_hello& b, incarnation_number seen) {
+  const auto refused = [](errc code, const std::string& theirs, const std::string& ours) {
+    return error{code, "refused: " + theirs + " meets " + ours};
+  };
+  if (a.run_id != b.run_id) return refused(errc::wrong_run, "run '" + a.run_id + "'", "run '" + b.run_id + "'");
+  if (a.version != b.version)
+    return refused(errc::wrong_version, "version " + std::to_string(a.version), "version " + std::to_string(b.version));
+  if (a.recipe_hash != b.recipe_hash) return refused(errc::wrong_recipe, "recipe " + a.recipe_hash.hex(), "recipe " + b.recipe_hash.hex());
+  if (a.incarnation < seen)
+    return refused(errc::stale_incarnation, "incarnation " + std::to_string(a.incarnation),
+                   "what incarnation " + std::to_string(seen) + " has replaced");
+  return {};
+}
 }  // namespace
 
 class simulated_transport final : public transport {
@@ -134,18 +149,13 @@ void network::dial(site_id from, site_id to, duration back_off) {
     return;
   }
   const link_hello &a = caller->second->hello_, &b = callee->second->hello_;
-  errc mismatch = errc::ok;
-  if (a.run_id != b.run_id)
-    mismatch = errc::wrong_run;
-  else if (a.version != b.version)
-    mismatch = errc::wrong_version;
-  else if (a.recipe_hash != b.recipe_hash)
-    mismatch = errc::wrong_recipe;
-  if (mismatch != errc::ok) {
-    caller->second->events_.down(to, {mismatch, "refused by site " + std::to_string(to)});
+  incarnation_number& seen = seen_[from];
+  if (const error why = mismatch(a, b, seen); why.code != errc::ok) {
+    caller->second->events_.refused(to, why);
     world_.after(back_off_max, again);
     return;
   }
+  seen = a.incarnation;
   const std::uint64_t serial = ++serial_;
   connections_[std::minmax(from, to)] = serial;
   const auto announce = [this, serial](site_id at, site_id peer) {

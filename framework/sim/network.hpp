@@ -65,6 +65,7 @@ private:
   std::set<std::pair<site_id, site_id>> cuts_;
   std::map<std::pair<site_id, site_id>, std::uint64_t> connections_;  // -> serial number; frames of an older one are lost
   std::set<site_id> torn_;
+  std::map<site_id, incarnation_number> seen_;  // by anybody, the highest
   std::map<site_id, class simulated_transport*> ends_;
   std::uint64_t serial_ = 0, delivered_ = 0;
 };

@@ -31,6 +31,8 @@ bool same_host(const sockaddr* a, const socket_address& b) {
 
 }  // namespace
 
+std::uint16_t socket_address::port() const { return ntohs(storage.ss_family == AF_INET ? v4(*this).sin_port : v6(*this).sin6_port); }
+
 bool socket_address::is_loopback() const {
   if (storage.ss_family == AF_INET) return (ntohl(v4(*this).sin_addr.s_addr) >> 24) == 127;
   return storage.ss_family == AF_INET6 && IN6_IS_ADDR_LOOPBACK(&v6(*this).sin6_addr);

@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 
 #include <cstddef>
+#include <cstdint>
 #include <span>
 #include <string>
 
@@ -16,6 +17,7 @@ struct socket_address {
   sockaddr_storage storage{};
   socklen_t size = 0;
   const sockaddr* get() const { return reinterpret_cast<const sockaddr*>(&storage); }
+  std::uint16_t port() const;
   bool is_loopback() const;
   bool is_private() const;                  // RFC 1918, RFC 4193
   std::span<const std::byte> host() const;  // 4 or 16 bytes, network order

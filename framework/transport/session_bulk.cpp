@@ -41,6 +41,7 @@ bool wire_site::open_bulk(session& s, std::span<const std::byte> peer_address) {
 
 void wire_site::close_bulk(session& s) {
   if (!s.bulk) return;
+  if (s.endpoints.empty()) return s.bulk.reset();  // it was never spoken with
   s.bulk->close_all();
   old_workers_.push_back({std::move(s.bulk), time_.now() + old_worker_time});
   s.endpoints.clear();
@@ -49,7 +50,9 @@ void wire_site::close_bulk(session& s) {
 bool wire_site::progress_bulk() {
   bool any = false;
   for (const auto& [id, s] : sessions_) {
-    if (!s->bulk) continue;
+    // UCX answers a peer's endpoints from inside progress(), and aborts the process when the worker goes before its answer: a peer that
+    // may yet be refused is not answered.
+    if (!s->bulk || s->endpoints.empty()) continue;
     any = s->bulk->progress() || any;
     if (s->bulk && s->bulk->has_failed() && !s->bulk_failed) s->bulk_failed = time_.now();
   }
@@ -64,7 +67,7 @@ bool wire_site::progress_bulk() {
 bool wire_site::arm_bulk() {
   bool armed = true;
   for (const auto& [id, s] : sessions_)
-    if (s->bulk && !s->bulk->arm()) armed = false;
+    if (s->bulk && !s->endpoints.empty() && !s->bulk->arm()) armed = false;
   for (const auto& old : old_workers_)
     if (!old.worker->arm()) armed = false;
   return armed;

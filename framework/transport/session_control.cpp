@@ -22,6 +22,7 @@ namespace {
 constexpr duration drain_time = std::chrono::seconds(1);
 constexpr int user_timeout_ms = 20'000;  // unacknowledged control bytes; heartbeats decide long before
 constexpr int reads_in_a_row = 8;        // of 64 KiB, before others have their turn
+constexpr duration accept_pause = std::chrono::milliseconds(500);
 
 std::uint64_t random_number() {
   std::uint64_t number = 0;
@@ -35,6 +36,7 @@ void set_options(int socket) {
   ::setsockopt(socket, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout, sizeof timeout);
 }
 
+/// Asking again cannot change it.
 bool is_final(errc code) {
   return code == errc::wrong_run || code == errc::wrong_version || code == errc::wrong_recipe || code == errc::stale_incarnation;
 }
@@ -81,13 +83,31 @@ void wire_site::accept_all() {
     from.size = sizeof from.storage;
     const int socket = ::accept4(listener_, reinterpret_cast<sockaddr*>(&from.storage), &from.size, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (socket < 0) {
-      if (errno == EMFILE || errno == ENFILE) log("no file descriptor is left for another connection; raise the limit (ulimit -n)");
       if (errno == EINTR || errno == ECONNABORTED) continue;
+      if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) pause_accepting(errno);
       return;
     }
+    accept_trouble_ = 0;
     make_room();
     add_session(socket, from);
   }
+}
+
+/// Whoever waits in the listener's queue keeps it readable: without a pause we would look and fail as fast as we can.
+void wire_site::pause_accepting(int trouble) {
+  if (std::exchange(accept_trouble_, trouble) != trouble)
+    log(std::string("no connection can be accepted: ") + std::strerror(trouble) +
+        (trouble == EMFILE || trouble == ENFILE ? "; raise the limit (ulimit -n)" : ""));
+  listen_for_connections(false);
+  accept_again_ = time_.now() + accept_pause;
+}
+
+void wire_site::listen_for_connections(bool wanted) {
+  epoll_event e{};
+  e.events = wanted ? std::uint32_t{EPOLLIN} : 0U;
+  e.data.u64 = listener_tag;
+  ::epoll_ctl(epoll_, EPOLL_CTL_MOD, listener_, &e);
+  accept_again_.reset();
 }
 
 void wire_site::make_room() {
@@ -195,7 +215,7 @@ void wire_site::on_frame(session& s, const control_frame& f) {
   }
   if (f.kind == control_kind::refusal && (s.dialled || s.at == stage::welcomed)) {
     const error why = read_reason(f.body);
-    return broken(s, {why.code, "refused by " + name_of(s.peer) + ": " + why.message});
+    return broken(s, {why.code, "refused by " + name_of(s.peer) + ": " + why.message}, by::peer);
   }
   refuse(s, {errc::malformed, "a control frame of kind " + std::to_string(static_cast<int>(f.kind)) + " before admission"});
 }
@@ -270,30 +290,31 @@ void wire_site::refuse(session& s, const error& why) {
   s.wire.write_frame(control_kind::refusal, write_reason(why));
   const std::uint64_t id = s.id;
   if (s.dialled)
-    dial_failed(s, why);
+    dial_failed(s, why, by::us);
   else
     log(s.remote.text() + " refused: " + std::string(describe(why.code)) + ": " + why.message);
   if (session* still = find(id)) drain(*still);
 }
 
-void wire_site::broken(session& s, const error& why) {
+void wire_site::broken(session& s, const error& why, by whom) {
   if (s.at == stage::up) return end(s, why, false);
   if (s.at != stage::draining) {
     if (s.dialled)
-      dial_failed(s, why);
+      dial_failed(s, why, whom);
     else
       log(s.remote.text() + " closed before admission: " + std::string(describe(why.code)) + ": " + why.message);
   }
   s.dead = true;
 }
 
-void wire_site::dial_failed(session& s, const error& why) {
+void wire_site::dial_failed(session& s, const error& why, by whom) {
   peer_state& p = peers_[s.peer];
   if (p.session == s.id) p.session = 0;
   const std::string trouble = name_of(s.peer) + " at " + s.remote.text() + ": " + std::string(describe(why.code)) + ": " + why.message;
   if (std::exchange(p.trouble, trouble) != trouble) log(trouble);
   schedule_dial(s.peer, is_final(why.code));
-  if (is_final(why.code)) events_.down(s.peer, why);
+  const bool of_us = whom == by::peer || why.code != errc::stale_incarnation;  // else it is the peer that was replaced
+  if (is_final(why.code) && of_us) events_.refused(s.peer, why);
 }
 
 void wire_site::admit(session& s) {

@@ -25,7 +25,8 @@ struct link_hello {
 struct transport_events {
   /// The peer is there, admitted, both paths usable. Again after each reconnect.
   std::function<void(site_id peer, incarnation_number incarnation)> up;
-  /// No longer. Whatever was in flight to it has failed. reason.code: disconnected, timed_out, refused, wrong_run, ...
+  /// No longer. Whatever was in flight to it has failed. reason.code: disconnected, timed_out, refused, ...
+  /// Of a link that was not up: environment, its address may not be dialled.
   std::function<void(site_id peer, error reason)> down;
   /// A whole control message.
   std::function<void(site_id peer, shared_bytes bytes)> control;
@@ -33,6 +34,9 @@ struct transport_events {
   std::function<void(site_id peer, shared_bytes header, shared_bytes payload)> bulk;
   /// The peer's transport holds all of transfer `id` (application-level acknowledgement), or it never will.
   std::function<void(site_id peer, std::uint64_t id, expected<void> outcome)> sent;
+  /// The peer will not have us, and asking again cannot change that: wrong_run, wrong_version, wrong_recipe, or stale_incarnation: we
+  /// were replaced. It is asked again all the same, slowly: its address may be in other hands.
+  std::function<void(site_id peer, error reason)> refused = [](site_id, const error&) {};
 };
 
 /// Counters of one link since start.

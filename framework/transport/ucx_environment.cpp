@@ -18,6 +18,7 @@ constexpr setting at_load[] = {
     {"UCX_HANDLE_ERRORS", "none"},  // else UCX takes over SIGSEGV and its like
     {"UCX_MEM_EVENTS", "n"},        // no hooks in malloc and mmap; TCP has no use for them
     {"UCX_LOG_LEVEL", "error"},     // a reset connection is our business to tell
+    {"UCX_DEBUG_SIGNO", "0"},       // else SIGHUP is UCX's
 };
 
 /// Read when a context is made.
@@ -34,6 +35,13 @@ constexpr setting at_start[] = {
 
 void set_ucx_environment() {
   for (const setting& s : at_start) setenv(s.name, s.value, 0);
+}
+
+void set_data_ports(const std::string& range) {
+  if (range.empty())
+    unsetenv("UCX_TCP_PORT_RANGE");
+  else
+    setenv("UCX_TCP_PORT_RANGE", range.c_str(), 1);
 }
 
 void prepare_environment(int, char** argv) {

@@ -17,6 +17,7 @@ struct ucx_transport_options {
   std::string listen = "127.0.0.1:0";    // "a.b.c.d:port" or "[v6]:port"; port 0: any free one
   bool allow_test_network = false;       // also private addresses, inside a network namespace that is not init's
   int endpoints = 2;                     // UCX endpoints a peer, 1 to 16: several where one TCP stream cannot fill the path
+  std::string data_ports;                // that UCX may listen on, "first-last", one a link; empty: any
   std::size_t chunk_bytes = 1U << 20;    // 64 KiB to 4 MiB
   std::size_t window_bytes = 16U << 20;  // unacknowledged bytes a peer; at least one chunk
   std::size_t transfer_bytes_max = std::size_t{1} << 30;  // of one incoming payload: more is refused before memory is taken

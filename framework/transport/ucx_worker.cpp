@@ -98,8 +98,17 @@ struct ucx_worker::callbacks {
   }
 };
 
-expected<std::unique_ptr<ucx_context>> ucx_context::make(const std::string& device, std::span<const std::byte> host) {
+expected<std::unique_ptr<ucx_context>> ucx_context::make(const std::string& device, std::span<const std::byte> host,
+                                                         const std::string& data_ports) {
+  // Ports in a narrow range are alike in bytes that differ between peers: the form is learnt with any ports.
+  std::unique_ptr<ucx_context> any_ports;
+  if (!data_ports.empty()) {
+    auto made = make(device, host);
+    if (!made) return made.failure();
+    any_ports = std::move(*made);
+  }
   set_ucx_environment();
+  set_data_ports(data_ports);
   std::unique_ptr<ucx_context> made(new ucx_context());
   ucp_config_t* config = nullptr;
   if (const auto status = ucp_config_read(nullptr, nullptr, &config); status != UCS_OK) return ucx_failure("no configuration", status);
@@ -112,7 +121,14 @@ expected<std::unique_ptr<ucx_context>> ucx_context::make(const std::string& devi
   params.features = UCP_FEATURE_AM | UCP_FEATURE_WAKEUP;
   if (const auto status = ucp_init(&params, config, &made->context_); status != UCS_OK)
     return ucx_failure("no context on device '" + device + "'", status);
-  if (const auto ok = made->learn_address_form(host); !ok) return ok.failure();
+  if (any_ports) {
+    made->form_ = any_ports->form_;
+    made->may_differ_ = any_ports->may_differ_;
+    made->host_at_ = any_ports->host_at_;
+    made->host_bytes_ = any_ports->host_bytes_;
+  } else if (const auto ok = made->learn_address_form(host); !ok) {
+    return ok.failure();
+  }
   return made;
 }
 

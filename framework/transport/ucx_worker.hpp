@@ -20,8 +20,9 @@ namespace isthmus {
 /// UCX on one network device, and what a worker's address looks like there. UCX's own types stay in the .cpp.
 class ucx_context {
 public:
-  /// `host`: our IP address on the device. Errors: environment.
-  static expected<std::unique_ptr<ucx_context>> make(const std::string& device, std::span<const std::byte> host);
+  /// `host`: our IP address on the device; data_ports: "first-last" that workers listen on, empty: any. Errors: environment.
+  static expected<std::unique_ptr<ucx_context>> make(const std::string& device, std::span<const std::byte> host,
+                                                     const std::string& data_ports = {});
   ~ucx_context();
   ucx_context(const ucx_context&) = delete;
   ucx_context& operator=(const ucx_context&) = delete;
@@ -109,5 +110,7 @@ private:
 
 /// Puts the settings that UCX needs here into the environment where they are not set: see docs/wire.md.
 void set_ucx_environment();
+/// "first-last": where workers of contexts to come listen; empty: anywhere.
+void set_data_ports(const std::string& range);
 
 }  // namespace isthmus

@@ -15,7 +15,6 @@ namespace isthmus {
 
 namespace {
 
-constexpr std::uint64_t listener_tag = 1, wake_tag = 2;                  // below every session's number
 constexpr int progress_slice = 64;                                       // UCX's turns before the control sockets have theirs
 constexpr duration bulk_failure_grace = std::chrono::milliseconds(100);  // a goodbye may be on its way on the other socket
 constexpr std::size_t control_queue_bytes_max = 64U << 20;               // to a peer that does not read
@@ -53,7 +52,7 @@ expected<void> wire_site::open() {
   if (::getsockname(listener_, reinterpret_cast<sockaddr*>(&listening_.storage), &listening_.size) != 0)
     return system_failure("no address");
 
-  auto ucx = ucx_context::make(*device, wanted->host());
+  auto ucx = ucx_context::make(*device, wanted->host(), options_.data_ports);
   if (!ucx) return ucx.failure();
   ucx_ = std::move(*ucx);
 
@@ -144,9 +143,11 @@ time_point wire_site::next_deadline() const {
     if (const auto since = s->outgoing.waits_since()) at(*since + options_.stall_timeout);
     if (const auto since = s->incoming.waits_since()) at(*since + 2 * options_.stall_timeout);
   }
-  if (!stopping_)
+  if (!stopping_) {
+    if (accept_again_) at(*accept_again_);
     for (const auto& [peer, p] : peers_)
       if (p.next_dial) at(*p.next_dial);
+  }
   return next == time_point::max() ? time_.now() + std::chrono::seconds(10) : next;
 }
 
@@ -184,6 +185,7 @@ void wire_site::check_timers() {
     }
   }
   if (stopping_) return;
+  if (accept_again_ && now >= *accept_again_) listen_for_connections(true);
   std::vector<site_id> due;
   for (const auto& [peer, p] : peers_)
     if (p.next_dial && now >= *p.next_dial) due.push_back(peer);
@@ -288,7 +290,7 @@ void wire_site::send_bulk(site_id peer, std::uint64_t id, shared_bytes header, s
 
 void wire_site::stop() {
   stopping_ = true;
-  events_ = {[](auto...) {}, [](auto...) {}, [](auto...) {}, [](auto...) {}, [](auto...) {}};
+  events_ = {[](auto...) {}, [](auto...) {}, [](auto...) {}, [](auto...) {}, [](auto...) {}, [](auto...) {}};
   ::epoll_ctl(epoll_, EPOLL_CTL_DEL, listener_, nullptr);
   ::close(std::exchange(listener_, -1));
   for (const auto& [id, s] : sessions_) {

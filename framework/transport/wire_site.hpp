@@ -46,6 +46,8 @@ public:
 
 private:
   enum class stage { connecting, greeting, welcomed, up, draining };
+  enum class by { us, peer };                                     // who refuses
+  static constexpr std::uint64_t listener_tag = 1, wake_tag = 2;  // in epoll, below every session's number
 
   /// One TCP connection from its first byte to its last, and the link it carries once it is up.
   struct session {
@@ -99,11 +101,13 @@ private:
 
   // session_control.cpp: connections
   void accept_all();
+  void pause_accepting(int trouble);
+  void listen_for_connections(bool wanted);
   session& add_session(int socket, const socket_address& remote);
   void make_room();
   bool we_dial(site_id peer) const;
   void dial(site_id peer);
-  void dial_failed(session& s, const error& why);
+  void dial_failed(session& s, const error& why, by whom);
   void schedule_dial(site_id peer, bool refused);
   void on_socket(session& s, std::uint32_t events);
   void on_connected(session& s);
@@ -114,7 +118,7 @@ private:
   expected<void> accept_greeting(session& s, const greeting& theirs);
   void greet(session& s);
   void refuse(session& s, const error& why);
-  void broken(session& s, const error& why);
+  void broken(session& s, const error& why, by whom = by::us);
   void admit(session& s);
   void end(session& s, const error& reason, bool tell_peer);
   void drain(session& s);
@@ -140,6 +144,8 @@ private:
   int listener_ = -1, epoll_ = -1, wake_ = -1;
   std::unique_ptr<ucx_context> ucx_;
   bool stopping_ = false;
+  std::optional<time_point> accept_again_;  // while accepting pauses
+  int accept_trouble_ = 0;                  // errno that was told; 0 once a connection was accepted again
 
   std::map<std::uint64_t, std::unique_ptr<session>> sessions_;
   std::map<site_id, peer_state> peers_;

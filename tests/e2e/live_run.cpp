@@ -24,11 +24,6 @@ using seconds_d = std::chrono::duration<double>;
 
 void nap() { std::this_thread::sleep_for(std::chrono::milliseconds(50)); }
 
-std::string text_of(const fs::path& file) {
-  std::ifstream in(file, std::ios::binary);
-  return {std::istreambuf_iterator<char>(in), {}};
-}
-
 /// State letter and parent of a process; 'X' and 0 when it is gone.
 std::pair<char, pid_t> stat_of(pid_t pid) {
   const auto text = text_of("/proc/" + std::to_string(pid) + "/stat");
@@ -39,11 +34,6 @@ std::pair<char, pid_t> stat_of(pid_t pid) {
   pid_t parent = 0;
   rest >> state >> parent;
   return {state, parent};
-}
-
-bool gone(pid_t pid) {
-  const char state = stat_of(pid).first;
-  return state == 'X' || state == 'Z';
 }
 
 /// Processes of a launcher by the arguments that it starts them with: "coordinator", or a site's number.
@@ -77,6 +67,21 @@ std::string one_site_recipe(const std::string& file, const std::string& more) {
     if ((sites += line == "[[sites]]") < 2) to << line << "\n";
   to << more;
   return file;
+}
+
+std::string text_of(const fs::path& file) {
+  std::ifstream in(file, std::ios::binary);
+  return {std::istreambuf_iterator<char>(in), {}};
+}
+
+void replace(const fs::path& file, const std::string& bytes) {
+  std::ofstream(file.string() + ".other", std::ios::binary) << bytes;
+  fs::rename(file.string() + ".other", file);
+}
+
+bool gone(pid_t pid) {
+  const char state = stat_of(pid).first;
+  return state == 'X' || state == 'Z';
 }
 
 double wall_now() { return seconds_d(std::chrono::system_clock::now().time_since_epoch()).count(); }
@@ -185,9 +190,16 @@ std::vector<event_row> live_run::events() const {
   return rows ? *rows : std::vector<event_row>{};
 }
 
-bool live_run::has_event(const std::string& kind, const std::string& words) const {
+std::size_t live_run::count_events(const std::string& kind, const std::string& words) const {
   const auto all = events();
-  return std::any_of(all.begin(), all.end(), [&](const event_row& e) { return e.kind == kind && contains(e.text, words); });
+  return static_cast<std::size_t>(
+      std::count_if(all.begin(), all.end(), [&](const event_row& e) { return e.kind == kind && contains(e.text, words); }));
+}
+
+bool live_run::has_event(const std::string& kind, const std::string& words) const { return count_events(kind, words) > 0; }
+
+bool live_run::under_way(round_number rounds) const {
+  return until([&] { return committed() >= rounds; }) && !over();
 }
 
 bool live_run::has_checkpoint(site_id site) const {

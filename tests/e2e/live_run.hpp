@@ -42,6 +42,9 @@ public:
   std::vector<sample_row> samples() const;
   std::vector<event_row> events() const;
   bool has_event(const std::string& kind, const std::string& words) const;
+  std::size_t count_events(const std::string& kind, const std::string& words) const;
+  /// Waits until every group has so many rounds; false when the run is over before.
+  bool under_way(round_number rounds = 4) const;
   bool has_checkpoint(site_id site) const;
   outcome isthmus(const std::string& verb, const std::vector<std::string>& more = {}) const;
   /// What `isthmus ledger --json` says, after checking that it exits 0.
@@ -64,6 +67,11 @@ private:
 
 /// Writes tiny.toml without its last two sites, and `more` behind it; gives the file's name.
 std::string one_site_recipe(const std::string& file, const std::string& more = {});
+std::string text_of(const std::filesystem::path& file);
+/// The file with other bytes, in a new inode: the cache that it may be linked from stays whole.
+void replace(const std::filesystem::path& file, const std::string& bytes);
+/// Nothing of the process runs any more.
+bool gone(pid_t pid);
 
 /// Seconds since 1970, as in the store.
 double wall_now();

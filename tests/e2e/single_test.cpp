@@ -8,7 +8,6 @@
 #include <csignal>
 #include <filesystem>
 #include <fstream>
-#include <iterator>
 #include <map>
 #include <string>
 
@@ -36,17 +35,6 @@ void check_same(const live_run& run, const std::map<step_number, double>& whole)
       BOOST_ERROR("step " << step << ": loss " << (other == found.end() ? 0 : other->second) << " instead of " << loss);
   }
   BOOST_TEST(differences == 0);
-}
-
-std::string text_of(const std::string& path) {
-  std::ifstream file(path);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
-
-/// The file with other bytes, in a new inode: the cache that it may be linked from stays whole.
-void replace(const std::string& path, const std::string& bytes) {
-  std::ofstream(path + ".other", std::ios::binary) << bytes;
-  std::filesystem::rename(path + ".other", path);
 }
 
 /// Files of a stopped run are damaged one by one: each time `verb` names the file and what is wrong, and loses nothing.

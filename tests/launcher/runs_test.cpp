@@ -1,12 +1,16 @@
 #include "framework/metrics/run_store.hpp"
+#include "framework/recipe/recipe.hpp"
 #include "tests/launcher/program.hpp"
 
 #include <boost/test/unit_test.hpp>
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
 #include <arpa/inet.h>
+#include <chrono>
 #include <fcntl.h>
 #include <fstream>
+#include <iterator>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -42,6 +46,11 @@ struct runs_folder {
   }
   outcome go(const std::vector<std::string>& arguments) const { return run_isthmus(arguments, where); }
 };
+
+std::string text_of(const std::string& path) {
+  std::ifstream file(path);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
 
 void refused(const outcome& o, int code, const std::string& words) {
   BOOST_TEST(o.code == code, o.err);
@@ -126,10 +135,49 @@ BOOST_AUTO_TEST_CASE(a_port_in_use_is_told_before_anything_is_made) {
 BOOST_AUTO_TEST_CASE(addresses_that_are_not_ours_are_told_before_anything_is_made) {
   const runs_folder one;
   const auto folder = (one.scratch.path / "foreign").string();
-  refused(one.go({"launch", "single", "--run-folder", folder, "sites.0.address=192.0.2.1:0"}), 4, "cannot get a free port on 192.0.2.1");
+  for (const auto* address : {"0.0.0.0:0", "0.0.0.0:7000", "192.168.1.5:7000", "1.2.3.4:70", "192.0.2.1:0", "128.0.0.1:00"}) {
+    const auto override_of = std::string("sites.0.address=") + address;
+    const auto o = one.go({"launch", "single", "--run-folder", folder, override_of});
+    refused(o, 4, "site alone: address ");
+    BOOST_TEST(contains(o.err, "not sealed with keys yet"), o.err);
+    const auto v = one.go({"validate", "single", override_of});
+    refused(v, 3, "error[R047]: site \"alone\": address ");
+    BOOST_TEST(contains(v.err, "--> override `" + override_of + "`"), v.err);
+    BOOST_TEST(!contains(v.out, "valid"), v.out);
+  }
+  for (const auto* address : {"127.0.0.1:7000", "127.8.9.10:0"})
+    BOOST_TEST(one.go({"validate", "single", std::string("sites.0.address=") + address}).code == 0);
   for (const auto* address : {"127.0.0.1:65536", "127.0.0.1:-1", "127.0.0.1:", "localhost:1", "example.invalid:80", "999.0.0.1:1"})
     refused(one.go({"launch", "single", "--run-folder", folder, std::string("sites.0.address=") + address}), 3, "R014");
   BOOST_TEST(!std::filesystem::exists(folder));
+}
+
+BOOST_AUTO_TEST_CASE(an_address_that_may_not_be_bound_is_told_where_it_stands) {
+  const runs_folder one;
+  const auto file = one.run + "/recipe.resolved.toml";
+  auto text = text_of(file);
+  const auto at = text.find("address = \"127.0.0.1:0\"");
+  BOOST_TEST_REQUIRE(at != std::string::npos);
+  text.replace(at, 23, "address = \"10.1.2.3:70\"");
+  std::ofstream(file) << text;
+  const auto line = std::count(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(at), '\n') + 1;
+  refused(one.go({"validate", file}), 3, file + ":" + std::to_string(line) + ":11");
+  std::ofstream(one.run + "/roster.json") << R"({"run_id": "x", "recipe_hash": ")" + recipe_hash(*load_recipe(file)).hex() +
+                                                 R"(", "coordinator": {"address": "127.0.0.1:1"}, "sites": [{"id": 0, "name": "alone",)"
+                                                 R"("address": "", "shard": "", "domain": "", "unigram_entropy": 0}]})";
+  refused(one.go({"resume", "demo"}), 4, "site alone: address 10.1.2.3:70 is refused");
+}
+
+BOOST_AUTO_TEST_CASE(the_newest_run_is_one_that_was_begun) {
+  const runs_folder one;
+  refused(one.go({"ledger"}), 5, "no run in");  // it was stopped before its text was prepared
+  const auto begun = one.scratch.path / "begun";
+  std::filesystem::create_directory(begun);
+  std::filesystem::copy_file(one.run + "/recipe.resolved.toml", begun / "recipe.resolved.toml");
+  std::ofstream(begun / "roster.json") << "{}";
+  using namespace std::chrono_literals;
+  std::filesystem::last_write_time(begun / "recipe.resolved.toml", std::filesystem::file_time_type::clock::now() - 1h);
+  refused(one.go({"generate", "--prompt", "x"}), 5, (begun / "roster.json").string());  // the older one; the newer has no roster at all
 }
 
 BOOST_AUTO_TEST_CASE(tokenizers_that_are_none) {

@@ -159,4 +159,18 @@ BOOST_AUTO_TEST_CASE(the_schema_names_every_key) {
   BOOST_TEST(recipe_schema("nonsense").empty());
 }
 
+BOOST_AUTO_TEST_CASE(data_ports_are_a_range_or_nothing) {
+  const auto r = must_read(small, {"links.data_ports=20000-20100"});
+  BOOST_TEST(r.links.data_ports == "20000-20100");
+  BOOST_TEST((*read_recipe(write_recipe(r), "again").value == r));
+  BOOST_TEST((recipe_hash(r) != recipe_hash(must_read(small))));
+  BOOST_TEST(write_recipe(must_read(small)).find("data_ports") == std::string::npos);  // older recipes keep their hash
+  for (const std::string ports :
+       {"20000", "20000-", "-20000", "20100-20000", "20000-20000", "80-90", "20000-65536", "20000 - 20100", "a-b"}) {
+    const auto reading = read_recipe(small, "test.toml", {"links.data_ports=\"" + ports + "\""});
+    BOOST_TEST_REQUIRE(!reading.value.has_value(), ports);
+    BOOST_TEST(reading.problems.at(0).code == "R014");
+  }
+}
+
 BOOST_AUTO_TEST_SUITE_END()

@@ -44,9 +44,10 @@ void cluster::handle(membership_actions actions) {
     if (life != coordinator_life_) return;
     if (auto* s = std::get_if<membership_effect::send>(&action))
       send(coordinator_id, s->to, {std::move(s->what), nullptr});
-    else if (auto* a = std::get_if<membership_effect::append>(&action))
+    else if (auto* a = std::get_if<membership_effect::append>(&action)) {
       ensure(log_->append(a->entry).has_value(), "cluster: log");
-    else if (auto* d = std::get_if<membership_effect::decision>(&action))
+      handle(members_->appended(world_.now()));
+    } else if (auto* d = std::get_if<membership_effect::decision>(&action))
       world_.note(d->text);
   }
 }

@@ -17,6 +17,7 @@ public:
   child& operator=(const child&) = delete;
 
   const std::string& address() const { return address_; }
+  pid_t id() const { return process_; }
   void signal(int number);
   /// Ends its input and waits: its exit code.
   int leave();

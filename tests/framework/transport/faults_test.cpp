@@ -160,8 +160,9 @@ BOOST_AUTO_TEST_CASE(what_does_not_belong_together_is_refused_at_both_ends) {
     change(options.hello);
     probe b(options);
     b.wire().keep(0, a.wire().address());
-    BOOST_REQUIRE(b.wait_down());
-    const error why = b.now().downs[0].second;
+    BOOST_REQUIRE(b.wait_refused());
+    const error why = b.now().refusals[0].second;
+    BOOST_TEST(b.now().downs.empty());
     BOOST_TEST((why.code == code));
     BOOST_TEST(why.message.find(theirs) != std::string::npos);
     BOOST_TEST(why.message.find(ours) != std::string::npos);
@@ -183,17 +184,34 @@ BOOST_AUTO_TEST_CASE(a_lower_incarnation_is_refused_and_a_higher_one_takes_over)
   BOOST_REQUIRE(a.wait_up());
   probe first(options_of(1, 4));
   first.wire().keep(0, a.wire().address());
-  BOOST_REQUIRE(first.wait_down());
-  BOOST_TEST((first.now().downs[0].second.code == errc::stale_incarnation));
+  BOOST_REQUIRE(first.wait_refused());
+  BOOST_TEST((first.now().refusals[0].second.code == errc::stale_incarnation));
   BOOST_TEST(mentions(a.now().log, "stale_incarnation"));
   BOOST_TEST(a.now().downs.empty());
   probe third(options_of(1, 6));
   third.wire().keep(0, a.wire().address());
   BOOST_REQUIRE(a.wait_up(2));
   BOOST_TEST((a.now().ups[1] == std::pair<site_id, incarnation_number>{1, 6}));
-  BOOST_REQUIRE(second.wait([](const auto& n) {
-    return std::any_of(n.downs.begin(), n.downs.end(), [](const auto& d) { return d.second.code == errc::stale_incarnation; });
-  }));
+  BOOST_REQUIRE(second.wait_refused());
+  BOOST_TEST((second.now().refusals[0].second.code == errc::stale_incarnation));
+}
+
+BOOST_AUTO_TEST_CASE(who_meets_a_replaced_peer_is_not_refused_itself) {
+  probe caller(options_of(1));
+  auto newer = std::make_unique<probe>(options_of(0, 6));
+  newer->wire().keep(1, "");
+  caller.wire().keep(0, newer->wire().address());
+  BOOST_REQUIRE(caller.wait_up() && newer->wait_up());
+  caller.wire().send_bulk(0, 1, text_bytes("h"), patterned(1000, 1));
+  BOOST_REQUIRE(all_sent(caller, 1));
+  newer.reset();
+  BOOST_REQUIRE(caller.wait_down());
+  probe older(options_of(0, 5));
+  older.wire().keep(1, "");
+  caller.wire().keep(0, older.wire().address());
+  BOOST_REQUIRE(caller.wait([](const auto& n) { return mentions(n.log, "stale_incarnation"); }));
+  BOOST_TEST(caller.now().refusals.empty());
+  BOOST_TEST(caller.now().ups.size() == 1U);
 }
 
 BOOST_AUTO_TEST_CASE(a_peer_that_is_not_expected_waits_until_it_is) {

@@ -4,12 +4,15 @@
 #include "framework/transport/greeting.hpp"
 #include "framework/transport/ucx_worker.hpp"
 #include "framework/core/rng.hpp"
+#include "tests/framework/transport/child.hpp"
 #include "tests/framework/transport/probe.hpp"
 
 #include <boost/test/unit_test.hpp>
 
 #include <poll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -213,6 +216,32 @@ BOOST_AUTO_TEST_CASE(two_hundred_connections_that_say_nothing_keep_nobody_out) {
   check_alive(a);
   BOOST_REQUIRE(a.wait([](const auto& n) { return lines_with(n, "have not said who they are") > 0; }));
   BOOST_TEST(a.now().log.size() <= 45U);  // a flood does not fill the log
+}
+
+BOOST_AUTO_TEST_CASE(a_process_without_free_descriptors_waits_and_then_accepts_again) {
+  child busy(0, 1, "127.0.0.1:0", 9, "");
+  const auto limit = [&](rlim_t descriptors) {
+    rlimit now{};
+    BOOST_REQUIRE(::prlimit(busy.id(), RLIMIT_NOFILE, nullptr, &now) == 0);
+    now.rlim_cur = descriptors;
+    BOOST_REQUIRE(::prlimit(busy.id(), RLIMIT_NOFILE, &now, nullptr) == 0);
+  };
+  const auto seconds_of_cpu = [&] {
+    clockid_t clock{};
+    timespec used{};
+    BOOST_REQUIRE(::clock_getcpuclockid(busy.id(), &clock) == 0 && ::clock_gettime(clock, &used) == 0);
+    return static_cast<double>(used.tv_sec) + 1e-9 * static_cast<double>(used.tv_nsec);
+  };
+  limit(3);  // of those that are open none is closed, and none is left
+  const stranger waiting(busy.address());
+  std::this_thread::sleep_for(300ms);
+  const double before = seconds_of_cpu();
+  std::this_thread::sleep_for(1500ms);
+  BOOST_TEST(seconds_of_cpu() - before < 0.1);
+  limit(1024);
+  probe good(options_of(9));
+  good.wire().keep(0, busy.address());
+  BOOST_TEST(good.wait_up());
 }
 
 BOOST_AUTO_TEST_SUITE_END()

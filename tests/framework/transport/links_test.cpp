@@ -1,8 +1,14 @@
+#include "framework/transport/address.hpp"
 #include "tests/framework/transport/probe.hpp"
 
 #include <boost/test/unit_test.hpp>
 
 #include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <set>
+#include <sstream>
 
 using namespace isthmus;
 using namespace isthmus::testing;
@@ -48,6 +54,48 @@ BOOST_AUTO_TEST_CASE(bulk_messages_of_all_sizes_arrive_whole) {
       BOOST_TEST(same_bytes(found->payload, patterned(size, end == &a ? size : size + 1)));
     }
   }
+}
+
+namespace {
+
+/// Ports of this machine that this process listens on.
+std::set<unsigned> own_listening_ports() {
+  std::set<std::string> own;  // inodes
+  for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) {
+    std::error_code gone;
+    const auto target = std::filesystem::read_symlink(entry.path(), gone).string();
+    if (target.starts_with("socket:[")) own.insert(target.substr(8, target.size() - 9));
+  }
+  std::set<unsigned> ports;
+  std::ifstream table("/proc/self/net/tcp");
+  for (std::string line; std::getline(table, line);) {
+    std::istringstream fields(line);
+    std::vector<std::string> words{std::istream_iterator<std::string>(fields), {}};
+    if (words.size() > 9 && words[3] == "0A" && own.contains(words[9]))
+      ports.insert(static_cast<unsigned>(std::stoul(words[1].substr(words[1].find(':') + 1), nullptr, 16)));
+  }
+  return ports;
+}
+
+}  // namespace
+
+BOOST_AUTO_TEST_CASE(bulk_data_comes_in_at_the_ports_that_were_given) {
+  const auto before = own_listening_ports();
+  auto of_a = options_of(0), of_b = options_of(1);
+  of_a.data_ports = of_b.data_ports = "23500-23600";  // the high byte of the port differs in this range: peers must bear that
+  probe a(of_a), b(of_b);
+  keep_each_other(a, 0, b, 1);
+  BOOST_REQUIRE(a.wait_up() && b.wait_up());
+  const auto control = [](probe& p) { return parse_address(p.wire().address())->port(); };
+  std::size_t data = 0;
+  for (const unsigned port : own_listening_ports()) {
+    if (before.contains(port) || port == control(a) || port == control(b)) continue;
+    ++data;
+    BOOST_TEST((port >= 23500U && port <= 23600U), "port " << port);
+  }
+  BOOST_TEST(data >= 2U);
+  b.wire().send_bulk(0, 1, text_bytes("h"), patterned(3U << 20, 1));
+  BOOST_TEST(a.wait([](const auto& n) { return n.bulks.size() == 1; }));
 }
 
 BOOST_AUTO_TEST_SUITE_END()

@@ -20,6 +20,7 @@ probe::probe(ucx_transport_options options) {
   transport_events events;
   events.up = [note](site_id peer, incarnation_number i) { note([&](notes& n) { n.ups.emplace_back(peer, i); }); };
   events.down = [note](site_id peer, const error& why) { note([&](notes& n) { n.downs.emplace_back(peer, why); }); };
+  events.refused = [note](site_id peer, const error& why) { note([&](notes& n) { n.refusals.emplace_back(peer, why); }); };
   events.control = [note](site_id peer, shared_bytes b) { note([&](notes& n) { n.controls.emplace_back(peer, std::move(b)); }); };
   events.bulk = [note](site_id peer, shared_bytes h, shared_bytes p) {
     note([&](notes& n) { n.bulks.push_back({peer, std::move(h), std::move(p)}); });
@@ -41,6 +42,10 @@ bool probe::wait_up(std::size_t times) {
 
 bool probe::wait_down(std::size_t times) {
   return wait([=](const notes& n) { return n.downs.size() >= times; });
+}
+
+bool probe::wait_refused() {
+  return wait([](const notes& n) { return !n.refusals.empty(); });
 }
 
 probe::notes probe::now() {

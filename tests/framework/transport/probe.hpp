@@ -22,7 +22,7 @@ public:
   };
   struct notes {
     std::vector<std::pair<site_id, incarnation_number>> ups;
-    std::vector<std::pair<site_id, error>> downs;
+    std::vector<std::pair<site_id, error>> downs, refusals;
     std::vector<std::pair<site_id, shared_bytes>> controls;
     std::vector<bulk_message> bulks;
     std::map<std::uint64_t, expected<void>> sent;
@@ -37,6 +37,7 @@ public:
   bool wait(const std::function<bool(const notes&)>& condition);
   bool wait_up(std::size_t times = 1);
   bool wait_down(std::size_t times = 1);
+  bool wait_refused();
   notes now();
 
 private:
