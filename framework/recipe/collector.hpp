@@ -43,5 +43,8 @@ bool names_secret(std::string_view key);
 
 /// Bounds what the parser will recurse into, and the size; empty when all is well.
 std::optional<recipe_problem> refuse_shape(std::string_view text, const std::string& file);
+/// TOML has no character beyond ASCII outside quotes and comments, and toml++ 3.3 has no defined answer to some, there or behind a
+/// backslash in a string of many lines. Empty when there is none.
+std::optional<recipe_problem> refuse_characters(std::string_view text, const std::string& file);
 
 }  // namespace isthmus

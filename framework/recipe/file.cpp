@@ -15,6 +15,8 @@ namespace {
 
 constexpr int dots_in_line_max = 16;  // bounds how deep tables nest, and with it the parser's recursion
 
+bool is_beyond_ascii(char c) { return static_cast<unsigned char>(c) >= 0x80; }
+
 /// Walks over TOML text and knows what is quoted, or a comment, and what is neither.
 class text_scanner {
 public:
@@ -23,6 +25,8 @@ public:
   std::size_t at() const { return at_; }
   char here() const { return text_[at_]; }
   bool is_plain() const { return quote_ == 0 && !comment_; }
+  /// In a string of many lines, with nothing but blanks between a backslash and here.
+  bool is_behind_backslash() const { return behind_backslash_; }
 
   void next() {
     const char c = here();
@@ -47,6 +51,10 @@ private:
     if (triple_) at_ += 2;
   }
   void inside_quotes(char c) {
+    if (c != ' ' && c != '\t') {
+      const char after = at_ + 1 < text_.size() ? text_[at_ + 1] : '\0';
+      behind_backslash_ = triple_ && quote_ == '"' && c == '\\' && (is_beyond_ascii(after) || std::strchr(" \t\r\n", after) != nullptr);
+    }
     if (c == '\\' && quote_ == '"' && at_ + 1 < text_.size() && text_[at_ + 1] != '\n') ++at_;
     if (c != quote_ || (triple_ && run_of(c) < 3)) return;
     if (triple_) at_ += std::min<std::size_t>(run_of(c), 5) - 1;  // up to two quotes may stand before the three that close
@@ -57,7 +65,7 @@ private:
   std::string_view text_;
   std::size_t at_ = 0;
   char quote_ = 0;  // that a string began with
-  bool triple_ = false, comment_ = false;
+  bool triple_ = false, comment_ = false, behind_backslash_ = false;
 };
 
 }  // namespace
@@ -83,6 +91,26 @@ std::optional<recipe_problem> refuse_shape(std::string_view text, const std::str
                             fmt::format("{}:{}:{}", file, line, scanner.at() - line_begin + 1),
                             fmt::format("up to {} dots outside quotes in a line", dots_in_line_max),
                             {},
+                            false};
+    }
+  }
+  return std::nullopt;
+}
+
+std::optional<recipe_problem> refuse_characters(std::string_view text, const std::string& file) {
+  std::size_t line = 1, line_begin = 0;
+  const std::string_view mark = "\xef\xbb\xbf";
+  for (text_scanner scanner(text); !scanner.at_end(); scanner.next()) {
+    if (scanner.here() == '\n') {
+      ++line;
+      line_begin = scanner.at() + 1;
+    } else if (is_beyond_ascii(scanner.here()) && (scanner.is_plain() || scanner.is_behind_backslash()) &&
+               !(text.starts_with(mark) && scanner.at() < mark.size())) {
+      return recipe_problem{"R004",
+                            "a character beyond ASCII stands outside quotes, or behind a backslash",
+                            fmt::format("{}:{}:{}", file, line, scanner.at() - line_begin + 1),
+                            "TOML 1.0",
+                            "put it in quotes",
                             false};
     }
   }

@@ -277,6 +277,7 @@ toml::table* list_entry(toml::array& list, const std::string& component) {
 /// A table of one entry, "value". Bare words are text (run.name=test); empty when it is no UTF-8.
 toml::table parse_value(const std::string& value, const std::string& place) {
   for (const auto& spelling : {value, toml_text(value)}) {
+    if (refuse_characters(spelling, place)) continue;
     try {
       if (auto table = toml::parse("value = " + spelling, place); table.size() == 1) return table;
     } catch (const toml::parse_error&) {}
@@ -383,7 +384,8 @@ recipe read_tree(const toml::table& root, collector& out) {
 }  // namespace
 
 recipe_reading read_recipe(std::string_view text, const std::string& file, const std::vector<std::string>& overrides) {
-  if (auto problem = refuse_shape(text, file)) return {std::nullopt, {std::move(*problem)}, {}};
+  for (const auto refuse : {refuse_shape, refuse_characters})
+    if (auto problem = refuse(text, file)) return {std::nullopt, {std::move(*problem)}, {}};
   collector out(file);
   toml::table root;
   try {

@@ -82,12 +82,12 @@ void name_by_records(const history& h, accounts& a, violations& wrong) {
     for (const auto& [number, k] : rounds)
       for (const contributor& c : k->record.contributors)
         for (const lease& l : c.leases)
-          a[{c.site, l.shard}].each(l, [&, g = group](stretch& s) {
+          a[{c.site, l.shard}].each(l, [&, g = group, r = k](stretch& s) {
             const std::pair key(c.site, l.shard);
             if (!s.named_by.emplace(g, c.incarnation).second)
-              wrong.add(k->where, "committed_twice", range(s, key) + " are in two committed rounds of group " + std::to_string(g));
+              wrong.add(r->where, "committed_twice", range(s, key) + " are in two committed rounds of group " + std::to_string(g));
             if (s.named_by.begin()->second != c.incarnation || s.named_by.rbegin()->second != c.incarnation)
-              wrong.add(k->where, "trained_twice", range(s, key) + " were trained by two incarnations and committed from both");
+              wrong.add(r->where, "trained_twice", range(s, key) + " were trained by two incarnations and committed from both");
           });
 }
 
