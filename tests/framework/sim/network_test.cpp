@@ -22,13 +22,15 @@ struct two_sites {
   std::unique_ptr<transport> make(site_id site, std::string run = "r") {
     auto t = net.make_transport({run, 1, {}, site, 1});
     const std::string me = std::to_string(site);
-    t->start({[=, this](site_id p, incarnation_number) { seen.push_back(me + " up " + std::to_string(p)); },
-              [=, this](site_id p, error e) { seen.push_back(me + " down " + std::to_string(p) + " " + std::string(describe(e.code))); },
-              [=, this](site_id, shared_bytes x) { seen.push_back(me + " control " + text_of(x)); },
-              [=, this](site_id, shared_bytes h, shared_bytes x) { seen.push_back(me + " bulk " + text_of(h) + ":" + text_of(x)); },
-              [=, this](site_id, std::uint64_t id, expected<void> ok) {
-                seen.push_back(me + " sent " + std::to_string(id) + (ok ? " ok" : " failed"));
-              }});
+    t->start(
+        {[=, this](site_id p, incarnation_number) { seen.push_back(me + " up " + std::to_string(p)); },
+         [=, this](site_id p, error e) { seen.push_back(me + " down " + std::to_string(p) + " " + std::string(describe(e.code))); },
+         [=, this](site_id, shared_bytes x) { seen.push_back(me + " control " + text_of(x)); },
+         [=, this](site_id, shared_bytes h, shared_bytes x) { seen.push_back(me + " bulk " + text_of(h) + ":" + text_of(x)); },
+         [=, this](site_id, std::uint64_t id, expected<void> ok) {
+           seen.push_back(me + " sent " + std::to_string(id) + (ok ? " ok" : " failed"));
+         },
+         [=, this](site_id p, error e) { seen.push_back(me + " refused " + std::to_string(p) + " " + std::string(describe(e.code))); }});
     return t;
   }
   void connect() {
@@ -119,7 +121,7 @@ BOOST_AUTO_TEST_CASE(another_run_is_refused) {
   a->keep(1, "");
   b->keep(0, "");
   run_for(1s);
-  BOOST_TEST(seen.at(0) == "1 down 0 wrong_run");
+  BOOST_TEST(seen.at(0) == "1 refused 0 wrong_run");
 }
 
 BOOST_AUTO_TEST_SUITE_END()
