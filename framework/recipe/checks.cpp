@@ -65,6 +65,11 @@ private:
       wrong("R034", "train.warm_up_tokens",
             fmt::format("train.warm_up_tokens = {} leaves nothing of run.tokens = {}", t.warm_up_tokens, r_.run.tokens),
             "fewer than run.tokens");
+    else if (t.decay_tokens > r_.run.tokens - t.warm_up_tokens)
+      wrong("R034", "train.decay_tokens",
+            fmt::format("train.decay_tokens = {} and train.warm_up_tokens = {} are more than run.tokens = {}", t.decay_tokens,
+                        t.warm_up_tokens, r_.run.tokens),
+            "at most what the warm-up leaves");
     const auto sites = std::max<std::int64_t>(1, static_cast<std::int64_t>(r_.sites.size()));
     if (r_.run.tokens < sites * t.tokens_per_step)
       wrong("R034", "run.tokens", fmt::format("run.tokens = {} is less than one step of every site", r_.run.tokens),

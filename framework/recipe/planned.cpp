@@ -34,7 +34,8 @@ std::optional<std::uint32_t> find_site(const recipe& r, std::string_view name) {
 }
 
 rate_schedule learning_rates(const recipe& r) {
-  return {r.train.learning_rate, r.train.learning_rate * r.train.final_rate_ratio, r.train.warm_up_tokens, r.run.tokens};
+  return {r.train.learning_rate, r.train.learning_rate * r.train.final_rate_ratio, r.train.warm_up_tokens, r.run.tokens,
+          r.train.decay_tokens};
 }
 
 }  // namespace isthmus

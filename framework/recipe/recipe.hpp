@@ -32,7 +32,8 @@ struct recipe {
     std::int64_t tokens_per_step = 1024;   // of one site and local step, a multiple of context
     double learning_rate = 2e-3;           // peak
     std::int64_t warm_up_tokens = 50'000;  // of the whole run: linear up to the peak
-    double final_rate_ratio = 0.1;         // the cosine ends at learning_rate times this
+    double final_rate_ratio = 0.1;         // the rate ends at learning_rate times this
+    std::int64_t decay_tokens = 0;         // the peak is kept until so many are left, then linearly down; 0: a cosine all the way
     double weight_decay = 0.1;
     double beta1 = 0.9, beta2 = 0.95, epsilon = 1e-8;
     double clip_norm = 1.0;  // global gradient norm; 0: no clipping
@@ -114,7 +115,7 @@ std::int64_t quorum(const recipe& r, std::int64_t members);  // contributions th
 /// The site of that name, or nothing.
 std::optional<std::uint32_t> find_site(const recipe& r, std::string_view name);
 
-/// The learning rate by tokens of the whole run: the cosine ends at learning_rate * final_rate_ratio.
+/// The learning rate by tokens of the whole run: it ends at learning_rate * final_rate_ratio.
 rate_schedule learning_rates(const recipe& r);
 
 /// One thing that is wrong in a recipe, ready to be shown.

@@ -41,7 +41,8 @@ void visit_fields(recipe::train_section& s, field_visitor& v) {
   v.integer("tokens_per_step", s.tokens_per_step, 2, 1 << 30, "of one site and local step; a multiple of context");
   v.real("learning_rate", s.learning_rate, tiny, 10, "peak of the schedule");
   v.integer("warm_up_tokens", s.warm_up_tokens, 0, 1000 * tera, "of the whole run: linear up to the peak");
-  v.real("final_rate_ratio", s.final_rate_ratio, 0, 1, "the cosine ends at learning_rate times this");
+  v.real("final_rate_ratio", s.final_rate_ratio, 0, 1, "the rate ends at learning_rate times this");
+  v.integer("decay_tokens", s.decay_tokens, 0, 1000 * tera, "of the run's last, linearly down from the peak kept till then; 0: a cosine");
   v.real("weight_decay", s.weight_decay, 0, 10, "decoupled, on matrices only");
   v.real("beta1", s.beta1, 0, 0.999999, "AdamW, first moment");
   v.real("beta2", s.beta2, 0, 0.99999999, "AdamW, second moment");

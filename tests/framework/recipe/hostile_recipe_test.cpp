@@ -135,6 +135,7 @@ BOOST_AUTO_TEST_CASE(keys_that_do_not_fit_each_other) {
   refused(head + "ssm_groups = 3\n" + site, "R032", "t.toml:3:14");
   refused(head + "[train]\ncontext = 100\n" + site, "R033", "", "1100");
   refused(head + "[run]\ntokens = 100\n" + site, "R034", "t.toml:4:10");
+  refused(head + "[train]\nwarm_up_tokens = 1000\ndecay_tokens = 1_000_000_000_000\n" + site, "R034", "t.toml:5:16");
   refused(head + "[data]\nheld_out_tokens = 1024\n[train]\ncontext = 1024\n" + site, "R034", "t.toml:4:19");
   refused(head + "[round]\ndeadline_min_seconds = 100\n" + site, "R035", "t.toml:4:24");
   refused(head + "[round]\nquorum = 2\n" + site, "R035", "t.toml:4:10");

@@ -145,6 +145,13 @@ BOOST_AUTO_TEST_CASE(the_learning_rate_warms_up_and_falls) {
   BOOST_TEST(rates.learning_rate(50'500) == 0.55, boost::test_tools::tolerance(1e-9));
   BOOST_TEST(rates.learning_rate(100'000) == 0.1, boost::test_tools::tolerance(1e-12));
   BOOST_TEST(rates.learning_rate(1'000'000) == 0.1, boost::test_tools::tolerance(1e-12));
+  const rate_schedule kept = learning_rates(must_read(
+      small, {"train.learning_rate=1.0", "train.warm_up_tokens=1000", "train.final_rate_ratio=0.1", "train.decay_tokens=20_000"}));
+  BOOST_TEST(kept.learning_rate(500) == 0.5, boost::test_tools::tolerance(1e-12));
+  BOOST_TEST(kept.learning_rate(80'000) == 1.0, boost::test_tools::tolerance(1e-12));
+  BOOST_TEST(kept.learning_rate(90'000) == 0.55, boost::test_tools::tolerance(1e-12));
+  BOOST_TEST(kept.learning_rate(100'000) == 0.1, boost::test_tools::tolerance(1e-12));
+  BOOST_TEST(kept.learning_rate(1'000'000) == 0.1, boost::test_tools::tolerance(1e-12));
 }
 
 BOOST_AUTO_TEST_CASE(the_schema_names_every_key) {
