@@ -122,7 +122,7 @@ struct run_finished {};                   // every group has its last round
 struct run_reopened {};                   // and has it no more: the records were voided by a restart
 struct fail_device { std::uint32_t device; };  // rehearsal: the device's actor fails as if by a bug
 struct fail_child { std::string name; };  // and another child of the supervisor: "metrics", "group 0", "link to 1"
-struct fail_link { site_id peer; };            // the same of a link's
+struct fail_link { site_id peer; };            // the same of a link of the coordinator's
 // --- users' own actors -> site supervisor -> link; supervisor -> them. At most once: while the link is down, what is sent is lost.
 struct register_actor { std::string name; caf::actor handle; };  // under this name, until it ends or another takes it
 struct send_to_actor { site_id site; std::string name; shared_bytes payload; };  // 1 to 128 bytes of name; any site, this one too

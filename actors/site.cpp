@@ -185,10 +185,6 @@ caf::behavior site(site_actor* self, std::shared_ptr<site_parts> parts) {
         if (device != self->state.devices.end()) self->send(device->second, m);
       },
       [=](const fail_child& m) { take_fail_child(self, m); },
-      [=](const fail_link& m) {
-        const auto link = self->state.links.find(m.peer);
-        if (link != self->state.links.end()) self->send(link->second, m);
-      },
       [=](const save_now& m) { self->send(self->state.trainer, m); },
       [=](const register_actor& m) { register_named(self, m); },
       [=](const send_to_actor& m) { send_to_named(self, m); },

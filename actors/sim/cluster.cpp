@@ -302,7 +302,10 @@ void cluster::let_go() {
   held_.clear();
 }
 
-void cluster::fail_link(site_id site, site_id peer) { caf::anon_send(sites_.at(site)->root, actors::fail_link{peer}); }
+void cluster::fail_link(site_id site, site_id peer) {
+  if (site != coordinator_id) return fail_child(site, "link to " + std::to_string(peer));
+  caf::anon_send(sites_.at(site)->root, actors::fail_link{peer});
+}
 
 void cluster::step() {
   auto& scheduler = dynamic_cast<caf::scheduler::test_coordinator&>(system_->scheduler());
