@@ -112,8 +112,7 @@ void link_ended(coordinator_actor* self, const caf::exit_msg& m) {
   if (s.ended || link == s.links.end()) return;
   const site_id peer = link->first;
   const std::string name = "the link to site " + std::to_string(peer);
-  if (!s.budgets.try_emplace(peer, 5, std::chrono::seconds(60)).first->second.spend(now(self)))
-    return end(self, 1, name + " keeps failing: " + why);
+  if (!s.budgets[peer].spend(now(self))) return end(self, 1, name + " keeps failing: " + why);
   s.parts->decided("crash", name + " failed (" + why + "); restarted");
   s.links_up.erase(peer);
   start_link(self, peer);

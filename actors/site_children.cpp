@@ -132,9 +132,7 @@ void start_trainer(site_actor* self) {
 namespace {
 
 /// Spends one restart of that child; false when it has none left.
-bool may_restart(site_actor* self, const std::string& what) {
-  return self->state.budgets.try_emplace(what, 5, std::chrono::seconds(60)).first->second.spend(self->clock().now());
-}
+bool may_restart(site_actor* self, const std::string& what) { return self->state.budgets[what].spend(self->clock().now()); }
 
 void tell_crash(site_actor* self, const std::string& what, const std::string& why, bool restarted) {
   tell(self, "crash", what + " failed (" + why + ")" + (restarted ? "; restarted" : "; over its restart budget"));
