@@ -64,7 +64,7 @@ void start_groups(site_actor* self) {
     book.self = s.parts->self;
     book.incarnation = s.parts->incarnation;
     book.shape = settings.shape;
-    book.up = settings.codecs.up;
+    book.codecs = settings.codecs;
     book.reference_tokens = static_cast<std::uint64_t>(reference_tokens(s.parts->plan));
     book.residual_decay = static_cast<float>(s.parts->plan.round.residual_decay);
     parts.book = std::make_unique<contribution_book>(std::move(book));

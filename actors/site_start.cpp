@@ -21,11 +21,13 @@ expected<group_settings> settings_of(const site_parts& parts, const group_shape&
   const auto& plan = parts.plan.round;
   auto codecs = make_codec_pair(plan.codec);
   if (!codecs) return codecs.failure();
+  auto warm_up = make_codec_pair("int8");
+  if (!warm_up) return warm_up.failure();
   group_settings s;
   s.self = parts.self;
   s.incarnation = parts.incarnation;
   s.shape = shape;
-  s.codecs = *codecs;
+  s.codecs = {*codecs, *warm_up, static_cast<std::uint64_t>(plan.warm_up_rounds)};
   s.outer = {plan.outer == "plain" ? outer_kind::plain : outer_kind::nesterov, static_cast<float>(plan.outer_learning_rate),
              static_cast<float>(plan.outer_momentum)};
   s.reference_tokens = static_cast<double>(reference_tokens(parts.plan));

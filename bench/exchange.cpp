@@ -68,11 +68,11 @@ exchange::exchange(const parameter_layout& layout, const std::string& codec, out
       g.self = id;
       g.incarnation = 1;
       g.shape = shape;
-      g.codecs = codecs_;
+      g.codecs.steady = codecs_;
       g.outer = outer;
       g.reference_tokens = static_cast<double>(tokens_per_round);
       s.groups.emplace_back(g, noise_->span().subspan(static_cast<std::size_t>(shape.offset), static_cast<std::size_t>(shape.size)));
-      s.books.push_back(std::make_unique<contribution_book>(contribution_settings{id, 1, shape, codecs_.up, tokens_per_round, 0.95F}));
+      s.books.push_back(std::make_unique<contribution_book>(contribution_settings{id, 1, shape, g.codecs, tokens_per_round, 0.95F}));
     }
   }
   for (const auto& group : sites_[0].groups) {

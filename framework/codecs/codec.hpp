@@ -65,6 +65,16 @@ struct codec_pair {
   bool down_has_residual = false;  // a lossy down codec keeps an aggregator residual at the home
 };
 
+/// A run's codecs by round: a denser pair for the first rounds, while gradients still agree and a sparse codec would hold most of the
+/// change back (the warm-up of deep gradient compression, arXiv:1712.01887, section 3.3), then the one that the recipe names.
+struct codec_plan {
+  codec_pair steady;
+  codec_pair warm_up;  // of rounds 1 to warm_up_rounds
+  std::uint64_t warm_up_rounds = 0;
+
+  const codec_pair& of(std::uint64_t round) const { return round <= warm_up_rounds ? warm_up : steady; }
+};
+
 /// name: "none" (fp32), "int8", "sparse_loco". Unknown names give errc::unsupported with the list.
 expected<codec_pair> make_codec_pair(const std::string& name);
 

@@ -94,6 +94,10 @@ private:
     if (d.quorum > sites && sites > 0)
       wrong("R035", "round.quorum", fmt::format("round.quorum = {}, but there are {} sites", d.quorum, sites),
             fmt::format("0 to {}", sites));
+    if (d.warm_up_rounds > 0 && d.codec != "sparse_loco")
+      wrong("R035", "round.warm_up_rounds",
+            fmt::format("round.warm_up_rounds = {} goes before codec = \"sparse_loco\", not \"{}\"", d.warm_up_rounds, d.codec), "0",
+            "only a sparse codec holds change back for many rounds");
     if (d.outer == "nesterov" && d.outer_momentum == 0)
       doubtful("R060", "round.outer_momentum", "round.outer = \"nesterov\" with outer_momentum = 0 is outer = \"plain\"", "0.9 is common");
   }

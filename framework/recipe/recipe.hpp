@@ -42,6 +42,7 @@ struct recipe {
 
   struct round_section {
     std::string codec = "sparse_loco";  // none | int8 | sparse_loco
+    std::int64_t warm_up_rounds = 0;    // rounds at the beginning that go with int8, before codec = "sparse_loco"
     std::int64_t inner_steps = 10;      // H
     std::int64_t groups = 4;            // parameter groups, spread over the homes
     std::string outer = "nesterov";     // nesterov | plain

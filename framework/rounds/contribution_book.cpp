@@ -17,7 +17,7 @@ double norm(std::span<const float> values) { return std::sqrt(measure(values, 0)
 
 contribution_book::contribution_book(contribution_settings settings)
     : settings_(std::move(settings)), residual_(static_cast<std::size_t>(settings_.shape.size)) {
-  ensure(settings_.up != nullptr && settings_.reference_tokens > 0, "contribution_book: needs a codec and reference tokens");
+  ensure(settings_.codecs.steady.up != nullptr && settings_.reference_tokens > 0, "contribution_book: needs a codec and reference tokens");
 }
 
 expected<contribution_mass> contribution_book::absorb(std::span<const float> start, std::span<const float> working, std::uint64_t tokens,
@@ -38,7 +38,8 @@ expected<formed_contribution> contribution_book::form(round_number round, std::s
   auto mass = absorb(start, working, tokens, settings_.residual_decay);
   if (!mass) return mass.failure();
   roll_over(step, tokens, leases);
-  frame_ = make_shared_bytes(settings_.up->encode(settings_.shape, residual_.span()));
+  frame_codec_ = settings_.codecs.of(round).up;
+  frame_ = make_shared_bytes(frame_codec_->encode(settings_.shape, residual_.span()));
   measure_residual();
   meta_ = {settings_.self, settings_.incarnation, step_, std::exchange(tokens_, 0), std::exchange(leases_, {}), mass->value - left_.probe};
   return formed_contribution{frame_, meta_,
@@ -76,7 +77,7 @@ std::string contribution_book::counted(round_number round) {
 
 std::string contribution_book::lost(round_number round) {
   ensure(frame_ != nullptr, "contribution_book: nothing is in flight");
-  const auto added = settings_.up->add_to(settings_.shape, frame_->bytes(), residual_.span());
+  const auto added = frame_codec_->add_to(settings_.shape, frame_->bytes(), residual_.span());
   ensure(added.has_value(), "contribution_book: our own frame cannot be decoded");
   frame_.reset();
   measure_residual();
@@ -100,7 +101,7 @@ contribution_snapshot contribution_book::snapshot(round_number round) const {
   s.tokens = tokens_;
   s.leases = leases_;
   if (frame_) {
-    ensure(settings_.up->add_to(settings_.shape, frame_->bytes(), s.residual).has_value(),
+    ensure(frame_codec_->add_to(settings_.shape, frame_->bytes(), s.residual).has_value(),
            "contribution_book: our own frame cannot be decoded");
     s.tokens += meta_.tokens;
     s.leases = joined(s.leases, meta_.leases);

@@ -17,7 +17,7 @@ struct contribution_settings {
   site_id self = 0;
   incarnation_number incarnation = 0;
   group_shape shape;
-  std::shared_ptr<const codec> up;
+  codec_plan codecs;  // the ways up of them
   std::uint64_t reference_tokens = 1;
   float residual_decay = 1;  // of the residual, each time a contribution is formed; 1 keeps all
 };
@@ -83,6 +83,7 @@ private:
   float_array residual_;
   measured left_;  // of the residual, taken when it last changed
   shared_bytes frame_;
+  std::shared_ptr<const codec> frame_codec_;
   contributor meta_;  // of the frame in flight
   step_number step_ = 0, committed_step_ = 0;
   std::uint64_t tokens_ = 0;  // rolled over

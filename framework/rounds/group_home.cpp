@@ -87,11 +87,13 @@ void parameter_group::state::try_close(time_point now) {
 /// Adds in site order and encodes.
 shared_bytes parameter_group::state::reduce(round_record& r, candidate& c) {
   const auto size = anchor->size();
-  if (spare.sum && s.codecs.down_has_residual) std::fill_n(spare.sum->data(), size, 0.0F);  // an exact codec left zeros
+  const codec_pair& codecs = s.codecs.of(round + 1);
+  if (spare.sum && (codecs.down_has_residual || round == s.codecs.warm_up_rounds))
+    std::fill_n(spare.sum->data(), size, 0.0F);  // an exact codec left zeros
   auto sum = spare.sum ? std::move(spare.sum) : std::make_unique<float_array>(size);
   std::uint64_t tokens = 0;
   for (auto it = collected.begin(); it != collected.end();) {
-    if (s.codecs.up->add_to(s.shape, it->second.frame->bytes(), sum->span())) {
+    if (codecs.up->add_to(s.shape, it->second.frame->bytes(), sum->span())) {
       r.contributors.push_back(it->second.meta);
       tokens += it->second.meta.tokens;
       ++it;
@@ -105,12 +107,12 @@ shared_bytes parameter_group::state::reduce(round_record& r, candidate& c) {
   shared_bytes bytes;
   if (tokens > 0) {
     if (residual) std::transform(sum->data(), sum->data() + size, residual->data(), sum->data(), std::plus<float>());
-    bytes = make_shared_bytes(s.codecs.down->encode(s.shape, sum->span()));
+    bytes = make_shared_bytes(codecs.down->encode(s.shape, sum->span()));
     r.tokens_total = record.tokens_total + tokens;
     r.weight = static_cast<double>(tokens) / s.reference_tokens;
     r.delta_hash = hash_bytes(bytes->bytes());
   }
-  (bytes && s.codecs.down_has_residual ? c.residual : spare.sum) = std::move(sum);  // encode left what it did not send
+  (bytes && codecs.down_has_residual ? c.residual : spare.sum) = std::move(sum);  // encode left what it did not send
   return bytes;
 }
 
@@ -127,7 +129,7 @@ void parameter_group::state::close(time_point now) {
   r.previous = record_hash;
   c.anchor = spare.anchor ? std::move(spare.anchor) : std::make_unique<float_array>(anchor->size());
   c.momentum = spare.momentum ? std::move(spare.momentum) : std::make_unique<float_array>(momentum->size());
-  const auto done = apply_outer(s.outer, s.shape, *s.codecs.down, bytes->bytes(), r.weight,
+  const auto done = apply_outer(s.outer, s.shape, *s.codecs.of(r.round).down, bytes->bytes(), r.weight,
                                 {anchor->span(), momentum->span(), c.anchor->span(), c.momentum->span()}, s.shape.id);
   ensure(done.has_value(), "parameter_group: our own delta cannot be applied");
   r.mass = done->mass;
@@ -146,11 +148,17 @@ void parameter_group::state::close(time_point now) {
 void parameter_group::state::take_candidate() {
   std::swap(anchor, next->anchor);
   std::swap(momentum, next->momentum);
-  if (s.codecs.down_has_residual) std::swap(residual, next->residual);
+  if (s.codecs.of(pending->record.round).down_has_residual) std::swap(residual, next->residual);
   spare.anchor = std::move(next->anchor);
   spare.momentum = std::move(next->momentum);
   if (next->residual) spare.sum = std::move(next->residual);
   next.reset();
+}
+
+void parameter_group::state::return_residual(round_number at) {
+  if (!residual) return;
+  note(ledger::aggregator(s.shape.id, at, view.number, "returned", probe(residual->span(), s.shape.id)));
+  say(group_effect::residual_returned{std::shared_ptr<const float_array>(std::move(residual))});
 }
 
 void parameter_group::state::on_stored(site_id from, const message::stored& m, time_point now) {

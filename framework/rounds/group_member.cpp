@@ -152,9 +152,11 @@ bool parameter_group::state::apply(const delivered& d, time_point now) {
   if (next && pending && pending->hash == d.hash) {  // we made it: the result is there
     take_candidate();
     if (residual) note(ledger::aggregator(s.shape.id, d.record.round, d.record.epoch, "kept", probe(residual->span(), s.shape.id)));
+    if (!s.codecs.of(d.record.round + 1).down_has_residual) return_residual(d.record.round);  // the warm-up is over
     return true;
   }
-  const auto done = apply_outer(s.outer, s.shape, *s.codecs.down, d.bytes->bytes(), d.record.weight, {anchor->span(), momentum->span()});
+  const auto done = apply_outer(s.outer, s.shape, *s.codecs.of(d.record.round).down, d.bytes->bytes(), d.record.weight,
+                                {anchor->span(), momentum->span()});
   const hash128 found = done ? done->anchor_hash : hash128{};
   if (found == d.record.anchor_hash) return true;
   divergence(d.record, found, now);

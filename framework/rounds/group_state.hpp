@@ -94,6 +94,8 @@ struct parameter_group::state {
   /// to the candidate.
   shared_bytes reduce(round_record& r, candidate& c);
   void take_candidate();
+  /// The aggregator's residual, if there is one, goes back into this site's own.
+  void return_residual(round_number at);
   void count_stores(time_point now);
   void keep_valid_contributions();
   void reopen();

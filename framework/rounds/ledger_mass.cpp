@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <set>
 
 /// Mass: per site and group computed = applied + residual + in flight + decayed + written off, by probes; at a home, what came in is
 /// what went out and what it kept.
@@ -123,15 +124,20 @@ struct kept_residual {
 /// Aggregators: contributions + residual before = delta + residual after, over each run of rounds that one process was home for.
 void check_homes(const logs& all, const history& h, const norms& sizes, violations& wrong) {
   std::map<std::tuple<site_id, group_id, round_number, epoch_number>, kept_residual> kept;
+  std::set<std::tuple<site_id, group_id, round_number, epoch_number>> returned;  // at once: the rounds after it keep nothing
   for (const auto& [site, lines] : all.sites)
     for (const site_line& l : lines) {
       if (l.type != "aggregator") continue;
       const std::tuple key(site, l.body->at("group").get<group_id>(), l.body->at("round").get<round_number>(),
                            l.body->at("epoch").get<epoch_number>());
-      if (l.body->at("event") == "kept") kept[key] = {l.body->at("mass").get<double>(), l.where};
+      if (l.body->at("event") == "kept")
+        kept[key] = {l.body->at("mass").get<double>(), l.where};
+      else
+        returned.insert(key);
     }
   for (const auto& [group, rounds] : h) {
     const known_record* before = nullptr;
+    std::set<site_id> exact;  // homes that returned what they kept, and keep nothing since
     for (const auto& [number, k] : rounds) {
       const round_record& r = k->record;
       double in = 0, norm = 0;
@@ -145,7 +151,7 @@ void check_homes(const logs& all, const history& h, const norms& sizes, violatio
       const auto after = kept.find({r.home, group, number, r.epoch});
       double residual_before = 0;
       bool judged = known;
-      if (before != nullptr && before->record.home == r.home) {
+      if (before != nullptr && before->record.home == r.home && !exact.contains(r.home)) {
         const auto left = kept.find({r.home, group, number - 1, before->record.epoch});
         if (left != kept.end())
           residual_before = left->second.mass;
@@ -153,7 +159,7 @@ void check_homes(const logs& all, const history& h, const norms& sizes, violatio
           judged = judged && after == kept.end();  // an aggregator with a residual whose last one is not told
         norm += std::abs(residual_before);
       }
-      if (after == kept.end() && (residual_before != 0 || !kept.empty())) judged = false;
+      if (after == kept.end() && (residual_before != 0 || (!kept.empty() && !exact.contains(r.home)))) judged = false;
       const double out = r.mass + (after == kept.end() ? 0 : after->second.mass);
       if (judged && before != nullptr && before->record.epoch != r.epoch) judged = false;  // a home may have restarted between
       if (judged && differs(in + residual_before, out, norm + std::abs(r.mass)))
@@ -161,6 +167,8 @@ void check_homes(const logs& all, const history& h, const norms& sizes, violatio
                   "round " + std::to_string(number) + " of group " + std::to_string(group) +
                       ": contributions and the home's residual make " + std::to_string(in + residual_before) +
                       ", delta and residual make " + std::to_string(out));
+      if (after != kept.end()) exact.erase(r.home);
+      if (returned.contains({r.home, group, number, r.epoch})) exact.insert(r.home);
       before = k;
     }
   }

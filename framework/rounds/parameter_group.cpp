@@ -22,7 +22,8 @@ parameter_group::state::state(group_settings settings)
       momentum(std::make_unique<float_array>(s.outer.has_momentum() ? static_cast<std::size_t>(s.shape.size) : 0)),
       deadline(s.deadline) {
   ensure(s.shape.size > 0, "parameter_group: an empty group");
-  ensure(s.codecs.up && s.codecs.down, "parameter_group: needs both codecs");
+  for (const auto one : {round_number{1}, s.codecs.warm_up_rounds + 1})
+    ensure(s.codecs.of(one).up && s.codecs.of(one).down, "parameter_group: needs both codecs");
   ensure(s.reference_tokens > 0, "parameter_group: reference_tokens must be positive");
   record.group = s.shape.id;
 }
@@ -74,10 +75,7 @@ void parameter_group::state::enter(const epoch_view& next_view, time_point now) 
   note(ledger::entered(view.number, s.shape.id, round));
   settle_pending_by_cut(now);
   ahead.clear();
-  if (was_home && !at_home() && residual) {
-    note(ledger::aggregator(s.shape.id, round, view.number, "returned", probe(residual->span(), s.shape.id)));
-    say(group_effect::residual_returned{std::shared_ptr<const float_array>(std::move(residual))});
-  }
+  if (was_home && !at_home()) return_residual(round);
   if (!at_home()) spare = {};
   keep_valid_contributions();
   reset_poll(now);

@@ -21,7 +21,7 @@ struct group_settings {
   site_id self = 0;
   incarnation_number incarnation = 0;
   group_shape shape;
-  codec_pair codecs;
+  codec_plan codecs;
   outer_rule outer;
   double reference_tokens = 1;    // unit of weights
   std::uint64_t tokens_goal = 0;  // the group is finished at the first record whose tokens_total reaches it; 0: never
@@ -55,7 +55,7 @@ struct rolled_back {
   step_number step = 0;
   std::vector<lease> leases;
 };
-/// We stopped being this group's home: the aggregator's residual goes back into this site's own. [group.size]
+/// We stopped being this group's home, or the warm-up is over: the aggregator's residual goes back into this site's own. [group.size]
 struct residual_returned {
   std::shared_ptr<const float_array> values;
 };

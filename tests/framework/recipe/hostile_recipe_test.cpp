@@ -138,6 +138,7 @@ BOOST_AUTO_TEST_CASE(keys_that_do_not_fit_each_other) {
   refused(head + "[train]\nwarm_up_tokens = 1000\ndecay_tokens = 1_000_000_000_000\n" + site, "R034", "t.toml:5:16");
   refused(head + "[data]\nheld_out_tokens = 1024\n[train]\ncontext = 1024\n" + site, "R034", "t.toml:4:19");
   refused(head + "[round]\ndeadline_min_seconds = 100\n" + site, "R035", "t.toml:4:24");
+  refused(head + "[round]\ncodec = \"int8\"\nwarm_up_rounds = 2\n" + site, "R035", "t.toml:5:18");
   refused(head + "[round]\nquorum = 2\n" + site, "R035", "t.toml:4:10");
   refused(head + "[links]\nheartbeat_ms = 1000\n" + site, "R036", "");
   refused(head + "[links]\nwindow_bytes = 70_000\n" + site, "R036", "t.toml:4:16");

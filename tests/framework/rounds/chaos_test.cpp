@@ -85,6 +85,7 @@ BOOST_AUTO_TEST_CASE(kills_cuts_delays_and_duplicates_over_many_seeds_leave_one_
     settings.delay_max = milliseconds(seed % 5 == 0 ? 150 : 10);
     settings.duplicates = seed % 2 == 0 ? 0.1 : 0;
     settings.down_residual = seed % 3 != 0;
+    settings.warm_up_rounds = seed % 3 == 0 ? seed / 3 % 4 : 0;
     cluster c(settings);
     chaos faults{c, rng(seed, 0, 0, draw::fault), settings.sites, c.world().now() + milliseconds(4000)};
     c.world().after(milliseconds(100), [&] { faults.next(); });

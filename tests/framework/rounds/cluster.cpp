@@ -50,8 +50,10 @@ group_settings cluster::settings_of(site_id site, incarnation_number incarnation
   s.shape.id = g;
   s.shape.size = settings_.group_size;
   s.shape.tensors = {{0, settings_.group_size}};
-  s.codecs = {std::make_shared<test_codec>(0.25F), std::make_shared<test_codec>(settings_.down_residual ? 0.5F : 0.0F),
-              settings_.down_residual};
+  s.codecs.steady = {std::make_shared<test_codec>(0.25F), std::make_shared<test_codec>(settings_.down_residual ? 0.5F : 0.0F),
+                     settings_.down_residual};
+  s.codecs.warm_up = {std::make_shared<test_codec>(0.125F), std::make_shared<test_codec>(1.0F), true};
+  s.codecs.warm_up_rounds = settings_.warm_up_rounds;
   s.outer.kind = settings_.outer;
   s.reference_tokens = static_cast<double>(reference);
   s.tokens_goal = settings_.rounds * reference * settings_.sites;
@@ -82,8 +84,8 @@ void cluster::start(site_id site) {
       s.groups.emplace_back(settings, s.saved->groups[g]);
     else
       s.groups.emplace_back(settings, initial);
-    s.books.push_back(std::make_unique<contribution_book>(
-        contribution_settings{site, s.incarnation, settings.shape, settings.codecs.up, reference, 0.5F}));
+    s.books.push_back(
+        std::make_unique<contribution_book>(contribution_settings{site, s.incarnation, settings.shape, settings.codecs, reference, 0.5F}));
   }
   s.step = s.saved ? s.saved->step : 0;
   greet(s);

@@ -29,6 +29,7 @@ struct cluster_settings {
   duration train_max = std::chrono::milliseconds(200);
   double duplicates = 0;  // chance that a message comes twice
   bool down_residual = true;
+  std::uint64_t warm_up_rounds = 0;  // with a lossy way down, before the codec that down_residual chooses
   outer_kind outer = outer_kind::nesterov;
 };
 
