@@ -15,7 +15,7 @@ struct shard_state {
 using shard_actor = caf::stateful_actor<shard_state>;
 
 rows_leased lease_rows(shard_settings& s, const batch_reader& reader, const want_rows& m) {
-  auto leases = s.book.grant(static_cast<std::uint64_t>(m.rows), 0, m.step);
+  auto leases = s.book.grant(static_cast<std::uint64_t>(m.rows), m.step);
   s.granted(leases, m.step);
   auto ids = std::make_shared<std::vector<std::int32_t>>(static_cast<std::size_t>(m.rows * (s.context + 1)));
   reader.fill(leases, *ids);

@@ -5,19 +5,36 @@
 
 Needs nothing but Python's standard library: a run folder keeps its figures in metrics.sqlite.
 """
+import json
 import sqlite3
+import struct
 import sys
 
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 720, 400, 60, 50, 20
 COLOURS = ["#222222", "#1f77b4", "#d62728", "#2ca02c"]
 
 
+def held_out_tokens(run):
+    """What each site holds out, by site: the header of its token shard says it (docs/token_shard.md)."""
+    with open(f"{run}/roster.json", encoding="utf-8") as file:
+        shards = {site["id"]: site["shard"] for site in json.load(file)["sites"]}
+    sizes = {}
+    for site, shard in shards.items():
+        with open(f"{run}/{shard}", "rb") as file:
+            sizes[site] = struct.unpack_from("<Q", file.read(168), 48)[0]
+    return sizes
+
+
 def held_out(run):
-    """Mean held-out loss over the sites by tokens of the run, [(tokens, loss)]."""
+    """Held-out loss by tokens of the run, [(tokens, loss)]: the sites' figures, weighed by what each holds out."""
+    sizes = held_out_tokens(run)
+    rounds = {}
     with sqlite3.connect(f"file:{run}/metrics.sqlite?mode=ro", uri=True) as store:
-        rows = store.execute("SELECT round, max(run_tokens), avg(loss), count(*) FROM evaluations GROUP BY round ORDER BY round").fetchall()
-    sites = max(count for *_, count in rows)
-    return [(tokens, loss) for _, tokens, loss, count in rows if count == sites]
+        for site, number, tokens, loss in store.execute("SELECT site, round, run_tokens, loss FROM evaluations ORDER BY round"):
+            rounds.setdefault(number, {})[site] = (tokens, loss)
+    whole = [sites for sites in rounds.values() if len(sites) == len(sizes)]
+    return [(max(tokens for tokens, _ in sites.values()),
+             sum(loss * sizes[site] for site, (_, loss) in sites.items()) / sum(sizes.values())) for sites in whole]
 
 
 def main():

@@ -23,7 +23,7 @@ std::vector<lease> lease_book::as_leases(const range_set& ranges) const {
   return leases;
 }
 
-std::vector<lease> lease_book::grant(std::uint64_t positions, std::uint32_t device, step_number step) {
+std::vector<lease> lease_book::grant(std::uint64_t positions, step_number step) {
   ensure(step >= last_step_, "lease_book: steps must not fall");
   last_step_ = step;
   range_set granted = waiting_.take(positions);
@@ -33,7 +33,7 @@ std::vector<lease> lease_book::grant(std::uint64_t positions, std::uint32_t devi
   totals_.assigned += positions;
   totals_.outstanding += positions;
   const auto leases = as_leases(granted);
-  for (const lease& l : leases) outstanding_.push_back({l.begin, l.end, device, step});
+  for (const lease& l : leases) outstanding_.push_back({l.begin, l.end, step});
   return leases;
 }
 
@@ -122,7 +122,7 @@ void lease_book::drop_entries(const range_set& ranges) {
     range_set rest;
     rest.add(e.begin, e.end);
     rest.remove(ranges);
-    for (const auto& [begin, end] : rest.ranges()) left.push_back({begin, end, e.device, e.step});
+    for (const auto& [begin, end] : rest.ranges()) left.push_back({begin, end, e.step});
   }
   outstanding_ = std::move(left);
   for (range_set& m : missed_) m.remove(ranges);

@@ -33,16 +33,16 @@ struct lease_totals {
   bool operator==(const lease_totals&) const = default;
 };
 
-/// The sample accounts of one shard: which positions were handed to which device for which step, and what became of them. Knows
-/// neither actors nor clocks. A position is outstanding until the record that names its step is committed for every group.
+/// The sample accounts of one shard: which positions were handed out for which step, and what became of them. Knows neither actors nor
+/// clocks. A position is outstanding until the record that names its step is committed for every group.
 class lease_book {
 public:
   /// samples > 0: leases never cross a pass (a multiple of it). groups > 0: parameter groups, numbered from 0.
   lease_book(std::uint32_t shard, std::uint64_t samples, std::uint32_t groups);
 
-  /// Hands `positions` positions to a device for one step: returned ones first, ascending, then new ones; the leases' sizes add up to
+  /// Hands `positions` positions to one step: returned ones first, ascending, then new ones; the leases' sizes add up to
   /// `positions`. Steps must not fall below a step granted before.
-  std::vector<lease> grant(std::uint64_t positions, std::uint32_t device, step_number step);
+  std::vector<lease> grant(std::uint64_t positions, step_number step);
   /// A record of `group` that reaches `watermark` was committed. Gives the leases that are now committed for every group. An older
   /// watermark changes nothing.
   lease_settlement commit(group_id group, step_number watermark);
@@ -80,7 +80,6 @@ private:
   friend class lease_book_reader;
   struct grant_entry {
     std::uint64_t begin = 0, end = 0;
-    std::uint32_t device = 0;
     step_number step = 0;
     bool operator==(const grant_entry&) const = default;
   };

@@ -23,7 +23,7 @@ json ranges_to_json(const range_set& ranges) {
 
 std::string lease_book::to_json() const {
   json outstanding = json::array(), partial = json::array(), missed = json::array();
-  for (const auto& e : outstanding_) outstanding.push_back({e.begin, e.end, e.device, e.step});
+  for (const auto& e : outstanding_) outstanding.push_back({e.begin, e.end, e.step});
   for (const auto& p : partial_) partial.push_back({{"begin", p.range.begin}, {"end", p.range.end}, {"missed", p.missed}});
   for (group_id g = 0; g < missed_.size(); ++g)
     for (const auto& [begin, end] : missed_[g].ranges()) missed.push_back({begin, end, g});
@@ -56,8 +56,8 @@ public:
     book.last_step_ = number(root_, "last_step", position_max);
     book.watermarks_ = numbers(root_, "watermarks", position_max);
     if (book.watermarks_.empty()) problem("watermarks", "at least one group is expected");
-    for (const auto& e : rows("outstanding", 4)) {
-      book.outstanding_.push_back({e[0], e[1], static_cast<std::uint32_t>(e[2]), e[3]});
+    for (const auto& e : rows("outstanding", 3)) {
+      book.outstanding_.push_back({e[0], e[1], e[2]});
       book.totals_.outstanding += e[1] - e[0];
     }
     book.missed_.resize(book.watermarks_.size());

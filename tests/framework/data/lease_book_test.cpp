@@ -26,19 +26,18 @@ struct plain_book {
   enum class fate { waiting, outstanding, committed, partial, written_off };
   struct entry {
     fate now = fate::waiting;
-    std::uint32_t device = 0;
     step_number step = 0;
     int committed_times = 0;
   };
   std::vector<entry> positions;
   std::vector<step_number> watermarks;
 
-  void granted(const leases& given, std::uint32_t device, step_number step) {
+  void granted(const leases& given, step_number step) {
     for (const lease& l : given)
       for (std::uint64_t p = l.begin; p < l.end; ++p) {
         if (p >= positions.size()) positions.resize(p + 1);
         BOOST_TEST((positions[p].now == fate::waiting), "position " << p << " granted twice");
-        positions[p] = {fate::outstanding, device, step, positions[p].committed_times};
+        positions[p] = {fate::outstanding, step, positions[p].committed_times};
       }
   }
   void commit() {
@@ -68,9 +67,9 @@ BOOST_AUTO_TEST_SUITE(lease_book_test)
 
 BOOST_AUTO_TEST_CASE(a_lease_commits_when_the_lowest_watermark_passes_it) {
   lease_book book(2, 100, 2);
-  BOOST_TEST((book.grant(8, 0, 1) == leases{{2, 0, 8}}));
-  BOOST_TEST((book.grant(8, 1, 1) == leases{{2, 8, 16}}));
-  BOOST_TEST((book.grant(8, 0, 2) == leases{{2, 16, 24}}));
+  BOOST_TEST((book.grant(8, 1) == leases{{2, 0, 8}}));
+  BOOST_TEST((book.grant(8, 1) == leases{{2, 8, 16}}));
+  BOOST_TEST((book.grant(8, 2) == leases{{2, 16, 24}}));
   BOOST_TEST(book.commit(0, 2).empty());
   BOOST_TEST((book.commit(1, 1).committed == leases{{2, 0, 16}}));
   BOOST_TEST(book.commit(1, 1).empty());
@@ -82,14 +81,14 @@ BOOST_AUTO_TEST_CASE(a_lease_commits_when_the_lowest_watermark_passes_it) {
 
 BOOST_AUTO_TEST_CASE(leases_do_not_cross_a_pass) {
   lease_book book(0, 10, 1);
-  BOOST_TEST((book.grant(25, 0, 1) == leases{{0, 0, 10}, {0, 10, 20}, {0, 20, 25}}));
+  BOOST_TEST((book.grant(25, 1) == leases{{0, 0, 10}, {0, 10, 20}, {0, 20, 25}}));
   (void)book.crash();
-  BOOST_TEST((book.grant(12, 0, 2) == leases{{0, 0, 10}, {0, 10, 12}}));
+  BOOST_TEST((book.grant(12, 2) == leases{{0, 0, 10}, {0, 10, 12}}));
 }
 
 BOOST_AUTO_TEST_CASE(a_crash_returns_marks_partial_and_keeps) {
   lease_book book(0, 1000, 3);
-  for (step_number step = 1; step <= 6; ++step) (void)book.grant(10, 0, step);
+  for (step_number step = 1; step <= 6; ++step) (void)book.grant(10, step);
   (void)book.commit(0, 2);
   (void)book.commit(1, 3);
   (void)book.commit(2, 5);
@@ -98,7 +97,7 @@ BOOST_AUTO_TEST_CASE(a_crash_returns_marks_partial_and_keeps) {
   BOOST_TEST((settled.partial == partials{{{0, 20, 30}, {0}}, {{0, 30, 50}, {0, 1}}}));
   BOOST_TEST((settled.returned == leases{{0, 50, 60}}));
   BOOST_TEST((book.totals() == lease_totals{60, 20, 30, 10, 0, 0}));
-  BOOST_TEST((book.grant(10, 0, 7) == leases{{0, 50, 60}}));
+  BOOST_TEST((book.grant(10, 7) == leases{{0, 50, 60}}));
   BOOST_TEST(book.balanced());
   same_after_json(book);
 
@@ -119,14 +118,14 @@ BOOST_AUTO_TEST_CASE(records_rebuild_the_book_without_the_dead_sites_disk) {
   BOOST_TEST(book.next_position() == 60U);
   BOOST_TEST(book.balanced());
   BOOST_TEST(book.recover(named).empty());  // what is settled stays so
-  BOOST_TEST((book.grant(12, 0, 90) == leases{{0, 40, 50}, {0, 60, 62}}));
+  BOOST_TEST((book.grant(12, 90) == leases{{0, 40, 50}, {0, 60, 62}}));
   same_after_json(book);
 }
 
 BOOST_AUTO_TEST_CASE(a_checkpoint_and_later_records_rebuild_the_book) {
   lease_book book(0, 1000, 2);
-  (void)book.grant(10, 0, 1);
-  (void)book.grant(10, 0, 2);
+  (void)book.grant(10, 1);
+  (void)book.grant(10, 2);
   (void)book.commit(0, 2);
   (void)book.commit(1, 1);
   auto saved = *lease_book::from_json(book.to_json(), "checkpoint");
@@ -139,9 +138,9 @@ BOOST_AUTO_TEST_CASE(a_checkpoint_and_later_records_rebuild_the_book) {
 
 BOOST_AUTO_TEST_CASE(a_checkpoint_that_became_void_gives_back_what_the_records_no_longer_name) {
   lease_book book(0, 1000, 2);
-  (void)book.grant(10, 0, 1);
-  (void)book.grant(10, 0, 2);
-  (void)book.grant(10, 0, 3);
+  (void)book.grant(10, 1);
+  (void)book.grant(10, 2);
+  (void)book.grant(10, 3);
   (void)book.commit(0, 2);
   (void)book.commit(1, 3);
   auto saved = *lease_book::from_json(book.to_json(), "checkpoint");
@@ -157,9 +156,9 @@ BOOST_AUTO_TEST_CASE(a_checkpoint_that_became_void_gives_back_what_the_records_n
 
 BOOST_AUTO_TEST_CASE(rolled_back_leases_return_once_no_group_has_them) {
   lease_book book(0, 1000, 2);
-  (void)book.grant(10, 0, 1);
-  (void)book.grant(10, 0, 2);
-  (void)book.grant(10, 0, 3);
+  (void)book.grant(10, 1);
+  (void)book.grant(10, 2);
+  (void)book.grant(10, 3);
   (void)book.commit(0, 2);
   (void)book.commit(1, 1);
   const leases first{{0, 0, 20}};
@@ -176,15 +175,15 @@ BOOST_AUTO_TEST_CASE(rolled_back_leases_return_once_no_group_has_them) {
   BOOST_TEST((settled.returned == leases{{0, 0, 20}}));
   BOOST_TEST((book.totals() == lease_totals{30, 0, 0, 20, 0, 10}));
   BOOST_TEST((book.commit(1, 3).committed == leases{{0, 20, 30}}));
-  BOOST_TEST((book.grant(15, 0, 4) == leases{{0, 0, 15}}));
+  BOOST_TEST((book.grant(15, 4) == leases{{0, 0, 15}}));
   BOOST_TEST(book.balanced());
   same_after_json(book);
 }
 
 BOOST_AUTO_TEST_CASE(rolled_back_leases_in_no_record_at_the_end_are_written_off) {
   lease_book book(0, 1000, 2);
-  (void)book.grant(10, 0, 1);
-  (void)book.grant(10, 0, 2);
+  (void)book.grant(10, 1);
+  (void)book.grant(10, 2);
   (void)book.commit(0, 1);
   (void)book.roll_back(0, 0, leases{{0, 0, 10}});
   (void)book.commit(0, 2);
@@ -206,16 +205,15 @@ BOOST_AUTO_TEST_CASE(positions_are_never_lost_doubled_or_trained_twice) {
       for (int event = 0; event < 60; ++event) {
         const auto what = random.below(20);
         if (what < 10) {
-          const auto device = static_cast<std::uint32_t>(random.below(3));
           const std::uint64_t wanted = 1 + random.below(9);
-          const auto given = book.grant(wanted, device, step);
+          const auto given = book.grant(wanted, step);
           std::uint64_t size = 0;
           for (const lease& l : given) {
             BOOST_TEST(l.begin / book.samples() == (l.end - 1) / book.samples());
             size += l.end - l.begin;
           }
           BOOST_TEST(size == wanted);
-          plain.granted(given, device, step);
+          plain.granted(given, step);
           step += random.below(2);
         } else if (what < 16) {
           const auto group = static_cast<group_id>(random.below(groups));
@@ -255,7 +253,7 @@ BOOST_AUTO_TEST_CASE(recovery_from_records_equals_a_book_that_survived) {
       std::vector<leases> named(groups);  // by records
       std::vector<step_number> watermarks(groups, 0);
       for (step_number step = 1; step <= 30; ++step) {
-        (void)book.grant(1 + random.below(5), 0, step);
+        (void)book.grant(1 + random.below(5), step);
         if (random.below(3) == 0) {
           const auto group = static_cast<group_id>(random.below(groups));
           for (const lease& l : book.granted(watermarks[group], step)) named[group].push_back(l);
@@ -274,7 +272,7 @@ BOOST_AUTO_TEST_CASE(recovery_from_records_equals_a_book_that_survived) {
       const std::uint64_t bound = std::max(book.next_position(), saved->next_position());
       for (lease_book* b : {&book, &*saved}) {
         const std::uint64_t settled = b->totals().committed + b->totals().partial;
-        (void)b->grant(bound - settled, 0, 99);
+        (void)b->grant(bound - settled, 99);
         BOOST_TEST(b->next_position() == bound);
       }
       BOOST_TEST((book.granted(98, 99) == saved->granted(98, 99)));
@@ -284,9 +282,9 @@ BOOST_AUTO_TEST_CASE(recovery_from_records_equals_a_book_that_survived) {
 
 BOOST_AUTO_TEST_CASE(a_damaged_state_is_an_error_with_its_place) {
   lease_book book(3, 100, 2);
-  (void)book.grant(10, 0, 1);
+  (void)book.grant(10, 1);
   (void)book.commit(0, 1);
-  (void)book.grant(5, 1, 2);
+  (void)book.grant(5, 2);
   const std::string good = book.to_json();
   const auto message = [&](const std::string& from, const std::string& to) {
     std::string text = good;
@@ -301,15 +299,15 @@ BOOST_AUTO_TEST_CASE(a_damaged_state_is_an_error_with_its_place) {
   BOOST_TEST(message("\"assigned\":15", "\"assigned\":-15").find("assigned: -15 is not a number") != std::string::npos);
   BOOST_TEST(message("\"samples\":100", "\"samples\":0").find("samples: at least 1") != std::string::npos);
   BOOST_TEST(message("\"watermarks\":[1,0]", "\"watermarks\":[]").find("watermarks: at least one") != std::string::npos);
-  BOOST_TEST(message("[0,10,0,1]", "[10,0,0,1]").find("outstanding[0]: 4 numbers") != std::string::npos);
+  BOOST_TEST(message("[0,10,1]", "[10,0,1]").find("outstanding[0]: 3 numbers") != std::string::npos);
   BOOST_TEST(message("\"committed\"", "\"comitted\"").find("committed: is missing") != std::string::npos);
   BOOST_TEST(message("\"outstanding\":", "\"outstanding\":7,\"x\":").find("outstanding: an array") != std::string::npos);
 }
 
 BOOST_AUTO_TEST_CASE(misuse_is_a_contract_error) {
   lease_book book(0, 10, 1);
-  (void)book.grant(1, 0, 5);
-  BOOST_CHECK_THROW((void)book.grant(1, 0, 4), contract_error);
+  (void)book.grant(1, 5);
+  BOOST_CHECK_THROW((void)book.grant(1, 4), contract_error);
   BOOST_CHECK_THROW((void)book.commit(1, 1), contract_error);
   BOOST_CHECK_THROW(lease_book(0, 0, 1), contract_error);
   BOOST_CHECK_THROW((void)book.recover({}), contract_error);

@@ -130,7 +130,7 @@ void cluster::begin_period(site_state& s) {
   s.start.clear();
   s.start_round.clear();
   for (std::uint32_t i = 0; i < steps_per_period; ++i) {
-    for (const lease& l : s.leases->grant(tokens_per_step, 0, ++s.step)) {
+    for (const lease& l : s.leases->grant(tokens_per_step, ++s.step)) {
       write(s, ledger::granted(s.step, l));
       s.period_leases.push_back(l);
     }
