@@ -9,7 +9,15 @@
 
 namespace isthmus::actors {
 
-void write_line(site_actor* self, const std::string& line) { self->state.ledger->write(line); }
+bool write_line(site_actor* self, const std::string& line) {
+  try {
+    self->state.ledger->write(line);
+    return true;
+  } catch (const std::exception& e) {
+    end(self, exit_environment, e.what());
+    return false;
+  }
+}
 
 void tell(site_actor* self, const std::string& kind, const std::string& text) { self->send(self->state.metrics, event_line{kind, text}); }
 
@@ -22,6 +30,14 @@ void progress(site_actor* self, const std::string& state, bool flush) {
 void send_to(site_actor* self, site_id to, envelope what) {
   const auto link = self->state.links.find(to);
   if (link != self->state.links.end()) self->send(link->second, outbound{to, std::move(what)});
+}
+
+void finish_when_saved(site_actor* self) {
+  auto& s = self->state;
+  if (!s.last_saved || !s.leases_closed || s.finished || s.ended) return;
+  s.finished = true;
+  progress(self, "finished", true);
+  send_to(self, coordinator_id, {message::leave{"finished", true}, nullptr});
 }
 
 void end(site_actor* self, int exit_code, const std::string& reason) {
@@ -43,25 +59,25 @@ constexpr auto leave_after = std::chrono::seconds(5);  // beyond the longest dea
 void take_leases_closed(site_actor* self, const leases_closed& m) {
   auto& s = self->state;
   if (m.for_good && !s.closing) return;  // the end became void meanwhile
-  if (m.outstanding == 0) write_line(self, ledger::ended(m.for_good ? "finished" : "stopped: " + s.drain_reason));
-  if (!m.for_good) {
-    send_to(self, coordinator_id, {message::leave{s.drain_reason, false}, nullptr});
-    return end(self, 7, s.drain_reason);
+  if (m.outstanding == 0 && !write_line(self, ledger::ended(m.for_good ? "finished" : "stopped: " + s.drain_reason))) return;
+  if (m.for_good) {
+    s.leases_closed = true;
+    return finish_when_saved(self);
   }
-  s.finished = true;
-  progress(self, "finished", true);
-  send_to(self, coordinator_id, {message::leave{"finished", true}, nullptr});
+  send_to(self, coordinator_id, {message::leave{s.drain_reason, false}, nullptr});
+  end(self, exit_stopped, s.drain_reason);
 }
 
 /// A restart voided the rounds that had ended the run here: the site trains on, and its peers wait for it again.
 void reopen(site_actor* self) {
   auto& s = self->state;
-  if (s.finished) {
-    write_line(self, ledger::reopened("its last rounds are void"));
+  if (s.leases_closed) {
+    if (!write_line(self, ledger::reopened("its last rounds are void"))) return;
     tell(self, "reopened", "the end of the run is void: training goes on");
     progress(self, "training");
   }
-  s.closing = s.finished = s.last_save = false;
+  s.closing = s.finished = s.last_saved = s.leases_closed = false;
+  s.last_save.reset();
 }
 
 /// Who stops finishes the period first. Where no round can end it any more, the others being gone, the last checkpoint has to do: what is
@@ -69,7 +85,7 @@ void reopen(site_actor* self) {
 void leave_when_stuck(site_actor* self) {
   auto& s = self->state;
   const auto longest = std::chrono::duration_cast<duration>(std::chrono::duration<double>(s.parts->plan.round.deadline_max_seconds));
-  if (!s.draining || s.finished || s.last_save || self->clock().now() - s.moved_at < longest + leave_after) return;
+  if (!s.draining || s.finished || s.last_save || s.ended || self->clock().now() - s.moved_at < longest + leave_after) return;
   tell(self, "drain", "no round ends the period: stopped without another checkpoint");
   send_to(self, coordinator_id, {message::leave{s.drain_reason, false}, nullptr});
   end(self, 7, s.drain_reason);
@@ -85,8 +101,6 @@ void tick(site_actor* self) {
   else
     send_to(self, coordinator_id, {message::report{s.step, s.tokens, s.loss, static_cast<double>(s.recent_tokens) / seconds}, nullptr});
   s.recent_tokens = 0;
-  if (const std::string failure = s.ledger->take_failure(); !failure.empty())
-    tell(self, "ledger_failed", failure + "; this site's ledger ends here and proves nothing later");
   for (const auto& [peer, suspect] : s.suspects) send_to(self, coordinator_id, {suspect, nullptr});
   for (const auto& [peer, link] : s.links) {
     auto counters = s.parts->wire.counters(peer);
@@ -99,6 +113,9 @@ void begin(site_actor* self) {
   s.metrics = spawn_metrics(self, s.parts);
   s.tokens = s.start->tokens;
   progress(self, "starting");
+  if (!write_line(self, ledger::started(static_cast<std::uint32_t>(s.start->shapes.size())))) return;
+  if (s.start->resumed && !write_line(self, ledger::checkpoint_loaded(s.start->checkpoint, s.start->checkpoint_hash, s.start->saved_by)))
+    return;
   start_checkpoint(self);
   for (const auto& warning : s.start->warnings) tell(self, "warning", warning);
   start_groups(self);
@@ -132,8 +149,6 @@ caf::behavior site(site_actor* self, std::shared_ptr<site_parts> parts) {
     return {[](const site_tick&) {}};
   }
   s.ledger = std::make_shared<shared_ledger>(std::move(*writer));
-  write_line(self, ledger::started(static_cast<std::uint32_t>(s.start->shapes.size())));
-  if (s.start->resumed) write_line(self, ledger::checkpoint_loaded(s.start->checkpoint, s.start->checkpoint_hash, s.start->saved_by));
   begin(self);
   return {
       [=](const inbound& m) { take_inbound(self, m); },

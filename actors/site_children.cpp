@@ -4,6 +4,7 @@
 #include "actors/shard.hpp"
 #include "actors/site_state.hpp"
 #include "actors/trainer.hpp"
+#include "framework/core/exit_code.hpp"
 #include "framework/data/sample_order.hpp"
 
 #include <caf/exit_reason.hpp>
@@ -186,6 +187,7 @@ void metrics_ended(site_actor* self, const std::string& why) {
 void child_ended(site_actor* self, const caf::exit_msg& m) {
   auto& s = self->state;
   if (s.ended) return;
+  if (const std::string failure = s.ledger->failure(); !failure.empty()) return end(self, exit_environment, failure);
   const auto is = [&](const caf::actor& a) { return a && a.address() == m.source; };
   const std::string why = caf::to_string(m.reason);
   for (const auto& [peer, link] : s.links)

@@ -1,4 +1,5 @@
 #include "actors/site_state.hpp"
+#include "framework/core/exit_code.hpp"
 
 #include <chrono>
 #include <utility>
@@ -7,7 +8,7 @@ namespace isthmus::actors {
 
 void begin_save(site_actor* self, const save_boundary& at) {
   auto& s = self->state;
-  s.last_save = s.last_save || at.last;
+  if (at.last) s.last_save = at.step;
   s.saving.emplace();
   s.saving->at = at;
   s.saving->groups.resize(s.groups.size());
@@ -51,7 +52,11 @@ void take_checkpoint(site_actor* self, const checkpoint_written& m) {
   auto& s = self->state;
   if (!s.writing.empty()) s.writing.pop_front();
   self->send(s.metrics, m);
-  if (m.last && s.draining && !s.finished) self->send(s.shard, close_leases{false});
+  if (!m.last || m.step != s.last_save) return;
+  if (!m.error.empty()) return end(self, exit_environment, "the last checkpoint is not written: " + m.error);
+  s.last_saved = true;
+  if (s.closing || !s.draining) return finish_when_saved(self);
+  self->send(s.shard, close_leases{false});
 }
 
 void take_group_saved(site_actor* self, const group_saved& m) {

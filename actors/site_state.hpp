@@ -13,42 +13,45 @@
 #include <mutex>
 #include <optional>
 #include <set>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
 /// What the parts of the site supervisor share; nobody else includes it.
 namespace isthmus::actors {
 
-/// The ledger is written by several actors of the site, one line at a time. After a failed write it has a hole: nothing more is written,
-/// and the supervisor says so once.
+/// The ledger is written by several actors of the site, one line at a time. After a failed write it has a hole, nothing more is written,
+/// and the site ends: a new incarnation goes on behind the hole.
 class shared_ledger {
 public:
   explicit shared_ledger(std::unique_ptr<ledger_writer> writer) : writer_(std::move(writer)) {}
+  /// Throws what the disk says, so that nothing is done that the ledger does not have: whoever writes ends, and the site with it.
   void write(const std::string& line) {
     const std::lock_guard lock(mutex_);
-    if (auto ok = writer_->write(line); !ok && failure_.empty()) failure_ = ok.error().message;
+    must(writer_->write(line));
   }
   /// The same, and it is durable on return with all before it. Others may write meanwhile.
   void write_synced(const std::string& line) {
     write(line);
-    if (auto ok = writer_->sync(); !ok) {
-      const std::lock_guard lock(mutex_);
-      if (failure_.empty()) failure_ = ok.error().message;
-    }
-  }
-  /// Why the first write failed; given once.
-  std::string take_failure() {
+    auto ok = writer_->sync();
     const std::lock_guard lock(mutex_);
-    if (failure_.empty() || told_) return {};
-    told_ = true;
+    must(std::move(ok));
+  }
+  /// Why the first write failed; empty while none has.
+  std::string failure() {
+    const std::lock_guard lock(mutex_);
     return failure_;
   }
 
 private:
+  void must(expected<void> done) {
+    if (done) return;
+    if (failure_.empty()) failure_ = done.error().message;
+    throw std::runtime_error(failure_);
+  }
   std::mutex mutex_;
   std::unique_ptr<ledger_writer> writer_;
   std::string failure_;
-  bool told_ = false;
 };
 
 /// A copy of the site in the making: what has answered so far.
@@ -92,18 +95,23 @@ struct site_state {
   step_number step = 0;
   std::uint64_t tokens = 0, recent_tokens = 0;
   double loss = 0;
-  bool closing = false, finished = false, draining = false, last_save = false, ended = false;
+  bool closing = false, finished = false, draining = false, ended = false;
+  std::optional<step_number> last_save;             // the step of the save that ends the run here
+  bool last_saved = false, leases_closed = false;   // both must be, before the site says that it has finished
   std::string drain_reason, progress = "starting";  // as last told
   time_point moved_at{};                            // the last step, record or request to stop
 };
 using site_actor = caf::stateful_actor<site_state>;
 
 // site.cpp
-void write_line(site_actor* self, const std::string& line);
+/// Ends the site where the ledger cannot be written; false then.
+bool write_line(site_actor* self, const std::string& line);
 /// An event for people.
 void tell(site_actor* self, const std::string& kind, const std::string& text);
 void progress(site_actor* self, const std::string& state, bool flush = false);
 void send_to(site_actor* self, site_id to, envelope what);
+/// The last save is durable: with all leases closed, the site has finished.
+void finish_when_saved(site_actor* self);
 /// The end: nothing is sent or written any more.
 void end(site_actor* self, int exit_code, const std::string& reason);
 

@@ -120,7 +120,7 @@ void conductor::due(time_point now) {
     }
     if (!m.start_at || now < *m.start_at || m.child) continue;  // one that was killed is first seen to have ended
     m.start_at.reset();
-    if (stopping_ || finished_)
+    if (stopping_ || finished_at_)
       m.over = true;
     else
       start(m);
@@ -207,7 +207,7 @@ void conductor::hear_signals() {
       display_.line("SIGHUP: logs are opened again");
       for (const auto& m : members_)
         if (m.child) m.child->signal(reopen_signal());
-    } else if (++asked_to_stop_ == 1 && finished_) {
+    } else if (++asked_to_stop_ == 1 && finished_at_) {
       display_.line("the run is finished; its last checkpoints are being written");
     } else if (asked_to_stop_ == 1) {
       display_.line("stopping: every site finishes its period and writes a checkpoint; again to stop at once");
@@ -238,7 +238,7 @@ void conductor::look() {
     reader_.reset();
     return;
   }
-  if (!stopping_ && !finished_) fire_faults(*view);
+  if (!stopping_ && !finished_at_) fire_faults(*view);
   display_.update(*view, to_seconds(clock_.now() - began_), clock_.wall_seconds(),
                   stopping_ ? "stopping: the last period and its checkpoint" : "");
 }
@@ -273,6 +273,7 @@ int conductor::conduct() {
     reap();
     const auto now = clock_.now();
     due(now);
+    end_stragglers(now);
     if (stop_deadline_ && now > *stop_deadline_) kill_all();
     if (sites_ended()) dismiss_coordinator(now);
     if (now >= next_look) {

@@ -48,6 +48,7 @@ private:
   };
 
   void start(member& m);
+  void end_stragglers(time_point now);
   void reap();
   void on_end(member& m, const process_end& end);
   void try_again(member& m, const std::string& how);
@@ -87,7 +88,8 @@ private:
   double trained_before_ = 0;
   std::int64_t last_event_ = 0;
   int asked_to_stop_ = 0;
-  bool stopping_ = false, finished_ = false;
+  bool stopping_ = false;
+  std::optional<time_point> finished_at_;  // when the coordinator had ended, the run being finished
   std::optional<time_point> stop_deadline_, dismiss_at_;
   bool dismissed_ = false;
   std::uintmax_t log_at_start_ = 0;

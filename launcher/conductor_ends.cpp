@@ -14,6 +14,7 @@ namespace {
 
 using namespace std::chrono_literals;
 constexpr auto first_back_off = 500ms;
+constexpr auto straggler_patience = 10s;  // whoever counts has saved and said so before the run is finished
 
 /// Ends that come again however often the process is started.
 bool is_hopeless(const process_end& end) {
@@ -83,16 +84,30 @@ void conductor::on_end(member& m, const process_end& end) {
   }
   if (end.signal == 0 && end.code == exit_ok) {
     m.over = true;
-    if (m.site < 0) finished_ = true;
+    if (m.site < 0) finished_at_ = clock_.now();
     return;
   }
-  if (stopping_ || finished_ || (end.signal == 0 && end.code == exit_stopped)) {
+  if (stopping_ || finished_at_ || (end.signal == 0 && end.code == exit_stopped)) {
     m.over = true;
     return;
   }
   event("died", fmt::format("{}: {}", m.name, how));
   if (is_hopeless(end)) return lose(m, end.code, how);
   try_again(m, how);
+}
+
+/// The run is finished without who was stopped or cut off at its end: there is nobody left that could tell it so.
+void conductor::end_stragglers(time_point now) {
+  if (!finished_at_ || now < *finished_at_ + straggler_patience) return;
+  for (auto& m : members_) {
+    if (m.site < 0 || !m.child || m.over) continue;
+    m.over = true;
+    const auto how = fmt::format("{}: had not ended {} s after the run was finished", m.name,
+                                 std::chrono::duration_cast<std::chrono::seconds>(straggler_patience).count());
+    event("given_up", how);
+    lost_.push_back(how);
+    m.child->signal(SIGKILL);
+  }
 }
 
 void conductor::reap() {

@@ -19,14 +19,18 @@ using file_table = std::map<std::string, std::shared_ptr<file_bytes>>;
 struct disk::state {
   file_table now, durable;  // names as seen, names as they would be found after a crash
   bool full = false;
+  std::string full_at;  // "": everywhere
+
+  /// Whether nothing can be written to the file of that name.
+  bool is_full(const std::string& name) const { return full && (full_at.empty() || name == full_at || below(name, full_at)); }
 };
 
 class disk::appender final : public append_file {
 public:
-  appender(std::shared_ptr<state> s, std::shared_ptr<file_bytes> file, std::string path)
-      : state_(std::move(s)), file_(std::move(file)), path_(std::move(path)) {}
+  appender(std::shared_ptr<state> s, std::shared_ptr<file_bytes> file, std::string name, std::string path)
+      : state_(std::move(s)), file_(std::move(file)), name_(std::move(name)), path_(std::move(path)) {}
   expected<void> append(std::span<const std::byte> bytes) override {
-    if (state_->full) return fail(errc::disk_full, "cannot write " + path_ + ": no space left on the simulated disk");
+    if (state_->is_full(name_)) return fail(errc::disk_full, "cannot write " + path_ + ": no space left on the simulated disk");
     file_->bytes.insert(file_->bytes.end(), bytes.begin(), bytes.end());
     return {};
   }
@@ -38,7 +42,7 @@ public:
 private:
   std::shared_ptr<state> state_;
   std::shared_ptr<file_bytes> file_;
-  std::string path_;
+  std::string name_, path_;  // from the root, and as the user sees it
 };
 
 class disk::view final : public storage {
@@ -46,16 +50,16 @@ public:
   view(std::shared_ptr<state> s, std::string folder) : state_(std::move(s)), folder_(std::move(folder)) {}
 
   expected<std::unique_ptr<append_file>> open_append(const std::string& path) override {
-    if (state_->full) return fail(errc::disk_full, "cannot open " + path + ": no space left on the simulated disk");
+    if (state_->is_full(full(path))) return fail(errc::disk_full, "cannot open " + path + ": no space left on the simulated disk");
     auto& file = state_->now[full(path)];
     if (!file) {
       file = std::make_shared<file_bytes>();
       state_->durable[full(path)] = file;  // a log's name is made durable at once; its bytes are not
     }
-    return std::unique_ptr<append_file>(std::make_unique<appender>(state_, file, path));
+    return std::unique_ptr<append_file>(std::make_unique<appender>(state_, file, full(path), path));
   }
   expected<void> write_synced(const std::string& path, std::span<const std::byte> bytes) override {
-    if (state_->full) return fail(errc::disk_full, "cannot write " + path + ": no space left on the simulated disk");
+    if (state_->is_full(full(path))) return fail(errc::disk_full, "cannot write " + path + ": no space left on the simulated disk");
     auto file = std::make_shared<file_bytes>();
     file->bytes.assign(bytes.begin(), bytes.end());
     file->synced = bytes.size();
@@ -122,7 +126,10 @@ private:
 disk::disk() : state_(std::make_shared<state>()) {}
 disk::~disk() = default;
 std::unique_ptr<storage> disk::open(const std::string& folder) { return std::make_unique<view>(state_, folder); }
-void disk::set_full(bool full) { state_->full = full; }
+void disk::set_full(bool full, const std::string& name) {
+  state_->full = full;
+  state_->full_at = name;
+}
 
 void disk::crash() {
   state_->now = state_->durable;

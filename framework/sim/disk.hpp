@@ -18,8 +18,8 @@ public:
   /// A view below a folder; all views share the disk.
   std::unique_ptr<storage> open(const std::string& folder);
   void crash();
-  /// Every write fails with disk_full while set.
-  void set_full(bool full);
+  /// While set, writes fail with disk_full: all, or those to one file or below one folder, named as seen from the disk's root.
+  void set_full(bool full, const std::string& name = {});
 
 private:
   struct state;

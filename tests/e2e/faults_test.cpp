@@ -184,6 +184,16 @@ BOOST_AUTO_TEST_CASE(a_site_stopped_for_ten_seconds_is_done_without_meanwhile) {
   check_counts_again(run, 2);
 }
 
+BOOST_AUTO_TEST_CASE(a_run_that_finished_without_a_stopped_site_ends) {
+  live_run run(path.string(), "left-behind", {"run.tokens=1_500_000"});
+  under_way(run);
+  run.signal("gamma", SIGSTOP);
+  BOOST_TEST(run.wait(120) == 0, run.told());
+  BOOST_TEST(run.has_event("given_up", "gamma: had not ended"));
+  BOOST_TEST(json::parse(run.isthmus("status", {"--json"}).out).at("state") == "finished");
+  BOOST_TEST(run.ledger().at("complete") == true);
+}
+
 BOOST_AUTO_TEST_CASE(everything_killed_goes_on_from_its_checkpoints) {
   live_run run(path.string(), "all-killed", {});
   under_way(run, 5);

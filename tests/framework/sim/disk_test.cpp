@@ -40,6 +40,11 @@ BOOST_AUTO_TEST_CASE(a_full_disk_says_so) {
   auto s = disk.open("site-0");
   disk.set_full(true);
   BOOST_TEST(static_cast<int>(s->write_synced("a", bytes("x")).error().code) == static_cast<int>(errc::disk_full));
+  disk.set_full(true, "site-0/logs");
+  BOOST_TEST(s->write_synced("a", bytes("x")).has_value());
+  BOOST_TEST(!s->write_synced("logs/a", bytes("x")).has_value());
+  disk.set_full(false);
+  BOOST_TEST(s->write_synced("logs/a", bytes("x")).has_value());
 }
 
 BOOST_AUTO_TEST_SUITE_END()
