@@ -34,21 +34,23 @@ checkpoint_written save(checkpoint_actor* self, const save_copy& m) {
   return done;
 }
 
-caf::behavior checkpoint(checkpoint_actor* self, std::shared_ptr<const site_parts> parts, std::function<void(const std::string&)> write) {
+caf::behavior checkpoint(checkpoint_actor* self, std::shared_ptr<const site_parts> parts, const std::string& last,
+                         std::function<void(const std::string&)> write) {
   end_with_reason(self);
   auto& s = self->state;
   s.parts = std::move(parts);
   s.write_ledger = std::move(write);
   s.store.emplace(s.parts->disk, checkpoint_folder(s.parts->self), static_cast<std::size_t>(s.parts->plan.checkpoint.keep));
+  s.store->number_above(last);
   return {[=](const save_copy& m) { return save(self, m); }};
 }
 
 }  // namespace
 
-caf::actor spawn_checkpoint(caf::event_based_actor* owner, std::shared_ptr<const site_parts> parts,
+caf::actor spawn_checkpoint(caf::event_based_actor* owner, std::shared_ptr<const site_parts> parts, const std::string& last_checkpoint,
                             std::function<void(const std::string& line)> write_ledger) {
-  return parts->where == tier::real ? owner->spawn<caf::linked + caf::detached>(checkpoint, parts, std::move(write_ledger))
-                                    : owner->spawn<caf::linked>(checkpoint, parts, std::move(write_ledger));
+  return parts->where == tier::real ? owner->spawn<caf::linked + caf::detached>(checkpoint, parts, last_checkpoint, std::move(write_ledger))
+                                    : owner->spawn<caf::linked>(checkpoint, parts, last_checkpoint, std::move(write_ledger));
 }
 
 }  // namespace isthmus::actors

@@ -100,7 +100,8 @@ void start_shard(site_actor* self) {
 
 void start_checkpoint(site_actor* self) {
   auto& s = self->state;
-  s.checkpoint = spawn_checkpoint(self, s.parts, [ledger = s.ledger](const std::string& line) { ledger->write_synced(line); });
+  s.checkpoint = spawn_checkpoint(self, s.parts, s.ledger->last_checkpoint(),
+                                  [ledger = s.ledger](const std::string& line) { ledger->write_synced(line); });
 }
 
 void start_trainer(site_actor* self) {

@@ -37,6 +37,7 @@ public:
     const std::lock_guard lock(mutex_);
     must(std::move(ok));
   }
+  std::string last_checkpoint() const { return writer_->last_checkpoint(); }
   /// Why the first write failed; empty while none has.
   std::string failure() {
     const std::lock_guard lock(mutex_);

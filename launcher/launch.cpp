@@ -4,6 +4,7 @@
 #include "launcher/data_step.hpp"
 #include "launcher/recipes.hpp"
 #include "launcher/report.hpp"
+#include "launcher/resume_check.hpp"
 #include "launcher/verbs.hpp"
 
 #include <fmt/format.h>
@@ -120,8 +121,7 @@ int run_resume(const resume_options& options, console& out) {
   if (!run) return out.error(run.error());
   if (set_aside_when_damaged(*path + "/" + run_store_name))
     out.warn("the run store was damaged; it is kept aside and a new one begun (nothing else depends on it)");
-  if (run->people.run_id.empty())
-    return out.error(exit_file, fmt::format("{} was stopped before its text was prepared; launch it anew", *path));
+  if (const auto ok = check_resumable(*run); !ok) return out.error(ok.error());
   if (const auto store = run_store_reader::open(*path + "/" + run_store_name))
     if (const auto row = store->run(); row && row->state == "finished") {
       out.progress(fmt::format("{} has finished already\n", *path));

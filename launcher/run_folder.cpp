@@ -118,6 +118,10 @@ expected<run_folder> open_run_folder(const std::string& path) {
   if (!fs::exists(path + "/" + roster_name, error)) return run;
   auto parsed = read_json(path, roster_name);
   if (!parsed) return parsed.failure();
+  const auto bad_roster = [&](const std::string& what) {
+    return fail(errc::malformed,
+                fmt::format("{}/{}: {}; launch and resume write it: bring it back from a copy of the run", path, roster_name, what));
+  };
   try {
     run.people.run_id = parsed->at("run_id").get<std::string>();
     run.people.recipe_hash = parsed->at("recipe_hash").get<std::string>();
@@ -126,13 +130,16 @@ expected<run_folder> open_run_folder(const std::string& path) {
       run.people.sites.push_back({s.at("id").get<site_id>(), s.at("name").get<std::string>(), s.at("address").get<std::string>(),
                                   s.at("shard").get<std::string>(), s.at("domain").get<std::string>(),
                                   s.at("unigram_entropy").get<double>(), s.value("content", "")});
-  } catch (const json::exception& e) { return fail(errc::malformed, fmt::format("{}/{}: {}", path, roster_name, e.what())); }
+  } catch (const json::exception& e) { return bad_roster(std::string("a field is missing or has the wrong type: ") + e.what()); }
   if (run.people.recipe_hash != recipe_hash(run.plan).hex())
     return fail(errc::wrong_recipe, fmt::format("{}: {} and {} do not belong together; a run's recipe cannot be changed", path,
                                                 resolved_recipe_name, roster_name));
   if (run.people.sites.size() != run.plan.sites.size())
-    return fail(errc::malformed,
-                fmt::format("{}/{} lists {} sites, the recipe {}", path, roster_name, run.people.sites.size(), run.plan.sites.size()));
+    return bad_roster(fmt::format("it lists {} sites, the recipe {}", run.people.sites.size(), run.plan.sites.size()));
+  for (std::size_t i = 0; i < run.people.sites.size(); ++i)
+    if (run.people.sites[i].id != i || run.people.sites[i].name != run.plan.sites[i].name)
+      return bad_roster(fmt::format("sites[{}] is \"{}\" with id {}, where the recipe has \"{}\" with id {}", i, run.people.sites[i].name,
+                                    run.people.sites[i].id, run.plan.sites[i].name, i));
   return run;
 }
 

@@ -162,13 +162,17 @@ checkpoint_store::checkpoint_store(storage& disk, std::string folder, std::size_
   ensure(!folder_.empty() && folder_.front() != '/' && folder_.back() != '/', "checkpoint_store: the folder must be a relative path");
 }
 
+void checkpoint_store::number_above(const std::string& folder) {
+  highest_ = std::max(highest_, number_in(folder.substr(folder.rfind('/') + 1)));
+}
+
 expected<saved_checkpoint> checkpoint_store::save(const checkpoint_facts& facts, const std::vector<checkpoint_part>& parts,
                                                   const announcement& announce) {
   if (!folder_durable_) {
     if (auto ok = make_durable_folder(disk_, folder_); !ok) return ok.failure();
     folder_durable_ = true;
   }
-  checkpoint_manifest manifest{1, facts, {}};
+  checkpoint_manifest manifest{highest_ + 1, facts, {}};
   for (const auto& older : candidates(disk_, folder_))
     manifest.sequence = std::max({manifest.sequence, number_in(older.name) + 1, older.manifest ? older.manifest->sequence + 1 : 1});
   const std::string scratch = folder_ + "/" + scratch_name, folder = folder_ + "/" + folder_name(manifest.sequence);

@@ -75,6 +75,10 @@ public:
   /// Borrows the disk. keep >= 1; 2 lets one rot.
   checkpoint_store(storage& disk, std::string folder, std::size_t keep = 2);
 
+  /// Saves get numbers above this one's ("checkpoints/site-0/checkpoint-000012"), whatever still lies in the folder: a number means one
+  /// set of bytes for ever. Another name changes nothing.
+  void number_above(const std::string& folder);
+
   /// Called with the folder that a save will have and its manifest's hash, when all is written and nothing can be loaded yet.
   using announcement = std::function<void(const std::string& folder, const hash128& manifest)>;
 
@@ -101,6 +105,7 @@ private:
   storage& disk_;
   std::string folder_;
   std::size_t keep_;
+  std::uint64_t highest_ = 0;
   bool folder_durable_ = false;
 };
 

@@ -19,6 +19,24 @@ std::string folder_of(const std::string& path) {
   return slash == std::string::npos ? "." : path.substr(0, slash);
 }
 
+/// What a log holds, and how many of its bytes: behind them there is at most a torn line, which was never answered.
+struct whole_lines {
+  std::vector<coordinator_entry> entries;
+  std::size_t bytes = 0;
+};
+
+expected<whole_lines> parse(std::string_view text, const std::string& path) {
+  whole_lines out;
+  for (const auto& line : json_lines::split(text)) {
+    if (!line.whole) break;  // only the last can be so
+    auto entry = parse_coordinator_line(std::string(line.text), path + ":" + std::to_string(line.number));
+    if (!entry) return entry.failure();
+    out.entries.push_back(std::move(*entry));
+    out.bytes += line.text.size() + 1;
+  }
+  return out;
+}
+
 }  // namespace
 
 std::string to_line(const coordinator_entry& entry) {
@@ -48,27 +66,29 @@ expected<coordinator_entry> parse_coordinator_line(const std::string& line, cons
   } catch (const std::exception& e) { return fail(errc::malformed, where + ": not an entry of the coordinator's log: " + e.what()); }
 }
 
+expected<std::vector<coordinator_entry>> coordinator_log::read(const storage& disk, const std::string& path) {
+  if (!disk.exists(path)) return std::vector<coordinator_entry>{};
+  auto bytes = disk.read(path, log_bytes_max);
+  if (!bytes) return bytes.failure();
+  auto lines = parse(as_text(*bytes), path);
+  if (!lines) return lines.failure();
+  return std::move(lines->entries);
+}
+
 expected<coordinator_log> coordinator_log::open(storage& disk, std::string path) {
   coordinator_log log(disk, std::move(path));
   if (!disk.exists(log.path_)) return log;
   auto bytes = disk.read(log.path_, log_bytes_max);
   if (!bytes) return bytes.failure();
-  const auto lines = json_lines::split(as_text(*bytes));
-  for (const auto& line : lines) {
-    auto entry = parse_coordinator_line(std::string(line.text), log.path_ + ":" + std::to_string(line.number));
-    const bool last = &line == &lines.back();
-    if (entry && line.whole) {
-      log.entries_.push_back(std::move(*entry));
-      log.bytes_ += line.text.size() + 1;
-    } else if (!last) {
-      return entry ? fail(errc::malformed, log.path_ + ": a line without end") : entry.failure();
-    } else {  // torn: never answered, so it never was
-      const std::string whole = log.path_ + ".whole";
-      if (auto ok = disk.write_synced(whole, std::span(*bytes).first(log.bytes_)); !ok) return ok.failure();
-      if (auto ok = disk.rename(whole, log.path_); !ok) return ok.failure();
-      if (auto ok = disk.sync_folder(folder_of(log.path_)); !ok) return ok.failure();
-    }
-  }
+  auto lines = parse(as_text(*bytes), log.path_);
+  if (!lines) return lines.failure();
+  log.entries_ = std::move(lines->entries);
+  log.bytes_ = lines->bytes;
+  if (log.bytes_ == bytes->size()) return log;
+  const std::string whole = log.path_ + ".whole";
+  if (auto ok = disk.write_synced(whole, std::span(*bytes).first(log.bytes_)); !ok) return ok.failure();
+  if (auto ok = disk.rename(whole, log.path_); !ok) return ok.failure();
+  if (auto ok = disk.sync_folder(folder_of(log.path_)); !ok) return ok.failure();
   return log;
 }
 

@@ -30,6 +30,8 @@ class coordinator_log {
 public:
   /// Reads what is there. Errors: malformed or checksum_mismatch before the last line, with file:line.
   static expected<coordinator_log> open(storage& disk, std::string path);
+  /// The entries that open() would find, without touching the file; none when it is not there. Errors as open().
+  static expected<std::vector<coordinator_entry>> read(const storage& disk, const std::string& path);
 
   const std::vector<coordinator_entry>& entries() const { return entries_; }
   /// Compare-and-swap: entry.view.number must be the last number + 1 (or equal for an end entry), else stale_epoch. Synced on return.

@@ -79,6 +79,18 @@ namespace {
 
 constexpr std::size_t ledger_bytes_max = std::size_t{1} << 32;
 
+/// Checkpoints' lines alone have an id, and a number of at least six digits at its end.
+std::string highest_checkpoint(std::string_view text) {
+  constexpr std::string_view key = "\"id\":\"";
+  std::string_view highest;
+  for (std::size_t at = text.find(key); at != std::string_view::npos; at = text.find(key, at)) {
+    at += key.size();
+    const std::string_view id = text.substr(at, text.find('"', at) - at);
+    if (id.size() > highest.size() || (id.size() == highest.size() && id > highest)) highest = id;
+  }
+  return std::string(highest);
+}
+
 }  // namespace
 
 std::string ledger_writer::path_of(site_id site) { return "ledger/site-" + std::to_string(site) + ".jsonl"; }
@@ -86,11 +98,13 @@ std::string ledger_writer::path_of(site_id site) { return "ledger/site-" + std::
 expected<std::unique_ptr<ledger_writer>> ledger_writer::open(storage& disk, const std::string& path, site_id site,
                                                              incarnation_number incarnation) {
   bool torn = false;
+  std::string last_checkpoint;
   const bool is_new = !disk.exists(path);
   if (!is_new) {
     auto old = disk.read(path, ledger_bytes_max);
     if (!old) return old.failure();
     torn = !old->empty() && old->back() != std::byte{'\n'};
+    last_checkpoint = highest_checkpoint({reinterpret_cast<const char*>(old->data()), old->size()});
   }
   auto file = disk.open_append(path);
   if (!file) return file.failure();
@@ -98,6 +112,7 @@ expected<std::unique_ptr<ledger_writer>> ledger_writer::open(storage& disk, cons
     for (const auto& folder : {path.substr(0, path.rfind('/')), std::string(".")})
       if (auto ok = disk.sync_folder(folder); !ok) return ok.failure();
   auto writer = std::unique_ptr<ledger_writer>(new ledger_writer(std::move(*file), path, site, incarnation));
+  writer->last_checkpoint_ = std::move(last_checkpoint);
   if (torn) {
     const std::byte newline{'\n'};
     if (auto ok = writer->file_->append({&newline, 1}); !ok) return ok.failure();

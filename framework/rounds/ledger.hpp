@@ -69,6 +69,8 @@ public:
   expected<void> write(std::string_view line);
   /// What is written becomes durable. May run in another thread beside write().
   expected<void> sync();
+  /// The checkpoint with the highest number that the file named when it was opened; empty: none.
+  const std::string& last_checkpoint() const { return last_checkpoint_; }
   /// Path of a site's ledger below the run's folder: "ledger/site-<id>.jsonl".
   static std::string path_of(site_id site);
 
@@ -76,7 +78,7 @@ private:
   ledger_writer(std::unique_ptr<append_file> file, std::string path, site_id site, incarnation_number incarnation)
       : file_(std::move(file)), path_(std::move(path)), site_(site), incarnation_(incarnation) {}
   std::unique_ptr<append_file> file_;
-  std::string path_;
+  std::string path_, last_checkpoint_;
   site_id site_;
   incarnation_number incarnation_;
   std::atomic<bool> failed_ = false;

@@ -16,21 +16,18 @@ constexpr std::size_t log_bytes_max = std::size_t{1} << 32;
 std::string_view as_text(const std::vector<std::byte>& bytes) { return {reinterpret_cast<const char*>(bytes.data()), bytes.size()}; }
 
 void read_coordinator(std::string_view text, const std::string& path, logs& all, ledger_report& report) {
-  const auto lines = json_lines::split(text);
-  for (const auto& line : lines) {
+  for (const auto& line : json_lines::split(text)) {
     ++report.lines;
     const std::string where = path + ":" + std::to_string(line.number);
     auto entry = parse_coordinator_line(std::string(line.text), where);
-    if (entry && line.whole) {
-      if (entry->end)
-        all.finished = true;
-      else
-        all.epochs.push_back({where, std::move(*entry)});
-    } else if (&line == &lines.back()) {
+    if (!line.whole)  // the last: a crash tore it
       ++report.torn_lines;
-    } else {
-      violations(report).add(where, "readable", entry ? "a line without end" : entry.error().message);
-    }
+    else if (!entry)
+      violations(report).add(where, "readable", entry.error().message);
+    else if (entry->end)
+      all.finished = true;
+    else
+      all.epochs.push_back({where, std::move(*entry)});
   }
 }
 

@@ -199,6 +199,17 @@ BOOST_AUTO_TEST_CASE(everybody_killed_at_once_goes_on_from_the_checkpoints) {
   expect_good_end(c);
 }
 
+BOOST_AUTO_TEST_CASE(a_site_whose_checkpoints_are_gone_copies_from_peers_and_never_uses_a_number_twice) {
+  cluster c({.seed = 9, .sites = 3, .overrides = {}});
+  c.start_all();
+  BOOST_REQUIRE(c.run_until([&] { return c.last_round() >= 8; }, 120s));
+  c.kill_site(0);
+  c.run_for(1s);
+  BOOST_REQUIRE(c.disk.open("run")->remove("checkpoints/site-0").has_value());
+  c.start_site(0);
+  expect_good_end(c);
+}
+
 BOOST_AUTO_TEST_CASE(a_stop_on_purpose_saves_and_resumes) {
   cluster c({.seed = 7, .sites = 3, .overrides = {}});
   c.start_all();

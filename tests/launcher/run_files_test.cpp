@@ -1,5 +1,7 @@
 // What is in a run's folder, and what verbs and processes say when it does not fit.
 #include "framework/metrics/run_store.hpp"
+#include "framework/rounds/coordinator_log.hpp"
+#include "framework/rounds/ledger.hpp"
 #include "tests/launcher/prepared_run.hpp"
 
 #include <boost/test/unit_test.hpp>
@@ -15,6 +17,25 @@ namespace {
 void ends(const outcome& o, int code, const std::string& words) {
   BOOST_TEST(o.code == code, o.code << ": " << o.err << o.out);
   BOOST_TEST(contains(o.err, words), o.err);
+}
+
+/// A ledger that tells of an epoch and of a checkpoint, as that of a run that was trained.
+void tell_of_training(const std::string& run) {
+  const auto disk = open_disk(run);
+  BOOST_TEST_REQUIRE((*disk)->make_folders("ledger").has_value());
+  auto writer = ledger_writer::open(**disk, ledger_writer::path_of(0), 0, 1);
+  BOOST_TEST_REQUIRE(writer.has_value());
+  for (const auto& line : {ledger::entered(1, 0, 0), ledger::checkpoint("checkpoints/site-0/checkpoint-000003", "durable", {1, 2})})
+    BOOST_TEST_REQUIRE((*writer)->write(line).has_value());
+}
+
+/// A log of the coordinator with one epoch.
+void add_epoch(const std::string& run) {
+  const auto disk = open_disk(run);
+  coordinator_entry entry;
+  entry.view.number = 1;
+  entry.view.members = {{0, 1, false, 0}};
+  BOOST_TEST_REQUIRE(coordinator_log::open(**disk, "coordinator.jsonl")->append(entry).has_value());
 }
 
 round_row settled(group_id group, round_number round) {
@@ -86,6 +107,30 @@ BOOST_AUTO_TEST_CASE(a_damaged_log_of_the_coordinator_is_a_bad_file) {
   const auto run = add("ours");
   std::ofstream(run + "/coordinator.jsonl") << "nothing\nof the kind\n";
   ends(run_process(run, "coordinator"), 5, "coordinator.jsonl:1");
+}
+
+BOOST_AUTO_TEST_CASE(a_run_that_lacks_what_its_ledger_tells_of_is_not_resumed) {
+  const auto run = add("ours"), log = run + "/coordinator.jsonl";
+  tell_of_training(run);
+  ends(go({"resume", "ours"}), 5, "coordinator.jsonl has no epoch or is missing");
+  std::ofstream(log) << "{\"t\":\"epoch\"}\n";  // whole, and damaged: no crash leaves that
+  ends(go({"resume", "ours"}), 5, "coordinator.jsonl:1");
+  std::filesystem::remove(log);
+  add_epoch(run);
+  ends(go({"resume", "ours"}), 5, "checkpoints holds no checkpoint of any site, though ledger/site-0.jsonl tells of some");
+  BOOST_TEST(!std::filesystem::exists(run + "/sites"));  // nobody was started
+  std::filesystem::remove(run + "/roster.json");
+  ends(go({"resume", "ours"}), 5, "roster.json is missing, though the run was trained");
+}
+
+BOOST_AUTO_TEST_CASE(a_roster_that_does_not_fit_the_recipe_is_a_bad_file) {
+  const auto run = add("ours"), roster = run + "/roster.json";
+  auto people = nlohmann::json::parse(std::ifstream(roster));
+  people["sites"][0]["id"] = 77;
+  std::ofstream(roster) << people.dump();
+  for (const auto* verb : {"resume", "generate", "evaluate"}) ends(go({verb, "ours"}), 5, "\"alone\" with id 77");
+  std::ofstream(roster) << "{}";
+  ends(go({"resume", "ours"}), 5, "roster.json: a field is missing");
 }
 
 BOOST_AUTO_TEST_CASE(a_checkpoint_that_cannot_be_read_is_the_machines_matter) {

@@ -217,6 +217,14 @@ BOOST_AUTO_TEST_CASE(another_run_site_or_recipe_is_refused_not_passed_over) {
   BOOST_TEST(other_recipe.error().message.find("start a new run") != std::string::npos);
 }
 
+BOOST_AUTO_TEST_CASE(a_number_that_was_given_is_not_given_again) {
+  saved_twice s;
+  s.store.number_above("c/checkpoint-000041");
+  s.store.number_above("c/checkpoint-000007");
+  s.store.number_above("");
+  BOOST_TEST(s.save(30) == "c/checkpoint-000042");
+}
+
 BOOST_AUTO_TEST_CASE(when_none_is_good_every_reason_is_named) {
   put(newer + "/weights.safetensors", "short");
   put(older + "/manifest.json", "{");
