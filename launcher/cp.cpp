@@ -1,11 +1,9 @@
+#include "framework/data/atomic_write.hpp"
 #include "launcher/recipes.hpp"
 #include "launcher/verbs.hpp"
 
 #include <fmt/format.h>
 
-#include <cerrno>
-#include <cstring>
-#include <fcntl.h>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
@@ -13,8 +11,25 @@
 
 namespace isthmus::launcher {
 
+namespace {
+
+namespace fs = std::filesystem;
+
+/// All of it or nothing: a file that was there before is as it was when this fails.
+expected<void> replace_file(const fs::path& path, const std::string& text) {
+  std::error_code error;
+  const fs::path folder = path.has_parent_path() ? path.parent_path() : ".";
+  if (!fs::is_directory(folder, error)) return fail(errc::not_found, fmt::format("there is no folder {}", folder.string()));
+  const auto disk = open_disk(folder.string());
+  if (!disk) return disk.failure();
+  const auto written = write_atomically(**disk, path.filename().string(), std::as_bytes(std::span(text)));
+  if (!written) ::unlink((path.string() + ".unfinished").c_str());  // gives a full disk its room back; a folder of that name stays
+  return written;
+}
+
+}  // namespace
+
 int run_cp(const cp_options& options, console& out) {
-  namespace fs = std::filesystem;
   const auto source = recipe_path(options.recipe);
   if (!read_or_complain(options.recipe, {}, out)) return exit_recipe;
   std::ostringstream text;
@@ -22,18 +37,14 @@ int run_cp(const cp_options& options, console& out) {
   std::error_code error;
   fs::path destination = options.destination;
   if (fs::is_directory(destination, error)) destination /= fs::path(source).filename();
-  const int flags = O_WRONLY | O_CREAT | O_CLOEXEC | (options.force ? O_TRUNC : O_EXCL);
-  const int fd = ::open(destination.c_str(), flags, 0644);
-  if (fd < 0 && errno == EEXIST)
+  const bool exists = fs::exists(fs::symlink_status(destination, error));
+  if (exists && !options.force)
     return out.error(exit_usage, fmt::format("{} exists; nothing was written (--force overwrites)", destination.string()));
-  if (fd < 0) return out.error(exit_environment, fmt::format("cannot write {}: {}", destination.string(), std::strerror(errno)));
-  const auto bytes = text.str();
-  const bool whole = ::write(fd, bytes.data(), bytes.size()) == static_cast<ssize_t>(bytes.size());
-  const int failed = errno;
-  if (::close(fd) != 0 || !whole) {
-    fs::remove(destination, error);
-    return out.error(exit_environment, fmt::format("cannot write {}: {}", destination.string(), std::strerror(failed)));
-  }
+  if (exists && !fs::is_regular_file(destination, error))
+    return out.error(exit_usage, fmt::format("{} is no regular file; nothing was written", destination.string()));
+  const auto file = exists ? fs::canonical(destination, error) : destination;  // a link stays one
+  if (const auto ok = replace_file(file, text.str()); !ok)
+    return out.error(exit_environment, fmt::format("cannot write {}: {}", destination.string(), ok.error().message));
   out.answer(destination.string() + "\n");
   out.progress(fmt::format("edit it, then: isthmus validate {0} && isthmus launch {0}\n", destination.string()));
   return exit_ok;

@@ -3,8 +3,12 @@
 #include <boost/test/unit_test.hpp>
 #include <nlohmann/json.hpp>
 
+#include <csignal>
 #include <fstream>
+#include <iterator>
 #include <sstream>
+#include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 using namespace isthmus::tests;
@@ -222,6 +226,43 @@ BOOST_AUTO_TEST_CASE(cp_never_overwrites_unasked) {
   BOOST_TEST(run_isthmus({"cp", "single", scratch.path.string()}).code == 0);
   BOOST_TEST(std::filesystem::exists(scratch.path / "single.toml"));
   refused({"cp", "single", (scratch.path / "missing" / "x.toml").string()}, 4, "cannot write");
+}
+
+BOOST_AUTO_TEST_CASE(cp_that_cannot_write_leaves_the_old_file) {
+  const scratch_folder scratch;
+  const auto file = (scratch.path / "mine.toml").string(), link = (scratch.path / "link.toml").string();
+  std::ofstream(file) << "my own work\n";
+  rlimit before{};
+  BOOST_TEST_REQUIRE(::getrlimit(RLIMIT_FSIZE, &before) == 0);
+  const rlimit small{20, before.rlim_max};  // as a full disk: some bytes fit, the rest does not
+  const auto handler = std::signal(SIGXFSZ, SIG_IGN);
+  ::setrlimit(RLIMIT_FSIZE, &small);
+  const auto o = run_isthmus({"cp", "single", file, "--force"});
+  const auto fresh = run_isthmus({"cp", "single", (scratch.path / "new.toml").string()});
+  ::setrlimit(RLIMIT_FSIZE, &before);
+  std::signal(SIGXFSZ, handler);
+  BOOST_TEST(o.code == 4);
+  BOOST_TEST(contains(o.err, "File too large"), o.err);
+  BOOST_TEST(fresh.code == 4);
+  std::ostringstream left;
+  left << std::ifstream(file).rdbuf();
+  BOOST_TEST(left.str() == "my own work\n");
+  const std::filesystem::directory_iterator all(scratch.path);
+  BOOST_TEST(std::distance(begin(all), end(all)) == 1);
+  std::filesystem::create_symlink("mine.toml", link);
+  BOOST_TEST(run_isthmus({"cp", "single", link, "--force"}).code == 0);
+  BOOST_TEST(std::filesystem::is_symlink(link));
+  BOOST_TEST(contains(run_isthmus({"show", file}).out, "name = \"single\""));
+}
+
+BOOST_AUTO_TEST_CASE(cp_overwrites_regular_files_only) {
+  const scratch_folder scratch;
+  const auto pipe = (scratch.path / "pipe").string(), link = (scratch.path / "dangling").string();
+  BOOST_TEST_REQUIRE(::mkfifo(pipe.c_str(), 0600) == 0);
+  std::filesystem::create_symlink("nowhere", link);
+  for (const auto& path : {pipe, link}) refused({"cp", "single", path, "--force"}, 2, "is no regular file");
+  BOOST_TEST(std::filesystem::is_fifo(pipe));
+  refused({"cp", "single", "/dev/full", "--force"}, 2, "is no regular file");
 }
 
 BOOST_AUTO_TEST_CASE(a_reader_that_goes_away_is_no_error) {
