@@ -31,8 +31,7 @@ int run_generate(const generate_verb_options& options, console& out) {
     return out.error(made.error());
   }
   if (!options.json) out.answer("\n");
-  for (const auto& warning : made->warnings)
-    out.warn(fmt::format("{}; the text is from the older {}", printable(warning), made->checkpoint));
+  for (const auto& warning : made->warnings) out.warn(fmt::format("{}; the text is from {}", printable(warning), made->checkpoint));
   if (options.json) {
     const nlohmann::json answer{{"schema", 1},
                                 {"run", *path},

@@ -18,7 +18,7 @@ struct anchor_of_run {
   expected<void> copy_to(hybrid_model& model) const;
 };
 
-/// Of that site, or of the site whose checkpoint is the furthest; the newest that verifies, with warnings about newer ones.
+/// The newest of that site that verifies, or the furthest of all sites that does, with warnings about newer ones.
 /// Errors: not_found (no checkpoint yet), wrong_recipe, malformed, ...
 expected<anchor_of_run> newest_anchor(const run_folder& run, storage& disk, std::optional<site_id> site);
 

@@ -76,7 +76,7 @@ std::string prepared_runs::add(const std::string& name, char merged, std::size_t
   return run;
 }
 
-void prepared_runs::add_checkpoint(const std::string& run) {
+std::string prepared_runs::add_checkpoint(const std::string& run, site_id site, round_number round) {
   const auto plan = load_recipe(run + "/recipe.resolved.toml");
   const auto layout = hybrid_layout(plan->model);
   std::vector<float> weights(static_cast<std::size_t>(layout.size));
@@ -84,9 +84,13 @@ void prepared_runs::add_checkpoint(const std::string& run) {
   checkpoint_facts facts;
   facts.run_id = std::filesystem::path(run).filename();
   facts.recipe_hash = recipe_hash(*plan);
+  facts.site = site;
+  facts.groups = {{0, round, 0, {}, {}}};
   auto disk = open_disk(run);
-  const auto saved = checkpoint_store(**disk, "checkpoints/site-0").save(facts, {{"model", views_of(layout, weights)}});
+  const auto folder = "checkpoints/site-" + std::to_string(site);
+  const auto saved = checkpoint_store(**disk, folder).save(facts, {{"model", views_of(layout, weights)}});
   BOOST_TEST_REQUIRE(saved.has_value());
+  return saved->folder;
 }
 
 outcome prepared_runs::run_process(const std::string& run, const std::string& verb) const {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "framework/data/token_shard.hpp"
+#include "framework/rounds/messages.hpp"
 #include "framework/tokenizer/tokenizer.hpp"
 #include "tests/launcher/program.hpp"
 
@@ -18,8 +19,8 @@ struct prepared_runs {
   std::string add(const std::string& name, char merged = 'a', std::size_t held_out_tokens = 1000);
   /// As if its shard had been made with the tokenizer of that letter.
   void put_shard(const std::string& run, char merged, std::size_t held_out_tokens);
-  /// A checkpoint of its first weights.
-  void add_checkpoint(const std::string& run);
+  /// A checkpoint of its first weights, as if a site had come to that round. Gives its folder.
+  std::string add_checkpoint(const std::string& run, site_id site = 0, round_number round = 0);
   outcome go(const std::vector<std::string>& arguments) const { return run_isthmus(arguments, where); }
   /// One of the run's processes, started as by its launcher; `err` of the outcome is its log.
   outcome run_process(const std::string& run, const std::string& verb) const;

@@ -140,4 +140,21 @@ BOOST_AUTO_TEST_CASE(a_checkpoint_that_cannot_be_read_is_the_machines_matter) {
   ends(run_process(run, "site"), 4, "Not a directory");
 }
 
+BOOST_AUTO_TEST_CASE(a_site_whose_checkpoints_are_bad_has_others_beside_it) {
+  const auto run = add("ours");
+  std::filesystem::remove(run + "/roster.json");  // of one site
+  std::ofstream(run + "/recipe.resolved.toml", std::ios::app) << "\n[[sites]]\nname = \"bob\"\nsource = \"perl\"\n";
+  const auto spoil = [&](const std::string& folder) { std::ofstream(run + "/" + folder + "/model.safetensors") << "damaged"; };
+  const std::vector<std::string> words{"generate", "ours", "--prompt", "x", "--tokens", "1", "--json"};
+  const auto round = [&] { return nlohmann::json::parse(go(words).out).at("round").get<int>(); };
+  const auto oldest = add_checkpoint(run, 0, 3), newest = add_checkpoint(run, 0, 6), other = add_checkpoint(run, 1, 4);
+  BOOST_TEST(round() == 6);
+  spoil(newest);
+  BOOST_TEST(round() == 4);  // of the other site, not the older one of the same
+  spoil(other);
+  BOOST_TEST(round() == 3);
+  spoil(oldest);
+  for (const auto& folder : {oldest, newest, other}) ends(go(words), 5, folder);
+}
+
 BOOST_AUTO_TEST_SUITE_END()
