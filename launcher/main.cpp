@@ -9,6 +9,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <charconv>
 #include <csignal>
 #include <functional>
 #include <iostream>
@@ -24,6 +25,21 @@ bool asks_for_json(int argc, char** argv) {
   for (int i = 1; i < argc && std::string_view(argv[i]) != "--"; ++i)
     if (std::string_view(argv[i]) == "--json") return true;
   return false;
+}
+
+/// CLI::Range of decimal numbers, but for those beyond 64 bits, which that clamps.
+CLI::Validator integer_within(std::int64_t low, std::int64_t high) {
+  const auto allowed = fmt::format("INT in [{} - {}]", low, high);
+  return CLI::Validator(
+      [=](std::string& text) {
+        std::int64_t value = 0;
+        const char* end = text.data() + text.size();
+        const auto [stop, status] = std::from_chars(text.data(), end, value);
+        if (status != std::errc() || stop != end || value < low || value > high) return fmt::format("{} not in {}", text, allowed);
+        text = std::to_string(value);  // the parser would take a leading 0 for octal
+        return std::string{};
+      },
+      allowed);
 }
 
 /// CLI::Range, but for NaN, which that lets pass.
@@ -163,7 +179,7 @@ private:
         [](CLI::App& sub, generate_verb_options& o) {
           sub.add_option("run", o.run, "run folder or its name; none: the newest run")->check(not_empty());
           sub.add_option("--prompt", o.prompt, "text to continue; --prompt=-x for one that begins with a dash");
-          sub.add_option("--tokens", o.tokens, "at most so many new tokens")->check(CLI::Range(1, 1 << 20))->capture_default_str();
+          sub.add_option("--tokens", o.tokens, "at most so many new tokens")->transform(integer_within(1, 1 << 20))->capture_default_str();
           sub.add_option("--temperature", o.temperature, "0: always the most likely token")
               ->check(number_within(0, 100))
               ->capture_default_str();
@@ -171,7 +187,7 @@ private:
               ->check(number_within(0.01, 1))
               ->capture_default_str();
           sub.add_option("--seed", o.seed, "the same seed gives the same text")
-              ->check(CLI::Range(std::int64_t{0}, INT64_MAX))
+              ->transform(integer_within(0, INT64_MAX))
               ->capture_default_str();
           sub.add_option("--site", o.site, "whose checkpoint; none: the furthest");
           json_flag(sub, o.json);

@@ -233,6 +233,10 @@ BOOST_AUTO_TEST_CASE(bad_values_of_generate) {
   refused(one.go({"generate", "demo", "--temperature", "nan"}), 2, "--temperature");
   refused(one.go({"generate", "demo", "--top-p", "2"}), 2, "--top-p");
   refused(one.go({"generate", "demo", "--seed", "-1"}), 2, "--seed");
+  for (const auto* seed : {"99999999999999999999", "9223372036854775808", "-99999999999999999999", "1e3", ""})
+    refused(one.go({"generate", "demo", "--seed", seed}), 2, "not in INT in [0 - 9223372036854775807]");
+  refused(one.go({"generate", "demo", "--seed", "9223372036854775807"}), 5, "checkpoint");
+  refused(one.go({"generate", "demo", "--tokens", "99999999999999999999"}), 2, "not in INT in [1 - 1048576]");
   refused(one.go({"generate", "demo", "--site", "nobody"}), 2, "no site");
   refused(one.go({"generate", "demo", "--prompt"}), 2, "--prompt");
   refused(one.go({"generate", "demo", "--prompt", "x"}), 5, "checkpoint");
