@@ -7,10 +7,14 @@
 
 #include <fmt/format.h>
 
-#include <array>
+#include <charconv>
+#include <cstdint>
 #include <cstdlib>
 #include <exception>
+#include <optional>
+#include <span>
 #include <string>
+#include <string_view>
 
 using namespace isthmus;
 using namespace std::chrono_literals;
@@ -103,9 +107,14 @@ outcome rehearse(std::uint64_t seed) {
   return o;
 }
 
-int replay(std::uint64_t first, std::uint64_t count) {
+struct seeds {
+  std::uint64_t first = 1, count = 1;
+};
+
+int replay(const seeds& wanted) {
   int bad = 0;
-  for (std::uint64_t seed = first; seed < first + count; ++seed) {
+  for (std::uint64_t i = 0; i < wanted.count; ++i) {
+    const std::uint64_t seed = wanted.first + i;
     const outcome once = rehearse(seed), again = rehearse(seed);
     const bool same = once.history == again.history;
     fmt::print("{}  replayed: {}\n", once.told, same ? "the same history" : "ANOTHER history, " + again.history.hex());
@@ -114,20 +123,33 @@ int replay(std::uint64_t first, std::uint64_t count) {
   return bad == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
+/// Digits and nothing else, at most 64 bits.
+bool read_number(std::string_view text, std::uint64_t& value) {
+  const char* end = text.data() + text.size();
+  const auto [stop, status] = std::from_chars(text.data(), end, value);
+  return status == std::errc() && stop == end;
+}
+
+/// Empty when the words are not [SEED] [COUNT], or the last seed lies beyond 64 bits.
+std::optional<seeds> read_words(std::span<char*> words) {
+  seeds out;
+  if (words.size() > 2) return std::nullopt;
+  if (!words.empty() && !read_number(words[0], out.first)) return std::nullopt;
+  if (words.size() == 2 && !read_number(words[1], out.count)) return std::nullopt;
+  if (out.count == 0 || out.count - 1 > UINT64_MAX - out.first) return std::nullopt;
+  return out;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
-  std::array<std::uint64_t, 2> given{1, 1};
-  for (int i = 1; i < argc; ++i) {
-    char* end = argv[i];
-    if (i <= 2) given[static_cast<std::size_t>(i - 1)] = std::strtoull(argv[i], &end, 10);
-    if (end == argv[i] || *end != '\0') {
-      fmt::print(stderr, "usage: fault_replay [SEED] [COUNT]; found \"{}\"\n", argv[i]);
-      return 2;
-    }
+  const auto wanted = read_words(std::span(argv, static_cast<std::size_t>(argc)).subspan(1));
+  if (!wanted) {
+    fmt::print(stderr, "usage: fault_replay [SEED] [COUNT]; SEED from 0, COUNT from 1, both and the last seed below 2^64\n");
+    return 2;
   }
   try {
-    return replay(given[0], given[1]);
+    return replay(*wanted);
   } catch (const std::exception& e) {  // of the simulation: the recipe, say
     fmt::print(stderr, "fault_replay: {}\n", e.what());
     return 2;
