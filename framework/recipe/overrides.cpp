@@ -67,11 +67,11 @@ std::optional<recipe_problem> apply_override(toml::table& root, const std::strin
   }
   auto parsed = parse_value(text.substr(equals + 1), place);
   if (parsed.empty()) { return refused("the override's value is no text in UTF-8", "a TOML value, or a bare word", {}); }
-  if (!root.contains(path[0])) root.insert(path[0], toml::table{});
-  auto* section = root.get(path[0]);
-  toml::table* target = section->as_table();
+  const bool is_list = path.size() == 3 || path[0] == "sites" || path[0] == "faults";
+  if (!is_list && !root.contains(path[0])) root.insert(path[0], toml::table{});
+  toml::table* target = root[path[0]].as_table();
   if (path.size() == 3) {
-    auto* list = section->as_array();
+    auto* list = root[path[0]].as_array();
     target = list != nullptr ? list_entry(*list, path[1]) : nullptr;
   }
   if (target == nullptr) {

@@ -180,4 +180,13 @@ BOOST_AUTO_TEST_CASE(data_ports_are_a_range_or_nothing) {
   }
 }
 
+BOOST_AUTO_TEST_CASE(an_override_of_a_list_that_is_not_there_is_one_problem) {
+  for (const auto* text : {"faults.0.at_round=3", "faults.alpha.at_round=3", "faults.at_round=3"}) {
+    const auto reading = read_recipe(small, "test.toml", {text});
+    BOOST_TEST_REQUIRE(reading.problems.size() == 1U, show_problems(reading.problems));
+    BOOST_TEST(reading.problems[0].code == "R020");
+    BOOST_TEST(reading.problems[0].place == "override `" + std::string(text) + "`");
+  }
+}
+
 BOOST_AUTO_TEST_SUITE_END()
