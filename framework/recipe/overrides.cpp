@@ -7,6 +7,9 @@
 #include <toml++/toml.h>
 
 #include <algorithm>
+#include <charconv>
+#include <cstdint>
+#include <string_view>
 
 namespace isthmus {
 
@@ -33,6 +36,24 @@ toml::table* list_entry(toml::array& list, const std::string& component) {
         table != nullptr && table->get("name") != nullptr && table->get("name")->value_or(std::string{}) == component)
       return table;
   return nullptr;
+}
+
+template <class Number, class... Base>
+bool overflows(std::string_view text, Base... base) {
+  Number value{};
+  const auto [stop, status] = std::from_chars(text.data(), text.data() + text.size(), value, base...);
+  return status == std::errc::result_out_of_range && stop == text.data() + text.size();
+}
+
+/// A number in TOML's spelling that does not fit 64 bits, which the parser gives up on as on any other bare word.
+bool is_beyond_64_bits(std::string text) {
+  std::erase(text, '_');
+  std::string_view rest = text;
+  if (rest.starts_with("0x")) return overflows<std::int64_t>(rest.substr(2), 16);
+  if (rest.starts_with("0o")) return overflows<std::int64_t>(rest.substr(2), 8);
+  if (rest.starts_with("0b")) return overflows<std::int64_t>(rest.substr(2), 2);
+  if (rest.starts_with('+')) rest.remove_prefix(1);
+  return overflows<std::int64_t>(rest) || overflows<double>(rest);
 }
 
 /// A table of one entry, "value". Bare words are text (run.name=test); empty when it is no UTF-8.
@@ -65,6 +86,8 @@ std::optional<recipe_problem> apply_override(toml::table& root, const std::strin
     problem->place = place;
     return problem;
   }
+  if (is_beyond_64_bits(text.substr(equals + 1)))
+    return recipe_problem{"R004", "the override's number does not fit 64 bits", place, "TOML 1.0", "in quotes it is text", false};
   auto parsed = parse_value(text.substr(equals + 1), place);
   if (parsed.empty()) { return refused("the override's value is no text in UTF-8", "a TOML value, or a bare word", {}); }
   const bool is_list = path.size() == 3 || path[0] == "sites" || path[0] == "faults";

@@ -229,7 +229,7 @@ BOOST_AUTO_TEST_CASE(bad_overrides) {
   override_refused("run.seed=nine", "R013", "text");
   override_refused("train.learning_rate=nan", "R014", "");
   override_refused("run.seed=1\nseed = 2", "R013", "");
-  override_refused("run.seed=" + std::string(1 << 20, '9'), "R013", "");
+  override_refused("run.seed=" + std::string(1 << 20, '9'), "R004", "");
   override_refused(std::string("run.name=a\xff"), "R020", "UTF-8");
 }
 

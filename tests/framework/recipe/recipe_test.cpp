@@ -189,4 +189,16 @@ BOOST_AUTO_TEST_CASE(an_override_of_a_list_that_is_not_there_is_one_problem) {
   }
 }
 
+BOOST_AUTO_TEST_CASE(an_override_beyond_64_bits_is_no_text) {
+  for (const auto* text : {"run.tokens=99999999999999999999", "run.tokens=-9_999_999_999_999_999_999", "run.tokens=0x1ffffffffffffffff",
+                           "train.learning_rate=1e400", "train.learning_rate=+1.5e400"}) {
+    const auto reading = read_recipe(small, "test.toml", {text});
+    BOOST_TEST_REQUIRE(reading.problems.size() == 1U, show_problems(reading.problems));
+    BOOST_TEST(reading.problems[0].code == "R004", text);
+    BOOST_TEST(reading.problems[0].message.find("64 bits") != std::string::npos);
+  }
+  BOOST_TEST(must_read(small, {"run.name=\"99999999999999999999\""}).run.name == "99999999999999999999");
+  BOOST_TEST(must_read(small, {"run.name=99999999999999999999x"}).run.name == "99999999999999999999x");
+}
+
 BOOST_AUTO_TEST_SUITE_END()
