@@ -55,12 +55,7 @@ private:
 
   void train() {
     const auto& t = r_.train;
-    if (t.tokens_per_step % t.context != 0)
-      wrong("R033", "train.tokens_per_step",
-            fmt::format("train.tokens_per_step = {} is not a multiple of train.context = {}", t.tokens_per_step, t.context),
-            "whole rows of context tokens",
-            fmt::format("use {} or {}", t.tokens_per_step / t.context * t.context + (t.tokens_per_step < t.context ? t.context : 0),
-                        (t.tokens_per_step / t.context + 1) * t.context));
+    if (t.tokens_per_step % t.context != 0) whole_rows();
     if (t.warm_up_tokens >= r_.run.tokens)
       wrong("R034", "train.warm_up_tokens",
             fmt::format("train.warm_up_tokens = {} leaves nothing of run.tokens = {}", t.warm_up_tokens, r_.run.tokens),
@@ -81,6 +76,14 @@ private:
     if (t.learning_rate > 0.1)
       doubtful("R060", "train.learning_rate", fmt::format("train.learning_rate = {} is unusually high", t.learning_rate),
                "1e-4 to 3e-3 is common");
+  }
+
+  void whole_rows() {
+    const auto& t = r_.train;
+    const auto below = t.tokens_per_step / t.context * t.context, above = below + t.context;
+    wrong("R033", "train.tokens_per_step",
+          fmt::format("train.tokens_per_step = {} is not a multiple of train.context = {}", t.tokens_per_step, t.context),
+          "whole rows of context tokens", below == 0 ? fmt::format("use {}", above) : fmt::format("use {} or {}", below, above));
   }
 
   void round() {

@@ -94,8 +94,8 @@ expected<socket_address> parse_address(const std::string& text) {
 expected<void> check_allowed(const socket_address& address, bool allow_test_network) {
   if (address.is_loopback()) return {};
   const std::string why = "address " + address.text() +
-                          " is refused: links between sites are not sealed with keys yet, so they may use "
-                          "loopback (127.0.0.0/8, ::1) only";
+                          " is refused: links between sites are not sealed with keys yet, so they may use loopback (" +
+                          (address.storage.ss_family == AF_INET ? "127.0.0.0/8" : "::1") + ") only";
   if (!allow_test_network) return fail(errc::environment, why);
   if (!address.is_private()) return fail(errc::environment, why + ", or private addresses in a test namespace");
   const std::string ours = namespace_of("self"), init = namespace_of("1");

@@ -142,6 +142,7 @@ BOOST_AUTO_TEST_CASE(addresses_that_are_not_ours_are_told_before_anything_is_mad
     BOOST_TEST(contains(o.err, "not sealed with keys yet"), o.err);
     const auto v = one.go({"validate", "single", override_of});
     refused(v, 3, "error[R047]: site \"alone\": address ");
+    BOOST_TEST(contains(v.err, "loopback (127.0.0.0/8) only"), v.err);  // a recipe's addresses are IPv4
     BOOST_TEST(contains(v.err, "--> override `" + override_of + "`"), v.err);
     BOOST_TEST(!contains(v.out, "valid"), v.out);
   }

@@ -201,4 +201,12 @@ BOOST_AUTO_TEST_CASE(an_override_beyond_64_bits_is_no_text) {
   BOOST_TEST(must_read(small, {"run.name=99999999999999999999x"}).run.name == "99999999999999999999x");
 }
 
+BOOST_AUTO_TEST_CASE(the_steps_that_are_offered_differ) {
+  const auto help = [](const std::string& tokens) {
+    return read_recipe(small, "test.toml", {"train.tokens_per_step=" + tokens}).problems.at(0).help;
+  };
+  BOOST_TEST(help("100") == "use 128");
+  BOOST_TEST(help("200") == "use 128 or 256");
+}
+
 BOOST_AUTO_TEST_SUITE_END()
