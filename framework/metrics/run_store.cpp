@@ -209,6 +209,10 @@ expected<run_store_reader> run_store_reader::open(const std::string& path) {
     if (query.result() == SQLITE_OK && query.step() == SQLITE_ROW) query.read(found);
     if (query.result() == SQLITE_ROW) break;
     if (query.result() != SQLITE_CANTOPEN && query.result() != SQLITE_READONLY) return state->failure(query.result());
+    if (std::filesystem::file_size(path + "-wal", ignored) > 0 && !ignored)  // an immutable store is read without it
+      return fail(errc::io_failed, fmt::format("the run store {0} cannot be opened read-only together with its write-ahead log {0}-wal: "
+                                               "copy the folder to a writable place and look there",
+                                               path));
   }
   if (found > tables::version)
     return fail(errc::unsupported,

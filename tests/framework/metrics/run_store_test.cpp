@@ -232,6 +232,25 @@ BOOST_AUTO_TEST_CASE(a_store_in_a_read_only_folder_is_readable) {
   ::chmod(s.folder.c_str(), 0700);
 }
 
+BOOST_AUTO_TEST_CASE(a_store_whose_newest_rows_cannot_be_read_is_told) {
+  const scratch s;
+  const auto copy = (s.folder / "copy.sqlite").string();
+  {
+    run_store_writer writer(s.path);
+    writer.put(sample(0, 1, 1));
+    BOOST_TEST_REQUIRE(writer.flush());
+    fs::copy_file(s.path, copy);  // as a killed launcher leaves them
+    fs::copy_file(s.path + "-wal", copy + "-wal");
+  }
+  fs::create_symlink("nowhere/shm", copy + "-shm");  // as in a read-only place, for root too: SQLite cannot make the file
+  const auto reader = run_store_reader::open(copy);
+  BOOST_TEST_REQUIRE(!reader.has_value());
+  BOOST_TEST((reader.error().code == errc::io_failed));
+  BOOST_TEST(reader.error().message.find("copy the folder to a writable place") != std::string::npos, reader.error().message);
+  fs::remove(copy + "-shm");
+  BOOST_TEST(must_open(copy).samples()->size() == 1U);
+}
+
 BOOST_AUTO_TEST_CASE(paths_with_odd_characters) {
   const scratch s;
   const auto odd = s.folder / "a?b#c%20d e";
