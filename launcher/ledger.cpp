@@ -6,6 +6,8 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include <filesystem>
+
 namespace isthmus::launcher {
 
 std::string ledger_text(const ledger_report& r) {
@@ -19,19 +21,37 @@ std::string ledger_text(const ledger_report& r) {
     const auto anchor = r.last_anchor.find(group);
     out += fmt::format("group {}  round {}  anchor {}\n", group, round, anchor == r.last_anchor.end() ? "-" : anchor->second.hex());
   }
+  if (r.lost_logs > 0)
+    out += fmt::format("lost     {} of members of epochs; {} in no log that is left\n",
+                       show_counted(static_cast<std::int64_t>(r.lost_logs), "log"),
+                       show_counted(static_cast<std::int64_t>(r.unproved_rounds), "round"));
   for (const auto& v : r.violations) out += fmt::format("VIOLATED {} at {}: {}\n", v.rule, v.where, v.what);
-  out += r.balanced() ? fmt::format("balanced{}\n",
-                                    r.complete ? ", and the run is finished" : "; the run is not finished, so positions may be outstanding")
-                      : fmt::format("NOT balanced: {} violation{}\n", r.violations.size(), r.violations.size() == 1 ? "" : "s");
-  return out;
+  if (!r.balanced())
+    return out + fmt::format("NOT balanced: {}\n", show_counted(static_cast<std::int64_t>(r.violations.size()), "violation"));
+  return out + fmt::format("balanced{}{}\n", r.lost_logs > 0 ? ", as far as the logs that are left can tell" : "",
+                           r.complete ? ", and the run is finished" : "; the run is not finished, so positions may be outstanding");
 }
+
+namespace {
+
+/// A folder that cannot be listed looks empty to a storage.
+expected<void> check_readable(const std::string& path) {
+  std::error_code failed;
+  std::filesystem::directory_iterator(path, failed);
+  if (!failed || failed == std::errc::no_such_file_or_directory) return {};
+  return fail(errc::environment, fmt::format("cannot read {}: {}", path, failed.message()));
+}
+
+}  // namespace
 
 int run_ledger(const ledger_options& options, console& out) {
   const auto path = find_run(options.run);
   if (!path) return out.error(path.error());
   auto disk = open_disk(*path);
   if (!disk) return out.error(disk.error());
-  const auto report = check_ledgers(**disk);
+  if (const auto ok = check_readable(*path + "/ledger"); !ok) return out.error(ok.error());
+  const bool running = run_lock::is_held(*path);
+  const auto report = running ? check_growing_ledgers(**disk) : check_ledgers(**disk);
   if (!report) return out.error(report.error());
   const auto& r = *report;
   if (options.json) {
@@ -39,6 +59,7 @@ int run_ledger(const ledger_options& options, console& out) {
                           {"run", *path},
                           {"balanced", r.balanced()},
                           {"complete", r.complete},
+                          {"running", running},
                           {"assigned", r.assigned},
                           {"committed", r.committed},
                           {"partial", r.partial},
@@ -51,6 +72,8 @@ int run_ledger(const ledger_options& options, console& out) {
                           {"checkpoints", r.checkpoints},
                           {"torn_lines", r.torn_lines},
                           {"vetoes", r.vetoes},
+                          {"lost_logs", r.lost_logs},
+                          {"unproved_rounds", r.unproved_rounds},
                           {"groups", nlohmann::json::array()},
                           {"violations", nlohmann::json::array()}};
     for (const auto& [group, round] : r.last_round) {

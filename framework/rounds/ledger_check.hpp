@@ -30,7 +30,11 @@ struct ledger_report {
 };
 
 /// Reads coordinator.jsonl and ledger/site-*.jsonl below `run` and proves or refutes the promises of docs/rounds.md, from logs alone.
-/// Missing files of sites are no error: what they would say is proved from the others. Errors: not_found when there is no log at all.
+/// Missing files of sites are no error: what they would say is proved from the others. Errors: not_found when there is no log at all, or
+/// none of the coordinator where there are rounds.
 expected<ledger_report> check_ledgers(const storage& run);
+/// The same while the run goes on. Logs are read one after the other, so a line read early may tell of one that another log had only
+/// later: a violation counts when a second look finds it again.
+expected<ledger_report> check_growing_ledgers(const storage& run);
 
 }  // namespace isthmus

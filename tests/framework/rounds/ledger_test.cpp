@@ -1,9 +1,4 @@
-#include "tests/framework/rounds/cluster.hpp"
-
-#include "framework/rounds/json_lines.hpp"
-
-#include <boost/test/unit_test.hpp>
-#include <nlohmann/json.hpp>
+#include "tests/framework/rounds/written_run.hpp"
 
 #include <algorithm>
 #include <map>
@@ -11,60 +6,9 @@
 
 using namespace isthmus;
 using nlohmann::json;
-using testing::cluster;
-using testing::cluster_settings;
+using namespace isthmus::testing;
 
 namespace {
-
-/// The ledgers of one clean run, to be tampered with: each test starts from a fresh copy.
-struct written_run {
-  cluster_settings settings;
-  std::unique_ptr<cluster> c;
-  std::unique_ptr<storage> files;
-
-  written_run() : written_run(cluster_settings{}) {}
-  explicit written_run(cluster_settings with) : settings(with) {
-    settings.rounds = 4;
-    settings.group_size = 8;
-    c = std::make_unique<cluster>(settings);
-    BOOST_TEST_REQUIRE(c->run());
-    files = c->ledgers();
-  }
-
-  std::string text(const std::string& path) {
-    const auto bytes = *files->read(path, 1 << 26);
-    return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
-  }
-  void put(const std::string& path, const std::string& text) {
-    BOOST_TEST_REQUIRE(files->write_synced(path, std::as_bytes(std::span(text.data(), text.size()))).has_value());
-  }
-  /// Lets `change` edit every line (true: keep it), seals the lines again. Gives how many it touched.
-  template <class Function>
-  int edit(const std::string& path, Function change) {
-    std::string out;
-    int touched = 0;
-    const std::string all = text(path);
-    for (const auto& line : json_lines::split(all)) {
-      json body = *json_lines::open(line.text, path);
-      const json before = body;
-      const bool keep = change(body);
-      touched += !keep || body != before ? 1 : 0;
-      if (keep) out += json_lines::seal(body.dump());
-    }
-    put(path, out);
-    return touched;
-  }
-  ledger_report report() { return *check_ledgers(*files); }
-  bool finds(const std::string& rule) {
-    const auto found = report();
-    for (const auto& v : found.violations) {
-      BOOST_TEST(!v.where.empty());
-      if (v.rule == rule) return true;
-    }
-    for (const auto& v : found.violations) BOOST_TEST_MESSAGE(v.where << " " << v.rule << ": " << v.what);
-    return false;
-  }
-};
 
 /// Round 1 keeps a residual at its home, which is returned with it; the later rounds are exact.
 struct warmed_up_run : written_run {
@@ -76,8 +20,6 @@ struct warmed_up_run : written_run {
     return s;
   }
 };
-
-std::string site_log(site_id site) { return ledger_writer::path_of(site); }
 
 bool is(const json& line, const char* type, group_id group, round_number round) {
   return line.at("t") == type && line.contains("record") && line.at("record").at("group") == group &&
@@ -97,23 +39,6 @@ BOOST_AUTO_TEST_CASE(a_clean_run_balances_and_is_counted) {
   BOOST_TEST(r.committed > 0U);
   BOOST_TEST(r.epochs == 1U);
   BOOST_TEST(r.last_round.size() == 2U);
-}
-
-BOOST_AUTO_TEST_CASE(a_torn_last_line_is_accepted_and_a_torn_middle_is_not) {
-  const std::string whole = text(site_log(1));
-  put(site_log(1), whole.substr(0, whole.size() - 7));
-  BOOST_TEST(report().torn_lines == 1U);
-  const std::size_t middle = whole.find('\n', whole.size() / 2);
-  put(site_log(1), whole.substr(0, middle - 9) + whole.substr(middle));
-  BOOST_TEST(finds("readable"));
-}
-
-BOOST_AUTO_TEST_CASE(a_flipped_digit_is_seen) {
-  std::string whole = text(site_log(0));
-  const std::size_t at = whole.find("\"tokens\":", whole.size() / 3) + 9;
-  whole[at] = whole[at] == '9' ? '8' : static_cast<char>(whole[at] + 1);
-  put(site_log(0), whole);
-  BOOST_TEST(finds("readable"));
 }
 
 BOOST_AUTO_TEST_CASE(another_anchor_at_one_site_is_two_histories) {
@@ -368,26 +293,6 @@ BOOST_AUTO_TEST_CASE(any_number_of_a_record_changed_everywhere_is_seen) {
     }
     BOOST_TEST(!report().balanced(), "a change of \"" << key << "\" went unseen");
   }
-}
-
-BOOST_AUTO_TEST_CASE(lines_without_fields_are_an_error_not_a_crash) {
-  const std::string whole = text(site_log(0));
-  for (const char* line :
-       {R"({"site":0,"incarnation":1,"t":"granted"})", R"({"site":0,"incarnation":1,"t":"applied","record":{"group":"x"}})",
-        R"({"site":0,"incarnation":1,"t":"granted","step":1,"lease":[0,9,9]})",
-        R"({"site":0,"incarnation":1,"t":"returned","lease":[0,-1,4]})",
-        R"({"site":0,"incarnation":1,"t":"mass","event":"formed","group":0})", R"({"site":0,"incarnation":1,"t":"committed"})",
-        R"({"site":0,"incarnation":1,"t":"started","groups":"two"})", R"({"site":0,"incarnation":1,"t":"checkpoint","id":7})",
-        R"({"site":"x","incarnation":1,"t":"ended"})", R"({"site":0,"incarnation":1})"}) {
-    put(site_log(0), whole + json_lines::seal(line) + json_lines::seal(R"({"site":0,"incarnation":1,"t":"ended","reason":"x"})"));
-    const auto found = report();
-    BOOST_TEST_REQUIRE(!found.violations.empty(), line);
-    const auto place = site_log(0) + ":" + std::to_string(std::count(whole.begin(), whole.end(), '\n') + 1);
-    BOOST_TEST(found.violations.front().where == place);
-    BOOST_TEST(found.violations.front().rule == "readable");
-  }
-  put(site_log(0), "not json\n{}\n[]\n\n");
-  BOOST_TEST(check_ledgers(*files).has_value());
 }
 
 BOOST_AUTO_TEST_SUITE_END()
