@@ -78,8 +78,8 @@ int run_child(const child_options& options, console& out) {
   expect.content = parse_hash(self.content);
   auto shard = read_shard(**disk, self.shard, expect);
   if (!shard)
-    return out.error(
-        exit_file, fmt::format("{}/{}; bring the file back from a copy, then `isthmus resume` goes on", run->path, shard.error().message));
+    return out.error(exit_file, fmt::format("{}; bring the file back from a copy, then `isthmus resume` goes on",
+                                            told_of_run(run->path, shard.error().message)));
   actors::site_process process;
   process.plan = run->plan;
   process.run_id = run->people.run_id;

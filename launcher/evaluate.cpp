@@ -53,7 +53,7 @@ expected<void> check_tokenizer(const run_folder& run, const tokenizer& ours, con
   const auto disk = open_disk(text.path);
   if (!disk) return disk.failure();
   const auto theirs = read_tokenizer(**disk, "data/tokenizer.json");
-  if (!theirs) return fail(theirs.error().code, fmt::format("{}/{}", text.path, theirs.error().message));
+  if (!theirs) return fail(theirs.error().code, told_of_run(text.path, theirs.error().message));
   if (theirs->hash() == ours.hash()) return {};
   return fail(errc::usage, fmt::format("the text of {} was made with tokenizer {}, {} trained with tokenizer {}: --on takes a run with the "
                                        "same one",
@@ -68,7 +68,7 @@ expected<std::vector<held_out_text>> read_text(const run_folder& run, const shar
   std::uint64_t rows = 0;
   for (const auto& site : run.people.sites) {
     auto shard = read_shard(**disk, site.shard, expect);
-    if (!shard) return fail(shard.error().code, fmt::format("{}/{}", run.path, shard.error().message));
+    if (!shard) return fail(shard.error().code, told_of_run(run.path, shard.error().message));
     rows += sample_count(shard->held_out, context);
     out.push_back({site.name, site.domain, std::move(shard->held_out)});
   }

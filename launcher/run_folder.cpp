@@ -178,6 +178,11 @@ expected<std::string> find_run(const std::string& typed) {
                                            near.empty() ? "; `isthmus status` lists them" : fmt::format("; did you mean \"{}\"?", near)));
 }
 
+std::string told_of_run(const std::string& path, const std::string& message) {
+  const auto folder = (fs::path(path) / "").string();
+  return message.find(folder) != std::string::npos ? message : folder + message;
+}
+
 expected<void> write_roster(const std::string& path, const roster& people) {
   json sites = json::array();
   for (const auto& s : people.sites)

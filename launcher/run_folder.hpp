@@ -56,6 +56,9 @@ expected<run_folder> open_run_folder(const std::string& path);
 /// The folder that is meant: a path, a name below runs_root(), or the newest run that was begun when typed is empty.
 expected<std::string> find_run(const std::string& typed);
 
+/// What was said of a file in the run folder, with the folder's path in it once: the disk names it already, readers of bytes do not.
+std::string told_of_run(const std::string& path, const std::string& message);
+
 expected<void> write_roster(const std::string& path, const roster& people);
 expected<launch_memory> read_memory(const std::string& path);
 expected<void> write_memory(const std::string& path, const launch_memory& memory);

@@ -157,4 +157,19 @@ BOOST_AUTO_TEST_CASE(a_site_whose_checkpoints_are_bad_has_others_beside_it) {
   for (const auto& folder : {oldest, newest, other}) ends(go(words), 5, folder);
 }
 
+BOOST_AUTO_TEST_CASE(a_bad_shard_is_told_with_its_folder_once) {
+  const auto run = add("ours"), shard = run + "/data/perl.shard";
+  const auto each = [&](const std::string& words) {
+    for (const auto& o : {run_process(run, "site"), go({"evaluate", "ours"})}) {
+      ends(o, 5, words);
+      BOOST_TEST(o.err.find(run) == o.err.rfind(run), o.err);
+    }
+    std::filesystem::remove(run + "/site.log");
+  };
+  std::ofstream(shard) << "no shard";
+  each("error: " + shard);
+  std::filesystem::remove(shard);
+  each("error: cannot open " + shard);
+}
+
 BOOST_AUTO_TEST_SUITE_END()
