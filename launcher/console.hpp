@@ -60,6 +60,9 @@ private:
   int answer_errno_ = 0;
 };
 
+/// A path as one word of a command that the user may copy into a shell: in single quotes where it needs them.
+std::string shell_word(const std::string& path);
+
 /// Standard descriptors that the caller closed are opened on /dev/null, so that no file of ours takes their place.
 void open_standard_descriptors();
 

@@ -46,7 +46,7 @@ int run_cp(const cp_options& options, console& out) {
   if (const auto ok = replace_file(file, text.str()); !ok)
     return out.error(exit_environment, fmt::format("cannot write {}: {}", destination.string(), ok.error().message));
   out.answer(destination.string() + "\n");
-  out.progress(fmt::format("edit it, then: isthmus validate {0} && isthmus launch {0}\n", destination.string()));
+  out.progress(fmt::format("edit it, then: isthmus validate {0} && isthmus launch {0}\n", shell_word(destination.string())));
   return exit_ok;
 }
 

@@ -136,11 +136,12 @@ int show_end_card(const run_folder& run, int code, const std::string& reason, co
       out.answer("ledger\n" + ledger_text(*report) + "\n");
       if (!report->balanced()) code = exit_violated;
     }
+  const auto folder = shell_word(run.path);
   if (code != exit_ok)
-    out.answer(fmt::format("go on:     isthmus resume {}\n", run.path));
+    out.answer(fmt::format("go on:     isthmus resume {}\n", folder));
   else
-    out.answer(fmt::format("more text: isthmus generate {} --prompt \"...\"\n", run.path));
-  out.answer(fmt::format("look:      isthmus status {0}      {0}/loss.svg\nlogs:      {0}/logs/\n", run.path));
+    out.answer(fmt::format("more text: isthmus generate {} --prompt \"...\"\n", folder));
+  out.answer(fmt::format("look:      isthmus status {0}      {0}/loss.svg\nlogs:      {0}/logs/\n", folder));
   return code;
 }
 

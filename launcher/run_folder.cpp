@@ -2,6 +2,7 @@
 
 #include "framework/recipe/nearest.hpp"
 #include "framework/transport/address.hpp"
+#include "launcher/console.hpp"
 
 #include <arpa/inet.h>
 #include <fcntl.h>
@@ -78,7 +79,8 @@ expected<std::string> chosen_folder(const std::string& path) {
   fs::create_directories(path, error);
   if (error) return fail(errc::environment, fmt::format("cannot make the run folder {}: {}", path, error.message()));
   if (!fs::is_empty(path, error) || error)
-    return fail(errc::environment, fmt::format("the run folder {} is not empty; `isthmus resume {}` goes on with a run", path, path));
+    return fail(errc::environment,
+                fmt::format("the run folder {} is not empty; `isthmus resume {}` goes on with a run", path, shell_word(path)));
   return path;
 }
 
@@ -318,7 +320,7 @@ expected<run_lock> run_lock::take(const std::string& run_path) {
     const auto got = ::pread(fd, holder, sizeof holder - 1, 0);
     ::close(fd);
     return fail(errc::environment, fmt::format("the run {} is being driven by another launcher (process {}); `isthmus status {}` shows it",
-                                               run_path, got > 0 ? std::to_string(std::atol(holder)) : "unknown", run_path));
+                                               run_path, got > 0 ? std::to_string(std::atol(holder)) : "unknown", shell_word(run_path)));
   }
   const auto pid = fmt::format("{}\n", ::getpid());
   if (::ftruncate(fd, 0) != 0 || ::pwrite(fd, pid.data(), pid.size(), 0) < 0) {}  // the lock holds all the same

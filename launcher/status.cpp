@@ -153,7 +153,7 @@ int run_status(const status_options& options, console& out) {
   out.answer(events->empty() ? "" : "\nlast events\n");
   for (const auto& e : *events)
     out.answer((out.answer_is_terminal() ? hanging(event_line_text(e), event_text_column, out.columns()) : event_line_text(e)) + "\n");
-  if (state == "crashed" || state == "stopped") out.answer(fmt::format("\ngo on: isthmus resume {}\n", *path));
+  if (state == "crashed" || state == "stopped") out.answer(fmt::format("\ngo on: isthmus resume {}\n", shell_word(*path)));
   return code_of(state);
 }
 

@@ -97,6 +97,29 @@ BOOST_AUTO_TEST_CASE(status_of_a_crashed_run_comes_from_its_store) {
   BOOST_TEST(one.go({"status", "demo"}).code == 1);
 }
 
+BOOST_AUTO_TEST_CASE(commands_to_copy_are_quoted_for_the_shell) {
+  runs_folder one;
+  const auto odd = one.scratch.path / "Bob's $(run)";
+  const auto quoted = "'" + (one.scratch.path / "Bob'\\''s $(run)").string() + "'";
+  std::filesystem::rename(one.run, odd);
+  one.run = odd;
+  one.write_store("stopped");
+  BOOST_TEST(contains(one.go({"status", one.run}).out, "isthmus resume " + quoted + "\n"));
+  refused(one.go({"launch", "single", "--run-folder", one.run}), 4, "`isthmus resume " + quoted + "`");
+  BOOST_TEST(contains(one.go({"cp", "single", one.run + "/x.toml"}).err, "x.toml' && isthmus launch '"));
+  const int lock = one.hold_lock();
+  refused(one.go({"resume", one.run}), 4, "`isthmus status " + quoted + "`");
+  ::close(lock);
+  one.write_store("finished");
+  std::ofstream(one.run + "/roster.json") << R"({"run_id": "x", "recipe_hash": ")"
+                                          << recipe_hash(*load_recipe(one.run + "/recipe.resolved.toml")).hex()
+                                          << R"(", "coordinator": {"address": "127.0.0.1:1"}, "sites": [{"id": 0, "name": "alone",)"
+                                          << R"("address": "", "shard": "", "domain": "", "unigram_entropy": 0}]})";
+  const auto card = one.go({"resume", one.run}).out;
+  BOOST_TEST(contains(card, "isthmus generate " + quoted + " --prompt"), card);
+  BOOST_TEST(contains(card, "isthmus status " + quoted + "      " + quoted + "/loss.svg\n"), card);
+}
+
 BOOST_AUTO_TEST_CASE(a_store_that_is_missing_or_damaged_is_told) {
   const runs_folder one;
   refused(one.go({"status", "demo"}), 5, "no run store");
