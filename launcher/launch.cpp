@@ -66,8 +66,10 @@ int drive(run_folder& run, console& out) {
     reason = lead.reason();
     lost = lead.lost();
   }
+  const bool went_on = code == exit_ok || code == exit_stopped || code == exit_interrupted;
   code = show_end_card(run, code, reason, out);
-  for (const auto& site : lost) out.warn(fmt::format("a site was given up and the run went on without it: {}", printable(site)));
+  for (const auto& site : lost)
+    out.warn(fmt::format("a site was given up{}: {}", went_on ? " and the run went on without it" : "", printable(site)));
   return code;
 }
 

@@ -172,4 +172,12 @@ BOOST_AUTO_TEST_CASE(a_bad_shard_is_told_with_its_folder_once) {
   each("error: cannot open " + shard);
 }
 
+BOOST_AUTO_TEST_CASE(no_run_goes_on_without_its_only_site) {
+  const auto run = add("ours");
+  std::ofstream(run + "/data/perl.shard") << "no shard";
+  const auto o = go({"resume", "ours"});
+  ends(o, 5, "a site was given up: alone: exit 5");
+  BOOST_TEST(!contains(o.err, "went on without it"), o.err);
+}
+
 BOOST_AUTO_TEST_SUITE_END()
