@@ -3,11 +3,15 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
 #include <set>
+#include <string>
 
 namespace isthmus {
 
 namespace {
+
+constexpr const char* loopback = "127.0.0.0/8";
 
 /// Collects what the checks find.
 class checker {
@@ -19,6 +23,7 @@ public:
     if (clean({"run", "train", "data", "sites"})) train();
     if (clean({"round", "sites"})) round();
     if (clean({"links"})) links();
+    if (clean({"links", "sites"}) && !r_.links.data_ports.empty()) data_ports();
     if (clean({"sites", "data", "train"})) sites();
     if (clean({"run", "train", "round", "sites", "faults"})) faults();
   }
@@ -114,6 +119,23 @@ private:
     if (l.window_bytes < l.chunk_bytes)
       wrong("R036", "links.window_bytes",
             fmt::format("links.window_bytes = {} is under links.chunk_bytes = {}", l.window_bytes, l.chunk_bytes), "at least one chunk");
+  }
+
+  /// Each end of a link listens on a port of its own, all of loopback on the same address, where the coordinator is, too.
+  void data_ports() {
+    const auto links = static_cast<std::int64_t>(r_.sites.size());  // of a site: to the other sites and the coordinator
+    std::map<std::string, std::int64_t> ends{{loopback, links}};    // by host
+    for (const auto& s : r_.sites) ends[s.address.starts_with("127.") ? loopback : s.address.substr(0, s.address.find(':'))] += links;
+    std::int64_t needed = 0;
+    for (const auto& [host, there] : ends) needed = std::max(needed, there);
+    const auto& range = r_.links.data_ports;  // "first-last"
+    const auto dash = range.find('-');
+    const std::int64_t given = std::stoi(range.substr(dash + 1)) - std::stoi(range.substr(0, dash)) + 1;
+    if (given < needed)
+      wrong("R038", "links.data_ports",
+            fmt::format("links.data_ports = \"{}\" has {} ports for the {} ends of links at one address", range, given, needed),
+            fmt::format("at least {} ports: one for each link of each site, and of the coordinator", needed),
+            "twice as many leave room while links are replaced");
   }
 
   void sites() {

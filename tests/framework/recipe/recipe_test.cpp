@@ -209,4 +209,18 @@ BOOST_AUTO_TEST_CASE(the_steps_that_are_offered_differ) {
   BOOST_TEST(help("200") == "use 128 or 256");
 }
 
+BOOST_AUTO_TEST_CASE(data_ports_are_enough_for_every_end_of_a_link) {
+  const auto problems = [](const std::vector<std::string>& overrides) { return read_recipe(small, "test.toml", overrides).problems; };
+  BOOST_TEST(problems({"links.data_ports=20000-20005"}).empty());  // two sites and the coordinator, each with two links
+  const auto narrow = problems({"links.data_ports=20000-20004"});
+  BOOST_TEST_REQUIRE(narrow.size() == 1U, show_problems(narrow));
+  BOOST_TEST(narrow[0].code == "R038");
+  BOOST_TEST(narrow[0].place == "override `links.data_ports=20000-20004`");
+  BOOST_TEST(narrow[0].allowed.starts_with("at least 6 ports"));
+  BOOST_TEST(problems({"links.data_ports=20000-20004", "sites.beta.address=127.0.0.2:0"}).size() == 1U);  // loopback is one address
+  const std::vector<std::string> apart{"sites.alpha.address=10.0.0.1:0", "sites.beta.address=10.0.0.2:0"};
+  BOOST_TEST(problems({apart[0], apart[1], "links.data_ports=20000-20001"}).empty());
+  BOOST_TEST(problems({apart[0], "sites.beta.address=10.0.0.1:0", "links.data_ports=20000-20002"}).size() == 1U);
+}
+
 BOOST_AUTO_TEST_SUITE_END()
