@@ -1,6 +1,7 @@
 #include "framework/data/corpus.hpp"
 #include "framework/metrics/terminal.hpp"
 #include "launcher/build_info.hpp"
+#include "launcher/memory.hpp"
 #include "launcher/verbs.hpp"
 #include "kernels/select.hpp"
 
@@ -11,7 +12,6 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/statvfs.h>
-#include <sys/sysinfo.h>
 #include <unistd.h>
 
 #include <filesystem>
@@ -59,14 +59,8 @@ finding processor() {
 }
 
 finding memory() {
-  struct sysinfo info {};
-  if (::sysinfo(&info) != 0) return {"memory", "unknown", finding::note, ""};
-  const double unit = info.mem_unit, total = static_cast<double>(info.totalram) * unit;
-  std::ifstream file("/proc/meminfo");
-  std::string line;
-  double available = static_cast<double>(info.freeram) * unit;
-  while (std::getline(file, line))
-    if (line.starts_with("MemAvailable:")) available = std::strtod(line.c_str() + 13, nullptr) * 1024;
+  const auto [available, total] = look_at_memory();
+  if (total <= 0) return {"memory", "unknown", finding::note, ""};
   const bool enough = available > 1.5e9;
   return {"memory", fmt::format("{} free of {}", show_bytes(available), show_bytes(total)), enough ? finding::good : finding::bad,
           enough ? "" : "the quickstart needs about 1.5 GB"};

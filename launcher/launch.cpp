@@ -3,6 +3,7 @@
 #include "launcher/conductor.hpp"
 #include "launcher/data_step.hpp"
 #include "launcher/recipes.hpp"
+#include "launcher/memory.hpp"
 #include "launcher/report.hpp"
 #include "launcher/resume_check.hpp"
 #include "launcher/verbs.hpp"
@@ -29,7 +30,7 @@ void show_header(const run_folder& run, console& out) {
                          show_counted(s.threads_per_device, "thread"));
   out.progress(fmt::format("{}  recipe {}\n", out.bold(run.people.run_id), run.people.recipe_hash));
   out.progress(fmt::format("  model   {} parameters in {} layers, {} of memory a site for weights, gradients, moments and rounds\n",
-                           show_count(parameters), plan.model.layers.size(), show_bytes(parameters * 4 * 8)));
+                           show_count(parameters), plan.model.layers.size(), show_bytes(memory_of_site(plan))));
   out.progress(fmt::format("  plan    {} tokens: about {} x {} x {} tokens x {}; codec {}\n",
                            show_count(static_cast<double>(plan.run.tokens)), show_counted(planned_rounds(plan), "round"),
                            show_counted(plan.round.inner_steps, "step"), plan.train.tokens_per_step,
@@ -97,6 +98,7 @@ int run_launch(const launch_options& options, console& out) {
   if (const auto ok = check(plan->model); !ok) return out.error(exit_recipe, ok.error().message);
   if (const auto ok = check_fixed_addresses(*plan, std::chrono::milliseconds(0)); !ok) return out.error(ok.error());
   if (const auto ok = pick_addresses(*plan); !ok) return out.error(ok.error());  // before minutes of preparing text
+  if (const auto ok = check_memory(*plan); !ok) return out.error(ok.error());
   const auto signals = hold_signals();
   auto run = make_run_folder(*plan, options.run_folder);
   if (!run) return out.error(run.error());
@@ -130,6 +132,7 @@ int run_resume(const resume_options& options, console& out) {
       return show_end_card(*run, exit_ok, "", out);
     }
   if (const auto ok = check_fixed_addresses(run->plan, std::chrono::seconds(10)); !ok) return out.error(ok.error());
+  if (const auto ok = check_memory(run->plan); !ok) return out.error(ok.error());
   show_header(*run, out);
   return drive(*run, out);
 }

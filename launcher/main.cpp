@@ -284,6 +284,7 @@ int main(int argc, char** argv) {
     return command_line().parse(argc, argv);
   } catch (const std::exception& e) {
     console out({.json = asks_for_json(argc, argv)});
+    if (dynamic_cast<const std::bad_alloc*>(&e) != nullptr) return out.error(isthmus::exit_environment, "there is not enough memory");
     return out.error(isthmus::exit_failed, fmt::format("internal error: {}; please report it with the command line", e.what()));
   }
 }

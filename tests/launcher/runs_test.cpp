@@ -137,6 +137,13 @@ BOOST_AUTO_TEST_CASE(two_launchers_never_drive_one_run) {
   refused(one.go({"resume", "demo"}), 5, "launch it anew");
 }
 
+BOOST_AUTO_TEST_CASE(a_model_beyond_this_machines_memory_is_told_before_anything_is_made) {
+  const scratch_folder scratch;
+  const surroundings where{{"ISTHMUS_RUNS=" + (scratch.path / "none").string()}, {}, {}, false, ~std::size_t{0}};
+  refused(run_isthmus({"launch", "quickstart", "model.d_model=65536", "model.n_layers=1024"}, where), 4, "TiB of memory, this machine has");
+  BOOST_TEST(!std::filesystem::exists(scratch.path / "none"));
+}
+
 BOOST_AUTO_TEST_CASE(a_port_in_use_is_told_before_anything_is_made) {
   const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
   sockaddr_in where{};
