@@ -1,5 +1,9 @@
 // What a checker makes of ledgers that are torn, damaged, missing or still growing.
+#include "framework/rounds/json_lines.hpp"
 #include "tests/framework/rounds/written_run.hpp"
+
+#include <boost/test/unit_test.hpp>
+#include <nlohmann/json.hpp>
 
 #include <algorithm>
 #include <map>

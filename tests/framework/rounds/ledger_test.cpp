@@ -1,4 +1,8 @@
+#include "framework/rounds/json_lines.hpp"
 #include "tests/framework/rounds/written_run.hpp"
+
+#include <boost/test/unit_test.hpp>
+#include <nlohmann/json.hpp>
 
 #include <algorithm>
 #include <map>
