@@ -56,6 +56,9 @@ void perform(coordinator_actor* self, const membership_actions& actions) {
             [&](const membership_effect::send& e) {
               if (const auto link = s.links.find(e.to); link != s.links.end()) self->send(link->second, outbound{e.to, {e.what, nullptr}});
             },
+            [&](const membership_effect::close& e) {
+              s.parts->wire.close(e.site, {errc::timed_out, e.reason});
+            },
             [&](const membership_effect::append& e) {
               if (auto ok = s.parts->log.append(e.entry); !ok) return end_without_log(self, ok.error());
               perform(self, s.members->appended(now(self)));

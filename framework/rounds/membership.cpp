@@ -238,6 +238,7 @@ membership_actions membership::tick(time_point now) {
     if (!p.connected || now - p.last_heard <= settings_.dead_after) continue;
     p.connected = false;
     p.why_gone = fmt::format("nothing was heard of it for {:.1f} s", to_seconds(now - p.last_heard));
+    out.push_back(close{site, p.why_gone});
   }
   take_suspicions(now);
   finish_if_done(now, out);

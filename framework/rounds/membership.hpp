@@ -32,6 +32,12 @@ struct send {
   site_id to = 0;
   peer_message what;
 };
+/// Break the link to a site that was silent for too long: if it lives after all it learns so, calls again and joins again. Left alone it
+/// would never know that it is left out.
+struct close {
+  site_id site = 0;
+  std::string reason;
+};
 /// Append to the log by compare-and-swap, then call appended(); always the last effect. If it fails (another coordinator has taken over,
 /// the disk is full) there is nothing more to do: nothing was decided, and no event has an effect any more.
 struct append {
@@ -50,8 +56,8 @@ struct finished {
 };
 }  // namespace membership_effect
 
-using membership_action = std::variant<membership_effect::send, membership_effect::append, membership_effect::decision,
-                                       membership_effect::wake_at, membership_effect::finished>;
+using membership_action = std::variant<membership_effect::send, membership_effect::close, membership_effect::append,
+                                       membership_effect::decision, membership_effect::wake_at, membership_effect::finished>;
 using membership_actions = std::vector<membership_action>;
 
 /// How the coordinator sees a site, for status.

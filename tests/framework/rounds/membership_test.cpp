@@ -5,6 +5,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <vector>
 
 using namespace isthmus;
 using std::chrono::milliseconds;
@@ -29,11 +30,13 @@ public:
 
   bool log_refuses = false;
   std::size_t appends = 0, sends = 0;  // asked for; said to sites
+  std::vector<site_id> closed;         // whose links were to be broken
 
 private:
   void settle(const membership_actions& actions, time_point now) {
     for (const auto& action : actions) {
       sends += std::holds_alternative<membership_effect::send>(action) ? 1 : 0;
+      if (const auto* c = std::get_if<membership_effect::close>(&action)) closed.push_back(c->site);
       if (!std::holds_alternative<membership_effect::append>(action)) continue;
       ++appends;
       BOOST_TEST(&action == &actions.back());  // what comes behind it would be said before it is in the log
@@ -98,6 +101,21 @@ BOOST_AUTO_TEST_CASE(a_seal_counts_only_from_who_holds_the_cuts_and_too_few_end_
   BOOST_TEST(m.view().cuts[0].round == 4U);
   BOOST_TEST(m.view().cuts[0].holder == 2U);
   BOOST_TEST(m.view().members.size() == 2U);
+}
+
+BOOST_AUTO_TEST_CASE(silence_breaks_the_link_so_that_who_lives_calls_again) {
+  time_point now{};
+  auto m = make_membership(3, 1, now);
+  for (site_id s = 0; s < 3; ++s) m.join(s, {1, initial(1)}, now);
+  now += milliseconds(1900);
+  m.heard(0, now);
+  m.heard(2, now);
+  m.tick(now);
+  BOOST_TEST(m.closed.empty());
+  now += milliseconds(200);
+  m.tick(now);
+  m.tick(now + milliseconds(100));
+  BOOST_TEST((m.closed == std::vector<site_id>{1}));  // once
 }
 
 BOOST_AUTO_TEST_CASE(a_higher_incarnation_ends_the_one_before_and_an_old_one_is_not_heard) {
