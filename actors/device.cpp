@@ -76,10 +76,10 @@ void go_on(device_actor* self, const more_gradient& m) {
     return;
   }
   const gradient_done done{s.settings.index, m.request.ticket, loss, s.gradients};
-  if (s.settings.gradient_takes.count() == 0)
-    self->send(m.asker, done);
+  if (s.settings.gradient_takes)
+    self->delayed_send(m.asker, s.settings.gradient_takes(), done);
   else
-    self->delayed_send(m.asker, s.settings.gradient_takes, done);
+    self->send(m.asker, done);
 }
 
 caf::behavior device(device_actor* self, std::shared_ptr<device_settings> given) {

@@ -45,7 +45,7 @@ std::int64_t rows_of_slice(std::int64_t rows, std::int64_t context, std::int64_t
 struct device_settings {
   std::uint32_t index = 0;
   std::int64_t context = 0, tokens_per_slice = slice_tokens;
-  duration gradient_takes{};  // virtual time that a gradient costs in a simulation; nothing for real
+  std::function<duration()> gradient_takes;  // virtual time that a gradient costs in a simulation; empty for real
   std::shared_ptr<site_memory> memory;
   learner_maker make_learner;
   std::function<void(learner&, const optimizer_slice&)> update;

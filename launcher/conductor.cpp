@@ -38,6 +38,7 @@ conductor::conductor(run_folder& run, launch_memory& memory, console& out)
       out_(out),
       display_(run.plan, out),
       store_(run.path + "/" + run_store_name),
+      faults_(sim::plan_faults(run.plan, static_cast<std::uint64_t>(run.plan.run.seed))),
       began_(clock_.now()),
       trained_before_(memory.trained_seconds) {
   const auto set = hold_signals();
@@ -128,28 +129,32 @@ void conductor::due(time_point now) {
 }
 
 void conductor::fire_faults(const run_view& view) {
-  for (std::size_t i = 0; i < run_.plan.faults.size(); ++i) {
-    const auto& f = run_.plan.faults[i];
+  const double trained = trained_before_ + to_seconds(clock_.now() - began_);
+  for (std::size_t i = 0; i < faults_.size(); ++i) {
+    const auto& when = faults_[i].trigger;
     const bool fired = std::find(memory_.faults_fired.begin(), memory_.faults_fired.end(), i) != memory_.faults_fired.end();
-    const bool now =
-        f.at_round > 0 ? view.committed >= static_cast<round_number>(f.at_round) : view.tokens >= static_cast<std::uint64_t>(f.at_tokens);
-    if (!fired && now) fire(i, f);
+    const bool now = when.at_round > 0    ? view.committed >= static_cast<round_number>(when.at_round)
+                     : when.at_tokens > 0 ? view.tokens >= static_cast<std::uint64_t>(when.at_tokens)
+                                          : trained >= when.at_seconds;
+    if (!fired && now) fire(i, faults_[i]);
   }
 }
 
-void conductor::fire(std::size_t index, const recipe::fault& f) {
-  const auto m = std::find_if(members_.begin(), members_.end(), [&](const member& o) { return o.name == f.site; });
-  if (m == members_.end() || !m->child) return;  // it fires when the site is up
+void conductor::fire(std::size_t index, const sim::planned_fault& f) {
+  const auto& site = f.trigger.site;
+  const auto m = std::find_if(members_.begin(), members_.end(), [&](const member& o) { return o.name == site; });
+  if (m == members_.end() || !m->child) return;  // it fires when the process is up
   memory_.faults_fired.push_back(index);
   remember();
-  if (f.kind == "device") {  // the site starts it again
-    event("fault", fmt::format("rehearsal: a device of {} fails", f.site));
+  if (f.kind == fault_kind::device) {  // the site starts it again
+    event("fault", fmt::format("rehearsal: a device of {} fails", site));
     m->child->signal(SIGUSR2);
     return;
   }
-  const auto back = clock_.now() + std::chrono::duration_cast<duration>(std::chrono::duration<double>(f.back_after_seconds));
-  event("fault", fmt::format("rehearsal: SIG{} to {}, back after {} s", f.kind == "kill" ? "KILL" : "STOP", f.site, f.back_after_seconds));
-  if (f.kind == "kill") {
+  const bool kill = f.kind == fault_kind::kill;
+  event("fault", fmt::format("rehearsal: SIG{} to {}, back after {} s", kill ? "KILL" : "STOP", site, f.trigger.back_after_seconds));
+  const auto back = clock_.now() + f.lasts;
+  if (kill) {
     m->killed_by_rehearsal = true;
     m->start_at = back;
     m->child->signal(SIGKILL);

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "framework/sim/fault_plan.hpp"
 #include "framework/core/clock.hpp"
 #include "framework/metrics/run_store.hpp"
 #include "framework/rounds/restart_budget.hpp"
@@ -59,7 +60,7 @@ private:
   void give_up(int code, const std::string& why);
   void due(time_point now);
   void fire_faults(const run_view& view);
-  void fire(std::size_t index, const recipe::fault& f);
+  void fire(std::size_t index, const sim::planned_fault& f);
   void hear_signals();
   void stop_all(const std::string& why);
   void kill_all();
@@ -81,6 +82,7 @@ private:
   real_clock clock_;
   run_store_writer store_;
   std::optional<run_store_reader> reader_;
+  std::vector<sim::planned_fault> faults_;
   std::vector<member> members_;  // the coordinator first
   run_row row_;
   int signals_ = -1;  // descriptor

@@ -122,7 +122,7 @@ std::string console::paint(std::string_view text, const char* code) const {
 }
 
 std::string shell_word(const std::string& path) {
-  constexpr const char* plain = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-./+:,@%";
+  constexpr const char* plain = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-./+:,@%=";
   if (!path.empty() && path.find_first_not_of(plain) == std::string::npos) return path;
   std::string out = "'";
   for (const char c : path) out += c == '\'' ? "'\\''" : std::string(1, c);

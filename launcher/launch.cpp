@@ -74,6 +74,15 @@ int drive(run_folder& run, console& out) {
   return code;
 }
 
+/// Real processes are killed and stopped; what a link or a disk suffers happens in simulation only.
+expected<void> check_faults(const recipe& plan) {
+  for (std::size_t i = 0; i < plan.faults.size(); ++i)
+    if (const auto& kind = plan.faults[i].kind; !is_rehearsed_for_real(kind_of_fault(kind)))
+      return fail(errc::recipe_invalid,
+                  fmt::format("faults.{}.kind = \"{}\": launch rehearses kill, stop and device; `isthmus sim` plays all of them", i, kind));
+  return {};
+}
+
 /// Prepares the text in a thread of its own, so that this one hears signals. Asked to stop it ends the process: nothing was trained, and
 /// the run folder goes away again.
 expected<std::vector<site_data>> prepare_unless_asked_to_stop(const run_folder& run, const sigset_t& signals, console& out) {
@@ -96,6 +105,7 @@ int run_launch(const launch_options& options, console& out) {
   const auto plan = read_or_complain(options.recipe, options.overrides, out);
   if (!plan) return exit_recipe;
   if (const auto ok = check(plan->model); !ok) return out.error(exit_recipe, ok.error().message);
+  if (const auto ok = check_faults(*plan); !ok) return out.error(ok.error());
   if (const auto ok = check_fixed_addresses(*plan, std::chrono::milliseconds(0)); !ok) return out.error(ok.error());
   if (const auto ok = pick_addresses(*plan); !ok) return out.error(ok.error());  // before minutes of preparing text
   if (const auto ok = check_memory(*plan); !ok) return out.error(ok.error());

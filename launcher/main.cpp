@@ -192,6 +192,17 @@ private:
           sub.add_option("--site", o.site, "whose checkpoint; none: the furthest");
           json_flag(sub, o.json);
         });
+    verb<sim_options>(
+        "sim", "plays a recipe with its faults in simulation, seed after seed", "isthmus sim faults --seeds 1..1000", run_sim,
+        [](CLI::App& sub, sim_options& o) {
+          sub.add_option("recipe", o.recipe, "name or path of a recipe")->required();
+          sub.add_option("overrides", o.overrides, "key.path=value");
+          sub.add_option("--seeds", o.seeds, "one, or a range as in 1..10000; none: the recipe's")->check(not_empty());
+          sub.add_option("--jobs", o.jobs, "processes; none: one a core")->transform(integer_within(1, 1024));
+          sub.add_flag("--events", o.events, "of one seed: what happened, line by line, on standard error");
+          sub.add_option("--shrink", o.shrink, "writes the shortest scenario that still fails to this file")->check(new_name());
+          json_flag(sub, o.json);
+        });
     verb<ledger_options>("ledger", "proves from a run's logs that nothing was lost", "isthmus ledger my-run", run_ledger,
                          [](CLI::App& sub, ledger_options& o) {
                            sub.add_option("run", o.run, "run folder or its name; none: the newest run")->check(not_empty());

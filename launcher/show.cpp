@@ -14,7 +14,7 @@ int show_schema(const show_options& options, console& out) {
   const auto keys = recipe_schema(options.recipe);
   if (keys.empty())
     return out.error(exit_usage,
-                     fmt::format("no section \"{}\"; there are run, model, train, round, data, links, checkpoint, sites, faults",
+                     fmt::format("no section \"{}\"; there are run, model, train, round, data, links, checkpoint, scenario, sites, faults",
                                  options.recipe.substr(0, 100)));
   if (options.json) {
     nlohmann::json all = nlohmann::json::array();

@@ -78,6 +78,14 @@ struct ledger_options {
 };
 int run_ledger(const ledger_options& options, console& out);
 
+struct sim_options {
+  std::string recipe, seeds, shrink;
+  std::vector<std::string> overrides;
+  std::int64_t jobs = 0;
+  bool events = false, json = false;
+};
+int run_sim(const sim_options& options, console& out);
+
 struct version_options {
   bool json = false;
 };

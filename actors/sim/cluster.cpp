@@ -2,9 +2,8 @@
 
 #include "actors/messages.hpp"
 #include "framework/models/hybrid_model.hpp"
-#include "framework/optim/adamw.hpp"
 #include "framework/wire/wire.hpp"
-#include "kernels/select.hpp"
+#include "kernels/team.hpp"
 
 #include <caf/atom.hpp>
 #include <caf/exit_reason.hpp>
@@ -58,37 +57,27 @@ dead_after_ms = 800
 every_rounds = 3
 )";
 
-/// A device's model, which says what it is about to do.
-struct device_model final : learner {
-  device_model(const recipe& plan, const kernels::backend& backend, kernels::team& team, std::shared_ptr<float_array> weights,
-               std::shared_ptr<float_array> gradients)
-      : model(plan.model, backend, team, 2048, std::move(weights), std::move(gradients)) {}
-  const parameter_layout& layout() const override { return model.layout(); }
-  std::span<float> weights() override { return model.weights(); }
-  std::span<float> gradients() override { return model.gradients(); }
-  void weights_changed() override { model.weights_changed(); }
-  double accumulate(const token_batch& batch, double scale) override {
-    before(device_work::gradient);
-    return model.accumulate(batch, scale);
-  }
-  double evaluate(const token_batch& batch) override {
-    before(device_work::evaluation);
-    return model.evaluate(batch);
-  }
-
-  hybrid_model model;
-  std::function<void(device_work)> before;
-};
-
 recipe make_recipe(const cluster_options& options, const std::vector<std::string>& more = {}) {
   std::string text = options.recipe.empty() ? small_recipe : options.recipe;
-  for (std::uint32_t i = 0; i < options.sites; ++i) text += "[[sites]]\nname = \"s" + std::to_string(i) + "\"\nsource = \"synthetic\"\n";
+  if (options.plan) {
+    text = write_recipe(*options.plan);
+  } else {
+    for (std::uint32_t i = 0; i < options.sites; ++i) text += "[[sites]]\nname = \"s" + std::to_string(i) + "\"\nsource = \"synthetic\"\n";
+  }
   auto overrides = options.overrides;
   overrides.push_back("run.seed=" + std::to_string(options.seed));
   overrides.insert(overrides.end(), more.begin(), more.end());
   auto reading = read_recipe(text, "recipe of the simulation", overrides);
   if (!reading.value) throw std::runtime_error(show_problems(reading.problems));
   return *reading.value;
+}
+
+/// What a whole recipe says of sites and time.
+cluster_options with_plan(cluster_options options) {
+  if (!options.plan) return options;
+  options.sites = static_cast<std::uint32_t>(options.plan->sites.size());
+  options.gradient_takes = std::chrono::duration_cast<duration>(std::chrono::duration<double>(options.plan->scenario.step_seconds));
+  return options;
 }
 
 }  // namespace
@@ -111,11 +100,12 @@ public:
   recorder(cluster& c, site_id site) : cluster_(c), site_(site) {}
   void put(store_row row) override {
     if (const auto* e = std::get_if<event_row>(&row)) {
-      cluster_.events_.push_back(*e);
+      cluster_.tell(*e);
       cluster_.world.note(std::to_string(site_) + " " + e->kind + " " + e->text);
     }
     if (const auto* r = std::get_if<round_row>(&row)) {
       if (r->group == 0) cluster_.last_round_ = std::max(cluster_.last_round_, r->round);
+      if (r->group == 0) cluster_.tokens_ += r->tokens;
       cluster_.world.note("round " + std::to_string(r->group) + " " + std::to_string(r->round) + " " + r->anchor_hash);
     }
     if (const auto* s = std::get_if<sample_row>(&row)) cluster_.world.note(std::to_string(site_) + " loss " + std::to_string(s->loss));
@@ -138,7 +128,8 @@ cluster::cluster(cluster_options options)
     : world(options.seed),
       net(world),
       plan(make_recipe(options)),
-      options_(std::move(options)),
+      options_(with_plan(std::move(options))),
+      arithmetic_(options_.plan ? plan.scenario.arithmetic : "model"),
       interleaving_(options_.seed, 0, 0, draw::schedule),
       config_(std::make_unique<config>()),
       system_(std::make_unique<caf::actor_system>(*config_)),
@@ -155,7 +146,9 @@ void cluster::start_all() {
   for (site_id site = 0; site < options_.sites; ++site) start_site(site);
 }
 
-std::shared_ptr<const token_shard> cluster::shard_of(site_id site) const {
+std::shared_ptr<const token_shard> cluster::shard_of(site_id site) {
+  auto& known = shards_[site];
+  if (known) return known;
   auto shard = std::make_shared<token_shard>();
   shard->name = "synthetic-" + std::to_string(site);
   shard->vocabulary = static_cast<std::uint32_t>(plan.data.vocabulary);
@@ -172,38 +165,34 @@ std::shared_ptr<const token_shard> cluster::shard_of(site_id site) const {
   };
   fill(shard->train, static_cast<std::size_t>(plan.train.context) * 300 + 1);
   fill(shard->held_out, static_cast<std::size_t>(plan.train.context) * 64 + 1);
-  return shard;
+  return known = std::move(shard);
 }
 
-site_arithmetic cluster::make_arithmetic(site_id site, incarnation_number incarnation, node& at) {
-  const auto& backend = *kernels::find_backend("reference");
-  const auto optimizer = std::make_shared<adamw>(hybrid_layout(plan.model), adamw_options{});
-  site_arithmetic a;
-  a.layout = hybrid_layout(plan.model);
-  a.initialise = [this](std::span<float> weights) { initial_weights(plan.model, options_.seed, weights); };
-  a.make_learner = [this, site, &backend, team = at.team.get()](std::uint32_t device, std::shared_ptr<float_array> weights,
-                                                                std::shared_ptr<float_array> gradients) {
-    auto made = std::make_unique<device_model>(plan, backend, *team, std::move(weights), std::move(gradients));
-    made->before = [this, site, device](device_work what) {
-      if (options_.before_work) options_.before_work(site, device, what);
-    };
-    return made;
-  };
-  a.update = [this, site, incarnation, &backend, optimizer](learner& any, const optimizer_slice& s) {
-    auto& device = dynamic_cast<device_model&>(any);
-    device.before(device_work::update);
-    optimizer->update(backend, device.model.stream(), s.weights, s.gradients, s.begin, s.end, s.learning_rate,
-                      static_cast<float>(s.gradient_scale), true, static_cast<std::int64_t>(s.step));
-    if (options_.after_update) options_.after_update(site, incarnation, s);
-  };
-  a.squared_norm = [&backend](learner& any, std::span<const float> gradients) {
-    auto& device = dynamic_cast<device_model&>(any);
-    device.before(device_work::reduction);
-    return adamw::squared_norm(backend, device.model.stream(), gradients);
-  };
-  a.first_moment = optimizer->first();
-  a.second_moment = optimizer->second();
-  return a;
+void cluster::tell(const event_row& event) {
+  events_.push_back(event);
+  if (options_.on_event) options_.on_event(to_seconds(world.now().time_since_epoch()), event);
+}
+
+arithmetic_hooks cluster::hooks_of(site_id site, incarnation_number incarnation) const {
+  arithmetic_hooks hooks;
+  if (options_.before_work)
+    hooks.before = [this, site](std::uint32_t device, device_work what) { options_.before_work(site, device, what); };
+  if (options_.after_update)
+    hooks.after_update = [this, site, incarnation](const optimizer_slice& s) { options_.after_update(site, incarnation, s); };
+  return hooks;
+}
+
+duration cluster::step_takes(site_id site) const {
+  const auto slow = slowness_.find(site);
+  const double factor = slow == slowness_.end() ? 1 : slow->second;
+  return std::chrono::duration_cast<duration>(std::chrono::duration<double>(to_seconds(options_.gradient_takes) * factor));
+}
+
+/// Actors that `spawn` makes run for this process.
+void cluster::spawn_as(site_id site, const std::function<void()>& spawn) {
+  const caf::actor_id before = system_->latest_actor_id();
+  spawn();
+  for (caf::actor_id id = before + 1; id <= system_->latest_actor_id(); ++id) process_of_[id] = site;
 }
 
 void cluster::start_site(site_id site) { start_site(site, {}); }
@@ -229,13 +218,14 @@ void cluster::start_site(site_id site, const std::vector<std::string>& overrides
                                                        .unigram_entropy = 5.5,
                                                        .arithmetic = {},
                                                        .metrics = *made->metrics,
-                                                       .gradient_takes = options_.gradient_takes,
+                                                       .gradient_takes = [this, site] { return step_takes(site); },
                                                        .tokens_per_slice = 64,
                                                        .stopped = {}});
   for (site_id other = 0; other < options_.sites; ++other)
     if (other != site) parts->addresses[other] = "sim";
   parts->addresses[coordinator_id] = "sim";
-  parts->arithmetic = make_arithmetic(site, incarnation, *made);
+  parts->arithmetic = arithmetic_ == "grid" ? grid_arithmetic(hooks_of(site, incarnation))
+                                            : model_arithmetic(own, *made->team, hooks_of(site, incarnation));
   parts->stopped = [this, site](int code, std::string reason) {
     exits_[site] = code;
     reasons_[site] = reason;
@@ -243,7 +233,7 @@ void cluster::start_site(site_id site, const std::vector<std::string>& overrides
     world.after(std::chrono::milliseconds(1), [this, site] { kill_site(site); });
   };
   exits_.erase(site);
-  made->root = spawn_site(*system_, std::move(parts));
+  spawn_as(site, [&] { made->root = spawn_site(*system_, std::move(parts)); });
   sites_[site] = std::move(made);
 }
 
@@ -255,7 +245,8 @@ void cluster::start_coordinator() {
   made->disk = disk.open("run");
   auto log = coordinator_log::open(*made->disk, "coordinator.jsonl");
   if (!log) throw std::runtime_error(log.error().message);
-  const auto groups = cut_groups(hybrid_layout(plan.model), static_cast<std::uint32_t>(plan.round.groups)).size();
+  const auto layout = arithmetic_ == "grid" ? grid_layout() : hybrid_layout(plan.model);
+  const auto groups = cut_groups(layout, static_cast<std::uint32_t>(plan.round.groups)).size();
   auto parts = std::make_shared<coordinator_parts>(coordinator_parts{.plan = plan,
                                                                      .run_id = "run",
                                                                      .incarnation = incarnation,
@@ -265,20 +256,36 @@ void cluster::start_coordinator() {
                                                                      .decided = {},
                                                                      .stopped = {}});
   parts->decided = [this](const std::string& kind, const std::string& text) {
-    events_.push_back({0, "coordinator", kind, text, 0});
+    tell({0, "coordinator", kind, text, 0});
     world.note("coordinator " + kind + " " + text);
   };
   parts->stopped = [this](int code, std::string reason) {
     exits_[coordinator_id] = code;
     reasons_[coordinator_id] = std::move(reason);
   };
-  made->root = spawn_coordinator(*system_, std::move(parts));
+  spawn_as(coordinator_id, [&] { made->root = spawn_coordinator(*system_, std::move(parts)); });
   sites_[coordinator_id] = std::move(made);
+}
+
+void cluster::freeze_site(site_id site) {
+  if (!sites_.contains(site) || !frozen_.insert(site).second) return;
+  world.note("freeze " + std::to_string(site));
+  for (site_id other = 0; other < options_.sites; ++other) net.hold(other, site);
+  net.hold(coordinator_id, site);
+}
+
+void cluster::thaw_site(site_id site) {
+  if (frozen_.erase(site) == 0) return;
+  world.note("thaw " + std::to_string(site));
+  for (site_id other = 0; other < options_.sites; ++other) net.release(other, site);
+  net.release(coordinator_id, site);
+  let_run();
 }
 
 void cluster::kill_site(site_id site) {
   const auto found = sites_.find(site);
   if (found == sites_.end()) return;
+  thaw_site(site);  // the dead wait for nothing
   world.note("kill " + std::to_string(site));
   auto dead = std::move(found->second);
   sites_.erase(found);
@@ -295,11 +302,15 @@ void cluster::fail_device(site_id site, std::uint32_t device) { caf::anon_send(s
 
 void cluster::fail_child(site_id site, const std::string& name) { caf::anon_send(sites_.at(site)->root, actors::fail_child{name}); }
 
-void cluster::let_go() {
+void cluster::let_run() {
   auto& scheduler = dynamic_cast<caf::scheduler::test_coordinator&>(system_->scheduler());
   scheduler.jobs.insert(scheduler.jobs.end(), stuck_.begin(), stuck_.end());
   stuck_.clear();
+}
+
+void cluster::let_go() {
   held_.clear();
+  let_run();
 }
 
 void cluster::fail_link(site_id site, site_id peer) {
@@ -312,12 +323,18 @@ void cluster::step() {
   while (!scheduler.jobs.empty()) {
     const auto pick = static_cast<std::ptrdiff_t>(interleaving_.below(scheduler.jobs.size()));
     std::rotate(scheduler.jobs.begin(), scheduler.jobs.begin() + pick, scheduler.jobs.begin() + pick + 1);
-    if (const auto* next = dynamic_cast<caf::scheduled_actor*>(scheduler.jobs.front()); next != nullptr && next->name() == held_) {
+    const auto* actor = dynamic_cast<caf::scheduled_actor*>(scheduler.jobs.front());
+    const auto process = actor == nullptr ? process_of_.end() : process_of_.find(actor->id());
+    if (actor != nullptr && (actor->name() == held_ || (process != process_of_.end() && frozen_.contains(process->second)))) {
       stuck_.push_back(scheduler.jobs.front());
       scheduler.jobs.pop_front();
       continue;
     }
-    scheduler.try_run_once();
+    const auto run = [&] { scheduler.try_run_once(); };
+    if (process == process_of_.end())
+      run();
+    else
+      spawn_as(process->second, run);
   }
 }
 

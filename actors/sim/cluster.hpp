@@ -1,7 +1,7 @@
 #pragma once
 
 #include "actors/coordinator.hpp"
-#include "actors/site.hpp"
+#include "actors/sim/arithmetic.hpp"
 #include "framework/rounds/ledger_check.hpp"
 #include "framework/sim/disk.hpp"
 #include "framework/sim/network.hpp"
@@ -15,13 +15,11 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
 namespace isthmus::actors {
-
-/// What a device is about to compute.
-enum class device_work { gradient, evaluation, reduction, update };
 
 struct cluster_options {
   std::uint64_t seed = 1;                                   // of everything: arithmetic, network, the order in which actors run
@@ -29,8 +27,11 @@ struct cluster_options {
   std::vector<std::string> overrides{};                     // of the recipe: "key.path=value"
   duration gradient_takes = std::chrono::milliseconds(50);  // virtual time of one inner step
   std::string recipe{};                                     // TOML without sites, seed and text; empty: a model of 13 thousand parameters
+  std::optional<isthmus::recipe> plan{};                    // instead: a whole one; seed, sites, overrides and step time come with it
   /// Called behind each optimizer step of a site, with the weights that it wrote: a fault may spoil them.
   std::function<void(site_id, incarnation_number, const optimizer_slice&)> after_update{};
+  /// Hears each event as it happens, with its virtual time in seconds.
+  std::function<void(double seconds, const event_row&)> on_event{};
   /// Called before each slice of a device's work, in its actor: what it throws is the device's failure.
   std::function<void(site_id, std::uint32_t device, device_work)> before_work{};
 };
@@ -54,6 +55,12 @@ public:
   void kill_site(site_id site);
   void kill_coordinator();
   void drain_site(site_id site);
+  /// As SIGSTOP: nothing of it runs until thaw_site; what comes for it waits.
+  void freeze_site(site_id site);
+  void thaw_site(site_id site);
+  bool frozen(site_id site) const { return frozen_.contains(site); }
+  /// From now on its steps take so many times as long.
+  void slow_site(site_id site, double factor) { slowness_[site] = factor; }
   /// Fails the actor of one device.
   void fail_device(site_id site, std::uint32_t device);
   /// Fails another actor of a site, by the name that its supervisor gives it: "metrics", "group 0", "link to 1".
@@ -72,6 +79,7 @@ public:
   /// For tests' own actors: where they are spawned, and the supervisor of a running site.
   caf::actor_system& system() { return *system_; }
   caf::actor root(site_id site) const;
+  std::uint32_t site_count() const { return options_.sites; }
   std::optional<int> exit_code(site_id site) const;
   std::string exit_reason(site_id site) const;  // of its last end
   /// Exit code 0 of every site.
@@ -80,6 +88,8 @@ public:
   round_number last_round() const;
   ledger_report ledgers();
   std::string describe_violations();
+  /// Trained in rounds of group 0 that homes told of.
+  std::uint64_t tokens() const { return tokens_; }
   /// What the site's metrics actor has written.
   const std::vector<store_row>& rows(site_id site) { return rows_[site]; }
   std::vector<double> losses(site_id site);
@@ -96,12 +106,17 @@ private:
   struct node;
   class recorder;
   struct config;
+  void tell(const event_row& event);
   void step();
-  site_arithmetic make_arithmetic(site_id site, incarnation_number incarnation, node& at);
+  void let_run();
+  arithmetic_hooks hooks_of(site_id site, incarnation_number incarnation) const;
+  duration step_takes(site_id site) const;
+  void spawn_as(site_id site, const std::function<void()>& spawn);
   bool step_until(time_point end, const std::function<bool()>& holds);
-  std::shared_ptr<const token_shard> shard_of(site_id site) const;
+  std::shared_ptr<const token_shard> shard_of(site_id site);
 
   cluster_options options_;
+  std::string arithmetic_;  // grid | model
   rng interleaving_;
   std::unique_ptr<config> config_;
   std::unique_ptr<caf::actor_system> system_;
@@ -109,13 +124,18 @@ private:
   std::map<site_id, std::unique_ptr<node>> sites_;
   std::vector<std::unique_ptr<node>> graveyard_;  // stopped transports outlive the last message to them
   std::map<site_id, incarnation_number> incarnations_;
+  std::map<site_id, std::shared_ptr<const token_shard>> shards_;
   std::map<site_id, std::vector<store_row>> rows_;
   std::map<site_id, int> exits_;
   std::map<site_id, std::string> reasons_;
   std::vector<event_row> events_;
-  std::string held_;                    // "": nobody
-  std::vector<caf::resumable*> stuck_;  // actors of that name that have something to do
+  std::string held_;  // actors of that name stand still; "": nobody
+  std::set<site_id> frozen_;
+  std::map<site_id, double> slowness_;
+  std::map<caf::actor_id, site_id> process_of_;  // whom an actor runs for: who spawned it does, too
+  std::vector<caf::resumable*> stuck_;           // actors that have something to do, and stand still
   round_number last_round_ = 0;
+  std::uint64_t tokens_ = 0;
 };
 
 }  // namespace isthmus::actors

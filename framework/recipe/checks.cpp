@@ -1,3 +1,4 @@
+#include "framework/recipe/fault_kinds.hpp"
 #include "framework/recipe/schema.hpp"
 
 #include <fmt/format.h>
@@ -168,21 +169,34 @@ private:
             "devices = 1", "devices' sums come in the order in which they answer; threads_per_device may be more");
   }
 
+  /// A name that a fault may give: of a site, or one of the words.
+  void fault_end(const std::string& name, const std::string& path, std::vector<std::string> words) {
+    if (find_site(r_, name) || std::find(words.begin(), words.end(), name) != words.end()) return;
+    for (const auto& s : r_.sites) words.push_back(s.name);
+    wrong("R050", path, fmt::format("the fault hits \"{}\", which is no site", name), fmt::format("{}", fmt::join(words, ", ")));
+  }
+
+  void fault_time(const recipe::fault& f, const std::string& path) {
+    const int times = (f.at_round > 0) + (f.at_tokens > 0) + (f.at_seconds > 0) + (f.every_seconds > 0);
+    if (times != 1)
+      wrong("R051", path, fmt::format("a fault needs one time, and has {}", times),
+            "exactly one of at_round, at_tokens, at_seconds, every_seconds above 0");
+    if (f.at_round > planned_rounds(r_) || f.at_tokens > r_.run.tokens)
+      wrong("R051", path, "the fault lies behind the end of the run",
+            fmt::format("at_round up to {}, at_tokens up to {}", planned_rounds(r_), r_.run.tokens));
+  }
+
   void faults() {
     for (std::size_t i = 0; i < r_.faults.size(); ++i) {
       const auto& f = r_.faults[i];
       const auto path = fmt::format("faults.{}", i);
-      if (!find_site(r_, f.site)) {
-        std::string names;
-        for (const auto& s : r_.sites) names += (names.empty() ? "" : ", ") + s.name;
-        wrong("R050", path + ".site", fmt::format("the fault hits \"{}\", which is no site", f.site),
-              names.empty() ? "a site's name" : names);
-      }
-      if ((f.at_round > 0) == (f.at_tokens > 0))
-        wrong("R051", path, "a fault needs a time: either at_round or at_tokens", "exactly one of the two above 0");
-      if (f.at_round > planned_rounds(r_) || f.at_tokens > r_.run.tokens)
-        wrong("R051", path, "the fault lies behind the end of the run",
-              fmt::format("at_round up to {}, at_tokens up to {}", planned_rounds(r_), r_.run.tokens));
+      const auto kind = kind_of_fault(f.kind);
+      const bool of_process = kind == fault_kind::kill || is_of_links(kind);
+      fault_end(f.site, path + ".site", of_process ? std::vector<std::string>{"any", "coordinator"} : std::vector<std::string>{"any"});
+      if (is_of_links(kind)) fault_end(f.peer, path + ".peer", {"any", "all", "coordinator"});
+      fault_time(f, path);
+      if (kind == fault_kind::loss && f.amount >= 1)
+        wrong("R052", path + ".amount", fmt::format("a loss of {} lets nothing through", f.amount), "below 1; kind = \"cut\" loses all");
     }
   }
 

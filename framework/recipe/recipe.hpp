@@ -95,14 +95,30 @@ struct recipe {
   std::vector<site> sites;  // [[sites]]; a site's id is its place here
 
   struct fault {
-    std::int64_t at_round = 0;   // fires when this round is committed; 0: at_tokens says when
-    std::int64_t at_tokens = 0;  // of the whole run
-    std::string kind = "kill";   // kill: SIGKILL; stop: SIGSTOP; device: the site's last device fails, and is started again at once
-    std::string site;
-    double back_after_seconds = 3;  // then restarted, or continued; of kill and stop
+    std::int64_t at_round = 0;      // fires when this round is committed
+    std::int64_t at_tokens = 0;     // or when so many tokens of the whole run are trained
+    double at_seconds = 0;          // or so long after the start
+    double every_seconds = 0;       // or again and again, at drawn times that far apart on average. Exactly one of the four is not 0
+    double chance = 1;              // that a run has it at all; drawn once for the run
+    std::string kind = "kill";      // framework/recipe/fault_kinds.hpp
+    std::string site;               // its name; "coordinator"; "any": a site drawn each time
+    std::string peer = "all";       // the other end, of faults of links: a name, "coordinator", "any" or "all"
+    double back_after_seconds = 3;  // then restarted, continued or healed; for every_seconds drawn, this on average
+    double amount = 0;              // what the kind says; 0: its default
     bool operator==(const fault&) const = default;
   };
-  std::vector<fault> faults;  // [[faults]]; rehearsed by the launcher
+  std::vector<fault> faults;  // [[faults]]; rehearsed by the launcher and the simulation
+
+  /// How a simulation plays the run: `isthmus sim`.
+  struct scenario_section {
+    std::string arithmetic = "grid";  // grid: whole numbers in place of the model, which cost next to nothing; model: the recipe's
+    double step_seconds = 0.05;       // virtual time of a site's local step
+    double fault_seconds = 30;        // faults fire in the first so many; then all is healed
+    double heal_seconds = 600;        // and the run must end within so many
+    double stays_down = 0;            // chance that one site is then not started again: the others must end the run
+    bool draw_settings = false;       // each seed draws codec, groups, steps a round, checkpoints and the like anew
+    bool operator==(const scenario_section&) const = default;
+  } scenario;
 
   bool operator==(const recipe&) const = default;
 };

@@ -1,5 +1,7 @@
 #include "framework/recipe/schema.hpp"
 
+#include "framework/recipe/fault_kinds.hpp"
+
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -100,11 +102,25 @@ void visit_fields(recipe::site& s, field_visitor& v) {
 }
 
 void visit_fields(recipe::fault& s, field_visitor& v) {
-  v.integer("at_round", s.at_round, 0, INT64_MAX, "fires when this round is committed; 0: at_tokens says when");
-  v.integer("at_tokens", s.at_tokens, 0, 1000 * tera, "of the whole run");
-  v.choice("kind", s.kind, {"kill", "stop", "device"}, "SIGKILL, SIGSTOP, or the site's last device fails");
-  v.text("site", s.site, text_rule::optional_name, "name of the site it hits");
-  v.real("back_after_seconds", s.back_after_seconds, 0, 86400, "then restarted, or continued");
+  v.integer("at_round", s.at_round, 0, INT64_MAX, "fires when this round is committed");
+  v.integer("at_tokens", s.at_tokens, 0, 1000 * tera, "or when so many tokens of the whole run are trained");
+  v.real("at_seconds", s.at_seconds, 0, 604800, "or so long after the start");
+  v.real("every_seconds", s.every_seconds, 0, 604800, "or at drawn times, that far apart on average");
+  v.real("chance", s.chance, 0, 1, "that a run has it at all");
+  v.choice("kind", s.kind, fault_kind_names, "what happens; docs/faults.md");
+  v.text("site", s.site, text_rule::optional_name, "whom it hits: a site's name, \"coordinator\", or \"any\"");
+  v.text("peer", s.peer, text_rule::name, "the other end of the link: a name, \"coordinator\", \"any\" or \"all\"");
+  v.real("back_after_seconds", s.back_after_seconds, 0, 86400, "then restarted, continued or healed");
+  v.real("amount", s.amount, 0, 1e12, "of delay, jitter, loss, rate, slow; 0: the kind's own");
+}
+
+void visit_fields(recipe::scenario_section& s, field_visitor& v) {
+  v.choice("arithmetic", s.arithmetic, {"grid", "model"}, "of a simulation: whole numbers that cost nothing, or the model");
+  v.real("step_seconds", s.step_seconds, 1e-4, 3600, "virtual time of a site's local step");
+  v.real("fault_seconds", s.fault_seconds, 0, 604800, "faults fire in the first so many; then all is healed");
+  v.real("heal_seconds", s.heal_seconds, 1, 604800, "and the run must end within so many");
+  v.real("stays_down", s.stays_down, 0, 1, "chance that one site is then not started again");
+  v.flag("draw_settings", s.draw_settings, "each seed draws codec, groups, steps a round and the like anew");
 }
 
 const char* mixer_name(mixer_kind kind) { return kind == mixer_kind::attention ? "attention" : "mamba2"; }

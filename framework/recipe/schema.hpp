@@ -39,6 +39,7 @@ void visit_fields(recipe::links_section& s, field_visitor& v);
 void visit_fields(recipe::checkpoint_section& s, field_visitor& v);
 void visit_fields(recipe::site& s, field_visitor& v);
 void visit_fields(recipe::fault& s, field_visitor& v);
+void visit_fields(recipe::scenario_section& s, field_visitor& v);
 
 /// Calls f(section name, section) for each plain section in file order.
 template <class F>
@@ -50,6 +51,7 @@ void for_each_section(recipe& r, F&& f) {
   f("data", r.data);
   f("links", r.links);
   f("checkpoint", r.checkpoint);
+  f("scenario", r.scenario);
 }
 
 inline constexpr std::size_t layers_max = 1024, sites_max = 256, faults_max = 256;

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 namespace isthmus {
 
 namespace {
@@ -30,6 +32,26 @@ public:
 private:
   void line(const char* key, const std::string& value) { out += fmt::format("{} = {}\n", key, value); }
 };
+
+/// A section's lines, but for those keys that came later than the first recipes and stand at their default: recipes from before there
+/// was such a key keep their text, and with it their hash.
+template <class Section>
+std::string lines_of(Section section, std::initializer_list<const char*> later = {}) {
+  line_writer lines, defaults;
+  visit_fields(section, lines);
+  Section fresh{};
+  visit_fields(fresh, defaults);
+  std::string kept;
+  for (std::size_t at = 0; at < lines.out.size();) {
+    const auto end = lines.out.find('\n', at) + 1;
+    const std::string line = lines.out.substr(at, end - at);
+    const bool is_later =
+        std::any_of(later.begin(), later.end(), [&](std::string_view key) { return line.starts_with(fmt::format("{} =", key)); });
+    if (!is_later || defaults.out.find(line) == std::string::npos) kept += line;
+    at = end;
+  }
+  return kept;
+}
 
 /// One row a field.
 class help_writer final : public field_visitor {
@@ -75,23 +97,15 @@ private:
 
 std::string write_recipe(const recipe& r) {
   auto copy = r;  // visitors take their fields by reference
-  line_writer writer;
-  for_each_section(copy, [&](const char* name, auto& section) {
-    writer.out += fmt::format("[{}]\n", name);
-    visit_fields(section, writer);
-    writer.out += '\n';
+  std::string out;
+  for_each_section(copy, [&](std::string_view name, const auto& section) {
+    if (name == "scenario" && r.scenario == recipe::scenario_section{}) return;  // also a later one
+    out += fmt::format("[{}]\n{}\n", name, lines_of(section));
   });
-  for (auto& site : copy.sites) {
-    writer.out += "[[sites]]\n";
-    visit_fields(site, writer);
-    writer.out += '\n';
-  }
-  for (auto& fault : copy.faults) {
-    writer.out += "[[faults]]\n";
-    visit_fields(fault, writer);
-    writer.out += '\n';
-  }
-  return writer.out;
+  for (const auto& site : r.sites) out += fmt::format("[[sites]]\n{}\n", lines_of(site));
+  for (const auto& fault : r.faults)
+    out += fmt::format("[[faults]]\n{}\n", lines_of(fault, {"at_seconds", "every_seconds", "chance", "peer", "amount"}));
+  return out;
 }
 
 hash128 recipe_hash(const recipe& r) {

@@ -1,5 +1,6 @@
 #include "framework/sim/disk.hpp"
 
+#include <algorithm>
 #include <set>
 
 namespace isthmus::sim {
@@ -17,12 +18,13 @@ struct file_bytes {
 using file_table = std::map<std::string, std::shared_ptr<file_bytes>>;
 
 struct disk::state {
-  file_table now, durable;  // names as seen, names as they would be found after a crash
-  bool full = false;
-  std::string full_at;  // "": everywhere
+  file_table now, durable;          // names as seen, names as they would be found after a crash
+  std::multiset<std::string> full;  // files and folders; "": everything
 
   /// Whether nothing can be written to the file of that name.
-  bool is_full(const std::string& name) const { return full && (full_at.empty() || name == full_at || below(name, full_at)); }
+  bool is_full(const std::string& name) const {
+    return std::any_of(full.begin(), full.end(), [&](const auto& at) { return at.empty() || name == at || below(name, at); });
+  }
 };
 
 class disk::appender final : public append_file {
@@ -126,9 +128,9 @@ private:
 disk::disk() : state_(std::make_shared<state>()) {}
 disk::~disk() = default;
 std::unique_ptr<storage> disk::open(const std::string& folder) { return std::make_unique<view>(state_, folder); }
-void disk::set_full(bool full, const std::string& name) {
-  state_->full = full;
-  state_->full_at = name;
+void disk::fill(const std::string& name) { state_->full.insert(name); }
+void disk::make_room(const std::string& name) {
+  if (const auto found = state_->full.find(name); found != state_->full.end()) state_->full.erase(found);
 }
 
 void disk::crash() {

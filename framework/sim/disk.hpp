@@ -18,8 +18,9 @@ public:
   /// A view below a folder; all views share the disk.
   std::unique_ptr<storage> open(const std::string& folder);
   void crash();
-  /// While set, writes fail with disk_full: all, or those to one file or below one folder, named as seen from the disk's root.
-  void set_full(bool full, const std::string& name = {});
+  /// From now on writes to that file, or to any below that folder, named as seen from the disk's root, fail with disk_full; "": all.
+  void fill(const std::string& name = {});
+  void make_room(const std::string& name = {});
 
 private:
   struct state;

@@ -52,7 +52,7 @@ public:
     if (!net_.connected(hello_.site, peer)) return;
     auto& count = counters_[peer];
     count.control_bytes_out += bytes->size();
-    net_.carry(hello_.site, peer, bytes->size(), [from = hello_.site, bytes](simulated_transport& to) {
+    net_.carry(hello_.site, peer, network::lane::control, bytes->size(), [from = hello_.site, bytes](simulated_transport& to) {
       to.counters_[from].control_bytes_in += bytes->size();
       to.events_.control(from, bytes);
     });
@@ -71,12 +71,12 @@ public:
     count.bulk_bytes_out += header->size() + size;
     count.payload_bytes_out += size;
     pending_.insert({peer, id});
-    net_.carry(me, peer, header->size() + size, [me, peer, id, header, payload, &net = net_](simulated_transport& to) {
+    net_.carry(me, peer, network::lane::bulk, header->size() + size, [me, peer, id, header, payload, &net = net_](simulated_transport& to) {
       const std::size_t got = payload ? payload->size() : 0;
       to.counters_[me].bulk_bytes_in += header->size() + got;
       to.counters_[me].payload_bytes_in += got;
       to.events_.bulk(me, header, payload ? payload : std::make_shared<const buffer>(0));
-      net.carry(peer, me, 0, [peer, id](simulated_transport& back) { back.settle(peer, id, {}); });
+      net.carry(peer, me, network::lane::control, 0, [peer, id](simulated_transport& back) { back.settle(peer, id, {}); });
     });
   }
   link_counters counters(site_id peer) const override {
@@ -126,7 +126,45 @@ std::uint64_t network::connection(site_id a, site_id b) const {
   return found == connections_.end() ? 0 : found->second;
 }
 
-void network::cut(site_id from, site_id to) { cuts_.insert({from, to}); }
+void network::cut(site_id from, site_id to) {
+  outage& o = outages_[{from, to}];
+  if (o.cuts++ == 0) o.since = world_.now();
+}
+
+void network::heal(site_id from, site_id to) {
+  const auto found = outages_.find({from, to});
+  if (found == outages_.end() || found->second.cuts == 0 || --found->second.cuts > 0) return;
+  outage& o = found->second;
+  o.stalled = connection(from, to);
+  const auto stall = duration(draws_.below(static_cast<std::uint64_t>((world_.now() - o.since).count()) + 1));
+  world_.after(stall, [this, from, to, serial = o.stalled] {
+    outage& now = outages_[{from, to}];
+    if (now.stalled != serial) return;
+    now.stalled = 0;
+    deliver_waiting(from, to);
+  });
+}
+
+void network::heal_all() {
+  for (auto& [pair, o] : outages_) {
+    o.cuts = std::min(o.cuts, 1);
+    heal(pair.first, pair.second);
+  }
+}
+
+bool network::is_cut(site_id from, site_id to) const {
+  const auto found = outages_.find({from, to});
+  return found != outages_.end() && found->second.cuts > 0;
+}
+
+bool network::waits(site_id from, site_id to, std::uint64_t serial) const {
+  const auto found = outages_.find({from, to});
+  return held(from, to) || (found != outages_.end() && (found->second.cuts > 0 || found->second.stalled == serial));
+}
+
+void network::deliver_waiting(site_id from, site_id to) {
+  for (auto& arrive : std::exchange(waiting_[{from, to}], {})) arrive();
+}
 
 void network::detach(site_id site, simulated_transport* t) {
   const auto found = ends_.find(site);
@@ -143,7 +181,8 @@ void network::dial(site_id from, site_id to, duration back_off) {
   if (caller == ends_.end() || !caller->second->kept_.contains(to) || connected(from, to)) return;
   const auto again = [this, from, to, next = std::min(back_off * 2, back_off_max)] { dial(from, to, next); };
   const auto callee = ends_.find(to);
-  const bool reachable = callee != ends_.end() && !cuts_.contains({from, to}) && !cuts_.contains({to, from});
+  const bool silent = is_cut(from, to) || is_cut(to, from) || held(from, to) || held(to, from);
+  const bool reachable = callee != ends_.end() && !silent;
   if (!reachable || (to != coordinator_id && !callee->second->kept_.contains(from))) {
     world_.after(back_off + duration(draws_.below(static_cast<std::uint64_t>(back_off.count()) / 2 + 1)), again);
     return;
@@ -170,7 +209,7 @@ void network::dial(site_id from, site_id to, duration back_off) {
   world_.after(one_way + back, [=] { announce(from, to); });
 }
 
-void network::carry(site_id from, site_id to, std::uint64_t bytes, std::function<void(simulated_transport&)> deliver) {
+void network::carry(site_id from, site_id to, lane in, std::uint64_t bytes, std::function<void(simulated_transport&)> deliver) {
   const std::uint64_t serial = connection(from, to);
   if (serial == 0) return;
   const path_conditions& p = path(from, to);
@@ -180,15 +219,34 @@ void network::carry(site_id from, site_id to, std::uint64_t bytes, std::function
   time_point arrives = busy + p.delay;
   if (p.jitter.count() > 0) arrives += duration(draws_.below(static_cast<std::uint64_t>(p.jitter.count()) + 1));
   while (p.loss > 0 && draws_.uniform() < p.loss) arrives += p.retry;
-  time_point& last = last_arrival_[{from, to}];
+  time_point& last = last_arrival_[{from, to, in}];
   arrives = last = std::max(arrives, last + duration(1));
-  world_.at(arrives, [this, from, to, serial, act = std::move(deliver)] {
+  arrive_at(arrives, from, to, serial, std::move(deliver));
+}
+
+void network::arrive_at(time_point when, site_id from, site_id to, std::uint64_t serial,
+                        std::function<void(simulated_transport&)> deliver) {
+  world_.at(when, [this, from, to, serial, act = std::move(deliver)]() mutable {
     const auto end = ends_.find(to);
-    if (end == ends_.end() || connection(from, to) != serial || cuts_.contains({from, to})) return;
+    if (end == ends_.end() || connection(from, to) != serial) return;
+    if (waits(from, to, serial)) {
+      waiting_[{from, to}].push_back(
+          [this, from, to, serial, act = std::move(act)]() mutable { arrive_at(world_.now(), from, to, serial, std::move(act)); });
+      return;
+    }
     ++delivered_;
     act(*end->second);
   });
 }
+
+void network::release(site_id from, site_id to) {
+  const auto hold = holds_.find({from, to});
+  if (hold == holds_.end() || --hold->second > 0) return;
+  holds_.erase(hold);
+  deliver_waiting(from, to);
+}
+
+void network::reset(site_id a, site_id b) { disconnect(a, b, {errc::disconnected, "connection reset"}); }
 
 void network::disconnect(site_id by, site_id other, error reason) {
   const auto found = connections_.find(std::minmax(by, other));
@@ -202,7 +260,7 @@ void network::disconnect(site_id by, site_id other, error reason) {
     if (dials) world_.after(back_off_min, [this, at, peer] { dial(at, peer, back_off_min); });
   };
   if (ends_.contains(by)) world_.after({}, [=] { tell(by, other, reason); });
-  if (!cuts_.contains({by, other})) {
+  if (!is_cut(by, other)) {
     world_.after(path(by, other).delay, [=] { tell(other, by, {errc::disconnected, "the link was closed by the peer"}); });
   } else {  // the other end learns only when it tries again
     world_.after(back_off_max, [=] { tell(other, by, {errc::timed_out, "the link went silent"}); });

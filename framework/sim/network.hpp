@@ -3,10 +3,13 @@
 #include "framework/sim/world.hpp"
 #include "framework/transport/transport.hpp"
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <set>
+#include <tuple>
 #include <utility>
+#include <vector>
 
 namespace isthmus::sim {
 
@@ -20,7 +23,8 @@ struct path_conditions {
 };
 
 /// A simulated wire between transports. It behaves like TCP seen from above: frames of one direction arrive whole and in order or,
-/// when the connection breaks, not at all. A cut loses silently: both ends still believe in the link until somebody closes it.
+/// when the connection breaks, not at all. Behind a cut both ends still believe in the link until somebody closes it; if nobody does,
+/// what was sent arrives once the cut is healed and a retransmission is due, which may take as long again as the cut did.
 class network {
 public:
   explicit network(world& w) : world_(w), draws_(w.draw_stream(draw::network)) {}
@@ -29,14 +33,24 @@ public:
 
   void set_path(site_id from, site_id to, path_conditions conditions) { paths_[{from, to}] = conditions; }
   void set_all_paths(path_conditions conditions) { default_path_ = conditions; }
-  /// Nothing from `from` reaches `to` any more; frames under way are lost too.
+  /// Nothing from `from` reaches `to` any more, what is under way neither. Cuts count: each needs its heal.
   void cut(site_id from, site_id to);
   void cut_both(site_id a, site_id b) {
     cut(a, b);
     cut(b, a);
   }
-  void heal(site_id from, site_id to) { cuts_.erase({from, to}); }
-  void heal_all() { cuts_.clear(); }
+  void heal(site_id from, site_id to);
+  void heal_both(site_id a, site_id b) {
+    heal(a, b);
+    heal(b, a);
+  }
+  void heal_all();
+  /// What `from` sends to `to` waits, and arrives in its order once released. Holds count: each needs its release.
+  void hold(site_id from, site_id to) { ++holds_[{from, to}]; }
+  void release(site_id from, site_id to);
+  /// Their connection breaks, and both ends learn of it; the one that dials does so again.
+  void reset(site_id a, site_id b);
+  const path_conditions& path(site_id from, site_id to) const;
   /// The next bulk message from this site arrives with its payload one byte short.
   void tear_next(site_id from) { torn_.insert(from); }
   std::uint64_t delivered() const { return delivered_; }
@@ -49,20 +63,34 @@ private:
   void attach(site_id site, class simulated_transport* t) { ends_[site] = t; }
   void detach(site_id site, class simulated_transport* t);
   void dial(site_id from, site_id to, duration back_off);
-  void carry(site_id from, site_id to, std::uint64_t bytes, std::function<void(class simulated_transport&)> deliver);
+  /// Control frames keep their order among themselves, and bulk messages do; as on two connections, one may overtake the other.
+  enum class lane { control, bulk };
+  void carry(site_id from, site_id to, lane in, std::uint64_t bytes, std::function<void(class simulated_transport&)> deliver);
+  bool held(site_id from, site_id to) const { return holds_.contains({from, to}); }
+  bool is_cut(site_id from, site_id to) const;
+  /// Whether a frame of that connection that arrives now has to wait.
+  bool waits(site_id from, site_id to, std::uint64_t serial) const;
+  void deliver_waiting(site_id from, site_id to);
+  void arrive_at(time_point when, site_id from, site_id to, std::uint64_t serial, std::function<void(class simulated_transport&)> deliver);
   bool connected(site_id a, site_id b) const { return connections_.contains(std::minmax(a, b)); }
   std::uint64_t connection(site_id a, site_id b) const;
   /// Ends the connection; `by` knows at once, the other end after the path's delay unless it is cut off.
   void disconnect(site_id by, site_id other, error reason);
-  const path_conditions& path(site_id from, site_id to) const;
 
   world& world_;
   rng draws_;
   path_conditions default_path_;
   std::map<std::pair<site_id, site_id>, path_conditions> paths_;
   std::map<std::pair<site_id, site_id>, time_point> busy_until_;  // the line is a queue
-  std::map<std::pair<site_id, site_id>, time_point> last_arrival_;
-  std::set<std::pair<site_id, site_id>> cuts_;
+  std::map<std::tuple<site_id, site_id, lane>, time_point> last_arrival_;
+  std::map<std::pair<site_id, site_id>, int> holds_;
+  std::map<std::pair<site_id, site_id>, std::vector<std::function<void()>>> waiting_;  // arrived at a hold or a cut, in order
+  struct outage {
+    int cuts = 0;
+    time_point since{};
+    std::uint64_t stalled = 0;  // the connection that still waits for its retransmission; 0: none
+  };
+  std::map<std::pair<site_id, site_id>, outage> outages_;
   std::map<std::pair<site_id, site_id>, std::uint64_t> connections_;  // -> serial number; frames of an older one are lost
   std::set<site_id> torn_;
   std::map<site_id, incarnation_number> seen_;  // by anybody, the highest

@@ -138,7 +138,7 @@ BOOST_AUTO_TEST_CASE(a_full_disk_ends_the_coordinator_in_its_own_words) {
   cluster c({.seed = 26, .sites = 3, .overrides = {}});
   c.start_all();
   BOOST_REQUIRE(c.run_until([&] { return c.last_round() >= 2; }, 60s));
-  c.disk.set_full(true, "run/coordinator.jsonl");
+  c.disk.fill("run/coordinator.jsonl");
   c.kill_site(1);
   BOOST_REQUIRE(c.run_until([&] { return c.exit_code(coordinator_id).has_value(); }, 30s));
   BOOST_TEST(c.exit_code(coordinator_id).value() == 4);

@@ -103,11 +103,11 @@ BOOST_AUTO_TEST_CASE(a_site_that_cannot_write_its_ledger_ends_and_a_new_one_goes
       c.start_all();
       BOOST_REQUIRE(c.run_until([&] { return c.last_round() >= 3; }, 60s));
       c.run_for(duration((seed - 30) * 23'000'000));
-      c.disk.set_full(true, "run/ledger/site-1.jsonl");
+      c.disk.fill("run/ledger/site-1.jsonl");
       BOOST_REQUIRE(c.run_until([&] { return !c.running(1); }, 10s));
       BOOST_TEST(c.exit_code(1).value() == 4);
       BOOST_TEST(c.exit_reason(1).find("no space left") != std::string::npos, c.exit_reason(1));
-      c.disk.set_full(false);
+      c.disk.make_room("run/ledger/site-1.jsonl");
       c.start_site(1);
       expect_good_end(c);
     }
@@ -117,7 +117,7 @@ BOOST_AUTO_TEST_CASE(a_run_is_not_finished_before_its_last_checkpoints_are) {
   cluster c({.seed = 36, .sites = 2, .overrides = {}});
   c.start_all();
   BOOST_REQUIRE(c.run_until([&] { return c.last_round() >= 2; }, 60s));
-  c.disk.set_full(true, "run/checkpoints");
+  c.disk.fill("run/checkpoints");
   BOOST_REQUIRE(c.run_until([&] { return c.exit_code(0) && c.exit_code(1); }, 600s));
   for (const site_id site : {0U, 1U}) {
     BOOST_TEST(c.exit_code(site).value() == 4);
@@ -125,7 +125,7 @@ BOOST_AUTO_TEST_CASE(a_run_is_not_finished_before_its_last_checkpoints_are) {
   }
   c.run_for(10s);
   BOOST_TEST(!c.has_event("decision", "the run is finished"));
-  c.disk.set_full(false);
+  c.disk.make_room("run/checkpoints");
   for (const site_id site : {0U, 1U}) c.start_site(site);
   expect_good_end(c);
 }

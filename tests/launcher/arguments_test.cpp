@@ -56,6 +56,18 @@ BOOST_AUTO_TEST_CASE(usage_errors_exit_2_and_suggest) {
   refused({"ls", "cp"}, 2, "cp");
 }
 
+BOOST_AUTO_TEST_CASE(a_simulation_that_makes_no_sense_is_refused) {
+  for (const char* seeds :
+       {"", "x", "1..", "..3", "3..1", "1...3", "1..3x", "-1", "1..-2", "18446744073709551616", "1..9223372036854775807"})
+    refused({"sim", "faults", "--seeds", seeds}, 2, "--seeds");
+  refused({"sim"}, 2, "recipe is required");
+  refused({"sim", "faults", "--jobs", "0"}, 2, "--jobs");
+  refused({"sim", "faults", "--seeds", "1..2", "--shrink", "x.toml"}, 2, "one seed");
+  refused({"sim", "faults", "--seeds", "1", "--shrink", "x.toml"}, 2, "nothing to shrink");
+  refused({"sim", "no-such-recipe"}, 3, "no-such-recipe");
+  refused({"launch", "faults"}, 3, "isthmus sim");
+}
+
 BOOST_AUTO_TEST_CASE(hostile_arguments) {
   refused({std::string(120 << 10, 'x')}, 2, "unknown verb");
   refused({"show", "quickstart", "run.name=" + std::string((128 << 10) - 100, 'y')}, 3, "R014");
@@ -290,6 +302,29 @@ BOOST_AUTO_TEST_CASE(colour_only_where_it_is_wanted) {
   BOOST_TEST(!contains(run_isthmus_at_terminal(wrong, {"TERM=dumb"}).out, "\x1b"));
   BOOST_TEST(!contains(run_isthmus_at_terminal(wrong, {}).out, "\x1b"));
   BOOST_TEST(!contains(run_isthmus_at_terminal({"--color=never", "lss"}, {"TERM=xterm"}).out, "\x1b[31m"));
+}
+
+BOOST_AUTO_TEST_CASE(a_seed_that_fails_is_replayed_and_shrunk) {
+  const scratch_folder here;
+  const auto file = (here.path / "small.toml").string();
+  // nothing can end within a second of the last fault, so that every seed fails, whatever its faults
+  const std::vector<std::string> hopeless{"sim", "faults", "scenario.fault_seconds=10", "scenario.heal_seconds=1", "--seeds"};
+  auto one = hopeless, many = hopeless, smaller = hopeless;
+  one.emplace_back("3");
+  many.emplace_back("1..4");
+  smaller.insert(smaller.end(), {"3", "--shrink", file});
+  const auto all = run_isthmus(many);
+  BOOST_TEST(all.code == 8);
+  BOOST_TEST(contains(all.out, "0 good, 4 failed"), all.out);
+  BOOST_TEST(contains(all.out, "replay: isthmus sim faults --seeds 3 scenario.fault_seconds=10 scenario.heal_seconds=1"), all.out);
+  const auto first = run_isthmus(one), again = run_isthmus(one);
+  BOOST_TEST(first.code == 8);
+  const auto history = [](const std::string& text) { return text.substr(text.find("history "), 40); };
+  BOOST_TEST(history(first.out) == history(again.out));
+  const auto shrunk = run_isthmus(smaller);
+  BOOST_TEST(shrunk.code == 0, shrunk.err);
+  BOOST_TEST(contains(shrunk.out, ": 0 of "), shrunk.out);
+  BOOST_TEST(run_isthmus({"sim", file}).code == 8);
 }
 
 BOOST_AUTO_TEST_SUITE_END()

@@ -235,11 +235,11 @@ BOOST_AUTO_TEST_CASE(when_none_is_good_every_reason_is_named) {
 }
 
 BOOST_AUTO_TEST_CASE(a_full_disk_keeps_what_is_there_and_passes) {
-  memory.set_full(true);
+  memory.fill();
   const auto failed = store.save(facts, {{"weights", {view_of("w", std::span<const float>(weights))}}});
   BOOST_TEST(describe(failed.error().code) == "disk_full");
   BOOST_TEST(store.load()->facts.step == 20U);
-  memory.set_full(false);
+  memory.make_room();
   BOOST_TEST(disk->exists("c/writing") == false);
   save(30);
   BOOST_TEST(store.load()->facts.step == 30U);

@@ -38,12 +38,13 @@ BOOST_AUTO_TEST_CASE(a_crash_keeps_what_was_synced_and_nothing_else) {
 BOOST_AUTO_TEST_CASE(a_full_disk_says_so) {
   sim::disk disk;
   auto s = disk.open("site-0");
-  disk.set_full(true);
+  disk.fill();
   BOOST_TEST(static_cast<int>(s->write_synced("a", bytes("x")).error().code) == static_cast<int>(errc::disk_full));
-  disk.set_full(true, "site-0/logs");
+  disk.make_room();
+  disk.fill("site-0/logs");
   BOOST_TEST(s->write_synced("a", bytes("x")).has_value());
   BOOST_TEST(!s->write_synced("logs/a", bytes("x")).has_value());
-  disk.set_full(false);
+  disk.make_room("site-0/logs");
   BOOST_TEST(s->write_synced("logs/a", bytes("x")).has_value());
 }
 

@@ -95,6 +95,75 @@ BOOST_AUTO_TEST_CASE(a_cut_is_silent_until_somebody_closes) {
   BOOST_TEST(seen.size() == 2U);  // both up again
 }
 
+BOOST_AUTO_TEST_CASE(what_was_sent_into_a_cut_arrives_in_order_once_a_retransmission_is_due) {
+  connect();
+  net.cut(0, 1);
+  a->send_control(1, text("one"));
+  a->send_control(1, text("two"));
+  b->send_control(0, text("the other way"));
+  run_for(2s);
+  BOOST_TEST((seen == std::vector<std::string>{"0 control the other way"}));
+  net.cut(0, 1);
+  net.heal(0, 1);  // one of two: still cut
+  run_for(10s);
+  BOOST_TEST(seen.size() == 1U);
+  net.heal(0, 1);
+  a->send_control(1, text("three"));
+  run_for(12s);  // not longer than the cut itself
+  BOOST_TEST((seen == std::vector<std::string>{"0 control the other way", "1 control one", "1 control two", "1 control three"}));
+}
+
+BOOST_AUTO_TEST_CASE(a_cut_that_somebody_noticed_loses_what_was_under_way) {
+  connect();
+  net.cut_both(0, 1);
+  a->send_control(1, text("lost"));
+  run_for(1s);
+  a->close(1, {errc::timed_out, "no heartbeat"});
+  net.heal_all();
+  run_for(20s);
+  a->send_control(1, text("new"));
+  run_for(1s);
+  BOOST_TEST(seen.back() == "1 control new");
+  for (const auto& line : seen) BOOST_TEST(line != "1 control lost");
+}
+
+BOOST_AUTO_TEST_CASE(held_frames_wait_and_are_not_lost) {
+  connect();
+  net.hold(0, 1);
+  a->send_control(1, text("one"));
+  a->send_bulk(1, 3, text("h"), text("x"));
+  run_for(30s);
+  BOOST_TEST(seen.empty());
+  net.release(0, 1);
+  run_for(1s);
+  BOOST_TEST((seen == std::vector<std::string>{"1 control one", "1 bulk h:x", "0 sent 3 ok"}));
+}
+
+BOOST_AUTO_TEST_CASE(with_jitter_control_may_overtake_bulk_and_never_itself) {
+  connect();
+  net.set_all_paths({.delay = 1ms, .jitter = 50ms});
+  bool overtaken = false;
+  for (int i = 0; i < 20; ++i) {
+    seen.clear();
+    a->send_bulk(1, 1, text("h"), text("x"));
+    a->send_control(1, text("one"));
+    a->send_control(1, text("two"));
+    run_for(1s);
+    std::erase(seen, "0 sent 1 ok");
+    overtaken = overtaken || seen.front() == "1 control one";
+    std::erase(seen, "1 bulk h:x");
+    BOOST_TEST((seen == std::vector<std::string>{"1 control one", "1 control two"}));
+  }
+  BOOST_TEST(overtaken);
+}
+
+BOOST_AUTO_TEST_CASE(a_reset_is_noticed_by_both_and_they_connect_again) {
+  connect();
+  net.reset(0, 1);
+  run_for(10s);
+  BOOST_TEST((seen == std::vector<std::string>{"0 down 1 disconnected", "1 down 0 disconnected", "0 up 1", "1 up 0"}));
+}
+
 BOOST_AUTO_TEST_CASE(an_ended_process_is_noticed_and_its_successor_reconnects) {
   connect();
   b.reset();

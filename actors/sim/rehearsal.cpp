@@ -1,0 +1,275 @@
+#include "actors/sim/rehearsal.hpp"
+
+#include "actors/sim/cluster.hpp"
+#include "framework/core/exit_code.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace isthmus::actors {
+
+namespace {
+
+using sim::planned_fault;
+
+constexpr duration restart_delay = std::chrono::seconds(1);
+constexpr duration recovery = std::chrono::seconds(20);  // before a site goes for good: two lost at once are no majority of three
+constexpr int restarts_max = 40;                         // of one site over the whole run
+constexpr std::uint64_t stays_down_stream = UINT64_MAX - 1;
+
+duration seconds(double s) { return std::chrono::duration_cast<duration>(std::chrono::duration<double>(s)); }
+
+/// One run under its faults. Faults are events of the simulated world; what a launcher would do is done here.
+class rehearsal {
+public:
+  rehearsal(const recipe& plan, const std::vector<planned_fault>& faults, std::uint64_t seed, told_line tell)
+      : faults_(faults), tell_(std::move(tell)), cluster_(options_for(plan, seed)), draws_(seed, stays_down_stream, 0, draw::fault) {
+    result_.seed = seed;
+    for (const auto& f : faults_)
+      if (f.waits()) waiting_.push_back(&f);
+  }
+
+  rehearsal_result play() {
+    cluster_.start_all();
+    const auto& scenario = cluster_.plan.scenario;
+    for (const auto& f : faults_)
+      if (!f.waits()) cluster_.world.at(cluster_.world.now() + f.at, [this, &f] { fire(f); });
+    const auto over = [this] { return watch(); };
+    if (!cluster_.run_until(over, seconds(scenario.fault_seconds))) {
+      heal();
+      if (!cluster_.run_until(over, seconds(scenario.heal_seconds))) fail("the healed run did not end in time");
+    }
+    judge();
+    return std::move(result_);
+  }
+
+private:
+  cluster_options options_for(const recipe& plan, std::uint64_t seed) const {
+    cluster_options options{.seed = seed, .plan = plan};
+    if (tell_)
+      options.on_event = [this](double at, const event_row& e) { tell_(fmt::format("{:10.3f}  {}  {}: {}", at, e.who, e.kind, e.text)); };
+    return options;
+  }
+
+  void say(const std::string& what) {
+    cluster_.world.note(what);
+    if (tell_) tell_(fmt::format("{:10.3f}  {}", to_seconds(cluster_.world.now().time_since_epoch()), what));
+  }
+
+  void fail(std::string what) {
+    if (result_.failure.empty()) result_.failure = std::move(what);
+  }
+
+  /// After every event. True when there is nothing left to wait for.
+  bool watch() {
+    for (std::size_t i = 0; i < waiting_.size();) {
+      const planned_fault& f = *waiting_[i];
+      if (!reached(f)) {
+        ++i;
+        continue;
+      }
+      waiting_.erase(waiting_.begin() + static_cast<std::ptrdiff_t>(i));
+      fire(f);
+    }
+    for (site_id site = 0; site < cluster_.site_count(); ++site)
+      if (!restart(site)) return true;
+    if (!restart(coordinator_id)) return true;
+    return ended();
+  }
+
+  bool reached(const planned_fault& f) const {
+    return f.trigger.at_round > 0 ? cluster_.last_round() >= static_cast<round_number>(f.trigger.at_round)
+                                  : cluster_.tokens() >= static_cast<std::uint64_t>(f.trigger.at_tokens);
+  }
+
+  bool ended() const {
+    for (site_id site = 0; site < cluster_.site_count(); ++site)
+      if (!gone_.contains(site) && cluster_.exit_code(site) != 0) return false;
+    return true;
+  }
+
+  /// Starts a process again that ended otherwise than well. False when that is hopeless.
+  bool restart(site_id site) {
+    const auto code = cluster_.exit_code(site);
+    if (!code || *code == 0 || starting_.contains(site) || down_.contains(site) || gone_.contains(site)) return true;
+    if (*code == exit_violated || ++restarts_[site] > restarts_max) {
+      fail(fmt::format("{} ended with {}: {}", name(site), *code, cluster_.exit_reason(site)));
+      return false;
+    }
+    starting_.insert(site);
+    cluster_.world.after(restart_delay, [this, site] {
+      starting_.erase(site);
+      if (!down_.contains(site) && !gone_.contains(site)) start(site);
+    });
+    return true;
+  }
+
+  void start(site_id site) {
+    say("start of " + name(site));
+    if (cluster_.running(site)) cluster_.kill_site(site);
+    if (site == coordinator_id)
+      cluster_.start_coordinator();
+    else
+      cluster_.start_site(site);
+  }
+
+  std::string name(site_id site) const { return site == coordinator_id ? "coordinator" : cluster_.plan.sites[site].name; }
+
+  /// Undoes what began, when its time is over or when all is healed, once.
+  void until(const planned_fault& f, std::function<void()> undo) {
+    const auto key = ++serial_;
+    undo_[key] = std::move(undo);
+    cluster_.world.after(f.lasts, [this, key] { run_undo(key); });
+  }
+  void run_undo(std::uint64_t key) {
+    const auto found = undo_.find(key);
+    if (found == undo_.end()) return;
+    const auto undo = std::move(found->second);
+    undo_.erase(found);
+    undo();
+  }
+
+  void heal() {
+    healed_ = true;
+    say("all is healed");
+    while (!undo_.empty()) run_undo(undo_.begin()->first);
+    if (cluster_.site_count() > 2 && draws_.uniform() < cluster_.plan.scenario.stays_down)
+      cluster_.world.after(recovery, [this, site = static_cast<site_id>(draws_.below(cluster_.site_count()))] {
+        if (!cluster_.running(site)) return;
+        say(name(site) + " goes down for good");
+        gone_.insert(site);
+        cluster_.kill_site(site);
+      });
+  }
+
+  void fire(const planned_fault& f) {
+    if (healed_) return;
+    ++result_.faults[name_of_fault(f.kind)];
+    say("fault  " + sim::describe(f));
+    if (is_of_links(f.kind))
+      for (const site_id peer : f.peers) hurt_link(f, peer);
+    else
+      hurt_process(f);
+  }
+
+  void take_down(const planned_fault& f) {
+    if (!cluster_.running(f.site)) return;
+    cluster_.kill_site(f.site);
+    ++down_[f.site];
+    until(f, [this, site = f.site] { bring_up(site); });
+  }
+  void bring_up(site_id site) {
+    if (--down_[site] > 0) return;
+    down_.erase(site);
+    if (!gone_.contains(site) && !cluster_.running(site) && cluster_.exit_code(site) != 0) start(site);
+  }
+
+  void hurt_process(const planned_fault& f) {
+    switch (f.kind) {
+      case fault_kind::kill: return take_down(f);
+      case fault_kind::stop: cluster_.freeze_site(f.site); return until(f, [this, site = f.site] { cluster_.thaw_site(site); });
+      case fault_kind::leave:
+        if (!cluster_.running(f.site)) return;
+        ++down_[f.site];  // it ends by itself
+        cluster_.drain_site(f.site);
+        return until(f, [this, site = f.site] { bring_up(site); });
+      case fault_kind::device:
+        if (cluster_.running(f.site)) cluster_.fail_device(f.site, static_cast<std::uint32_t>(cluster_.plan.sites[f.site].devices - 1));
+        return;
+      case fault_kind::slow:
+        cluster_.slow_site(f.site, f.trigger.amount);
+        return until(f, [this, site = f.site] { cluster_.slow_site(site, 1); });
+      case fault_kind::tear: return cluster_.net.tear_next(f.site);
+      case fault_kind::disk_full: {
+        const auto folder = fmt::format("run/checkpoints/site-{}", f.site), log = fmt::format("run/ledger/site-{}.jsonl", f.site);
+        cluster_.disk.fill(folder), cluster_.disk.fill(log);
+        return until(f, [this, folder, log] { cluster_.disk.make_room(folder), cluster_.disk.make_room(log); });
+      }
+      default: return;
+    }
+  }
+
+  void hurt_link(const planned_fault& f, site_id peer) {
+    auto& net = cluster_.net;
+    const site_id site = f.site;
+    switch (f.kind) {
+      case fault_kind::cut: net.cut_both(site, peer); return until(f, [&net, site, peer] { net.heal_both(site, peer); });
+      case fault_kind::cut_out: net.cut(site, peer); return until(f, [&net, site, peer] { net.heal(site, peer); });
+      case fault_kind::clog:
+        net.hold(site, peer), net.hold(peer, site);
+        return until(f, [&net, site, peer] { net.release(site, peer), net.release(peer, site); });
+      case fault_kind::reset: return net.reset(site, peer);
+      default: break;
+    }
+    const auto change = [&f](sim::path_conditions p) {
+      if (f.kind == fault_kind::delay) p.delay += seconds(f.trigger.amount);
+      if (f.kind == fault_kind::jitter) p.jitter += seconds(f.trigger.amount);
+      if (f.kind == fault_kind::loss) p.loss = std::min(0.9, p.loss + f.trigger.amount);
+      if (f.kind == fault_kind::rate) p.bytes_per_second = std::min(p.bytes_per_second, f.trigger.amount);
+      return p;
+    };
+    for (const auto& [from, to] : {std::pair(site, peer), std::pair(peer, site)}) net.set_path(from, to, change(net.path(from, to)));
+    until(f, [&net, site, peer] { net.set_path(site, peer, {}), net.set_path(peer, site, {}); });
+  }
+
+  void judge() {
+    result_.virtual_seconds = to_seconds(cluster_.world.now().time_since_epoch());
+    result_.rounds = cluster_.last_round();
+    result_.ledger = cluster_.ledgers();
+    for (const auto& v : result_.ledger.violations) result_.findings.push_back(fmt::format("{} at {}: {}", v.rule, v.where, v.what));
+    if (!result_.ledger.balanced()) fail("the ledgers do not balance: " + result_.findings.front());
+    if (!result_.good())
+      for (site_id site = 0; site < cluster_.site_count(); ++site)
+        if (!gone_.contains(site) && cluster_.exit_code(site) != 0)
+          result_.findings.push_back(fmt::format("{} is {}", name(site), cluster_.running(site) ? "still at work" : "not running"));
+    result_.history = cluster_.world.digest();
+  }
+
+  const std::vector<planned_fault>& faults_;
+  told_line tell_;
+  cluster cluster_;
+  rng draws_;
+  rehearsal_result result_;
+  std::vector<const planned_fault*> waiting_;            // for a round or for tokens
+  std::map<std::uint64_t, std::function<void()>> undo_;  // what is under way, by its number
+  std::map<site_id, int> down_;                          // taken down by so many faults
+  std::map<site_id, int> restarts_;
+  std::set<site_id> starting_, gone_;  // about to be started; never again
+  std::uint64_t serial_ = 0;
+  bool healed_ = false;
+};
+
+}  // namespace
+
+rehearsal_result rehearse(const recipe& plan, const std::vector<planned_fault>& faults, std::uint64_t seed, told_line tell) {
+  return rehearsal(plan, faults, seed, std::move(tell)).play();
+}
+
+rehearsal_result rehearse(const recipe& plan, std::uint64_t seed, told_line tell) {
+  const recipe drawn = plan.scenario.draw_settings ? sim::draw_settings(plan, seed) : plan;
+  return rehearse(drawn, sim::plan_faults(drawn, seed), seed, std::move(tell));
+}
+
+std::vector<planned_fault> shrink(std::vector<planned_fault> faults, const std::function<bool(const std::vector<planned_fault>&)>& fails,
+                                  int tries) {
+  for (std::size_t part = std::max<std::size_t>(1, faults.size() / 2); tries > 0;) {
+    bool shorter = false;
+    for (std::size_t at = 0; at < faults.size() && tries > 0; --tries) {
+      auto rest = faults;
+      const auto first = rest.begin() + static_cast<std::ptrdiff_t>(at);
+      rest.erase(first, first + static_cast<std::ptrdiff_t>(std::min(part, faults.size() - at)));
+      if (fails(rest)) {
+        faults = std::move(rest);
+        shorter = true;
+      } else {
+        at += part;
+      }
+    }
+    if (part == 1 && !shorter) break;
+    if (!shorter) part /= 2;
+  }
+  return faults;
+}
+
+}  // namespace isthmus::actors

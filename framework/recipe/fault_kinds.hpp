@@ -1,0 +1,41 @@
+#pragma once
+
+#include <initializer_list>
+#include <string_view>
+
+namespace isthmus {
+
+/// The vocabulary of faults, one for the simulation and for real processes: docs/faults.md. In the order of fault_kind_names.
+enum class fault_kind {
+  kill,     // SIGKILL; started again when its time is over
+  stop,     // SIGSTOP, then SIGCONT: its kernel still takes what comes
+  leave,    // asked to stop in order; started again
+  device,   // the actor of the site's last device fails
+  slow,     // steps take `amount` times as long
+  cut,      // nothing crosses the link, in either direction; both ends still believe in it
+  cut_out,  // the same of what the site sends; it still hears
+  clog,     // what crosses the link waits, and arrives in order when the time is over
+  reset,    // the connection breaks; both ends learn of it
+  delay,    // `amount` seconds more each way
+  jitter,   // up to `amount` seconds more, drawn for each frame
+  loss,     // the chance that a frame is sent again by the transport below us
+  rate,     // bytes a second
+  tear,     // the site's next bulk message loses its last byte
+  disk_full,
+};
+inline constexpr std::initializer_list<const char*> fault_kind_names = {
+    "kill", "stop", "leave", "device", "slow", "cut", "cut_out", "clog", "reset", "delay", "jitter", "loss", "rate", "tear", "disk_full"};
+
+/// Of a name that the recipe's reader has let pass.
+fault_kind kind_of_fault(std::string_view name);
+const char* name_of_fault(fault_kind kind);
+/// It happens between two ends.
+bool is_of_links(fault_kind kind);
+/// It happens at once and leaves nothing to heal.
+bool is_instant(fault_kind kind);
+/// Real processes can be made to suffer it by `isthmus launch`.
+bool is_rehearsed_for_real(fault_kind kind);
+/// What `amount` = 0 means; 0 for kinds without an amount.
+double default_amount(fault_kind kind);
+
+}  // namespace isthmus
