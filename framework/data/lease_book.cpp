@@ -1,5 +1,6 @@
 #include "framework/data/lease_book.hpp"
 
+#include "framework/core/planted.hpp"
 #include "framework/core/error.hpp"
 
 #include <algorithm>
@@ -70,6 +71,7 @@ void lease_book::settle_partial(const range_set& ranges, const std::vector<group
   for (const lease& l : as_leases(ranges)) {
     partial_.push_back({l, missed});
     into.partial.push_back({l, missed});
+    if (is_planted(planted::retrain_partial_lease)) waiting_.add(l.begin, l.end);
   }
   totals_.partial += ranges.size();
   totals_.outstanding -= ranges.size();
@@ -224,6 +226,7 @@ lease_settlement lease_book::recover(std::span<const std::vector<lease>> named) 
   range_set fresh = any;
   fresh.remove(committed_);
   fresh.remove(partial_positions());
+  if (is_planted(planted::forget_recorded_lease)) fresh = {};
   range_set later = fresh.intersect(waiting_);
   waiting_.remove(later);
   if (!fresh.empty() && fresh.ranges().back().end > next_) {

@@ -1,5 +1,7 @@
 #include "framework/rounds/contribution_book.hpp"
 
+#include "framework/core/planted.hpp"
+
 #include "framework/rounds/ledger.hpp"
 #include "framework/rounds/watermarks.hpp"
 
@@ -77,7 +79,8 @@ std::string contribution_book::counted(round_number round) {
 
 std::string contribution_book::lost(round_number round) {
   ensure(frame_ != nullptr, "contribution_book: nothing is in flight");
-  const auto added = frame_codec_->add_to(settings_.shape, frame_->bytes(), residual_.span());
+  const bool forgotten = is_planted(planted::forget_late_residual);
+  const auto added = forgotten ? expected<void>{} : frame_codec_->add_to(settings_.shape, frame_->bytes(), residual_.span());
   ensure(added.has_value(), "contribution_book: our own frame cannot be decoded");
   frame_.reset();
   measure_residual();
@@ -112,7 +115,8 @@ contribution_snapshot contribution_book::snapshot(round_number round) const {
 
 std::string contribution_book::restore(const contribution_snapshot* saved, step_number watermark, round_number round) {
   ensure(!frame_, "contribution_book: restored while a contribution is in flight");
-  const bool usable = saved != nullptr && saved->residual.size() == residual_.size() && saved->step == watermark && saved->tokens == 0;
+  const bool newest = saved != nullptr && ((saved->step == watermark && saved->tokens == 0) || is_planted(planted::restore_old_residual));
+  const bool usable = newest && saved->residual.size() == residual_.size();
   ledger::mass_line m;
   m.event = "restored";
   m.group = settings_.shape.id;

@@ -1,5 +1,7 @@
 #include "framework/rounds/membership.hpp"
 
+#include "framework/core/planted.hpp"
+
 #include <algorithm>
 
 /// Why an epoch ends, and who is in the next one, with which cuts and homes.
@@ -99,7 +101,8 @@ std::vector<group_cut> membership::choose_cuts(time_point now) const {
     bool any = false;
     for (const auto& [site, held] : reports) {
       const held_record* h = find(*held, g);
-      if (h == nullptr || is_void(*h) || (any && h->round <= cut.round)) continue;
+      if (h == nullptr || is_void(*h)) continue;
+      if (any && (is_planted(planted::cut_at_lowest) ? h->round >= cut.round : h->round <= cut.round)) continue;
       cut.round = h->round;
       cut.epoch = h->epoch;
       cut.record_hash = h->record_hash;

@@ -1,4 +1,6 @@
 #include "framework/core/probe.hpp"
+
+#include "framework/core/planted.hpp"
 #include "framework/rounds/group_state.hpp"
 #include "framework/rounds/ledger.hpp"
 
@@ -157,6 +159,7 @@ void parameter_group::state::take_candidate() {
 
 void parameter_group::state::return_residual(round_number at) {
   if (!residual) return;
+  if (is_planted(planted::lose_home_residual)) return residual.reset();
   note(ledger::aggregator(s.shape.id, at, view.number, "returned", probe(residual->span(), s.shape.id)));
   say(group_effect::residual_returned{std::shared_ptr<const float_array>(std::move(residual))});
 }
@@ -183,7 +186,8 @@ void parameter_group::state::on_stored(site_id from, const message::stored& m, t
 }
 
 void parameter_group::state::count_stores(time_point now) {
-  if (next->stored_at.size() < view.members.size() / 2 + 1) return;
+  const std::size_t majority = view.members.size() / 2 + (is_planted(planted::commit_below_majority) ? 0 : 1);
+  if (next->stored_at.size() < majority) return;
   const delivered d = *pending;
   note(ledger::committed(d.record, {next->stored_at.begin(), next->stored_at.end()}));
   for (const epoch_member& m : view.members) send(m.site, message::commit{view.number, s.shape.id, d.record.round, d.hash});

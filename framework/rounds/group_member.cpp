@@ -1,4 +1,6 @@
 #include "framework/core/probe.hpp"
+
+#include "framework/core/planted.hpp"
 #include "framework/rounds/group_state.hpp"
 #include "framework/rounds/ledger.hpp"
 
@@ -59,7 +61,7 @@ void parameter_group::state::on_delta(site_id from, const message::delta& m, con
   }
   const bool of_this_epoch = r.epoch == view.number && r.home == cut.home && r.round > cut.round;
   const bool up_to_the_cut = r.epoch < view.number && r.round <= cut.round;
-  if (!of_this_epoch && !up_to_the_cut) {
+  if (!of_this_epoch && !up_to_the_cut && !is_planted(planted::apply_stale_epoch)) {
     ++counters.stale_epoch;
     return;
   }
@@ -132,9 +134,10 @@ std::optional<parameter_group::state::delivered> parameter_group::state::next_co
 }
 
 bool parameter_group::state::store_next(time_point now) {
-  if (sealed || pending || round < cut.round) return false;
+  if ((sealed && !is_planted(planted::store_while_sealed)) || pending || round < cut.round) return false;
   const auto it = ahead.find(round + 1);
-  if (it == ahead.end() || it->second.record.epoch != view.number) return false;
+  if (it == ahead.end()) return false;
+  if (it->second.record.epoch != view.number && !is_planted(planted::apply_stale_epoch)) return false;
   if (it->second.record.previous != record_hash) {
     ++counters.malformed;
     ahead.erase(it);
@@ -144,6 +147,7 @@ bool parameter_group::state::store_next(time_point now) {
   ahead.erase(it);
   note(ledger::stored(pending->record));
   send(cut.home, message::stored{view.number, s.shape.id, pending->record.round, pending->hash});
+  if (is_planted(planted::apply_before_commit)) commits[pending->record.round] = pending->hash;
   reset_poll(now);
   return true;
 }
@@ -185,7 +189,8 @@ void parameter_group::state::moved_on(const delivered& d, time_point now) {
 void parameter_group::state::report_applied() {
   const bool decided = in_flight && in_flight->round <= round;
   const contributor mark = marks.of(s.self);
-  const bool mine = decided && mark.incarnation == s.incarnation && mark.step >= in_flight->meta.step;
+  const bool named = decided && mark.incarnation == s.incarnation && mark.step >= in_flight->meta.step;
+  const bool mine = named && !is_planted(planted::contribute_again);
   note(ledger::applied(record, mine));
   say(group_effect::applied{record, mine, is_finished()});
   if (mine)
@@ -302,7 +307,7 @@ void parameter_group::state::install(site_id from, time_point now) {
     if (values.size() > 0) std::memcpy(values.data(), given.at(part)->data(), given.at(part)->size());
   };
   overwrite(*anchor, 0);
-  overwrite(*momentum, 1);
+  if (!is_planted(planted::copy_without_momentum)) overwrite(*momentum, 1);
   round = p.round;
   record = p.record;
   record.group = s.shape.id;

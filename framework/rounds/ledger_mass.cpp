@@ -50,11 +50,14 @@ public:
       a.frame = frame;
       a.step = l.body->at("step").get<step_number>();
       sizes_[{site_, group, a.step}] = number("norm");
+      formed_[group].insert(a.step);
     } else if (event == "late") {
       expected = a.residual - number("decayed") + number("change");
     } else if (event == "counted") {
       check_counted(l, group, a, norm);
       a.in_flight = false;
+      a.step = l.body->at("step").get<step_number>();
+      settled_[group][a.step].push_back(residual);
     } else if (event == "lost") {
       expected = a.residual + a.frame;
       if (!a.in_flight)
@@ -62,10 +65,12 @@ public:
       a.in_flight = false;
     } else if (event == "added") {
       expected = a.residual + frame;
+      if (!a.in_flight) settled_[group][a.step].push_back(residual);
     } else if (event == "vetoed") {
       check_vetoed(l, group);
     } else {
       expected = residual;  // restored: the process starts from here
+      check_restored(l, group, residual, norm);
     }
     if (differs(residual, expected, norm))
       wrong_.add(l.where, "mass",
@@ -99,6 +104,18 @@ private:
       wrong_.add(l.where, "mass",
                  "the record holds mass " + std::to_string(found->mass) + " of this site, it sent " + std::to_string(a.frame));
   }
+  /// A residual that is older than what was counted since would add the same mass once more.
+  void check_restored(const site_line& l, group_id group, double residual, double norm) {
+    const auto step = l.body->at("step").get<step_number>();
+    auto& stood = settled_[group][step];
+    const bool as_it_stood = std::any_of(stood.begin(), stood.end(), [&](double v) { return !differs(v, residual, norm); });
+    if (norm > 0 && formed_[group].contains(step) && !as_it_stood)
+      wrong_.add(l.where, "restored",
+                 "the residual of group " + std::to_string(group) + " was restored as " + std::to_string(residual) +
+                     ", which is not what it was when the contribution of step " + std::to_string(step) + " was counted");
+    stood.push_back(residual);
+    accounts_[group].step = step;
+  }
   const contributor* find_contribution(group_id group, incarnation_number incarnation, step_number step) const {
     for (const auto& [hash, k] : records_) {
       if (k.record.group != group) continue;
@@ -114,7 +131,38 @@ private:
   std::uint64_t& vetoes_;
   violations& wrong_;
   std::map<group_id, account> accounts_;
+  /// Where the residual stood when the contribution of a step had been counted; more than once where a former home gave its own back.
+  std::map<group_id, std::map<step_number, std::vector<double>>> settled_;
+  std::map<group_id, std::set<step_number>> formed_;
 };
+
+/// Who is no longer a group's home gives back what it kept of it.
+void check_returns(const logs& all, site_id site, const std::vector<site_line>& lines, violations& wrong) {
+  struct kept {
+    bool any = false, owed = false;
+  };
+  std::map<group_id, kept> at;
+  const auto home_of = [&](epoch_number epoch, group_id group) {
+    if (epoch == 0 || epoch > all.epochs.size()) return site;
+    for (const group_cut& c : all.epochs[epoch - 1].entry.view.cuts)
+      if (c.group == group) return c.home;
+    return site;
+  };
+  for (const site_line& l : lines) {
+    if (l.type == "started") at.clear();
+    const bool formed = l.type == "mass" && l.body->at("event") == "formed";
+    if (l.type != "aggregator" && l.type != "entered" && !formed) continue;
+    const auto group = l.body->at("group").get<group_id>();
+    kept& k = at[group];
+    if (l.type == "aggregator") {
+      k = {l.body->at("event") == "kept", false};
+      continue;
+    }
+    if (k.owed)
+      wrong.add(l.where, "mass", "the site ceased to be the home of group " + std::to_string(group) + " and kept what it had not sent");
+    k.owed = l.type == "entered" && k.any && home_of(l.body->at("epoch").get<epoch_number>(), group) != site;
+  }
+}
 
 struct kept_residual {
   double mass = 0;
@@ -182,6 +230,7 @@ void check_mass(const logs& all, const history& h, const std::map<hash128, known
   for (const auto& [site, lines] : all.sites) {
     site_masses masses(site, records, sizes, report.vetoes, wrong);
     for (const site_line& l : lines) masses.line(l);
+    check_returns(all, site, lines, wrong);
   }
   check_homes(all, h, sizes, wrong);
 }

@@ -80,6 +80,20 @@ void collect(const logs& all, std::map<hash128, known_record>& records) {
   }
 }
 
+/// A member stores records of the epoch that it has entered, and of no other.
+void check_stored_epochs(const std::vector<site_line>& lines, violations& wrong) {
+  std::map<group_id, epoch_number> entered;
+  for (const site_line& l : lines) {
+    if (l.type == "started") entered.clear();
+    if (l.type == "entered") entered[l.body->at("group").get<group_id>()] = l.body->at("epoch").get<epoch_number>();
+    if (l.type != "stored") continue;
+    const round_record r = json_lines::record_from(l.body->at("record"));
+    if (const auto at = entered.find(r.group); at != entered.end() && at->second != r.epoch)
+      wrong.add(l.where, "stored_epoch",
+                named(r) + " of epoch " + std::to_string(r.epoch) + " was stored by a site in epoch " + std::to_string(at->second));
+  }
+}
+
 /// The first later epoch whose cut leaves the record out; null when it counts.
 const epoch_line* voided_by(const logs& all, const known_record& k) {
   for (const epoch_line& e : all.epochs) {
@@ -226,6 +240,7 @@ history check_rounds(const logs& all, std::map<hash128, known_record>& records, 
     for (const site_line& line : lines) written.emplace(site, line.incarnation);
   report.lost_logs = count_lost_logs(all, written);
   collect(all, records);
+  for (const auto& [site, lines] : all.sites) check_stored_epochs(lines, wrong);
   history h;
   for (auto& [hash, k] : records) {
     const epoch_line* by = voided_by(all, k);

@@ -1,5 +1,7 @@
 #include "framework/rounds/membership.hpp"
 
+#include "framework/core/planted.hpp"
+
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -238,7 +240,7 @@ membership_actions membership::tick(time_point now) {
     if (!p.connected || now - p.last_heard <= settings_.dead_after) continue;
     p.connected = false;
     p.why_gone = fmt::format("nothing was heard of it for {:.1f} s", to_seconds(now - p.last_heard));
-    out.push_back(close{site, p.why_gone});
+    if (!is_planted(planted::ignore_silence)) out.push_back(close{site, p.why_gone});
   }
   take_suspicions(now);
   finish_if_done(now, out);
@@ -291,7 +293,8 @@ void membership::advance_change(time_point now, membership_actions& out) {
   }
   for (const auto& [site, p] : peers_) anybody = anybody || alive(p, now);
   if (!anybody || !cuts_are_held(now)) return;
-  if (change_->seals.size() >= (view_.members.size() + 1) / 2) {
+  const std::size_t fewer = is_planted(planted::seal_below_half) ? 1 : 0;
+  if (change_->seals.size() + fewer >= (view_.members.size() + 1) / 2) {
     if (!change_->enough_since) change_->enough_since = now;
     const time_point patience = *change_->enough_since + settings_.seal_wait;
     if (all_living || now >= patience) return conclude(false, now, out);

@@ -1,5 +1,6 @@
 #include "framework/rounds/parameter_group.hpp"
 
+#include "framework/core/planted.hpp"
 #include "framework/core/probe.hpp"
 #include "framework/rounds/group_state.hpp"
 #include "framework/rounds/ledger.hpp"
@@ -246,7 +247,8 @@ group_actions parameter_group::peer_up(site_id site, time_point now) {
 held_record parameter_group::held() const {
   const state& g = *state_;
   if (g.diverged) return {g.s.shape.id, 0, 0, {}, {}};
-  if (g.pending) return {g.s.shape.id, g.pending->record.round, g.pending->record.epoch, g.pending->hash, g.pending->record.anchor_hash};
+  if (g.pending && !is_planted(planted::forget_stored_record))
+    return {g.s.shape.id, g.pending->record.round, g.pending->record.epoch, g.pending->hash, g.pending->record.anchor_hash};
   return {g.s.shape.id, g.round, g.record.epoch, g.record_hash, g.anchor_hash};
 }
 

@@ -1,4 +1,5 @@
 #include "framework/rounds/json_lines.hpp"
+#include "framework/rounds/ledger.hpp"
 #include "tests/framework/rounds/written_run.hpp"
 
 #include <boost/test/unit_test.hpp>
@@ -179,6 +180,78 @@ BOOST_FIXTURE_TEST_CASE(a_home_returns_its_residual_when_the_warm_up_ends, warme
 BOOST_FIXTURE_TEST_CASE(mass_that_a_home_swallows_after_the_warm_up_is_seen, warmed_up_run) {
   swallow(*this, 3);
   BOOST_TEST(finds("mass"));
+}
+
+BOOST_AUTO_TEST_CASE(a_former_home_that_keeps_its_residual_is_seen) {
+  const auto home_of_group_0 = [&] {
+    site_id home = 0;
+    edit("coordinator.jsonl", [&](const json& line) {
+      home = line["view"]["cuts"][0]["home"];
+      return true;
+    });
+    return home;
+  }();
+  const site_id other = (home_of_group_0 + 1) % 3;
+  const auto begun = [&](bool returned) {
+    std::string lines = ledger::aggregator(0, 0, 1, "kept", 2.5), rest = text(site_log(other));
+    std::string whole;
+    const auto add = [&](const std::string& line) {
+      whole += json_lines::seal("{\"site\":" + std::to_string(other) + ",\"incarnation\":1," + line.substr(1));
+    };
+    const auto first = rest.find('\n') + 1;  // `started`
+    whole = rest.substr(0, first);
+    add(lines);
+    add(ledger::entered(1, 0, 0));
+    if (returned) add(ledger::aggregator(0, 0, 1, "returned", 2.5));
+    return whole + rest.substr(first);
+  };
+  const auto whole = begun(false), fair = begun(true);
+  const auto told = [&] {
+    const auto found = report().violations;
+    return std::any_of(found.begin(), found.end(), [](const auto& v) { return v.what.find("ceased to be the home") != std::string::npos; });
+  };
+  put(site_log(other), whole);
+  BOOST_TEST(told());
+  put(site_log(other), fair);
+  BOOST_TEST(!told());
+}
+
+BOOST_AUTO_TEST_CASE(a_record_stored_behind_the_end_of_its_epoch_is_seen) {
+  BOOST_TEST(edit(site_log(1), [](json& line) {
+               if (line["t"] == "entered" && line["group"] == 1) line["epoch"] = 2;
+               return true;
+             }) == 1);
+  BOOST_TEST(finds("stored_epoch"));
+}
+
+BOOST_AUTO_TEST_CASE(a_residual_older_than_what_was_counted_is_seen) {
+  double residual = 0;
+  std::uint64_t step = 0;
+  edit(site_log(2), [&](const json& line) {
+    if (line["t"] == "mass" && line["event"] == "counted" && line["group"] == 0 && line["round"] == 2) {
+      residual = line["residual"];
+      step = line["step"];
+    }
+    return true;
+  });
+  BOOST_TEST_REQUIRE(step > 0U);
+  const std::string before = text(site_log(2));
+  const auto come_back = [&](double with) {
+    ledger::mass_line m;
+    m.event = "restored";
+    m.round = 2;
+    m.residual = with;
+    m.norm = 1;
+    m.step = step;
+    std::string whole = before;
+    for (const auto& line : {ledger::started(settings.groups), ledger::mass(m)})
+      whole += json_lines::seal("{\"site\":2,\"incarnation\":2," + line.substr(1));
+    put(site_log(2), whole);
+  };
+  come_back(residual);
+  BOOST_TEST(!finds("restored"));
+  come_back(residual + 0.5);
+  BOOST_TEST(finds("restored"));
 }
 
 BOOST_AUTO_TEST_CASE(an_epoch_that_too_few_sealed_and_a_cut_that_falls_are_seen) {
