@@ -1,10 +1,14 @@
 #include "actors/messages.hpp"
 #include "actors/services.hpp"
+#include "framework/core/rare.hpp"
 #include "framework/rounds/ledger.hpp"
 
 namespace isthmus::actors {
 
 namespace {
+
+rare_site dies_before_the_name("a save ends between its ledger line and its name", 0.1);
+rare_site dies_behind_the_name("a save ends between its name and its ledger line", 0.1);
 
 struct checkpoint_state {
   static constexpr const char* name = "checkpoint";
@@ -20,6 +24,7 @@ checkpoint_written save(checkpoint_actor* self, const save_copy& m) {
   checkpoint_written done{m.round, m.copy->facts.step, "", 0, 0, "", m.last};
   const auto announce = [&](const std::string& folder, const hash128& manifest) {
     s.write_ledger(ledger::checkpoint(folder, "saving", manifest));
+    if (dies_before_the_name()) throw contract_error("a rehearsed crash before a checkpoint has its name");
   };
   auto saved = s.store->save(m.copy->facts, parts_of(*m.copy), announce);
   done.seconds = to_seconds(self->clock().now() - began);
@@ -27,6 +32,7 @@ checkpoint_written save(checkpoint_actor* self, const save_copy& m) {
     done.error = saved.error().message;
     return done;
   }
+  if (dies_behind_the_name()) throw contract_error("a rehearsed crash behind a checkpoint's name");
   done.folder = saved->folder;
   done.bytes = saved->bytes;
   s.write_ledger(ledger::checkpoint(saved->folder, "durable", saved->manifest));

@@ -4,6 +4,7 @@
 #include "actors/messages.hpp"
 #include "actors/overloaded.hpp"
 #include "actors/wire_events.hpp"
+#include "framework/core/rare.hpp"
 #include "framework/rounds/membership.hpp"
 #include "framework/rounds/restart_budget.hpp"
 
@@ -17,6 +18,8 @@ namespace {
 
 constexpr auto tick_every = std::chrono::milliseconds(100);
 constexpr auto linger = std::chrono::seconds(1);  // after the end: the last words reach the sites
+
+rare_site dies_behind_its_log("the coordinator dies between writing a decision and telling it", 0.05);
 
 struct coordinator_state {
   std::shared_ptr<coordinator_parts> parts;
@@ -61,6 +64,7 @@ void perform(coordinator_actor* self, const membership_actions& actions) {
             },
             [&](const membership_effect::append& e) {
               if (auto ok = s.parts->log.append(e.entry); !ok) return end_without_log(self, ok.error());
+              if (dies_behind_its_log()) throw contract_error("a rehearsed crash behind the log");
               perform(self, s.members->appended(now(self)));
             },
             [&](const membership_effect::decision& e) { s.parts->decided("decision", e.text); },

@@ -2,6 +2,7 @@
 
 #include "actors/messages.hpp"
 #include "actors/overloaded.hpp"
+#include "framework/core/rare.hpp"
 
 #include <algorithm>
 #include <deque>
@@ -9,6 +10,8 @@
 namespace isthmus::actors {
 
 namespace {
+
+rare_site dies_behind_a_store("a group dies between storing a record and saying so", 0.01);
 
 using gated_event = std::variant<group_message, enter_epoch>;
 
@@ -62,7 +65,11 @@ void perform(group_actor* self, const group_action& action) {
                  [&](const group_effect::residual_returned& e) {
                    s.parts.write_ledger(s.parts.book->add(s.parts.group->round(), e.values->span()));
                  },
-                 [&](const group_effect::ledger_line& e) { s.parts.write_ledger(e.json); },
+                 [&](const group_effect::ledger_line& e) {
+                   s.parts.write_ledger(e.json);
+                   if (e.json.starts_with("{\"record\"") && dies_behind_a_store())
+                     throw contract_error("a rehearsed crash behind a record");
+                 },
                  [&](const group_effect::diverged& e) {
                    self->send(s.metrics, event_line{"diverged", "group " + std::to_string(id_of(self)) + " round " +
                                                                     std::to_string(e.round) + ": anchor " + e.found.hex() + " instead of " +

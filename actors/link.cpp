@@ -2,6 +2,7 @@
 
 #include "actors/messages.hpp"
 #include "actors/spawn.hpp"
+#include "framework/core/rare.hpp"
 #include "framework/wire/wire.hpp"
 
 #include <caf/event_based_actor.hpp>
@@ -13,6 +14,8 @@
 namespace isthmus::actors {
 
 namespace {
+
+rare_site skips_a_beat("a heartbeat is not sent", 0.2);
 
 struct link_state {
   link_settings settings;
@@ -79,6 +82,7 @@ void tick(link_actor* self) {
     s.bytes->close(s.settings.peer, reason);
     went_down(self, reason);
   } else if (s.beats.beat_is_due(now(self))) {
+    if (skips_a_beat()) return;
     s.beats_out.emplace(++s.sequence, now(self));
     transmit(self, {message::beat{s.sequence, 0}, nullptr});
   }

@@ -1,4 +1,5 @@
 #include "actors/sim/rehearsal.hpp"
+#include "framework/core/rare.hpp"
 #include "framework/metrics/terminal.hpp"
 #include "launcher/recipes.hpp"
 #include "launcher/seed_workers.hpp"
@@ -7,6 +8,7 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
 #include <atomic>
 #include <charconv>
 #include <chrono>
@@ -47,12 +49,15 @@ std::optional<seed_range> read_seeds(std::string_view text) {
 std::string to_json(const actors::rehearsal_result& r) {
   json faults = json::object();
   for (const auto& [kind, n] : r.faults) faults[kind] = n;
+  json rare = json::object();
+  for (const auto& [site, n] : r.rare) rare[site] = n;
   return json{{"failure", r.failure},
               {"findings", r.findings},
               {"history", r.history.hex()},
               {"virtual_seconds", r.virtual_seconds},
               {"rounds", r.rounds},
               {"faults", faults},
+              {"rare", rare},
               {"samples", r.ledger.assigned},
               {"returned", r.ledger.returned},
               {"written_off", r.ledger.written_off},
@@ -69,12 +74,13 @@ struct failed_seed {
 struct tally {
   std::uint64_t seeds = 0, rounds = 0, samples = 0, returned = 0, written_off = 0, records_void = 0, faults_in_all = 0;
   double virtual_seconds = 0;
-  std::map<std::string, std::uint64_t> faults;
+  std::map<std::string, std::uint64_t> faults, rare;
   std::vector<failed_seed> failed;
   std::map<std::uint64_t, std::string> histories;
 
   tally() {
     for (const char* kind : fault_kind_names) faults[kind] = 0;
+    for (const rare_site* site : rare_site::all()) rare[site->name()] = 0;
   }
 
   void add(const seed_report& report) {
@@ -94,6 +100,7 @@ struct tally {
       faults[kind] += n.get<std::uint64_t>();
       faults_in_all += n.get<std::uint64_t>();
     }
+    for (const auto& [site, n] : r.at("rare").items()) rare[site] += n.get<std::uint64_t>();
     histories[report.seed] = r.at("history").get<std::string>();
     if (auto failure = r.at("failure").get<std::string>(); !failure.empty()) {
       for (const auto& finding : r.at("findings"))
@@ -128,7 +135,12 @@ std::string summary(const tally& t, double seconds) {
     else
       never += fmt::format("{}{}", never.empty() ? "; none of " : ", ", kind);
   }
-  return text + each + never + "\n";
+  text += each + never + "\n";
+  const auto hit = std::count_if(t.rare.begin(), t.rare.end(), [](const auto& site) { return site.second > 0; });
+  text += fmt::format("rare sites hit {} of {}\n", hit, t.rare.size());
+  if (t.seeds > 1)
+    for (const auto& [site, n] : t.rare) text += fmt::format("  {:>8}  {}\n", n, site);
+  return text;
 }
 
 json summary_json(const sim_options& o, const tally& t, double seconds) {
@@ -136,6 +148,8 @@ json summary_json(const sim_options& o, const tally& t, double seconds) {
   for (const auto& f : t.failed) failed.push_back({{"seed", f.seed}, {"what", f.what}, {"replay", replay_command(o, f.seed)}});
   json faults = json::object();
   for (const auto& [kind, n] : t.faults) faults[kind] = n;
+  json rare = json::array();
+  for (const auto& [site, n] : t.rare) rare.push_back({{"site", site}, {"fired", n}});
   return {{"schema", 1},
           {"recipe", o.recipe},
           {"seeds", t.seeds},
@@ -147,7 +161,8 @@ json summary_json(const sim_options& o, const tally& t, double seconds) {
           {"returned", t.returned},
           {"written_off", t.written_off},
           {"records_void", t.records_void},
-          {"faults", faults}};
+          {"faults", faults},
+          {"rare", rare}};
 }
 
 /// Whole digits of progress on one line of the terminal.

@@ -1,6 +1,7 @@
 #include "actors/sim/cluster.hpp"
 
 #include "actors/messages.hpp"
+#include "framework/core/exit_code.hpp"
 #include "framework/models/hybrid_model.hpp"
 #include "framework/wire/wire.hpp"
 #include "kernels/team.hpp"
@@ -234,6 +235,7 @@ void cluster::start_site(site_id site, const std::vector<std::string>& overrides
   };
   exits_.erase(site);
   spawn_as(site, [&] { made->root = spawn_site(*system_, std::move(parts)); });
+  watch(site, *made);
   sites_[site] = std::move(made);
 }
 
@@ -264,7 +266,22 @@ void cluster::start_coordinator() {
     reasons_[coordinator_id] = std::move(reason);
   };
   spawn_as(coordinator_id, [&] { made->root = spawn_coordinator(*system_, std::move(parts)); });
+  watch(coordinator_id, *made);
   sites_[coordinator_id] = std::move(made);
+}
+
+/// A root actor that fails takes its process with it, as it does for real.
+void cluster::watch(site_id site, const node& at) {
+  caf::actor_cast<caf::abstract_actor*>(at.root)->attach_functor([this, site, me = &at](const caf::error& reason) {
+    const auto found = sites_.find(site);
+    if (found == sites_.end() || found->second.get() != me || exits_.contains(site)) return;
+    exits_[site] = exit_failed;
+    reasons_[site] = "its root actor failed: " + caf::to_string(reason);
+    world.note(std::to_string(site) + " failed");
+    world.after({}, [this, site, me] {
+      if (const auto still = sites_.find(site); still != sites_.end() && still->second.get() == me) kill_site(site);
+    });
+  });
 }
 
 void cluster::freeze_site(site_id site) {

@@ -109,6 +109,7 @@ private:
   void tell(const event_row& event);
   void step();
   void let_run();
+  void watch(site_id site, const node& at);
   arithmetic_hooks hooks_of(site_id site, incarnation_number incarnation) const;
   duration step_takes(site_id site) const;
   void spawn_as(site_id site, const std::function<void()>& spawn);

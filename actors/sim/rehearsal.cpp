@@ -2,6 +2,7 @@
 
 #include "actors/sim/cluster.hpp"
 #include "framework/core/exit_code.hpp"
+#include "framework/core/rare.hpp"
 
 #include <fmt/format.h>
 
@@ -24,7 +25,11 @@ duration seconds(double s) { return std::chrono::duration_cast<duration>(std::ch
 class rehearsal {
 public:
   rehearsal(const recipe& plan, const std::vector<planned_fault>& faults, std::uint64_t seed, told_line tell)
-      : faults_(faults), tell_(std::move(tell)), cluster_(options_for(plan, seed)), draws_(seed, stays_down_stream, 0, draw::fault) {
+      : faults_(faults),
+        tell_(std::move(tell)),
+        chances_(seed),
+        cluster_(options_for(plan, seed)),
+        draws_(seed, stays_down_stream, 0, draw::fault) {
     result_.seed = seed;
     for (const auto& f : faults_)
       if (f.waits()) waiting_.push_back(&f);
@@ -133,6 +138,7 @@ private:
   void heal() {
     healed_ = true;
     say("all is healed");
+    chances_.rest();
     while (!undo_.empty()) run_undo(undo_.begin()->first);
     if (cluster_.site_count() > 2 && draws_.uniform() < cluster_.plan.scenario.stays_down)
       cluster_.world.after(recovery, [this, site = static_cast<site_id>(draws_.below(cluster_.site_count()))] {
@@ -223,11 +229,13 @@ private:
       for (site_id site = 0; site < cluster_.site_count(); ++site)
         if (!gone_.contains(site) && cluster_.exit_code(site) != 0)
           result_.findings.push_back(fmt::format("{} is {}", name(site), cluster_.running(site) ? "still at work" : "not running"));
+    result_.rare = chances_.fired();
     result_.history = cluster_.world.digest();
   }
 
   const std::vector<planned_fault>& faults_;
   told_line tell_;
+  rare_chances chances_;
   cluster cluster_;
   rng draws_;
   rehearsal_result result_;

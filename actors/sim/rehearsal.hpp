@@ -20,6 +20,7 @@ struct rehearsal_result {
   hash128 history;                    // of all events
   double virtual_seconds = 0;
   std::map<std::string, std::uint64_t> faults;  // fired, by kind
+  std::map<std::string, std::uint64_t> rare;    // rare sites that fired, and how often
   round_number rounds = 0;
   ledger_report ledger;
   bool good() const { return failure.empty(); }

@@ -1,4 +1,5 @@
 #include "framework/core/probe.hpp"
+#include "framework/core/rare.hpp"
 
 #include "framework/core/planted.hpp"
 #include "framework/rounds/group_state.hpp"
@@ -8,6 +9,11 @@
 
 /// The role of a group's home: collect contributions, close the round, commit at a majority.
 namespace isthmus {
+
+namespace {
+rare_site closes_early("a home closes its round as soon as it may");
+rare_site keeps_no_delta("a home keeps no delta for who lags");
+}  // namespace
 
 void parameter_group::state::refuse(site_id to, round_number r, errc code, std::string reason) {
   send(to, message::refused{view.number, s.shape.id, r, static_cast<std::uint32_t>(code), std::move(reason)});
@@ -81,7 +87,7 @@ void parameter_group::state::try_close(time_point now) {
   if (collected.size() < quorum) return;
   if (!quorum_at) quorum_at = now;
   const time_point last = deadline.closes_at(*opened, *quorum_at);
-  if (missing > 0 && now < last) return say(group_effect::wake_at{last});
+  if (missing > 0 && now < last && !closes_early()) return say(group_effect::wake_at{last});
   if (missing == 0) deadline.observe(now - *opened);
   close(now);
 }
@@ -205,6 +211,7 @@ void parameter_group::state::trim_kept() {
       if (m.site != s.self) slowest = std::min(slowest, member_round[m.site]);
     while (!kept.empty() && kept.begin()->first < slowest) kept.erase(kept.begin());
   }
+  if (keeps_no_delta()) most = 0;
   while (kept.size() > most) kept.erase(kept.begin());
 }
 

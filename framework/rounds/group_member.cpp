@@ -1,4 +1,5 @@
 #include "framework/core/probe.hpp"
+#include "framework/core/rare.hpp"
 
 #include "framework/core/planted.hpp"
 #include "framework/rounds/group_state.hpp"
@@ -11,6 +12,8 @@
 namespace isthmus {
 
 namespace {
+
+rare_site asks_at_once("a member asks again at once");
 
 shared_bytes copy_of(const float_array& values) { return make_shared_bytes(std::as_bytes(values.span())); }
 
@@ -216,7 +219,7 @@ void parameter_group::state::divergence(const round_record& r, const hash128& fo
 // --- asking and being asked
 
 void parameter_group::state::reset_poll(time_point now) {
-  poll_wait = s.retry;
+  poll_wait = asks_at_once() ? std::chrono::milliseconds(1) : s.retry;
   next_poll = now + poll_wait;
   say(group_effect::wake_at{next_poll});
 }

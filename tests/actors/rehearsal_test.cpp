@@ -1,10 +1,12 @@
 #include "actors/sim/rehearsal.hpp"
 
 #include "actors/sim/cluster.hpp"
+#include "framework/core/rare.hpp"
 
 #include <boost/test/unit_test.hpp>
 
 #include <algorithm>
+#include <map>
 #include <string>
 
 using namespace isthmus;
@@ -41,6 +43,13 @@ BOOST_AUTO_TEST_CASE(every_promise_holds_under_the_shipped_faults) {
     BOOST_TEST(r.good(), words(r));
     BOOST_TEST(r.rounds > 0U);
   }
+}
+
+BOOST_AUTO_TEST_CASE(every_rare_site_is_hit) {
+  std::map<std::string, std::uint64_t> fired;
+  for (std::uint64_t seed = 1; seed <= 60; ++seed)
+    for (const auto& [site, n] : rehearse(shipped({"run.tokens=11520"}), seed).rare) fired[site] += n;
+  for (const rare_site* site : rare_site::all()) BOOST_TEST(fired[site->name()] > 0U, site->name() << " never fired");
 }
 
 BOOST_AUTO_TEST_CASE(the_real_model_keeps_them_too) {
