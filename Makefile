@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 JOBS ?= $(shell nproc)
 
-.PHONY: help install build quickstart check bench format format-check clean
+.PHONY: help install build install-prefix quickstart check bench format format-check clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */  make \1\t/' | expand -t 22
@@ -14,6 +14,11 @@ install:  ## installs by apt what is missing, and nothing when all is there
 build: install  ## builds the binary that users run, into build/release
 	@cmake --preset release >/dev/null
 	@cmake --build --preset release -j $(JOBS) --target isthmus
+
+PREFIX ?= $(CURDIR)/build/prefix
+install-prefix: build  ## installs program, library and CMake package below PREFIX=...: docs/library.md
+	@cmake --install build/release --prefix $(PREFIX) >/dev/null
+	@echo "installed below $(PREFIX); in CMake: -DCMAKE_PREFIX_PATH=$(PREFIX), then find_package(Isthmus)"
 
 quickstart: build  ## trains a small hybrid over three sites on this machine, kills one on the way, checks the ledger
 	@scripts/quickstart.sh

@@ -14,8 +14,23 @@ function(isthmus_flags target)
     target_compile_options(${target} PUBLIC -fsanitize=${ISTHMUS_SANITIZE} -fno-omit-frame-pointer -fno-sanitize=null)
     target_link_options(${target} PUBLIC -fsanitize=${ISTHMUS_SANITIZE})
   endif()
+  target_compile_features(${target} PUBLIC cxx_std_20)
   target_include_directories(${target} PUBLIC $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}>
                                               $<INSTALL_INTERFACE:include/isthmus>)
+endfunction()
+
+# isthmus_find(package arguments...): find_package, REQUIRED, here and in the installed package (cmake/IsthmusConfig.cmake.in).
+macro(isthmus_find)
+  find_package(${ARGV} REQUIRED)
+  string(REPLACE ";" " " isthmus_find_arguments "${ARGV}")
+  set_property(GLOBAL APPEND PROPERTY ISTHMUS_DEPENDENCIES "find_dependency(${isthmus_find_arguments})")
+endmacro()
+
+# isthmus_install(target name): users of the installed package link Isthmus::<name>.
+function(isthmus_install target name)
+  set_target_properties(${target} PROPERTIES EXPORT_NAME ${name})
+  set_property(GLOBAL APPEND PROPERTY ISTHMUS_COMPONENTS ${name})
+  install(TARGETS ${target} EXPORT IsthmusTargets ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
 endfunction()
 
 # isthmus_test(name sources... [LIBS libs...] [TIMEOUT seconds]): one Boost.Test program, one ctest entry.
