@@ -16,7 +16,9 @@ build: install  ## builds the binary that users run, into build/release
 	@cmake --build --preset release -j $(JOBS) --target isthmus
 
 PREFIX ?= $(CURDIR)/build/prefix
-install-prefix: build  ## installs program, library and CMake package below PREFIX=...: docs/library.md
+install-prefix: install  ## installs program, library and CMake package below PREFIX=...: docs/library.md
+	@cmake --preset release >/dev/null
+	@cmake --build --preset release -j $(JOBS) --target isthmus isthmus_testing
 	@cmake --install build/release --prefix $(PREFIX) >/dev/null
 	@echo "installed below $(PREFIX); in CMake: -DCMAKE_PREFIX_PATH=$(PREFIX), then find_package(Isthmus)"
 

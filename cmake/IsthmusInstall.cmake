@@ -31,3 +31,6 @@ install(FILES ${PROJECT_BINARY_DIR}/package/IsthmusConfig.cmake ${PROJECT_BINARY
               cmake/FindCAF.cmake cmake/FindCapnp.cmake cmake/FindDNNL.cmake cmake/FindHighway.cmake cmake/FindUCX.cmake cmake/FindXXHash.cmake
         DESTINATION ${isthmus_package})
 install(EXPORT IsthmusTargets NAMESPACE Isthmus:: DESTINATION ${isthmus_package})
+if(TARGET isthmus_testing)
+  install(EXPORT IsthmusTestingTargets NAMESPACE Isthmus:: DESTINATION ${isthmus_package})
+endif()

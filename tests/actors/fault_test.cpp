@@ -1,4 +1,4 @@
-#include "actors/sim/cluster.hpp"
+#include "actors/testing/boost_test.hpp"
 
 #include <boost/test/unit_test.hpp>
 
@@ -8,6 +8,7 @@
 
 using namespace isthmus;
 using namespace isthmus::actors;
+using namespace isthmus::testing;
 using namespace std::chrono_literals;
 
 namespace {
@@ -151,41 +152,33 @@ BOOST_AUTO_TEST_CASE(a_home_killed_at_any_time_leaves_one_history) {
   }
 }
 
-BOOST_AUTO_TEST_CASE(rounds_go_on_without_the_coordinator_and_a_new_one_takes_over) {
-  cluster c({.seed = 3, .sites = 3, .overrides = {}});
-  c.start_all();
-  BOOST_REQUIRE(c.run_until([&] { return c.last_round() >= 2; }, 60s));
-  c.kill_coordinator();
-  const round_number before = c.last_round();
-  BOOST_TEST(c.run_until([&] { return c.last_round() >= before + 3; }, 20s));
-  c.start_coordinator();
-  expect_good_end(c);
+using three_sites_of_seed_3 = simulated_sites<3, 3>;
+using three_sites_of_seed_4 = simulated_sites<3, 4>;
+using three_sites_of_seed_5 = simulated_sites<3, 5>;
+
+BOOST_FIXTURE_TEST_CASE(rounds_go_on_without_the_coordinator_and_a_new_one_takes_over, three_sites_of_seed_3) {
+  cluster.run_to_round(2);
+  cluster.kill_coordinator();
+  cluster.run_to_round(cluster.last_round() + 3, 20s);
+  cluster.start_coordinator();
+  expect_good_end(cluster);
 }
 
-BOOST_AUTO_TEST_CASE(a_silent_link_is_noticed_and_the_site_comes_back_when_it_heals) {
-  cluster c({.seed = 4, .sites = 3, .overrides = {}});
-  c.start_all();
-  BOOST_REQUIRE(c.run_until([&] { return c.last_round() >= 3; }, 60s));
-  c.net.cut_both(0, 2);
-  c.net.cut_both(1, 2);
-  c.net.cut_both(coordinator_id, 2);
-  const round_number before = c.last_round();
-  BOOST_TEST(c.run_until([&] { return c.last_round() >= before + 2; }, 15s), "the majority stopped");
-  c.run_for(5s);
-  c.net.heal_all();
-  expect_good_end(c);
-  BOOST_TEST(c.has_event("link_down", "no heartbeat"));
+BOOST_FIXTURE_TEST_CASE(a_silent_link_is_noticed_and_the_site_comes_back_when_it_heals, three_sites_of_seed_4) {
+  cluster.run_to_round(3);
+  cluster.isolate(site{2}, from(cluster.now().time), lasting(7s));
+  cluster.run_to_round(cluster.last_round() + 2, 6s);  // the majority goes on
+  expect_good_end(cluster);
+  BOOST_TEST(cluster.has_event("link_down", "no heartbeat"));
 }
 
-BOOST_AUTO_TEST_CASE(a_torn_frame_is_refused_and_nothing_is_lost) {
-  cluster c({.seed = 5, .sites = 3, .overrides = {}});
-  c.start_all();
-  BOOST_REQUIRE(c.run_until([&] { return c.last_round() >= 2; }, 60s));
-  for (site_id site = 0; site < 3; ++site) {
-    c.net.tear_next(site);
-    c.run_for(700ms);
+BOOST_FIXTURE_TEST_CASE(a_torn_frame_is_refused_and_nothing_is_lost, three_sites_of_seed_5) {
+  cluster.run_to_round(2);
+  for (const site one : {site{0}, site{1}, site{2}}) {
+    cluster.tear_next_frame(one, cluster.now());
+    cluster.run_for(700ms);
   }
-  expect_good_end(c);
+  expect_good_end(cluster);
 }
 
 BOOST_AUTO_TEST_CASE(everybody_killed_at_once_goes_on_from_the_checkpoints) {

@@ -45,7 +45,7 @@ constexpr std::array<guarded, 14> libraries{{
     {"toml++/", {"framework/recipe/", "tests/framework/recipe/"}, false},
     {"CLI/", {"launcher/", "examples/", "bench/"}, false},
     {"sqlite3.h", {"framework/metrics/", "tests/"}, false},
-    {"boost/test/", {"tests/", "examples/"}, true},
+    {"boost/test/", {"actors/testing/", "tests/", "examples/"}, true},
     {"boost/", {"framework/", "actors/", "launcher/", "tests/", "examples/", "bench/"}, false},
     {"dnnl", {"kernels/", "bench/"}, false},
     {"cblas", {"kernels/", "bench/"}, false},
