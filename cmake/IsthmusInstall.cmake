@@ -28,7 +28,7 @@ configure_package_config_file(cmake/IsthmusConfig.cmake.in ${PROJECT_BINARY_DIR}
                               INSTALL_DESTINATION ${isthmus_package})
 write_basic_package_version_file(${PROJECT_BINARY_DIR}/package/IsthmusConfigVersion.cmake COMPATIBILITY SameMinorVersion)
 install(FILES ${PROJECT_BINARY_DIR}/package/IsthmusConfig.cmake ${PROJECT_BINARY_DIR}/package/IsthmusConfigVersion.cmake
-              cmake/FindCAF.cmake cmake/FindCapnp.cmake cmake/FindDNNL.cmake cmake/FindHighway.cmake cmake/FindUCX.cmake cmake/FindXXHash.cmake
+              cmake/FindCAF.cmake cmake/FindCapnp.cmake cmake/FindDNNL.cmake cmake/FindHighway.cmake cmake/FindSodium.cmake cmake/FindUCX.cmake cmake/FindXXHash.cmake
         DESTINATION ${isthmus_package})
 install(EXPORT IsthmusTargets NAMESPACE Isthmus:: DESTINATION ${isthmus_package})
 if(TARGET isthmus_testing)

@@ -34,10 +34,11 @@ struct guarded {
   std::array<std::string_view, 6> inside;  // where it may stand
   bool in_headers;                         // there, also in headers
 };
-constexpr std::array<guarded, 14> libraries{{
+constexpr std::array<guarded, 15> libraries{{
     {"ucp/", {"framework/transport/", "tests/framework/transport/", "bench/"}, false},
     {"uct/", {"framework/transport/", "tests/framework/transport/", "bench/"}, false},
     {"ucs/", {"framework/transport/", "tests/framework/transport/", "bench/"}, false},
+    {"sodium", {"framework/transport/", "tests/framework/transport/", "tests/fuzz/", "bench/"}, false},
     {"capnp/", {"framework/wire/", "tests/framework/wire/", "tests/fuzz/", "bench/"}, false},
     {"kj/", {"framework/wire/", "tests/framework/wire/", "tests/fuzz/", "bench/"}, false},
     {"caf/", {"actors/", "launcher/", "tests/", "examples/", "bench/"}, true},

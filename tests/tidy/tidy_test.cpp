@@ -50,6 +50,9 @@ BOOST_AUTO_TEST_CASE(libraries_stay_where_they_belong) {
   BOOST_TEST(count("framework/transport/ucx.cpp", "#include <ucp/api/ucp.h>\n") == 0U);
   BOOST_TEST(count("framework/transport/ucx.hpp", "#pragma once\n#include <ucp/api/ucp.h>\n") == 1U);
   BOOST_TEST(count("framework/rounds/a.cpp", "#include <ucp/api/ucp.h>\n") == 1U);
+  BOOST_TEST(count("framework/transport/a.cpp", "#include <sodium.h>\n") == 0U);
+  BOOST_TEST(count("framework/transport/a.hpp", "#pragma once\n#include <sodium.h>\n") == 1U);
+  BOOST_TEST(count("launcher/a.cpp", "#include <sodium.h>\n") == 1U);
   BOOST_TEST(count("framework/wire/a.cpp", "#include <capnp/message.h>\n#include \"frame.capnp.h\"\n") == 0U);
   BOOST_TEST(count("framework/wire/a.hpp", "#pragma once\n#include \"framework/wire/frame.capnp.h\"\n") == 1U);
   BOOST_TEST(count("actors/a.cpp", "#include \"framework/wire/frame.capnp.h\"\n") == 1U);
