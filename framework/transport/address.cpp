@@ -13,8 +13,8 @@ namespace isthmus {
 
 namespace {
 
-const sockaddr_in& v4(const socket_address& a) { return reinterpret_cast<const sockaddr_in&>(a.storage); }
-const sockaddr_in6& v6(const socket_address& a) { return reinterpret_cast<const sockaddr_in6&>(a.storage); }
+const sockaddr_in& v4(const socket_address& a) { return a.storage.v4; }
+const sockaddr_in6& v6(const socket_address& a) { return a.storage.v6; }
 
 std::string namespace_of(const char* process) {
   char name[64] = {};
@@ -76,14 +76,14 @@ expected<socket_address> parse_address(const std::string& text) {
   if (host == "localhost") host = "127.0.0.1";
   socket_address address;
   if (host.size() > 2 && host.front() == '[' && host.back() == ']') {
-    auto& six = reinterpret_cast<sockaddr_in6&>(address.storage);
+    auto& six = address.storage.v6;
     if (inet_pton(AF_INET6, host.substr(1, host.size() - 2).c_str(), &six.sin6_addr) != 1) return bad("it is no IPv6 address");
     six.sin6_family = AF_INET6;
     six.sin6_port = htons(static_cast<std::uint16_t>(port));
     address.size = sizeof six;
     return address;
   }
-  auto& four = reinterpret_cast<sockaddr_in&>(address.storage);
+  auto& four = address.storage.v4;
   if (inet_pton(AF_INET, host.c_str(), &four.sin_addr) != 1) return bad("its host is not numeric");
   four.sin_family = AF_INET;
   four.sin_port = htons(static_cast<std::uint16_t>(port));

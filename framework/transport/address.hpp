@@ -14,7 +14,12 @@ namespace isthmus {
 
 /// A numeric IPv4 or IPv6 address with a port.
 struct socket_address {
-  sockaddr_storage storage{};
+  union any {  // a hundred bytes less than sockaddr_storage: every stranger's connection has one
+    sockaddr_in6 v6;
+    sockaddr_in v4;
+    sa_family_t ss_family;  // in front of both
+  };
+  any storage{};
   socklen_t size = 0;
   const sockaddr* get() const { return reinterpret_cast<const sockaddr*>(&storage); }
   std::uint16_t port() const;

@@ -1,11 +1,15 @@
 #include "framework/transport/control_connection.hpp"
 
+#include "framework/transport/stream_seal.hpp"
+
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <utility>
 
 namespace isthmus {
 
@@ -17,6 +21,9 @@ std::uint32_t little_endian(const std::byte* p) {
   return static_cast<std::uint32_t>(p[0]) | static_cast<std::uint32_t>(p[1]) << 8 | static_cast<std::uint32_t>(p[2]) << 16 |
          static_cast<std::uint32_t>(p[3]) << 24;
 }
+
+/// After these the sender says nothing.
+bool is_last(control_kind kind) { return kind == control_kind::refusal || kind == control_kind::goodbye || kind == control_kind::closing; }
 
 /// The four bytes as they would read, when somebody speaks text to us.
 std::string as_text(const std::byte* p) {
@@ -35,13 +42,23 @@ control_connection::control_connection(int socket) : socket_(socket) {}
 
 control_connection::~control_connection() { ::close(socket_); }
 
+void control_connection::seal(std::unique_ptr<stream_seal> with) { seal_ = std::move(with); }
+
 void control_connection::write_frame(control_kind kind, std::span<const std::byte> body) {
+  if (seal_ && seal_->has_written_last()) return;
   if (out_sent_ == out_.size()) {
     out_.clear();
     out_sent_ = 0;
   }
-  const auto length = static_cast<std::uint32_t>(body.size() + 1);
-  for (unsigned i = 0; i < prefix_bytes; ++i) out_.push_back(static_cast<std::byte>(length >> (8 * i)));
+  const auto length = static_cast<std::uint32_t>(body.size() + 1 + (seal_ ? stream_seal::overhead : 0));
+  std::array<std::byte, prefix_bytes> prefix;
+  for (unsigned i = 0; i < prefix_bytes; ++i) prefix[i] = static_cast<std::byte>(length >> (8 * i));
+  out_.insert(out_.end(), prefix.begin(), prefix.end());
+  if (seal_) {
+    std::vector<std::byte> plain{static_cast<std::byte>(kind)};
+    plain.insert(plain.end(), body.begin(), body.end());
+    return seal_->seal(prefix, plain, is_last(kind), out_);
+  }
   out_.push_back(static_cast<std::byte>(kind));
   out_.insert(out_.end(), body.begin(), body.end());
 }
@@ -58,17 +75,21 @@ expected<void> control_connection::flush() {
   return {};
 }
 
-expected<bool> control_connection::fill() {
+expected<bool> control_connection::fill(std::size_t buffered_bytes_max) {
   if (in_read_ > 0) {
     in_.erase(in_.begin(), in_.begin() + static_cast<std::ptrdiff_t>(in_read_));
     in_read_ = 0;
   }
   std::array<std::byte, 65536> chunk;
+  const std::size_t most = std::min(chunk.size(), buffered_bytes_max - std::min(buffered_bytes_max, in_.size()));
+  if (most == 0) return false;
   for (;;) {
-    const ssize_t n = ::recv(socket_, chunk.data(), chunk.size(), 0);
+    const ssize_t n = ::recv(socket_, chunk.data(), most, 0);
     if (n < 0 && errno == EINTR) continue;
     if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) return false;
     if (n < 0) return fail(errc::disconnected, std::string("the connection failed: ") + std::strerror(errno));
+    if (n == 0 && seal_ && !seal_->has_read_last())
+      return fail(errc::disconnected, "the connection was cut: its last frame is not the end of a sealed stream");
     if (n == 0) return fail(errc::disconnected, "the peer closed the connection");
     in_.insert(in_.end(), chunk.begin(), chunk.begin() + n);
     bytes_in_ += static_cast<std::uint64_t>(n);
@@ -76,7 +97,28 @@ expected<bool> control_connection::fill() {
   }
 }
 
+expected<std::optional<control_frame>> control_connection::read_sealed_frame(std::size_t body_bytes_max) {
+  const std::span<const std::byte> rest = std::span(in_).subspan(in_read_);
+  if (rest.size() < prefix_bytes) return std::optional<control_frame>();
+  const std::uint32_t length = little_endian(rest.data());
+  constexpr std::size_t least = stream_seal::overhead + 1;
+  if (length < least || length - least > body_bytes_max)
+    return fail(length < least ? errc::malformed : errc::too_large, "control frame: a length of " + std::to_string(length) + "; sealed, " +
+                                                                        std::to_string(least) + " to " +
+                                                                        std::to_string(body_bytes_max + least) + " are allowed here");
+  if (rest.size() < prefix_bytes + length) return std::optional<control_frame>();
+  const auto plain = seal_->open(rest.first(prefix_bytes), rest.subspan(prefix_bytes, length));
+  if (!plain) return plain.failure();
+  in_read_ += prefix_bytes + length;
+  const auto kind = static_cast<std::uint8_t>(plain->front());
+  if (kind == 0 || kind > control_kind_last) return fail(errc::malformed, "control frame: unknown kind " + std::to_string(kind));
+  if (is_last(static_cast<control_kind>(kind)) != seal_->has_read_last())
+    return fail(errc::malformed, "control frame: kind " + std::to_string(kind) + " and its mark of the last frame contradict each other");
+  return std::optional(control_frame{static_cast<control_kind>(kind), plain->subspan(1)});
+}
+
 expected<std::optional<control_frame>> control_connection::read_frame(std::size_t body_bytes_max) {
+  if (seal_) return read_sealed_frame(body_bytes_max);
   const std::span<const std::byte> rest = std::span(in_).subspan(in_read_);
   if (rest.size() < prefix_bytes) return std::optional<control_frame>();
   const std::uint32_t length = little_endian(rest.data());

@@ -112,13 +112,13 @@ expected<stream_header> caller::take_answer(std::span<const std::byte> bytes) {
   said_.mix(shared);
   if (!keys_.own.agree(name, shared)) return refused();
   said_.mix(shared);
-  secrets_ = derive_all(said_, true);
+  said_.split();
   stream_header header;
   if (!said_.open(in.raw(stream_header_bytes + tag_bytes), header)) return refused();
   return header;
 }
 
-link_secrets caller::secrets() { return std::move(*std::exchange(secrets_, std::nullopt)); }
+link_secrets caller::secrets() const { return derive_all(said_, true); }
 
 std::vector<std::byte> caller::confirm(const stream_header& ours) {
   std::vector<std::byte> out;
@@ -126,10 +126,10 @@ std::vector<std::byte> caller::confirm(const stream_header& ours) {
   return out;
 }
 
-answerer::answerer(const link_keys& keys, const std::string& run_id, site_id self, ephemeral mine)
-    : keys_(keys), mine_(std::move(mine)), said_(begin(run_id, self, keys.own.key())) {}
+answerer::answerer(const link_keys& keys, const std::string& run_id, site_id self)
+    : keys_(keys), said_(begin(run_id, self, keys.own.key())) {}
 
-expected<void> answerer::take_hello(std::span<const std::byte> bytes) {
+expected<void> answerer::take_hello(std::span<const std::byte> bytes, ephemeral mine) {
   byte_reader in(bytes);
   if (bytes.size() != hello_bytes || in.number<std::uint32_t>() != hello_magic)
     return fail(errc::malformed, "handshake: " + std::to_string(bytes.size()) + " bytes that are no hello of this version");
@@ -149,18 +149,20 @@ expected<void> answerer::take_hello(std::span<const std::byte> bytes) {
   if (!keys_.own.agree(found->second, shared)) return refused("the roster's key of " + name_of(peer_) + " is no key");
   said_.mix(shared);
   if (!said_.open(in.raw(tag_bytes), {})) return refused("who says it is " + name_of(peer_) + " does not have its key");
-  said_.add(mine_.name);
-  if (!agree(mine_.key, name, shared)) return refused("a key that is none");
+  mine_ = mine.name;
+  said_.add(mine_);
+  if (!agree(mine.key, name, shared)) return refused("a key that is none");
   said_.mix(shared);
-  if (!agree(mine_.key, found->second, shared)) return refused("the roster's key of " + name_of(peer_) + " is no key");
+  if (!agree(mine.key, found->second, shared)) return refused("the roster's key of " + name_of(peer_) + " is no key");
   said_.mix(shared);
+  said_.split();
   return {};
 }
 
 link_secrets answerer::secrets() const { return derive_all(said_, false); }
 
 std::vector<std::byte> answerer::answer(const stream_header& ours) {
-  std::vector<std::byte> out(mine_.name.begin(), mine_.name.end());
+  std::vector<std::byte> out(mine_.begin(), mine_.end());
   said_.seal(ours, out);
   return out;
 }

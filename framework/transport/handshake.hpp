@@ -40,8 +40,8 @@ public:
   expected<std::vector<std::byte>> hello();
   /// The peer is who the roster says, and is there now. Gives the header of its stream. Errors: refused.
   expected<stream_header> take_answer(std::span<const std::byte> bytes);
-  /// Once, after take_answer.
-  link_secrets secrets();
+  /// After take_answer.
+  link_secrets secrets() const;
   /// The last message: with it, the peer knows the same of us.
   std::vector<std::byte> confirm(const stream_header& ours);
 
@@ -51,18 +51,17 @@ private:
   std::optional<public_key> theirs_;
   ephemeral mine_;
   transcript said_;
-  std::optional<link_secrets> secrets_;
 };
 
 /// The accepting end. Who calls is known after take_hello, and proven after take_confirm only: a hello can be a replay.
 class answerer {
 public:
-  answerer(const link_keys& keys, const std::string& run_id, site_id self, ephemeral mine = ephemeral::draw());
+  answerer(const link_keys& keys, const std::string& run_id, site_id self);
   /// Errors: malformed (not a hello of ours), refused (another key or run, a site that the roster does not have, tampered with). Nothing
   /// must be told to the peer then.
-  expected<void> take_hello(std::span<const std::byte> bytes);
+  expected<void> take_hello(std::span<const std::byte> bytes, ephemeral mine = ephemeral::draw());
   site_id peer() const { return peer_; }
-  /// After take_hello, before answer.
+  /// After take_hello.
   link_secrets secrets() const;
   std::vector<std::byte> answer(const stream_header& ours);
   /// Gives the header of the peer's stream. Errors: refused.
@@ -71,7 +70,7 @@ public:
 private:
   const link_keys& keys_;
   site_id peer_ = 0;
-  ephemeral mine_;
+  public_key mine_{};
   transcript said_;
 };
 

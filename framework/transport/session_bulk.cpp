@@ -12,7 +12,8 @@ namespace isthmus {
 
 namespace {
 constexpr duration old_worker_time = std::chrono::seconds(2);
-}
+constexpr std::uint64_t endpoints_max = 16;
+}  // namespace
 
 expected<void> wire_site::make_worker(session& s) {
   auto worker = ucx_worker::make(*ucx_, [this, id = s.id](auto header, auto bytes) { return receive_chunk(id, header, bytes); });
@@ -33,7 +34,7 @@ bool wire_site::open_bulk(session& s, std::span<const std::byte> peer_address) {
     }
     s.endpoints.push_back(*endpoint);
     // Transfer 0 is a probe: once it is acknowledged the endpoint is known to work.
-    s.bulk->send(*endpoint, write_chunk_header({s.peer_token, 0, 0, 0, chunk_bytes_min, {}}), nullptr, {});
+    s.bulk->send(*endpoint, chunk_front(s, {s.peer_token, 0, 0, 0, chunk_bytes_min, {}}), nullptr, {});
     ++s.probes_owed;
   }
   return true;
@@ -75,50 +76,103 @@ bool wire_site::arm_bulk() {
 
 void wire_site::pump(session& s) {
   if (s.bulk_failed || s.endpoints.empty()) return;
-  while (auto c = s.outgoing.next(time_.now())) {
-    const auto header =
-        write_chunk_header({s.peer_token, c->transfer, c->payload->size(), c->offset, static_cast<std::uint32_t>(options_.chunk_bytes),
-                            c->offset == 0 ? c->header->bytes() : std::span<const std::byte>()});
+  while (auto c = s.outgoing->next(time_.now())) {
+    auto header =
+        chunk_front(s, {s.peer_token, c->transfer, c->payload->size(), c->offset, static_cast<std::uint32_t>(options_.chunk_bytes),
+                        c->offset == 0 ? c->header->bytes() : std::span<const std::byte>()});
     count(s.peer, [&](link_counters& k) {
-      k.bulk_bytes_out += header.size() + c->bytes;
+      k.bulk_bytes_out += header.size() + c->bytes + (s.sealer ? chunk_sealer::tag_bytes : 0);
       k.payload_bytes_out += c->bytes;
-      k.bytes_in_flight = s.outgoing.bytes_in_flight();
+      k.bytes_in_flight = s.outgoing->bytes_in_flight();
     });
     const auto data = c->payload->bytes().subspan(c->offset, c->bytes);
-    s.bulk->send(s.endpoints[s.next_endpoint++ % s.endpoints.size()], header, c->payload, data);
+    if (s.sealer)
+      send_sealed(s, std::move(header), data);
+    else
+      s.bulk->send(s.endpoints[s.next_endpoint++ % s.endpoints.size()], std::move(header), c->payload, data);
   }
 }
 
+std::vector<std::byte> wire_site::chunk_front(session& s, const chunk_header& h) {
+  auto header = write_chunk_header(h);
+  return s.sealer ? s.sealer->header(header) : header;
+}
+
+/// One pass from the message's memory to what is sent.
+void wire_site::send_sealed(session& s, std::vector<std::byte> header, std::span<const std::byte> data) {
+  const auto sealed = sealed_chunks_.take();
+  const auto out = sealed->bytes().first(data.size() + chunk_sealer::tag_bytes);
+  s.sealer->data(header, data, out);
+  s.bulk->send(s.endpoints[s.next_endpoint++ % s.endpoints.size()], std::move(header), sealed, out);
+}
+
+/// The header of a chunk as its sender wrote it; none when there is something wrong with it.
+std::optional<std::vector<std::byte>> wire_site::open_front(session& s, std::span<const std::byte> header) {
+  auto opened = s.opener->header(header);
+  if (!opened) forged(s, "the header of a chunk");
+  return opened;
+}
+
+/// Only what opens comes to a message's memory.
+bool wire_site::open_data(std::uint64_t session_id, std::span<const std::byte> header, std::span<const std::byte> data, std::byte* to) {
+  session* s = find(session_id);
+  if (s == nullptr || s->violation) return false;
+  if (s->opener->data(header, data, to)) return true;
+  forged(*s, "a chunk");
+  return false;
+}
+
+void wire_site::forged(session& s, const std::string& what) {
+  s.violation = error{errc::checksum_mismatch, what + " of " + name_of(s.peer) + " does not open: forged, or changed on its way"};
+  count(s.peer, [](link_counters& c) { ++c.forged; });
+}
+
 std::optional<ucx_worker::place> wire_site::receive_chunk(std::uint64_t session_id, std::span<const std::byte> header, std::size_t bytes) {
-  const auto h = read_chunk_header(header);
   session* s = find(session_id);
   if (s == nullptr || s->violation || (s->at != stage::up && s->at != stage::welcomed)) return std::nullopt;  // of a link that has ended
+  const auto opened = s->opener ? open_front(*s, header) : std::nullopt;
+  if (s->violation) return std::nullopt;
+  const auto h = read_chunk_header(opened ? std::span<const std::byte>(*opened) : header);
   if (!h || h->link_token != s->token) {
     s->violation = h ? error{errc::refused, "chunk: its token is not the one of this link"} : h.error();
     return std::nullopt;
   }
   if (h->transfer == 0) {
+    const std::uint64_t number = s->opener ? chunk_opener::number(header) : 0;
+    if (s->opener && (number >= endpoints_max || (s->probes_heard >> number & 1U) != 0)) {
+      s->violation = error{errc::malformed, "chunk: a probe that came twice, or after others"};
+      return std::nullopt;
+    }
+    s->probes_heard |= std::uint32_t{1} << number;
     byte_writer acknowledgement;
     acknowledgement.number(std::uint64_t{0});
     acknowledgement.number(std::uint64_t{0});
     s->wire.write_frame(control_kind::acknowledge, acknowledgement.bytes());
     return std::nullopt;
   }
-  if (bytes != h->length()) {
+  const std::size_t expected_bytes = h->length() + (s->opener ? chunk_sealer::tag_bytes : 0);
+  if (bytes != expected_bytes) {
     s->violation =
-        error{errc::malformed, "chunk: " + std::to_string(bytes) + " bytes where its header names " + std::to_string(h->length())};
+        error{errc::malformed, "chunk: " + std::to_string(bytes) + " bytes where its header names " + std::to_string(expected_bytes)};
     return std::nullopt;
   }
-  const auto place = s->incoming.begin(*h, time_.now());
+  const auto place = s->incoming->begin(*h, time_.now());
   if (!place) {
     s->violation = place.error();
     return std::nullopt;
   }
   const std::size_t wire_bytes = header.size() + bytes;
-  return ucx_worker::place{place->to, place->owner,
-                           [this, id = s->id, transfer = h->transfer, offset = h->offset, wire_bytes, bytes](bool ok) {
-                             chunk_arrived(id, transfer, offset, wire_bytes, bytes, ok);
-                           }};
+  ucx_worker::place into{place->to,
+                         place->owner,
+                         [this, id = s->id, transfer = h->transfer, offset = h->offset, wire_bytes, payload = h->length()](bool ok) {
+                           chunk_arrived(id, transfer, offset, wire_bytes, payload, ok);
+                         },
+                         {}};
+  if (s->opener)
+    into.open = [this, id = s->id, front = std::vector(header.begin(), header.end()), to = place->to](std::span<const std::byte> data) {
+      return open_data(id, front, data, to);
+    };
+  return into;
 }
 
 void wire_site::chunk_arrived(std::uint64_t session_id, std::uint64_t transfer, std::uint64_t offset, std::size_t wire_bytes,
@@ -137,7 +191,7 @@ void wire_site::chunk_arrived(std::uint64_t session_id, std::uint64_t transfer, 
   acknowledgement.number(transfer);
   acknowledgement.number(offset);
   s->wire.write_frame(control_kind::acknowledge, acknowledgement.bytes());
-  auto whole = s->incoming.finish(transfer, time_.now());
+  auto whole = s->incoming->finish(transfer, time_.now());
   if (!whole) return;
   if (s->at == stage::up)
     events_.bulk(s->peer, std::move(whole->header), std::move(whole->payload));
@@ -156,10 +210,10 @@ void wire_site::on_acknowledge(session& s, std::span<const std::byte> body) {
     if (s.peer_ready) admit(s);
     return;
   }
-  const auto settled = s.outgoing.acknowledge(transfer, offset, time_.now());
+  const auto settled = s.outgoing->acknowledge(transfer, offset, time_.now());
   if (!settled) return broken(s, settled.error());
   count(s.peer, [&](link_counters& c) {
-    c.bytes_in_flight = s.outgoing.bytes_in_flight();
+    c.bytes_in_flight = s.outgoing->bytes_in_flight();
     if (!*settled || (*settled)->bytes == 0) return;
     const double rate = static_cast<double>((*settled)->bytes) / std::max(1e-9, to_seconds((*settled)->took));
     c.send_bytes_per_second = c.send_bytes_per_second == 0 ? rate : 0.75 * c.send_bytes_per_second + 0.25 * rate;

@@ -23,6 +23,7 @@ constexpr duration drain_time = std::chrono::seconds(1);
 constexpr int user_timeout_ms = 20'000;  // unacknowledged control bytes; heartbeats decide long before
 constexpr int reads_in_a_row = 8;        // of 64 KiB, before others have their turn
 constexpr duration accept_pause = std::chrono::milliseconds(500);
+constexpr std::size_t handshake_frame_bytes_max = 4 + 1 + handshake_bytes_max;
 
 std::uint64_t random_number() {
   std::uint64_t number = 0;
@@ -61,12 +62,13 @@ bool wire_site::we_dial(site_id peer) const {
 
 wire_site::session& wire_site::add_session(int socket, const socket_address& remote) {
   set_options(socket);
-  auto made = std::make_unique<session>(socket, options_);
+  auto made = std::make_unique<session>(socket);
   session& s = *made;
   s.id = next_session_++;
   s.remote = remote;
   s.deadline = time_.now() + options_.greeting_timeout;
   s.token = random_number();
+  s.at = options_.keys ? stage::shaking : stage::greeting;
   s.interest = EPOLLIN;
   epoll_event e{};
   e.events = s.interest;
@@ -112,11 +114,11 @@ void wire_site::listen_for_connections(bool wanted) {
 
 void wire_site::make_room() {
   std::size_t unadmitted = 0;
-  session* oldest = nullptr;
+  session* oldest = nullptr;  // of strangers, where there are any: they keep nobody out who has shown a key
   for (const auto& [id, s] : sessions_) {
     if (s->dead || s->dialled || s->at == stage::up) continue;
     ++unadmitted;
-    if (oldest == nullptr) oldest = s.get();
+    if (oldest == nullptr || (is_stranger(*s) && !is_stranger(*oldest))) oldest = s.get();
   }
   if (unadmitted < options_.unadmitted_max) return;
   log(oldest->remote.text() + ": closed, more than " + std::to_string(options_.unadmitted_max) + " connections have not said who they are");
@@ -137,7 +139,7 @@ void wire_site::dial(site_id peer) {
   s.peer = peer;
   p.session = s.id;
   if (const auto ok = make_worker(s); !ok) return broken(s, ok.error());
-  if (::connect(socket, p.address->get(), p.address->size) == 0) return greet(s);
+  if (::connect(socket, p.address->get(), p.address->size) == 0) return open_conversation(s);
   if (errno != EINPROGRESS) return broken(s, {errc::disconnected, std::string("cannot connect: ") + std::strerror(errno)});
   s.at = stage::connecting;
   epoll_event e{};
@@ -177,25 +179,32 @@ void wire_site::on_connected(session& s) {
   socklen_t size = sizeof status;
   ::getsockopt(s.wire.socket(), SOL_SOCKET, SO_ERROR, &status, &size);
   if (status != 0) return broken(s, {errc::disconnected, std::string("cannot connect: ") + std::strerror(status)});
-  s.at = stage::greeting;
   s.deadline = time_.now() + options_.greeting_timeout;  // its worker and those of other links may have taken long to make
-  greet(s);
+  open_conversation(s);
 }
 
 void wire_site::read_frames(session& s) {
   for (int i = 0; i < reads_in_a_row; ++i) {
     const std::uint64_t before = s.wire.bytes_in();
-    const auto more = s.wire.fill();
+    const bool answered = s.at != stage::shaking;
+    const auto more = answered ? s.wire.fill() : s.wire.fill(handshake_frame_bytes_max);
     if (s.at == stage::up) count(s.peer, [&](link_counters& c) { c.control_bytes_in += s.wire.bytes_in() - before; });
     bool any = false;
     while (!s.dead && s.at != stage::draining) {
-      const auto frame = s.wire.read_frame(s.at == stage::up ? wire::control_bytes_max : greeting_bytes_max);
+      const auto frame = s.wire.read_frame(s.at == stage::up        ? wire::control_bytes_max
+                                           : s.at == stage::shaking ? handshake_bytes_max
+                                                                    : greeting_bytes_max);
+      if (!frame && frame.error().code == errc::checksum_mismatch) count(s.peer, [](link_counters& c) { ++c.forged; });
       if (!frame) return broken(s, frame.error());
       if (!*frame) break;
       any = true;
       on_frame(s, **frame);
     }
     if (s.dead || s.at == stage::draining) return;
+    if (!more && !answered && s.dialled)
+      return broken(s, {errc::disconnected,
+                        "it ended the connection instead of answering our handshake: it has another key, run or roster, or links that are "
+                        "not sealed; its log says more"});
     if (!more) return broken(s, more.error());
     if (!s.wire.holds_part())
       s.part_since.reset();
@@ -207,6 +216,7 @@ void wire_site::read_frames(session& s) {
 
 void wire_site::on_frame(session& s, const control_frame& f) {
   if (s.at == stage::up) return on_admitted_frame(s, f);
+  if (s.at == stage::shaking) return on_handshake(s, f);
   if (f.kind == control_kind::greeting && s.at == stage::greeting) return on_greeting(s, f.body);
   if (f.kind == control_kind::acknowledge && s.at == stage::welcomed) return on_acknowledge(s, f.body);
   if (f.kind == control_kind::ready && s.at == stage::welcomed && !s.peer_ready) {
@@ -264,6 +274,8 @@ void wire_site::on_greeting(session& s, std::span<const std::byte> body) {
     if (const auto ok = make_worker(s); !ok) return refuse(s, ok.error());
     greet(s);
   }
+  s.outgoing = std::make_unique<bulk_sender>(options_.chunk_bytes, options_.window_bytes);
+  s.incoming = std::make_unique<bulk_receiver>(options_.transfer_bytes_max, options_.incoming_bytes_max);
   s.at = stage::welcomed;
   open_bulk(s, theirs->worker_address);
 }
@@ -272,6 +284,8 @@ expected<void> wire_site::accept_greeting(session& s, const greeting& theirs) {
   if (const auto ok = check_greeting(options_.hello, theirs); !ok) return ok;
   if (const auto ok = ucx_->check_address(theirs.worker_address, s.remote.host()); !ok) return ok;
   const site_id peer = theirs.hello.site;
+  if (!s.dialled && options_.keys && peer != s.peer)
+    return fail(errc::refused, "the greeting is of " + name_of(peer) + ", the key of " + name_of(s.peer));
   if (s.dialled && peer != s.peer) return fail(errc::refused, "dialled " + name_of(s.peer) + " and reached " + name_of(peer));
   if (!s.dialled && we_dial(peer))
     return fail(errc::refused, name_of(options_.hello.site) + " dials " + name_of(peer) + ", not the other way");
@@ -287,13 +301,17 @@ expected<void> wire_site::accept_greeting(session& s, const greeting& theirs) {
 }
 
 void wire_site::refuse(session& s, const error& why) {
-  s.wire.write_frame(control_kind::refusal, write_reason(why));
+  const bool silently = is_stranger(s);  // it hears nothing from us
+  if (!silently) s.wire.write_frame(control_kind::refusal, write_reason(why));
   const std::uint64_t id = s.id;
   if (s.dialled)
     dial_failed(s, why, by::us);
   else
-    log(s.remote.text() + " refused: " + std::string(describe(why.code)) + ": " + why.message);
-  if (session* still = find(id)) drain(*still);
+    log_refused(s, why, "refused");
+  if (silently)
+    s.dead = true;
+  else if (session* still = find(id))
+    drain(*still);
 }
 
 void wire_site::broken(session& s, const error& why, by whom) {
@@ -302,7 +320,7 @@ void wire_site::broken(session& s, const error& why, by whom) {
     if (s.dialled)
       dial_failed(s, why, whom);
     else
-      log(s.remote.text() + " closed before admission: " + std::string(describe(why.code)) + ": " + why.message);
+      log_refused(s, why, "closed before admission");
   }
   s.dead = true;
 }
@@ -349,7 +367,7 @@ void wire_site::end(session& s, const error& reason, bool tell_peer) {
   close_bulk(s);
   if (!tell_peer) s.dead = true;
   count(s.peer, [](link_counters& c) { c.bytes_in_flight = 0; });
-  for (const std::uint64_t id : s.outgoing.abandon()) events_.sent(s.peer, id, fail(reason.code, reason.message));
+  for (const std::uint64_t id : s.outgoing->abandon()) events_.sent(s.peer, id, fail(reason.code, reason.message));
   if (we_dial(s.peer)) schedule_dial(s.peer, false);
   events_.down(s.peer, reason);
 }

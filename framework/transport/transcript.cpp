@@ -71,7 +71,7 @@ secret transcript::derive(std::string_view label) const {
   crypto_generichash_state state;
   crypto_generichash_init(&state, chain_.raw(), secret::size, secret::size);
   crypto_generichash_update(&state, raw(as_span(label)), label.size());
-  crypto_generichash_update(&state, raw(hash_), hash_.size());
+  crypto_generichash_update(&state, raw(split_), split_.size());
   crypto_generichash_final(&state, out.raw(), secret::size);
   sodium_memzero(&state, sizeof state);
   return out;

@@ -25,14 +25,16 @@ public:
   void seal(std::span<const std::byte> plain, std::vector<std::byte>& out);
   /// plain.size() + 16 bytes into plain, and adds them; false when they do not open: the transcript is of no use then.
   [[nodiscard]] bool open(std::span<const std::byte> sealed, std::span<std::byte> plain);
-  /// A key that only those have who share all secrets and have heard the same.
+  /// From here on derive() may be asked, about what was mixed and said so far.
+  void split() { split_ = hash_; }
+  /// A key that only those have who share all secrets and had said and heard the same at the split.
   secret derive(std::string_view label) const;
 
 private:
   std::array<unsigned char, 12> next_nonce();
 
   secret chain_, key_;
-  std::array<std::byte, 32> hash_{};
+  std::array<std::byte, 32> hash_{}, split_{};
   std::uint64_t sealed_ = 0;  // with key_
 };
 

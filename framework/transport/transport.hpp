@@ -43,6 +43,7 @@ struct transport_events {
 struct link_counters {
   std::uint64_t control_bytes_out = 0, control_bytes_in = 0, bulk_bytes_out = 0, bulk_bytes_in = 0;  // on the wire, framing included
   std::uint64_t payload_bytes_out = 0, payload_bytes_in = 0, bytes_in_flight = 0, reconnects = 0;
+  std::uint64_t forged = 0;                                  // frames and chunks of a sealed link that did not open: each ended it
   double round_trip_seconds = 0, send_bytes_per_second = 0;  // smoothed; 0 when unknown
 };
 

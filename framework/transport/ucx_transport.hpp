@@ -2,6 +2,7 @@
 
 #include "framework/core/clock.hpp"
 #include "framework/core/expected.hpp"
+#include "framework/transport/identity.hpp"
 #include "framework/transport/transport.hpp"
 
 #include <chrono>
@@ -13,19 +14,21 @@
 namespace isthmus {
 
 struct ucx_transport_options {
-  link_hello hello;                      // who we are
-  std::string listen = "127.0.0.1:0";    // "a.b.c.d:port" or "[v6]:port"; port 0: any free one
-  bool allow_test_network = false;       // also private addresses, inside a network namespace that is not init's
-  int endpoints = 2;                     // UCX endpoints a peer, 1 to 16: several where one TCP stream cannot fill the path
-  std::string data_ports;                // that UCX may listen on, "first-last", one a link; empty: any
-  std::size_t chunk_bytes = 1U << 20;    // 64 KiB to 4 MiB
-  std::size_t window_bytes = 16U << 20;  // unacknowledged bytes a peer; at least one chunk
-  std::size_t transfer_bytes_max = std::size_t{1} << 30;  // of one incoming payload: more is refused before memory is taken
-  std::size_t incoming_bytes_max = std::size_t{2} << 30;  // of all unfinished payloads of one peer
-  std::size_t unadmitted_max = 256;                       // connections that have not said who they are; the oldest gives way
-  duration greeting_timeout = std::chrono::seconds(5);    // from the first byte to admission
-  duration frame_timeout = std::chrono::seconds(30);      // from the first to the last byte of a control frame
-  duration stall_timeout = std::chrono::seconds(30);      // without an acknowledgement while something is in flight: the link is closed
+  link_hello hello;                       // who we are
+  std::shared_ptr<const link_keys> keys;  // what links are sealed with; null: they are not
+  std::string listen = "127.0.0.1:0";     // "a.b.c.d:port" or "[v6]:port"; port 0: any free one
+  bool allow_test_network = false;        // also private addresses, inside a network namespace that is not init's
+  int endpoints = 2;                      // UCX endpoints a peer, 1 to 16: several where one TCP stream cannot fill the path
+  std::string data_ports;                 // that UCX may listen on, "first-last", one a link; empty: any
+  std::size_t chunk_bytes = 1U << 20;     // 64 KiB to 4 MiB
+  std::size_t window_bytes = 16U << 20;   // unacknowledged bytes a peer; at least one chunk
+  std::size_t transfer_bytes_max = std::size_t{1} << 30;    // of one incoming payload: more is refused before memory is taken
+  std::size_t incoming_bytes_max = std::size_t{2} << 30;    // of all unfinished payloads of one peer
+  std::size_t unadmitted_max = 256;                         // connections that have not said who they are; the oldest gives way
+  double handshakes_burst = 64, handshakes_per_second = 8;  // of one address, that come to nothing; more are not looked at
+  duration greeting_timeout = std::chrono::seconds(5);      // from the first byte to admission
+  duration frame_timeout = std::chrono::seconds(30);        // from the first to the last byte of a control frame
+  duration stall_timeout = std::chrono::seconds(30);        // without an acknowledgement while something is in flight: the link is closed
   duration back_off_min = std::chrono::milliseconds(100), back_off_max = std::chrono::seconds(5);
   /// One line an event that no link hears of: a refused connection, a failed dial. From the transport's thread.
   std::function<void(const std::string& line)> log = [](const std::string&) {};

@@ -1,5 +1,7 @@
 #include "framework/transport/ucx_worker.hpp"
 
+#include "framework/core/buffer.hpp"
+
 #include <ucp/api/ucp.h>
 
 #include <algorithm>
@@ -72,16 +74,27 @@ struct ucx_worker::callbacks {
     ucp_request_free(request);
   }
 
+  /// Data that is not there yet comes to memory of its own first.
+  static place opened_later(place into, std::size_t bytes) {
+    const auto arriving = std::make_shared<buffer>(bytes);
+    return {arriving->data(), arriving, [into = std::move(into), arriving](bool ok) { into.done(ok && into.open(arriving->bytes())); }, {}};
+  }
+
   static ucs_status_t message(void* argument, const void* header, std::size_t header_bytes, void* data, std::size_t bytes,
                               const ucp_am_recv_param_t* param) {
     auto& worker = *static_cast<ucx_worker*>(argument);
     auto into = worker.receive_(std::span(static_cast<const std::byte*>(header), header_bytes), bytes);
     if (!into) return UCS_OK;  // dropped
     if ((param->recv_attr & UCP_AM_RECV_ATTR_FLAG_RNDV) == 0) {
-      if (bytes > 0) std::memcpy(into->to, data, bytes);
-      worker.finished_.emplace_back(std::move(into->done), true);
+      bool ok = true;
+      if (into->open)
+        ok = into->open(std::span(static_cast<const std::byte*>(data), bytes));
+      else if (bytes > 0)
+        std::memcpy(into->to, data, bytes);
+      worker.finished_.emplace_back(std::move(into->done), ok);
       return UCS_OK;
     }
+    if (into->open) into = opened_later(std::move(*into), bytes);
     auto context = std::make_unique<receive_context>(receive_context{&worker, std::move(*into)});
     ucp_request_param_t request{};
     request.op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA;

@@ -56,6 +56,8 @@ public:
     std::byte* to = nullptr;
     std::shared_ptr<void> owner;
     std::function<void(bool ok)> done;
+    /// Given: brings the data, which lies in UCX's memory, to its place itself, and says whether it was good. Not given: it is copied.
+    std::function<bool(std::span<const std::byte> data)> open;
   };
   /// None drops the message. Runs inside UCX: it must not call back into the worker.
   using receive_handler = std::function<std::optional<place>(std::span<const std::byte> header, std::size_t bytes)>;

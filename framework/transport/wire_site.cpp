@@ -25,7 +25,11 @@ unexpected system_failure(const std::string& what) { return fail(errc::environme
 
 }  // namespace
 
-wire_site::wire_site(ucx_transport_options options, const clock& time) : options_(std::move(options)), time_(time) {}
+wire_site::wire_site(ucx_transport_options options, const clock& time)
+    : options_(std::move(options)),
+      time_(time),
+      limits_(options_.handshakes_burst, options_.handshakes_per_second),
+      sealed_chunks_(options_.chunk_bytes + chunk_sealer::tag_bytes) {}
 
 wire_site::~wire_site() {
   for (const auto& [id, s] : sessions_) close_bulk(*s);
@@ -39,6 +43,8 @@ expected<void> wire_site::open() {
   auto wanted = parse_address(options_.listen);
   if (!wanted) return wanted.failure();
   if (const auto ok = check_allowed(*wanted, options_.allow_test_network); !ok) return ok.failure();
+  if (options_.keys)
+    if (const auto ok = check_keys(*options_.keys, options_.hello.site); !ok) return ok.failure();
   const auto device = device_of(*wanted);
   if (!device) return device.failure();
 
@@ -140,8 +146,8 @@ time_point wire_site::next_deadline() const {
     at(s->next_ping);
     if (s->part_since) at(*s->part_since + options_.frame_timeout);
     if (s->bulk_failed) at(*s->bulk_failed + bulk_failure_grace);
-    if (const auto since = s->outgoing.waits_since()) at(*since + options_.stall_timeout);
-    if (const auto since = s->incoming.waits_since()) at(*since + 2 * options_.stall_timeout);
+    if (const auto since = s->outgoing->waits_since()) at(*since + options_.stall_timeout);
+    if (const auto since = s->incoming->waits_since()) at(*since + 2 * options_.stall_timeout);
   }
   if (!stopping_) {
     if (accept_again_) at(*accept_again_);
@@ -174,9 +180,9 @@ void wire_site::check_timers() {
       end(s, {errc::timed_out, name_of(s.peer) + " does not read its control channel"}, false);
     } else if (is_over(s.part_since, options_.frame_timeout)) {
       end(s, {errc::timed_out, "half a control frame and then nothing"}, true);
-    } else if (is_over(s.outgoing.waits_since(), options_.stall_timeout)) {
+    } else if (is_over(s.outgoing->waits_since(), options_.stall_timeout)) {
       end(s, {errc::timed_out, "no acknowledgement from " + name_of(s.peer) + " while data is under way"}, true);
-    } else if (is_over(s.incoming.waits_since(), 2 * options_.stall_timeout)) {
+    } else if (is_over(s.incoming->waits_since(), 2 * options_.stall_timeout)) {
       end(s, {errc::timed_out, "a bulk message from " + name_of(s.peer) + " was begun and never finished"}, true);
     } else if (now >= s.next_ping) {
       s.next_ping = now + ping_interval;
@@ -284,7 +290,7 @@ void wire_site::send_bulk(site_id peer, std::uint64_t id, shared_bytes header, s
     events_.sent(peer, id, fail(errc::disconnected, "there is no link to " + name_of(peer)));
     return;
   }
-  s->outgoing.push(id, std::move(header), std::move(payload));
+  s->outgoing->push(id, std::move(header), std::move(payload));
   pump(*s);
 }
 

@@ -4,8 +4,13 @@
 #include "framework/transport/address.hpp"
 #include "framework/transport/bulk_receiver.hpp"
 #include "framework/transport/bulk_sender.hpp"
+#include "framework/transport/call_limits.hpp"
+#include "framework/transport/buffer_pool.hpp"
+#include "framework/transport/chunk_seal.hpp"
 #include "framework/transport/control_connection.hpp"
 #include "framework/transport/greeting.hpp"
+#include "framework/transport/handshake.hpp"
+#include "framework/transport/stream_seal.hpp"
 #include "framework/transport/ucx_transport.hpp"
 #include "framework/transport/ucx_worker.hpp"
 
@@ -45,21 +50,28 @@ public:
   void stop();
 
 private:
-  enum class stage { connecting, greeting, welcomed, up, draining };
+  enum class stage { connecting, shaking, greeting, welcomed, up, draining };
   enum class by { us, peer };                                     // who refuses
   static constexpr std::uint64_t listener_tag = 1, wake_tag = 2;  // in epoll, below every session's number
 
+  /// One of both ends, and at the called one what waits for the last message: a stranger may yet be at the other end.
+  struct handshake_state {
+    std::unique_ptr<caller> calling;
+    std::unique_ptr<answerer> called;
+    std::unique_ptr<stream_seal> seal;
+  };
+
   /// One TCP connection from its first byte to its last, and the link it carries once it is up.
   struct session {
-    session(int socket, const ucx_transport_options& o)
-        : wire(socket), outgoing(o.chunk_bytes, o.window_bytes), incoming(o.transfer_bytes_max, o.incoming_bytes_max) {}
+    explicit session(int socket) : wire(socket) {}
     std::uint64_t id = 0;
     control_connection wire;
     stage at = stage::greeting;
     bool dialled = false, dead = false;
     std::uint32_t interest = 0;  // epoll events asked for
     socket_address remote;
-    site_id peer = 0;  // known when dialled, claimed from the greeting on
+    site_id peer = 0;                            // known when dialled, or by its key; else claimed from the greeting on
+    std::unique_ptr<handshake_state> handshake;  // until the channel is sealed
     incarnation_number incarnation = 0;
     time_point deadline{};                    // of the greeting, or of the draining
     std::optional<time_point> part_since;     // of a frame that is not whole yet
@@ -70,8 +82,11 @@ private:
     bool peer_ready = false;
     std::size_t next_endpoint = 0;
     std::optional<time_point> bulk_failed;
-    bulk_sender outgoing;
-    bulk_receiver incoming;
+    std::unique_ptr<bulk_sender> outgoing;  // from the greeting on
+    std::unique_ptr<bulk_receiver> incoming;
+    std::unique_ptr<chunk_sealer> sealer;  // of a sealed link
+    std::unique_ptr<chunk_opener> opener;
+    std::uint32_t probes_heard = 0;             // of a sealed link, by number
     std::vector<bulk_receiver::arrived> early;  // whole before the link was up
     std::optional<error> violation;             // seen inside UCX, acted upon outside
     time_point next_ping{};
@@ -125,6 +140,16 @@ private:
   session* find(std::uint64_t id);
   session* up_session(site_id peer);
 
+  // session_handshake.cpp: who is there
+  void open_conversation(session& s);
+  void on_handshake(session& s, const control_frame& f);
+  expected<void> take_hello(session& s, std::span<const std::byte> body);
+  expected<void> take_confirm(session& s, std::span<const std::byte> body);
+  expected<void> take_answer(session& s, std::span<const std::byte> body);
+  void seal(session& s, link_secrets secrets);
+  bool is_stranger(const session& s) const { return options_.keys && !s.wire.is_sealed(); }
+  void log_refused(const session& s, const error& why, const std::string& what);
+
   // session_bulk.cpp: the bulk path
   expected<void> make_worker(session& s);
   bool open_bulk(session& s, std::span<const std::byte> peer_address);
@@ -133,6 +158,11 @@ private:
   bool arm_bulk();
   void pump(session& s);
   std::optional<ucx_worker::place> receive_chunk(std::uint64_t session_id, std::span<const std::byte> header, std::size_t bytes);
+  std::vector<std::byte> chunk_front(session& s, const chunk_header& h);
+  void send_sealed(session& s, std::vector<std::byte> header, std::span<const std::byte> data);
+  std::optional<std::vector<std::byte>> open_front(session& s, std::span<const std::byte> header);
+  bool open_data(std::uint64_t session_id, std::span<const std::byte> header, std::span<const std::byte> data, std::byte* to);
+  void forged(session& s, const std::string& what);
   void chunk_arrived(std::uint64_t session_id, std::uint64_t transfer, std::uint64_t offset, std::size_t wire_bytes,
                      std::size_t payload_bytes, bool ok);
   void on_acknowledge(session& s, std::span<const std::byte> body);
@@ -157,6 +187,8 @@ private:
   std::uint64_t next_session_ = 16;      // smaller ones name our own descriptors in epoll
   time_point log_window_{};
   std::uint32_t log_lines_ = 0, log_left_out_ = 0;
+  call_limits limits_;
+  buffer_pool sealed_chunks_;
 
   std::mutex commands_mutex_;
   std::vector<std::function<void()>> commands_;

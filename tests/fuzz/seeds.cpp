@@ -81,6 +81,19 @@ void add_wire(std::vector<seed>& out) {
   }
   out.push_back({"greetings", "stream", stream});
 
+  const auto recorded = record_handshake();
+  const auto staged = [](unsigned stage, const bytes& message) {
+    bytes all(1 + message.size());
+    all[0] = static_cast<std::byte>(stage);
+    std::ranges::copy(message, all.begin() + 1);
+    return all;
+  };
+  out.push_back({"handshakes", "hello", staged(0, recorded.hello)});
+  out.push_back({"handshakes", "answer", staged(1, recorded.answer)});
+  out.push_back({"handshakes", "confirm", staged(2, recorded.confirm)});
+  out.push_back({"handshakes", "frame", staged(3, bytes(40))});
+  out.push_back({"handshakes", "chunk", staged(4, bytes(80))});
+
   const auto header = bytes_of("a message's header");
   out.push_back({"chunks", "first", write_chunk_header({77, 1, 3 << 20, 0, 1 << 20, header})});
   out.push_back({"chunks", "last", write_chunk_header({77, 1, (2 << 20) + 5, 2 << 20, 1 << 20, {}})});

@@ -15,6 +15,7 @@ using input = std::span<const std::byte>;
 
 void frames(input bytes);      // the wire's reader, control and bulk path
 void greetings(input bytes);   // the control channel: greeting, refusal, its stream of frames
+void handshakes(input bytes);  // the three messages before a link is sealed, and what is sealed after them
 void chunks(input bytes);      // the header of a bulk chunk
 void recipes(input bytes);     // a recipe's file
 void shards(input bytes);      // a token shard; checksums are put right first, or nothing behind them would be reached
@@ -27,14 +28,20 @@ struct target {
   const char* name;  // its folder below corpus/
   void (*run)(input bytes);
 };
-inline constexpr target targets[] = {{"frames", frames},   {"greetings", greetings},   {"chunks", chunks},
-                                     {"recipes", recipes}, {"shards", shards},         {"manifests", manifests},
-                                     {"tensors", tensors}, {"tokenizers", tokenizers}, {"ledgers", ledgers}};
+inline constexpr target targets[] = {{"frames", frames},         {"greetings", greetings}, {"handshakes", handshakes}, {"chunks", chunks},
+                                     {"recipes", recipes},       {"shards", shards},       {"manifests", manifests},   {"tensors", tensors},
+                                     {"tokenizers", tokenizers}, {"ledgers", ledgers}};
 
 inline std::string_view as_text(input bytes) { return {reinterpret_cast<const char*>(bytes.data()), bytes.size()}; }
 
 /// Ends the process where a reader broke its word.
 void must(bool holds, const char* what);
+
+/// The handshake that the targets know: site 3 calls site 1, all keys are given.
+struct recorded_handshake {
+  std::vector<std::byte> hello, answer, confirm;
+};
+recorded_handshake record_handshake();
 
 /// A file of the corpus that reaches deep: written by our own writers.
 struct seed {

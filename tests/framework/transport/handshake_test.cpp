@@ -101,9 +101,9 @@ BOOST_AUTO_TEST_CASE(the_messages_are_the_same_bytes_on_every_machine) {
   // Given all keys, nothing is drawn. A program of another language that follows the same description made these.
   const auto one = keys_of(1), zero = keys_of(0);
   caller calling(*one, "run", 1, 0, ephemeral::of(seeded_secret(100)));
-  answerer called(*zero, "run", 0, ephemeral::of(seeded_secret(200)));
+  answerer called(*zero, "run", 0);
   const auto hello = *calling.hello();
-  BOOST_TEST_REQUIRE(bool(called.take_hello(hello)));
+  BOOST_TEST_REQUIRE(bool(called.take_hello(hello, ephemeral::of(seeded_secret(200)))));
   const auto secrets = called.secrets();
   const auto answer = called.answer(header_of_called);
   BOOST_TEST_REQUIRE(bool(calling.take_answer(answer)));

@@ -1,4 +1,3 @@
-#include "framework/transport/byte_io.hpp"
 #include "framework/transport/control_connection.hpp"
 #include "framework/transport/address.hpp"
 #include "framework/transport/greeting.hpp"
@@ -6,14 +5,12 @@
 #include "framework/core/rng.hpp"
 #include "tests/framework/transport/child.hpp"
 #include "tests/framework/transport/probe.hpp"
+#include "tests/framework/transport/stranger.hpp"
 
 #include <boost/test/unit_test.hpp>
 
-#include <poll.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
 #include <time.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
@@ -27,55 +24,6 @@ using namespace std::chrono_literals;
 BOOST_AUTO_TEST_SUITE(hostile_control)
 
 namespace {
-
-/// A stranger's socket.
-class stranger {
-public:
-  explicit stranger(const std::string& address) {
-    const auto to = *parse_address(address);
-    socket_ = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    ensure(::connect(socket_, to.get(), to.size) == 0, "connect");
-  }
-  ~stranger() { ::close(socket_); }
-  stranger(const stranger&) = delete;
-  stranger& operator=(const stranger&) = delete;
-
-  void say(std::span<const std::byte> bytes) { [[maybe_unused]] const auto n = ::send(socket_, bytes.data(), bytes.size(), MSG_NOSIGNAL); }
-  void say(const std::string& text) { say(std::as_bytes(std::span(text.data(), text.size()))); }
-  void say(control_kind kind, std::span<const std::byte> body) {
-    byte_writer out;
-    out.number(static_cast<std::uint32_t>(body.size() + 1));
-    out.number(static_cast<std::uint8_t>(kind));
-    out.raw(body);
-    say(out.bytes());
-  }
-  /// Reads until the other end closes; false after ten seconds.
-  bool is_closed() {
-    for (;;) {
-      pollfd p{socket_, POLLIN, 0};
-      if (::poll(&p, 1, 10'000) <= 0) return false;
-      char chunk[4096];
-      const auto n = ::recv(socket_, chunk, sizeof chunk, 0);
-      if (n <= 0) return true;
-      heard_.append(chunk, static_cast<std::size_t>(n));
-    }
-  }
-  /// Waits for at least so many bytes.
-  bool hears(std::size_t bytes) {
-    while (heard_.size() < bytes) {
-      char chunk[4096];
-      const auto n = ::recv(socket_, chunk, sizeof chunk, 0);
-      if (n <= 0) return false;
-      heard_.append(chunk, static_cast<std::size_t>(n));
-    }
-    return true;
-  }
-  const std::string& heard() const { return heard_; }
-
-private:
-  int socket_;
-  std::string heard_;
-};
 
 ucx_transport_options hasty() {
   auto o = options_of(0);
@@ -100,11 +48,6 @@ void check_alive(probe& a) {
   BOOST_REQUIRE(good.wait_up() && a.wait_up(ups + 1));
   good.wire().send_bulk(0, 1, text_bytes("h"), patterned(1U << 20, 1));
   BOOST_REQUIRE(good.wait([](const auto& n) { return n.sent.size() == 1; }));
-}
-
-std::size_t lines_with(const probe::notes& n, const std::string& text) {
-  return static_cast<std::size_t>(
-      std::count_if(n.log.begin(), n.log.end(), [&](const std::string& l) { return l.find(text) != std::string::npos; }));
 }
 
 }  // namespace

@@ -1,4 +1,5 @@
 #include "framework/transport/ucx_transport.hpp"
+#include "tests/framework/transport/keys.hpp"
 
 #include <unistd.h>
 
@@ -18,6 +19,7 @@ int main(int argc, char** argv) {
   options.hello.site = static_cast<site_id>(std::atoi(argv[1]));
   options.hello.incarnation = static_cast<incarnation_number>(std::atoi(argv[2]));
   options.listen = argv[3];
+  if (std::getenv("ISTHMUS_TEST_SEALED") != nullptr) options.keys = testing::keys_of(options.hello.site);
   const real_clock time;
   const auto made = make_ucx_transport(options, time);
   if (!made) {

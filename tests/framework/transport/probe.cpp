@@ -1,8 +1,10 @@
 #include "tests/framework/transport/probe.hpp"
 
 #include "framework/core/rng.hpp"
+#include "tests/framework/transport/keys.hpp"
 
 #include <chrono>
+#include <cstdlib>
 #include <cstring>
 
 namespace isthmus::testing {
@@ -59,8 +61,11 @@ ucx_transport_options options_of(site_id site, incarnation_number incarnation) {
   o.hello.recipe_hash = {1, 2};
   o.hello.site = site;
   o.hello.incarnation = incarnation;
+  if (links_are_sealed()) o.keys = keys_of(site);
   return o;
 }
+
+bool links_are_sealed() { return std::getenv("ISTHMUS_TEST_SEALED") != nullptr; }
 
 void keep_each_other(probe& a, site_id site_a, probe& b, site_id site_b) {
   a.wire().keep(site_b, b.wire().address());

@@ -49,6 +49,8 @@ private:
 };
 
 ucx_transport_options options_of(site_id site, incarnation_number incarnation = 1);
+/// ISTHMUS_TEST_SEALED is set: options_of gives keys, and so do peers in processes of their own.
+bool links_are_sealed();
 void keep_each_other(probe& a, site_id site_a, probe& b, site_id site_b);
 /// Bytes that depend on seed and place.
 shared_bytes patterned(std::size_t bytes, std::uint64_t seed);
