@@ -25,6 +25,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <thread>
+#include <utility>
 
 namespace isthmus::actors {
 
@@ -55,9 +56,11 @@ expected<incarnation_number> next_incarnation(storage& disk, const std::string& 
 }
 
 expected<std::unique_ptr<transport>> open_wire(const recipe& plan, const std::string& run_id, site_id self, incarnation_number incarnation,
-                                               const std::string& listen, const isthmus::clock& time) {
+                                               const std::string& listen, std::shared_ptr<const link_keys> keys,
+                                               const isthmus::clock& time) {
   ucx_transport_options options;
   options.hello = {run_id, wire::version, recipe_hash(plan), self, incarnation};
+  options.keys = std::move(keys);
   options.listen = listen;
   options.allow_test_network = std::getenv("ISTHMUS_TEST_NETWORK") != nullptr;
   options.data_ports = plan.links.data_ports;
@@ -184,7 +187,7 @@ int run_site(site_process process) {
   const auto incarnation = next_incarnation(**disk, folder);
   if (!incarnation) return say(who, incarnation.error().message), exit_code_of(incarnation.error().code);
   const real_clock time;
-  auto wire = open_wire(process.plan, process.run_id, process.self, *incarnation, process.addresses.at(process.self), time);
+  auto wire = open_wire(process.plan, process.run_id, process.self, *incarnation, process.addresses.at(process.self), process.keys, time);
   if (!wire) return say(who, wire.error().message), exit_environment;
 
   ending end;
@@ -240,7 +243,8 @@ int run_coordinator(coordinator_process process) {
   auto log = coordinator_log::open(**disk, "coordinator.jsonl");
   if (!log) return say(who, log.error().message), exit_code_of(log.error().code);
   const real_clock time;
-  auto wire = open_wire(process.plan, process.run_id, coordinator_id, *incarnation, process.addresses.at(coordinator_id), time);
+  auto wire =
+      open_wire(process.plan, process.run_id, coordinator_id, *incarnation, process.addresses.at(coordinator_id), process.keys, time);
   if (!wire) return say(who, wire.error().message), exit_environment;
 
   ending end;

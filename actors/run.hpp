@@ -1,6 +1,7 @@
 #pragma once
 
 #include "actors/site.hpp"
+#include "framework/transport/identity.hpp"
 
 #include <map>
 #include <memory>
@@ -15,6 +16,7 @@ struct site_process {
   std::string run_id, run_folder;
   site_id self = 0;
   std::map<site_id, std::string> addresses;
+  std::shared_ptr<const link_keys> keys;  // links are sealed with them
   std::shared_ptr<const token_shard> tokens;
   std::string domain;  // of its text, and the unigram entropy of its held-out part: for display
   double unigram_entropy = 0;
@@ -31,7 +33,8 @@ struct coordinator_process {
   recipe plan;
   std::string run_id, run_folder;
   std::map<site_id, std::string> addresses;
-  metrics_sink* metrics = nullptr;  // borrowed
+  std::shared_ptr<const link_keys> keys;  // as of a site
+  metrics_sink* metrics = nullptr;        // borrowed
 };
 int run_coordinator(coordinator_process process);
 

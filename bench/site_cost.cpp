@@ -17,6 +17,8 @@
 #include <cstdlib>
 #include <filesystem>
 #include <functional>
+#include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -109,6 +111,19 @@ std::shared_ptr<const token_shard> random_tokens(const train_shape& shape, site_
   return shard;
 }
 
+/// Of every process, with which it seals its links as in a run.
+std::map<site_id, std::shared_ptr<const link_keys>> new_keys() {
+  std::map<site_id, std::shared_ptr<link_keys>> made{{coordinator_id, nullptr}};
+  for (site_id id = 0; id < sites; ++id) made[id] = nullptr;
+  std::map<site_id, public_key> roster;
+  for (auto& [id, keys] : made) {
+    keys = std::make_shared<link_keys>(link_keys{identity::generate(), {}});
+    roster[id] = keys->own.key();
+  }
+  for (const auto& [id, keys] : made) keys->roster = roster;
+  return {made.begin(), made.end()};
+}
+
 struct folder {
   std::string path = (std::filesystem::temp_directory_path() / "isthmus-bench-XXXXXX").string();
   folder() { ensure(::mkdtemp(path.data()) != nullptr, "site_cost: no temporary folder"); }
@@ -124,13 +139,16 @@ process_cost cost_of_sites(const train_shape& shape, std::int64_t rounds, std::i
   const folder run;
   const auto plan = recipe_of(shape, rounds, inner_steps);
   const auto addresses = free_addresses();
+  const auto keys = new_keys();
   no_metrics metrics;
   const auto start = [&](const std::function<int()>& body) { return in_a_process(run.path + "/log", body); };
-  const pid_t coordinator = start([&] { return actors::run_coordinator({plan, "bench", run.path, addresses, &metrics}); });
+  const pid_t coordinator = start([&] {
+    return actors::run_coordinator({plan, "bench", run.path, addresses, keys.at(coordinator_id), &metrics});
+  });
   std::vector<pid_t> children;
   for (site_id id = 0; id < sites; ++id)
     children.push_back(start([&, id] {
-      return actors::run_site({plan, "bench", run.path, id, addresses, random_tokens(shape, id), "random", 0, &metrics});
+      return actors::run_site({plan, "bench", run.path, id, addresses, keys.at(id), random_tokens(shape, id), "random", 0, &metrics});
     }));
   const auto cost = cost_of(children);
   cost_of({coordinator});

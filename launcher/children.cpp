@@ -1,6 +1,7 @@
 #include "launcher/children.hpp"
 
 #include "actors/run.hpp"
+#include "launcher/keys.hpp"
 #include "launcher/run_folder.hpp"
 
 #include <fcntl.h>
@@ -67,9 +68,13 @@ int run_child(const child_options& options, console& out) {
   auto run = open_run_folder(options.run);
   if (!run) return out.error(run.error());
   store_sink metrics(run->path);
-  if (options.site < 0) return actors::run_coordinator({run->plan, run->people.run_id, run->path, run->people.addresses(), &metrics});
+  const auto keys = read_keys(*run, options.site < 0 ? coordinator_id : static_cast<site_id>(options.site));
+  if (options.site < 0 && !keys) return out.error(keys.error());
+  if (options.site < 0)
+    return actors::run_coordinator({run->plan, run->people.run_id, run->path, run->people.addresses(), *keys, &metrics});
   const auto id = static_cast<std::size_t>(options.site);
   if (id >= run->people.sites.size()) return out.error(exit_usage, fmt::format("no site {} in {}", options.site, run->path));
+  if (!keys) return out.error(keys.error());
   const auto& self = run->people.sites[id];
   auto disk = open_disk(run->path);
   if (!disk) return out.error(disk.error());
@@ -86,6 +91,7 @@ int run_child(const child_options& options, console& out) {
   process.run_folder = run->path;
   process.self = self.id;
   process.addresses = run->people.addresses();
+  process.keys = *keys;
   process.tokens = std::make_shared<const token_shard>(std::move(*shard));
   process.domain = self.domain;
   process.unigram_entropy = self.unigram_entropy;

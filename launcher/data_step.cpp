@@ -114,7 +114,7 @@ expected<void> put_into_run(const std::vector<site_data>& prepared, run_folder& 
     const auto shard = "data/" + fs::path(made.shard_path).filename().string();
     if (auto ok = put_into(fs::path(cache_root) / made.shard_path, fs::path(run.path) / shard); !ok) return ok;
     run.people.sites.push_back(
-        {static_cast<site_id>(i), run.plan.sites[i].name, {}, shard, made.domain, made.unigram_entropy, made.content.hex()});
+        {static_cast<site_id>(i), run.plan.sites[i].name, {}, shard, made.domain, made.unigram_entropy, made.content.hex(), {}});
     out.progress(fmt::format("  {:<8} {} tokens of {} ({}), unigram entropy {:.3f} nats{}\n", run.plan.sites[i].name,
                              show_count(static_cast<double>(made.train_tokens)), made.domain,
                              show_bytes(static_cast<double>(made.text_bytes)), made.unigram_entropy,

@@ -2,6 +2,7 @@
 #include "framework/models/hybrid_model.hpp"
 #include "launcher/conductor.hpp"
 #include "launcher/data_step.hpp"
+#include "launcher/keys.hpp"
 #include "launcher/recipes.hpp"
 #include "launcher/memory.hpp"
 #include "launcher/report.hpp"
@@ -48,12 +49,13 @@ void recover_times(const run_folder& run, launch_memory& memory) {
   memory.restarts = std::max(memory.restarts, row->restarts);
 }
 
-/// Gives every process its address and drives the run to its end.
+/// Gives every process its address and key and drives the run to its end.
 int drive(run_folder& run, console& out) {
   const auto addresses = pick_addresses(run.plan);
   if (!addresses) return out.error(addresses.error());
   run.people.coordinator = addresses->at(coordinator_id);
   for (auto& site : run.people.sites) site.address = addresses->at(site.id);
+  if (const auto ok = prepare_keys(run); !ok) return out.error(ok.error());
   if (const auto ok = write_roster(run.path, run.people); !ok) return out.error(exit_environment, ok.error().message);
   auto memory = read_memory(run.path);
   if (!memory) return out.error(memory.error());

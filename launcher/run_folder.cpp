@@ -128,10 +128,11 @@ expected<run_folder> open_run_folder(const std::string& path) {
     run.people.run_id = parsed->at("run_id").get<std::string>();
     run.people.recipe_hash = parsed->at("recipe_hash").get<std::string>();
     run.people.coordinator = parsed->at("coordinator").at("address").get<std::string>();
+    run.people.coordinator_key = parsed->at("coordinator").value("key", "");
     for (const auto& s : parsed->at("sites"))
       run.people.sites.push_back({s.at("id").get<site_id>(), s.at("name").get<std::string>(), s.at("address").get<std::string>(),
                                   s.at("shard").get<std::string>(), s.at("domain").get<std::string>(),
-                                  s.at("unigram_entropy").get<double>(), s.value("content", "")});
+                                  s.at("unigram_entropy").get<double>(), s.value("content", ""), s.value("key", "")});
   } catch (const json::exception& e) { return bad_roster(std::string("a field is missing or has the wrong type: ") + e.what()); }
   if (run.people.recipe_hash != recipe_hash(run.plan).hex())
     return fail(errc::wrong_recipe, fmt::format("{}: {} and {} do not belong together; a run's recipe cannot be changed", path,
@@ -194,11 +195,12 @@ expected<void> write_roster(const std::string& path, const roster& people) {
                      {"shard", s.shard},
                      {"domain", s.domain},
                      {"unigram_entropy", s.unigram_entropy},
-                     {"content", s.content}});
+                     {"content", s.content},
+                     {"key", s.key}});
   const json all{{"schema", 1},
                  {"run_id", people.run_id},
                  {"recipe_hash", people.recipe_hash},
-                 {"coordinator", {{"address", people.coordinator}}},
+                 {"coordinator", {{"address", people.coordinator}, {"key", people.coordinator_key}}},
                  {"sites", sites}};
   return write_file(path, roster_name, all.dump(2) + "\n");
 }
@@ -243,7 +245,7 @@ bool wants_free_port(const std::string& address) {
 expected<void> check_may_listen(const std::string& address) {
   const auto parsed = parse_address(address);
   if (!parsed) return parsed.failure();
-  return check_allowed(*parsed, std::getenv("ISTHMUS_TEST_NETWORK") != nullptr);
+  return check_allowed(*parsed, {.sealed = true, .test_network = std::getenv("ISTHMUS_TEST_NETWORK") != nullptr});
 }
 
 expected<void> check_fixed_addresses(const recipe& plan, std::chrono::milliseconds patience) {

@@ -19,11 +19,13 @@ struct roster_site {
   std::string shard, domain;   // path of its token shard below the run folder; what its text is
   double unigram_entropy = 0;  // of its held-out text, nats per token
   std::string content;         // hash of what its shard was made from; empty in rosters that do not say
+  std::string key;             // public, as text; empty in rosters of runs whose links were not sealed
 };
 
 /// Who takes part in a run and where; written anew at each launch, since ports are picked free.
 struct roster {
   std::string run_id, recipe_hash, coordinator;  // coordinator: its address
+  std::string coordinator_key;                   // as a site's
   std::vector<roster_site> sites;
   std::map<site_id, std::string> addresses() const;  // the coordinator's too
 };
@@ -63,7 +65,7 @@ expected<void> write_roster(const std::string& path, const roster& people);
 expected<launch_memory> read_memory(const std::string& path);
 expected<void> write_memory(const std::string& path, const launch_memory& memory);
 
-/// Whether this process may listen on a site's address before links are sealed (framework/transport/address.hpp). Errors: environment.
+/// Whether links, which are sealed, may use a site's address (framework/transport/address.hpp). Errors: environment.
 expected<void> check_may_listen(const std::string& address);
 /// Whether all sites' addresses may be listened on, and those that the recipe fixes can be; waits so long for those of a run that is
 /// still ending. Errors: environment, naming site and address.

@@ -37,7 +37,7 @@ void check_here(recipe_reading& reading, const std::string& path) {
     if (const auto ok = check_may_listen(r.sites[i].address); !ok)
       problems.push_back({"R047", fmt::format("site \"{}\": {}", r.sites[i].name, ok.error().message),
                           place_of(reading, fmt::format("sites.{}.address", i), path), "loopback, as in \"127.0.0.1:0\"",
-                          "private addresses may be bound in a test namespace only (docs/wire.md)", false});
+                          "or a private address of this machine (docs/wire.md)", false});
   const auto cores = std::max(1U, std::thread::hardware_concurrency());
   for (const auto& site : r.sites)
     if (site.devices * site.threads_per_device > cores)

@@ -91,12 +91,16 @@ expected<socket_address> parse_address(const std::string& text) {
   return address;
 }
 
-expected<void> check_allowed(const socket_address& address, bool allow_test_network) {
-  if (address.is_loopback()) return {};
-  const std::string why = "address " + address.text() +
-                          " is refused: links between sites are not sealed with keys yet, so they may use loopback (" +
-                          (address.storage.ss_family == AF_INET ? "127.0.0.0/8" : "::1") + ") only";
-  if (!allow_test_network) return fail(errc::environment, why);
+expected<void> check_allowed(const socket_address& address, const link_reach& reach) {
+  if (address.is_loopback() || (reach.sealed && address.is_private())) return {};
+  const bool four = address.storage.ss_family == AF_INET;
+  const std::string refused = "address " + address.text() + " is refused: ", loopback = four ? "127.0.0.0/8" : "::1";
+  if (reach.sealed)
+    return fail(errc::environment, refused + "links between sites may use loopback (" + loopback + ") and private addresses (" +
+                                       (four ? "10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16" : "fc00::/7") +
+                                       ") only; a VPN gives machines that are far apart such addresses");
+  const std::string why = refused + "links without keys may use loopback (" + loopback + ") only";
+  if (!reach.test_network) return fail(errc::environment, why);
   if (!address.is_private()) return fail(errc::environment, why + ", or private addresses in a test namespace");
   const std::string ours = namespace_of("self"), init = namespace_of("1");
   if (ours.empty() || init.empty())

@@ -32,9 +32,15 @@ struct socket_address {
 /// "a.b.c.d:port", "[v6]:port" or "localhost:port". Errors: environment.
 expected<socket_address> parse_address(const std::string& text);
 
-/// Whether unsealed links may use the address: loopback always; private ones if `allow_test_network` holds and this process lives in a
-/// network namespace that is not init's. Errors: environment, saying why.
-expected<void> check_allowed(const socket_address& address, bool allow_test_network);
+/// What decides where links may go.
+struct link_reach {
+  bool sealed = false;        // links have keys
+  bool test_network = false;  // a test has asked for it
+};
+
+/// Whether links may use the address: loopback always; private ones when they are sealed, or if `test_network` holds and this process
+/// lives in a network namespace that is not init's. Errors: environment, saying why.
+expected<void> check_allowed(const socket_address& address, const link_reach& reach);
 
 /// The network interface that has the address, for UCX_NET_DEVICES. Errors: environment.
 expected<std::string> device_of(const socket_address& address);

@@ -17,7 +17,7 @@ struct ucx_transport_options {
   link_hello hello;                       // who we are
   std::shared_ptr<const link_keys> keys;  // what links are sealed with; null: they are not
   std::string listen = "127.0.0.1:0";     // "a.b.c.d:port" or "[v6]:port"; port 0: any free one
-  bool allow_test_network = false;        // also private addresses, inside a network namespace that is not init's
+  bool allow_test_network = false;        // without keys: also private addresses, inside a network namespace that is not init's
   int endpoints = 2;                      // UCX endpoints a peer, 1 to 16: several where one TCP stream cannot fill the path
   std::string data_ports;                 // that UCX may listen on, "first-last", one a link; empty: any
   std::size_t chunk_bytes = 1U << 20;     // 64 KiB to 4 MiB
@@ -39,7 +39,8 @@ struct ucx_transport_options {
 void prepare_environment(int argc, char** argv);
 
 /// A transport over TCP (control) and UCX active messages (bulk), one thread (docs/wire.md). Binds at once; threads start with start().
-/// Until links are sealed with keys it binds and dials loopback only, or private addresses of a test namespace where that is allowed.
+/// With keys it binds and dials loopback and private addresses, without them loopback only, or private addresses of a test namespace
+/// where that is allowed.
 /// Errors: environment (a port in use, an address that may not be bound, UCX missing), usage (an option out of range).
 /// Borrows the clock.
 expected<std::unique_ptr<transport>> make_ucx_transport(ucx_transport_options options, const clock& time);

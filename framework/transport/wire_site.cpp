@@ -42,7 +42,7 @@ wire_site::~wire_site() {
 expected<void> wire_site::open() {
   auto wanted = parse_address(options_.listen);
   if (!wanted) return wanted.failure();
-  if (const auto ok = check_allowed(*wanted, options_.allow_test_network); !ok) return ok.failure();
+  if (const auto ok = check_allowed(*wanted, reach()); !ok) return ok.failure();
   if (options_.keys)
     if (const auto ok = check_keys(*options_.keys, options_.hello.site); !ok) return ok.failure();
   const auto device = device_of(*wanted);
@@ -254,7 +254,7 @@ void wire_site::keep(site_id peer, const std::string& address) {
   p.address.reset();
   if (!we_dial(peer)) return;
   auto parsed = parse_address(address);
-  const auto allowed = parsed ? check_allowed(*parsed, options_.allow_test_network) : expected<void>(parsed.failure());
+  const auto allowed = parsed ? check_allowed(*parsed, reach()) : expected<void>(parsed.failure());
   if (!allowed) {
     log(name_of(peer) + ": " + allowed.error().message);
     events_.down(peer, allowed.error());

@@ -104,6 +104,7 @@ private:
   };
 
   // wire_site.cpp: the loop
+  link_reach reach() const { return {options_.keys != nullptr, options_.allow_test_network}; }
   void run_commands();
   void wait(bool busy);
   void check_timers();

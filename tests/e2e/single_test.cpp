@@ -10,6 +10,7 @@
 #include <fstream>
 #include <map>
 #include <string>
+#include <vector>
 
 using namespace isthmus;
 using namespace isthmus::tests;
@@ -58,6 +59,25 @@ void check_damage_is_told(const live_run& run) {
   damaged("resume", run.path() + "/roster.json", roster.dump(), "the shard was replaced");
   damaged("resume", run.path() + "/launcher.json", "{", "launcher.json");
   damaged("generate", run.path() + "/data/tokenizer.json", "{\"version\": oops", "data/tokenizer.json:1:13: not JSON");
+}
+
+/// Each process has a key that nobody else may read, and nothing else in the run's folder has the secret in it, as text or as bytes.
+void check_secrets(const live_run& run) {
+  std::vector<std::string> secrets;
+  for (const std::string process : {"coordinator", "site-0"}) {
+    const auto file = run.path() + "/sites/" + process + "/key";
+    const auto mode = std::filesystem::status(file).permissions();
+    BOOST_TEST((mode == (std::filesystem::perms::owner_read | std::filesystem::perms::owner_write)));
+    const auto text = text_of(file), hex = text.substr(text.size() - 65, 64);
+    std::string bytes;
+    for (std::size_t i = 0; i < hex.size(); i += 2) bytes += static_cast<char>(std::stoi(hex.substr(i, 2), nullptr, 16));
+    secrets.insert(secrets.end(), {hex, bytes});
+  }
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(run.path())) {
+    if (!entry.is_regular_file() || entry.path().filename() == "key") continue;
+    const auto text = text_of(entry.path());
+    for (const auto& secret : secrets) BOOST_TEST(!contains(text, secret), entry.path().string());
+  }
 }
 
 /// The newest checkpoint of the run is damaged: text is made from the one before, and that is said.
@@ -109,6 +129,7 @@ BOOST_AUTO_TEST_CASE(stop_and_resume_is_bit_for_bit_the_unbroken_run) {
   BOOST_TEST(stopped.wait() == 7, stopped.told());
   BOOST_TEST(losses(stopped).size() < expected_losses.size(), "the run was over before it was stopped");
   check_damage_is_told(stopped);
+  check_secrets(stopped);
   stopped.resume();
   BOOST_TEST(stopped.wait() == 0, stopped.told());
   check_same(stopped, expected_losses);

@@ -4,6 +4,7 @@
 #include "framework/data/prepare.hpp"
 #include "framework/models/hybrid_model.hpp"
 #include "framework/recipe/recipe.hpp"
+#include "framework/transport/identity.hpp"
 
 #include <boost/test/unit_test.hpp>
 #include <nlohmann/json.hpp>
@@ -60,17 +61,24 @@ std::string prepared_runs::add(const std::string& name, char merged, std::size_t
   auto disk = open_disk(run);
   BOOST_TEST_REQUIRE(write_tokenizer(**disk, "data/tokenizer.json", letter_tokenizer(merged)).has_value());
   put_shard(run, merged, held_out_tokens);
+  const auto new_key = [&](const std::string& process) {
+    BOOST_TEST_REQUIRE((*disk)->make_folders("sites/" + process).has_value());
+    const auto made = identity::generate();
+    BOOST_TEST_REQUIRE(made.write(run + "/sites/" + process + "/key").has_value());
+    return to_hex(made.key());
+  };
   const nlohmann::json site{{"id", 0},
                             {"name", "alone"},
                             {"address", "127.0.0.1:0"},
                             {"shard", "data/perl.shard"},
                             {"domain", "manuals"},
                             {"unigram_entropy", 5.0},
-                            {"content", hash128{1, 2}.hex()}};
+                            {"content", hash128{1, 2}.hex()},
+                            {"key", new_key("site-0")}};
   const nlohmann::json roster{{"schema", 1},
                               {"run_id", name},
                               {"recipe_hash", recipe_hash(*plan).hex()},
-                              {"coordinator", {{"address", "127.0.0.1:0"}}},
+                              {"coordinator", {{"address", "127.0.0.1:0"}, {"key", new_key("coordinator")}}},
                               {"sites", nlohmann::json::array({site})}};
   std::ofstream(run + "/roster.json") << roster.dump();
   return run;

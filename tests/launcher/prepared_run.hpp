@@ -10,7 +10,7 @@
 
 namespace isthmus::tests {
 
-/// A runs root with runs in it as `launch` leaves them before anything is trained: recipe, roster, tokenizer, one token shard.
+/// A runs root with runs in it as `launch` leaves them before anything is trained: recipe, roster, keys, tokenizer, one token shard.
 struct prepared_runs {
   scratch_folder scratch;
   surroundings where{{"ISTHMUS_RUNS=" + scratch.path.string()}, {}, {}, false, ~std::size_t{0}};

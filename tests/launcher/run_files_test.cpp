@@ -118,7 +118,8 @@ BOOST_AUTO_TEST_CASE(a_run_that_lacks_what_its_ledger_tells_of_is_not_resumed) {
   std::filesystem::remove(log);
   add_epoch(run);
   ends(go({"resume", "ours"}), 5, "checkpoints holds no checkpoint of any site, though ledger/site-0.jsonl tells of some");
-  BOOST_TEST(!std::filesystem::exists(run + "/sites"));  // nobody was started
+  for (const auto* process : {"site-0", "coordinator"})  // nobody was started: the first thing that anybody does is to take its lock
+    BOOST_TEST(!std::filesystem::exists(run + "/sites/" + process + "/lock"));
   std::filesystem::remove(run + "/roster.json");
   ends(go({"resume", "ours"}), 5, "roster.json is missing, though the run was trained");
 }

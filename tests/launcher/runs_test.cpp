@@ -165,18 +165,20 @@ BOOST_AUTO_TEST_CASE(a_port_in_use_is_told_before_anything_is_made) {
 BOOST_AUTO_TEST_CASE(addresses_that_are_not_ours_are_told_before_anything_is_made) {
   const runs_folder one;
   const auto folder = (one.scratch.path / "foreign").string();
-  for (const auto* address : {"0.0.0.0:0", "0.0.0.0:7000", "192.168.1.5:7000", "1.2.3.4:70", "192.0.2.1:0", "128.0.0.1:00"}) {
+  for (const auto* address : {"0.0.0.0:0", "0.0.0.0:7000", "192.169.1.5:7000", "1.2.3.4:70", "192.0.2.1:0", "128.0.0.1:00"}) {
     const auto override_of = std::string("sites.0.address=") + address;
     const auto o = one.go({"launch", "single", "--run-folder", folder, override_of});
     refused(o, 4, "site alone: address ");
-    BOOST_TEST(contains(o.err, "not sealed with keys yet"), o.err);
+    BOOST_TEST(contains(o.err, "private addresses (10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16) only"), o.err);
     const auto v = one.go({"validate", "single", override_of});
     refused(v, 3, "error[R047]: site \"alone\": address ");
-    BOOST_TEST(contains(v.err, "loopback (127.0.0.0/8) only"), v.err);  // a recipe's addresses are IPv4
+    BOOST_TEST(contains(v.err, "loopback (127.0.0.0/8) and private addresses"), v.err);  // a recipe's addresses are IPv4
     BOOST_TEST(contains(v.err, "--> override `" + override_of + "`"), v.err);
     BOOST_TEST(!contains(v.out, "valid"), v.out);
   }
-  for (const auto* address : {"127.0.0.1:7000", "127.8.9.10:0"})
+  refused(one.go({"launch", "single", "--run-folder", folder, "sites.0.address=192.168.254.253:7000"}), 4,
+          "cannot listen on 192.168.254.253:7000");  // allowed, and not of this machine
+  for (const auto* address : {"127.0.0.1:7000", "127.8.9.10:0", "192.168.254.253:7000"})
     BOOST_TEST(one.go({"validate", "single", std::string("sites.0.address=") + address}).code == 0);
   for (const auto* address : {"127.0.0.1:65536", "127.0.0.1:-1", "127.0.0.1:", "localhost:1", "example.invalid:80", "999.0.0.1:1"})
     refused(one.go({"launch", "single", "--run-folder", folder, std::string("sites.0.address=") + address}), 3, "R014");
@@ -189,14 +191,14 @@ BOOST_AUTO_TEST_CASE(an_address_that_may_not_be_bound_is_told_where_it_stands) {
   auto text = text_of(file);
   const auto at = text.find("address = \"127.0.0.1:0\"");
   BOOST_TEST_REQUIRE(at != std::string::npos);
-  text.replace(at, 23, "address = \"10.1.2.3:70\"");
+  text.replace(at, 23, "address = \"11.1.2.3:70\"");
   std::ofstream(file) << text;
   const auto line = std::count(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(at), '\n') + 1;
   refused(one.go({"validate", file}), 3, file + ":" + std::to_string(line) + ":11");
   std::ofstream(one.run + "/roster.json") << R"({"run_id": "x", "recipe_hash": ")" + recipe_hash(*load_recipe(file)).hex() +
                                                  R"(", "coordinator": {"address": "127.0.0.1:1"}, "sites": [{"id": 0, "name": "alone",)"
                                                  R"("address": "", "shard": "", "domain": "", "unigram_entropy": 0}]})";
-  refused(one.go({"resume", "demo"}), 4, "site alone: address 10.1.2.3:70 is refused");
+  refused(one.go({"resume", "demo"}), 4, "site alone: address 11.1.2.3:70 is refused");
 }
 
 BOOST_AUTO_TEST_CASE(the_newest_run_is_one_that_was_begun) {

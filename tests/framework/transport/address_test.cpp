@@ -1,4 +1,5 @@
 #include "framework/transport/address.hpp"
+#include "tests/framework/transport/keys.hpp"
 #include "tests/framework/transport/probe.hpp"
 
 #include <boost/test/unit_test.hpp>
@@ -23,8 +24,10 @@ BOOST_AUTO_TEST_CASE(addresses_read_and_write) {
   }
 }
 
-BOOST_AUTO_TEST_CASE(only_loopback_may_be_used_before_links_are_sealed) {
-  const auto allowed = [](const std::string& text, bool test_network) { return check_allowed(*parse_address(text), test_network); };
+BOOST_AUTO_TEST_CASE(only_loopback_may_be_used_by_links_without_keys) {
+  const auto allowed = [](const std::string& text, bool test_network) {
+    return check_allowed(*parse_address(text), {.sealed = false, .test_network = test_network});
+  };
   for (const bool test_network : {false, true}) {
     BOOST_TEST(bool(allowed("127.0.0.1:1", test_network)));
     BOOST_TEST(bool(allowed("127.9.9.9:1", test_network)));
@@ -33,11 +36,26 @@ BOOST_AUTO_TEST_CASE(only_loopback_may_be_used_before_links_are_sealed) {
       const auto outcome = allowed(text, test_network);
       BOOST_REQUIRE_MESSAGE(!outcome, text);
       BOOST_TEST((outcome.error().code == errc::environment));
-      BOOST_TEST(outcome.error().message.find("not sealed with keys yet") != std::string::npos);
+      BOOST_TEST(outcome.error().message.find("links without keys may use loopback") != std::string::npos);
     }
   }
   BOOST_TEST(!allowed("10.0.0.1:1", false));  // with `true` it depends on the namespace the test runs in
   BOOST_TEST(!allowed("192.168.1.1:1", false));
+}
+
+BOOST_AUTO_TEST_CASE(sealed_links_may_use_private_addresses_too_and_no_others) {
+  const auto allowed = [](const std::string& text) { return check_allowed(*parse_address(text), {.sealed = true, .test_network = false}); };
+  for (const std::string text : {"127.0.0.1:1", "[::1]:1", "10.0.0.1:1", "10.255.255.255:1", "172.16.0.1:1", "172.31.255.1:1",
+                                 "192.168.1.1:1", "[fd00::1]:1", "[fc00::1]:1"})
+    BOOST_TEST(bool(allowed(text)), text);
+  for (const std::string text : {"0.0.0.0:1", "8.8.8.8:1", "11.0.0.1:1", "172.15.0.1:1", "172.32.0.1:1", "192.169.1.1:1", "169.254.1.1:1",
+                                 "[::]:1", "[fe80::1]:1", "[2001:db8::1]:1", "[::ffff:10.0.0.1]:1"}) {
+    const auto outcome = allowed(text);
+    BOOST_REQUIRE_MESSAGE(!outcome, text);
+    BOOST_TEST((outcome.error().code == errc::environment));
+    BOOST_TEST(outcome.error().message.find("loopback (") != std::string::npos, outcome.error().message);
+    BOOST_TEST(outcome.error().message.find("private addresses (") != std::string::npos, outcome.error().message);
+  }
 }
 
 BOOST_AUTO_TEST_CASE(a_transport_neither_binds_nor_dials_elsewhere) {
@@ -58,6 +76,13 @@ BOOST_AUTO_TEST_CASE(a_transport_neither_binds_nor_dials_elsewhere) {
   a.wire().keep(0, "8.8.8.8:53");
   BOOST_REQUIRE(a.wait_down());
   BOOST_TEST((a.now().downs[0].second.code == errc::environment));
+  auto with_keys = testing::options_of(1);
+  with_keys.keys = testing::keys_of(1);
+  testing::probe b(with_keys);
+  b.wire().keep(0, "8.8.8.8:53");
+  BOOST_REQUIRE(b.wait_down());
+  with_keys.listen = "0.0.0.0:0";
+  BOOST_TEST(!make_ucx_transport(with_keys, time));
 }
 
 BOOST_AUTO_TEST_SUITE_END()
