@@ -272,7 +272,9 @@ expected<void> check_fixed_addresses(const recipe& plan, std::chrono::millisecon
 }
 
 expected<std::map<site_id, std::string>> pick_addresses(const recipe& plan) {
-  std::map<site_id, std::string> out{{coordinator_id, "127.0.0.1:0"}};
+  // Bulk data go from device to device: the coordinator is where the sites are.
+  const auto& beside = plan.sites.front().address;
+  std::map<site_id, std::string> out{{coordinator_id, beside.substr(0, beside.rfind(':')) + ":0"}};
   for (std::size_t i = 0; i < plan.sites.size(); ++i) out[static_cast<site_id>(i)] = plan.sites[i].address;
   std::vector<int> held;  // until all are picked, so that no port comes twice
   std::string failed;
