@@ -1,5 +1,6 @@
-// A link between two processes on loopback against raw TCP sockets between the same two, alternately in the same run: goodput of bulk
-// messages, and round trip of 64-byte control messages. Usage: link_bench [payload MiB [messages]]
+// Links between two processes on loopback, one sealed and one not, against raw TCP sockets between the same two, alternately in the same
+// run: goodput of bulk messages, CPU time of both processes, and round trip of 64-byte control messages.
+// Usage: link_bench [payload MiB [messages]]
 #include "bench/report.hpp"
 #include "framework/transport/ucx_transport.hpp"
 
@@ -8,6 +9,7 @@
 #include <netinet/tcp.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <condition_variable>
@@ -16,9 +18,11 @@
 #include <cstring>
 #include <functional>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 using namespace isthmus;
@@ -85,10 +89,29 @@ void send_raw(int socket, std::span<const std::byte> payload) {
   read_all(socket, &bytes, sizeof bytes);
 }
 
-std::unique_ptr<transport> make_end(site_id site, const isthmus::clock& time) {
+/// Of a clock that counts a process's CPU time.
+double seconds_on(clockid_t clock) {
+  timespec now{};
+  ensure(::clock_gettime(clock, &now) == 0, "clock_gettime");
+  return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
+}
+
+using shared_keys = std::shared_ptr<const link_keys>;
+
+/// Of both ends.
+std::vector<shared_keys> make_keys() {
+  std::vector<std::shared_ptr<link_keys>> made;
+  for (int i = 0; i < 2; ++i) made.push_back(std::make_shared<link_keys>(link_keys{identity::generate(), {}}));
+  for (const auto& one : made)
+    for (site_id i = 0; i < 2; ++i) one->roster[i] = made[i]->own.key();
+  return {made.begin(), made.end()};
+}
+
+std::unique_ptr<transport> make_end(site_id site, shared_keys keys, const isthmus::clock& time) {
   ucx_transport_options options;
   options.hello.run_id = "link_bench";
   options.hello.site = site;
+  options.keys = std::move(keys);
   options.log = [](const std::string& line) { std::fprintf(stderr, "%s\n", line.c_str()); };
   auto made = make_ucx_transport(options, time);
   if (!made) {
@@ -98,8 +121,22 @@ std::unique_ptr<transport> make_end(site_id site, const isthmus::clock& time) {
   return std::move(*made);
 }
 
-/// The other process: pongs control messages, takes bulk ones, until its input ends.
-[[noreturn]] void other_process(int raw_listener, int input, int output) {
+/// Pongs control messages, takes bulk ones.
+void start_answering(transport& end) {
+  transport_events events;
+  events.up = [](site_id, incarnation_number) {};
+  events.down = [](site_id, const error&) {};
+  events.sent = [](site_id, std::uint64_t, const expected<void>&) {};
+  events.bulk = [](site_id, const shared_bytes&, const shared_bytes&) {};
+  events.control = [&end](site_id from, shared_bytes bytes) { end.send_control(from, std::move(bytes)); };
+  end.start(events);
+  end.keep(1, "");
+}
+
+constexpr std::size_t address_bytes = 64;
+
+/// The other process, with an end of either kind, until its input ends.
+[[noreturn]] void other_process(const shared_keys& keys, int raw_listener, int input, int output) {
   std::thread([=] {
     const int socket = ::accept(raw_listener, nullptr, nullptr);
     const int on = 1;
@@ -107,21 +144,17 @@ std::unique_ptr<transport> make_end(site_id site, const isthmus::clock& time) {
     serve_raw(socket);
   }).detach();
   const real_clock time;
-  const auto end = make_end(0, time);
-  transport_events events;
-  events.up = [](site_id, incarnation_number) {};
-  events.down = [](site_id, const error&) {};
-  events.sent = [](site_id, std::uint64_t, const expected<void>&) {};
-  events.bulk = [](site_id, const shared_bytes&, const shared_bytes&) {};
-  events.control = [&](site_id from, shared_bytes bytes) { end->send_control(from, std::move(bytes)); };
-  end->start(events);
-  end->keep(1, "");
-  std::string address = end->address();
-  address.resize(64, '\0');
-  ensure(::write(output, address.data(), address.size()) == 64, "pipe");
+  std::vector<std::unique_ptr<transport>> ends;
+  for (const auto& with : {shared_keys(), keys}) {
+    ends.push_back(make_end(0, with, time));
+    start_answering(*ends.back());
+    std::string address = ends.back()->address();
+    address.resize(address_bytes, '\0');
+    ensure(::write(output, address.data(), address.size()) == static_cast<ssize_t>(address_bytes), "pipe");
+  }
   char ignored = 0;
   while (::read(input, &ignored, 1) > 0) {}
-  end->stop();
+  for (const auto& end : ends) end->stop();
   std::_Exit(0);
 }
 
@@ -145,6 +178,99 @@ private:
   std::map<std::string, int> counts_;
 };
 
+/// Our end of a link, sealed or not, and what was measured on it.
+class measured_link {
+public:
+  measured_link(const shared_keys& keys, const std::string& other, const isthmus::clock& time) : end_(make_end(1, keys, time)) {
+    transport_events events;
+    events.up = [this](site_id, incarnation_number) { seen_.note("up"); };
+    events.down = [](site_id, const error& why) { std::fprintf(stderr, "down: %s\n", why.message.c_str()); };
+    events.sent = [this](site_id, std::uint64_t, const expected<void>& outcome) { seen_.note(outcome ? "sent" : "lost"); };
+    events.bulk = [](site_id, const shared_bytes&, const shared_bytes&) {};
+    events.control = [this](site_id, const shared_bytes&) { seen_.note("pong"); };
+    end_->start(events);
+    end_->keep(0, other);
+    seen_.wait("up", 1);
+  }
+  ~measured_link() { end_->stop(); }
+  measured_link(const measured_link&) = delete;
+  measured_link& operator=(const measured_link&) = delete;
+
+  /// CPU: of both processes together.
+  void measure(const shared_bytes& payload, int messages, clockid_t other_cpu, bool keep) {
+    const auto cpu = [&] { return seconds_on(CLOCK_PROCESS_CPUTIME_ID) + seconds_on(other_cpu); };
+    const double bytes = static_cast<double>(payload->size()) * messages, cpu_before = cpu();
+    const double bulk = seconds_of([&] {
+      for (int i = 0; i < messages; ++i) end_->send_bulk(0, static_cast<std::uint64_t>(++sent_), header_, payload);
+      seen_.wait("sent", sent_);
+    });
+    const double used = cpu() - cpu_before;
+    const double trip = seconds_of([&] {
+      for (int i = 0; i < pings; ++i) {
+        end_->send_control(0, ping_);
+        seen_.wait("pong", ++ponged_);
+      }
+    });
+    if (!keep) return;
+    rates.push_back(bytes / bulk * 1e-9);
+    cpu_seconds.push_back(used / bytes * 1e9);
+    trips.push_back(trip / pings * 1e6);
+  }
+  link_counters counters() const { return end_->counters(0); }
+
+  std::vector<double> rates, cpu_seconds, trips;  // GB/s, s/GB, us
+
+private:
+  waiter seen_;
+  std::unique_ptr<transport> end_;
+  shared_bytes header_ = make_shared_bytes(std::vector<std::byte>(200)), ping_ = make_shared_bytes(std::vector<std::byte>(ping_bytes));
+  int sent_ = 0, ponged_ = 0;
+};
+
+/// The same over a plain TCP connection.
+class measured_raw {
+public:
+  explicit measured_raw(const sockaddr_in& at) : socket_(::socket(AF_INET, SOCK_STREAM, 0)) {
+    const int on = 1;
+    ensure(::connect(socket_, reinterpret_cast<const sockaddr*>(&at), sizeof at) == 0, "connect");
+    ::setsockopt(socket_, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+  }
+
+  void measure(const shared_bytes& payload, int messages, clockid_t other_cpu, bool keep) {
+    const auto cpu = [&] { return seconds_on(CLOCK_PROCESS_CPUTIME_ID) + seconds_on(other_cpu); };
+    const double bytes = static_cast<double>(payload->size()) * messages, cpu_before = cpu();
+    const double bulk = seconds_of([&] {
+      for (int i = 0; i < messages; ++i) send_raw(socket_, payload->bytes());
+    });
+    const double used = cpu() - cpu_before;
+    const std::vector<std::byte> ping(ping_bytes);
+    const double trip = seconds_of([&] {
+      for (int i = 0; i < pings; ++i) send_raw(socket_, ping);
+    });
+    if (!keep) return;
+    rates.push_back(bytes / bulk * 1e-9);
+    cpu_seconds.push_back(used / bytes * 1e9);
+    trips.push_back(trip / pings * 1e6);
+  }
+
+  ~measured_raw() { ::close(socket_); }
+  measured_raw(const measured_raw&) = delete;
+  measured_raw& operator=(const measured_raw&) = delete;
+
+  std::vector<double> rates, cpu_seconds, trips;  // as of a link
+
+private:
+  int socket_;
+};
+
+void say_framing(const char* name, const link_counters& c) {
+  bench::figure framing;
+  framing.name = name;
+  framing.unit = "% of payload";
+  framing.value = 100 * static_cast<double>(c.bulk_bytes_out - c.payload_bytes_out) / static_cast<double>(c.payload_bytes_out);
+  bench::print(framing);
+}
+
 int listen_raw(sockaddr_in& at) {
   const int listener = ::socket(AF_INET, SOCK_STREAM, 0);
   at.sin_family = AF_INET;
@@ -163,73 +289,44 @@ int main(int argc, char** argv) {
   const int messages = argc > 2 ? std::atoi(argv[2]) : 8;
   sockaddr_in raw_at{};
   const int raw_listener = listen_raw(raw_at);
+  const auto keys = make_keys();
   int to_other[2], from_other[2];
   ensure(::pipe(to_other) == 0 && ::pipe(from_other) == 0, "pipe");
   const pid_t other = ::fork();
   if (other == 0) {
     ::close(to_other[1]);
-    other_process(raw_listener, to_other[0], from_other[1]);
+    other_process(keys[0], raw_listener, to_other[0], from_other[1]);
   }
-  const int raw = ::socket(AF_INET, SOCK_STREAM, 0), on = 1;
-  ensure(::connect(raw, reinterpret_cast<const sockaddr*>(&raw_at), sizeof raw_at) == 0, "connect");
-  ::setsockopt(raw, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+  clockid_t other_cpu{};
+  ensure(::clock_getcpuclockid(other, &other_cpu) == 0, "clock_getcpuclockid");
 
   const real_clock time;
-  const auto end = make_end(1, time);
-  waiter seen;
-  transport_events events;
-  events.up = [&](site_id, incarnation_number) { seen.note("up"); };
-  events.down = [&](site_id, const error& why) { std::fprintf(stderr, "down: %s\n", why.message.c_str()); };
-  events.sent = [&](site_id, std::uint64_t, const expected<void>& outcome) { seen.note(outcome ? "sent" : "lost"); };
-  events.bulk = [](site_id, const shared_bytes&, const shared_bytes&) {};
-  events.control = [&](site_id, const shared_bytes&) { seen.note("pong"); };
-  end->start(events);
-  char address[65] = {};
-  ensure(::read(from_other[0], address, 64) == 64, "link_bench: the other process did not start");
-  end->keep(0, address);
-  seen.wait("up", 1);
-
-  auto payload = std::make_shared<buffer>(payload_bytes);
-  std::memset(payload->data(), 7, payload->size());
-  const auto header = make_shared_bytes(std::vector<std::byte>(200));
-  const auto ping = make_shared_bytes(std::vector<std::byte>(ping_bytes));
-  std::vector<double> link_rate, raw_rate, link_ping, raw_ping;
-  int sent = 0, ponged = 0;
-  const double bytes = static_cast<double>(payload_bytes) * messages;
-  for (int run = 0; run <= runs; ++run) {  // the first warms up
-    const double link = seconds_of([&] {
-      for (int i = 0; i < messages; ++i) end->send_bulk(0, static_cast<std::uint64_t>(++sent), header, payload);
-      seen.wait("sent", sent);
-    });
-    const double plain = seconds_of([&] {
-      for (int i = 0; i < messages; ++i) send_raw(raw, payload->bytes());
-    });
-    const double link_trip = seconds_of([&] {
-      for (int i = 0; i < pings; ++i) {
-        end->send_control(0, ping);
-        seen.wait("pong", ++ponged);
-      }
-    });
-    const double raw_trip = seconds_of([&] {
-      for (int i = 0; i < pings; ++i) send_raw(raw, ping->bytes());
-    });
-    if (run == 0) continue;
-    link_rate.push_back(bytes / link * 1e-9);
-    raw_rate.push_back(bytes / plain * 1e-9);
-    link_ping.push_back(link_trip / pings * 1e6);
-    raw_ping.push_back(raw_trip / pings * 1e6);
+  char address[address_bytes + 1] = {};
+  const auto other_address = [&] {
+    ensure(::read(from_other[0], address, address_bytes) == static_cast<ssize_t>(address_bytes),
+           "link_bench: the other process did not start");
+    return std::string(address);
+  };
+  {
+    measured_raw raw(raw_at);  // goes last: the other process ends with it
+    measured_link plain({}, other_address(), time), sealed(keys[1], other_address(), time);
+    auto payload = std::make_shared<buffer>(payload_bytes);
+    std::memset(payload->data(), 7, payload->size());
+    for (int run = 0; run <= runs; ++run) {  // the first warms up
+      plain.measure(payload, messages, other_cpu, run > 0);
+      sealed.measure(payload, messages, other_cpu, run > 0);
+      raw.measure(payload, messages, other_cpu, run > 0);
+    }
+    bench::print_machine();
+    say("link goodput, bulk messages", "GB/s", plain.rates, raw.rates, false);
+    say("sealed link goodput, bulk messages", "GB/s", sealed.rates, raw.rates, false);
+    say("link CPU of both ends", "s/GB", plain.cpu_seconds, raw.cpu_seconds, true);
+    say("sealed link CPU of both ends", "s/GB", sealed.cpu_seconds, raw.cpu_seconds, true);
+    say("link round trip, 64 B control message", "us", plain.trips, raw.trips, true);
+    say("sealed link round trip, 64 B control message", "us", sealed.trips, raw.trips, true);
+    say_framing("link framing", plain.counters());
+    say_framing("sealed link framing", sealed.counters());
   }
-  const link_counters counters = end->counters(0);
-  bench::print_machine();
-  say("link goodput, bulk messages", "GB/s", link_rate, raw_rate, false);
-  say("link round trip, 64 B control message", "us", link_ping, raw_ping, true);
-  bench::figure framing;
-  framing.name = "link framing";
-  framing.unit = "% of payload";
-  framing.value =
-      100 * static_cast<double>(counters.bulk_bytes_out - counters.payload_bytes_out) / static_cast<double>(counters.payload_bytes_out);
-  bench::print(framing);
-  end->stop();
   ::close(to_other[1]);
   ::waitpid(other, nullptr, 0);
   return 0;
