@@ -210,6 +210,7 @@ int run_site(site_process process) {
                                                        .unigram_entropy = process.unigram_entropy,
                                                        .arithmetic = make_arithmetic(process.plan, process.self),
                                                        .metrics = *process.metrics,
+                                                       .codecs = process.codecs,
                                                        .gradient_takes = {},
                                                        .tokens_per_slice = slice_tokens,
                                                        .stopped = {}});

@@ -21,6 +21,7 @@ struct site_process {
   std::string domain;  // of its text, and the unigram entropy of its held-out part: for display
   double unigram_entropy = 0;
   metrics_sink* metrics = nullptr;  // borrowed
+  own_codecs codecs{};              // that the recipe may name beside ours
 };
 
 /// Runs it to its end and gives the process's exit code (docs/manual.md). SIGTERM: finish the period, checkpoint, 7; a second one: stop

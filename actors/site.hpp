@@ -2,6 +2,7 @@
 
 #include "actors/device.hpp"
 #include "actors/spawn.hpp"
+#include "framework/codecs/codec.hpp"
 #include "framework/core/clock.hpp"
 #include "framework/core/storage.hpp"
 #include "framework/data/token_shard.hpp"
@@ -55,6 +56,7 @@ struct site_parts {
   double unigram_entropy = 0;  // of the held-out tokens, for display beside the loss
   site_arithmetic arithmetic;
   metrics_sink& metrics;
+  own_codecs codecs{};                           // that a recipe may name beside ours
   std::function<duration()> gradient_takes;      // in virtual time; a simulation's only
   std::int64_t tokens_per_slice = slice_tokens;  // of a device's work; a simulation may cut its small steps finer
   /// Called once, when the site has nothing left to do: 0 the run is finished, 7 stopped on purpose, 1 failed; before it trained also

@@ -19,7 +19,7 @@ duration seconds(double s) { return std::chrono::duration_cast<duration>(std::ch
 
 expected<group_settings> settings_of(const site_parts& parts, const group_shape& shape) {
   const auto& plan = parts.plan.round;
-  auto codecs = make_codec_pair(plan.codec);
+  auto codecs = make_codec_pair(plan.codec, parts.codecs);
   if (!codecs) return codecs.failure();
   auto warm_up = make_codec_pair("int8");
   if (!warm_up) return warm_up.failure();

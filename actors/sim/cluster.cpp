@@ -219,6 +219,7 @@ void cluster::start_site(site_id site, const std::vector<std::string>& overrides
                                                        .unigram_entropy = 5.5,
                                                        .arithmetic = {},
                                                        .metrics = *made->metrics,
+                                                       .codecs = options_.codecs,
                                                        .gradient_takes = [this, site] { return step_takes(site); },
                                                        .tokens_per_slice = 64,
                                                        .stopped = {}});

@@ -34,6 +34,7 @@ struct cluster_options {
   std::function<void(double seconds, const event_row&)> on_event{};
   /// Called before each slice of a device's work, in its actor: what it throws is the device's failure.
   std::function<void(site_id, std::uint32_t device, device_work)> before_work{};
+  own_codecs codecs{};  // that the recipe may name beside ours
 };
 
 /// A whole run in one thread: the real actors of every site and the coordinator, on simulated time, network and disk, trained on

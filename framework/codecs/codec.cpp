@@ -68,11 +68,18 @@ expected<double> codec::mass(const group_shape& group, std::span<const std::byte
   return sink.total();
 }
 
-expected<codec_pair> make_codec_pair(const std::string& name) {
+expected<codec_pair> make_codec_pair(const std::string& name, const own_codecs& own) {
+  std::string known = "none, int8, sparse_loco";
+  for (const auto& [other, pair] : own) {
+    ensure(other.starts_with("own."), "make_codec_pair: the name of an own codec begins with \"own.\"");
+    ensure(pair.up && pair.down, "make_codec_pair: an own codec needs a way up and a way down");
+    known += ", " + other;
+  }
   if (name == "none") return codec_pair{make_none_codec(limit_up), make_none_codec(limit_down), false};
   if (name == "int8") return codec_pair{make_int8_codec(limit_up), make_int8_codec(limit_down), true};
   if (name == "sparse_loco") return codec_pair{make_sparse_loco_codec(), make_sparse_union_codec(), false};
-  return fail(errc::unsupported, "codec \"" + name + "\" is unknown; the codecs are none, int8, sparse_loco");
+  if (const auto found = own.find(name); found != own.end()) return found->second;
+  return fail(errc::unsupported, "codec \"" + name + "\" is unknown; the codecs are " + known);
 }
 
 }  // namespace isthmus

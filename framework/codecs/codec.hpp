@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <span>
 #include <string>
@@ -75,7 +76,12 @@ struct codec_plan {
   const codec_pair& of(std::uint64_t round) const { return round <= warm_up_rounds ? warm_up : steady; }
 };
 
-/// name: "none" (fp32), "int8", "sparse_loco". Unknown names give errc::unsupported with the list.
-expected<codec_pair> make_codec_pair(const std::string& name);
+/// Users' own codecs, by the name that a recipe gives them: "own." and more. main fills it and hands it on; all sites of a run need the
+/// same. docs/custom_codec.md.
+using own_codecs = std::map<std::string, codec_pair>;
+
+/// name: "none" (fp32), "int8", "sparse_loco", or one of `own`. Unknown names give errc::unsupported with the list; a name in `own`
+/// that does not begin with "own." throws contract_error, and so does a pair that lacks one half.
+expected<codec_pair> make_codec_pair(const std::string& name, const own_codecs& own = {});
 
 }  // namespace isthmus

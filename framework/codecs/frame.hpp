@@ -10,7 +10,13 @@ namespace isthmus {
 
 static_assert(std::endian::native == std::endian::little, "frames are copied from memory as they lie there");
 
-enum class codec_id : std::uint16_t { none = 1, int8 = 2, sparse_loco = 3, sparse_union = 4 };
+enum class codec_id : std::uint16_t {
+  none = 1,
+  int8 = 2,
+  sparse_loco = 3,
+  sparse_union = 4,
+  first_own = 0x8000
+};                                                     // from there on users' own
 inline constexpr std::size_t frame_header_bytes = 16;  // "ISCF", u16 codec, u16 version = 1, u64 floats of the group
 
 /// Contributions stay below limit_up, so that the sum of any number of sites stays below limit_down.

@@ -43,6 +43,17 @@ std::string kind_of(const toml::node& node) {
   }
 }
 
+/// "own.*" allows "own." and 1 to 60 of a-z, 0-9, _ and -; any other word allows itself.
+bool allows(std::string_view allowed, std::string_view word) {
+  if (!allowed.ends_with(".*")) return word == allowed;
+  const auto prefix = allowed.substr(0, allowed.size() - 1);
+  if (!word.starts_with(prefix)) return false;
+  word.remove_prefix(prefix.size());
+  constexpr std::size_t length_max = 60;
+  return !word.empty() && word.size() <= length_max &&
+         word.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789_-") == std::string_view::npos;
+}
+
 /// Reads one section's keys out of one table (null: the section is not there, defaults stand).
 class section_reader final : public field_visitor {
 public:
@@ -186,7 +197,7 @@ private:
       bad_type(*node, key, all);
       return std::nullopt;
     }
-    if (std::find(allowed.begin(), allowed.end(), word->get()) == allowed.end()) {
+    if (std::ranges::none_of(allowed, [&](const auto& one) { return allows(one, word->get()); })) {
       const auto nearest = nearest_name(word->get(), allowed);
       out_.wrong("R016", path_, fmt::format("\"{}.{}\" is {}", path_, key, shown(*node)), place_text(node->source()), all,
                  nearest.empty() ? "" : fmt::format("did you mean \"{}\"?", nearest));

@@ -41,7 +41,7 @@ struct recipe {
   } train;
 
   struct round_section {
-    std::string codec = "sparse_loco";  // none | int8 | sparse_loco
+    std::string codec = "sparse_loco";  // none | int8 | sparse_loco | own.*
     std::int64_t warm_up_rounds = 0;    // rounds at the beginning that go with int8, before codec = "sparse_loco"
     std::int64_t inner_steps = 10;      // H
     std::int64_t groups = 4;            // parameter groups, spread over the homes

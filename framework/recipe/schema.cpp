@@ -53,7 +53,7 @@ void visit_fields(recipe::train_section& s, field_visitor& v) {
 }
 
 void visit_fields(recipe::round_section& s, field_visitor& v) {
-  v.choice("codec", s.codec, {"none", "int8", "sparse_loco"}, "how contributions become bytes");
+  v.choice("codec", s.codec, {"none", "int8", "sparse_loco", "own.*"}, "how contributions become bytes; own.*: a program's own codec");
   v.integer("warm_up_rounds", s.warm_up_rounds, 0, 1'000'000, "the first rounds go with int8, before codec = \"sparse_loco\"");
   v.integer("inner_steps", s.inner_steps, 1, 100'000, "local steps a round (H)");
   v.integer("groups", s.groups, 1, 1024, "parameter groups, spread over the homes");

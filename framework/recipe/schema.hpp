@@ -24,6 +24,7 @@ public:
   virtual void real(const char* key, float& value, double min, double max, const char* help) = 0;
   virtual void flag(const char* key, bool& value, const char* help) = 0;
   virtual void text(const char* key, std::string& value, text_rule rule, const char* help) = 0;
+  /// One that ends in ".*" allows every name that begins so: "own.*".
   virtual void choice(const char* key, std::string& value, std::initializer_list<const char*> allowed, const char* help) = 0;
   virtual void precision(const char* key, precision_kind& value, const char* help) = 0;
   /// Three keys that say one thing: layers, or pattern repeated over n_layers.

@@ -173,4 +173,15 @@ BOOST_AUTO_TEST_CASE(names_are_checked) {
   BOOST_TEST(make_codec_pair("zip").error().message.find("none, int8, sparse_loco") != std::string::npos);
 }
 
+BOOST_AUTO_TEST_CASE(own_codecs_have_names_of_their_own) {
+  const auto none = *make_codec_pair("none"), int8 = *make_codec_pair("int8");
+  const own_codecs own{{"own.a", none}, {"own.b", int8}};
+  BOOST_TEST(make_codec_pair("own.b", own)->up == int8.up);
+  BOOST_TEST(make_codec_pair("int8", own)->up->name() == "int8");
+  BOOST_TEST((make_codec_pair("own.c", own).error().code == errc::unsupported));
+  BOOST_TEST(make_codec_pair("own.c", own).error().message.find("sparse_loco, own.a, own.b") != std::string::npos);
+  BOOST_CHECK_THROW(static_cast<void>(make_codec_pair("none", {{"int8", none}})), contract_error);
+  BOOST_CHECK_THROW(static_cast<void>(make_codec_pair("own.a", {{"own.a", {none.up, nullptr, false}}})), contract_error);
+}
+
 BOOST_AUTO_TEST_SUITE_END()

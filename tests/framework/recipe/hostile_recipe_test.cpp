@@ -67,6 +67,20 @@ BOOST_AUTO_TEST_CASE(all_errors_come_at_once) {
   BOOST_TEST(reading.problems.size() == 7U, show_problems(reading.problems));
 }
 
+BOOST_AUTO_TEST_CASE(an_own_codec_has_a_name_that_begins_with_own) {
+  const auto codec = [](const std::string& name) {
+    return read_recipe("[model]\nlayers = [\"attention\"]\n[[sites]]\nname = \"a\"\nsource = \"perl\"\n[round]\ncodec = \"" + name + "\"\n",
+                       "t.toml");
+  };
+  const auto good = codec("own.bf16-2_b");
+  BOOST_TEST_REQUIRE(good.value.has_value(), show_problems(good.problems));
+  BOOST_TEST(good.value->round.codec == "own.bf16-2_b");
+  BOOST_TEST(read_recipe(write_recipe(*good.value), "t.toml").value->round.codec == "own.bf16-2_b");
+  for (const std::string bad : {"own", "own.", "own.*", "own.A", "own.a b", "own.a/b", "bf16", "int8.x"})
+    refused(codec(bad), "R016", "t.toml:7:9", "own.*");
+  refused(codec("own." + std::string(61, 'a')), "R016", "t.toml:7:9");
+}
+
 BOOST_AUTO_TEST_CASE(wrong_types) {
   refused(with("seed = \"1\""), "R013", "t.toml:2:8", "text");
   refused(with("seed = 1.0"), "R013", "t.toml:2:8", "without point");
