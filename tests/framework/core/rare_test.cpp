@@ -33,7 +33,8 @@ BOOST_AUTO_TEST_CASE(nothing_fires_outside_a_simulation) {
 
 BOOST_AUTO_TEST_CASE(every_site_is_known_whether_it_fires_or_not) {
   for (const char* name : {"test: often", "test: seldom"})
-    BOOST_TEST(std::count_if(rare_site::all().begin(), rare_site::all().end(), [&](const auto* s) { return std::string(s->name()) == name; }) == 1);
+    BOOST_TEST(std::count_if(rare_site::all().begin(), rare_site::all().end(),
+                             [&](const auto* s) { return std::string(s->name()) == name; }) == 1);
 }
 
 BOOST_AUTO_TEST_CASE(a_site_is_armed_for_a_quarter_of_the_runs_and_fires_with_its_own_chance) {
