@@ -9,6 +9,7 @@
 #include <chrono>
 #include <set>
 #include <thread>
+#include <utility>
 
 using namespace isthmus;
 using namespace isthmus::testing;
@@ -155,14 +156,18 @@ BOOST_AUTO_TEST_CASE(frames_that_are_changed_doubled_dropped_or_swapped_end_the_
   std::vector<std::byte> held;
   intercepted i([&](middleman::passing& p) {
     if (p.side != from::caller || p.bytes.size() < 50) return;  // the message, not a ping or an acknowledgement
+    if (!held.empty()) return p.bytes.insert(p.bytes.end(), held.begin(), held.end()), held.clear();
     switch (next.exchange(trick::none)) {
       case trick::none: break;
       case trick::change: p.bytes[40] ^= std::byte{0x10}; break;
       case trick::twice: p.bytes.insert(p.bytes.end(), p.bytes.begin(), p.bytes.end()); break;
       case trick::drop: p.bytes.clear(); break;
       case trick::swap: {
-        const auto other = std::to_integer<std::ptrdiff_t>(p.bytes[0]) + 256 * std::to_integer<std::ptrdiff_t>(p.bytes[1]) + 4;
-        std::rotate(p.bytes.begin(), p.bytes.begin() + std::min(other, std::ssize(p.bytes)), p.bytes.end());
+        const auto first = std::to_integer<std::ptrdiff_t>(p.bytes[0]) + 256 * std::to_integer<std::ptrdiff_t>(p.bytes[1]) + 4;
+        if (first >= std::ssize(p.bytes))
+          held = std::exchange(p.bytes, {});  // alone in its packet: it goes behind the next one
+        else
+          std::rotate(p.bytes.begin(), p.bytes.begin() + first, p.bytes.end());
         break;
       }
     }
