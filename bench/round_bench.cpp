@@ -89,24 +89,21 @@ void cpu(const std::string& codec, const outer_rule& outer, int rounds) {
   print(f);
 }
 
-/// Two lengths of each, so that start, first touch of memory and the last checkpoint fall out; sites and bare loops take turns at going
-/// first. Excluded as the codec's: what `exchange` counts in the same minutes, which is to form, measure and encode contributions, pack and
-/// unpack frames, sum, apply deltas and hash anchors, and copy anchors to the weights. All else of a site counts: actors, links,
-/// transport, ledger, leases, metrics, waiting.
+/// Of whole rounds after the first; sites and bare loops take turns at going first. Excluded as the codec's: what `exchange` counts in the
+/// same minutes, which is to form, measure and encode contributions, pack and unpack frames, sum, apply deltas and hash anchors, and copy
+/// anchors to the weights. All else of a site counts: actors, links, transport, ledger, leases, metrics and their store, waiting.
 void overhead(const options& o) {
-  constexpr std::int64_t brief = 1, longer = 4;
-  const double tokens = static_cast<double>((longer - brief) * o.inner_steps * small.tokens);
+  constexpr std::int64_t rounds = 4;
+  const step_window window{o.inner_steps, (1 + rounds) * o.inner_steps};
+  const double tokens = static_cast<double>(window.steps() * small.tokens);
   double in_exchange = 0;
   std::vector<double> site, bare, quotient, with_exchange;
   for (int i = 0; i < o.repeats; ++i) {
-    in_exchange = median(exchange_seconds(small, "sparse_loco", nesterov, 3)) * static_cast<double>(longer - brief);
-    double b = 0, s = 0;
-    const auto bare_loops = [&] {
-      b = cost_of_bare_loops(small, longer * o.inner_steps).mean - cost_of_bare_loops(small, brief * o.inner_steps).mean;
-    };
-    if (i % 2 == 0) bare_loops();
-    s = cost_of_sites(small, longer, o.inner_steps).mean - cost_of_sites(small, brief, o.inner_steps).mean;
-    if (i % 2 == 1) bare_loops();
+    in_exchange = median(exchange_seconds(small, "sparse_loco", nesterov, 3)) * rounds;
+    double b = 0;
+    if (i % 2 == 0) b = cost_of_bare_loops(small, window);
+    const double s = cost_of_sites(small, window, o.inner_steps);
+    if (i % 2 == 1) b = cost_of_bare_loops(small, window);
     bare.push_back(1e6 * b / tokens);
     site.push_back(1e6 * (s - in_exchange) / tokens);
     quotient.push_back((s - in_exchange) / b);
@@ -124,7 +121,7 @@ void overhead(const options& o) {
   print(f);
   say("site / bare loop, exchange excluded", median(quotient), "ratio of CPU seconds per token");
   say("site / bare loop, all", median(with_exchange), "ratio of CPU seconds per token");
-  say("exchange of the same model", in_exchange / static_cast<double>(longer - brief), "CPU s a site and round");
+  say("exchange of the same model", in_exchange / rounds, "CPU s a site and round");
 }
 
 int run(int argc, char** argv) {

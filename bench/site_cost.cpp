@@ -1,14 +1,16 @@
 #include "bench/site_cost.hpp"
 
 #include "actors/run.hpp"
+#include "bench/report.hpp"
 #include "framework/core/error.hpp"
 #include "framework/core/rng.hpp"
+#include "framework/metrics/run_store.hpp"
 #include "kernels/stealing_team.hpp"
 
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/in.h>
-#include <sys/resource.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -28,10 +30,52 @@ namespace {
 
 constexpr site_id sites = 3;
 
-class no_metrics final : public actors::metrics_sink {
+/// CPU times of three processes at the ends of a window, in memory that they share with their parent.
+class window_times {
 public:
-  void put(store_row) override {}
-  void flush() override {}
+  explicit window_times(step_window window)
+      : window_(window),
+        times_(static_cast<pair*>(::mmap(nullptr, sites * sizeof(pair), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0))) {
+    ensure(times_ != MAP_FAILED, "site_cost: no shared memory");
+  }
+  ~window_times() { ::munmap(times_, sites * sizeof(pair)); }
+  window_times(const window_times&) = delete;
+  window_times& operator=(const window_times&) = delete;
+
+  void after_step(site_id site, std::int64_t step) {
+    if (step == window_.first) times_[site].first = process_seconds();
+    if (step == window_.last) times_[site].last = process_seconds();
+  }
+  double mean_seconds() const {
+    double sum = 0;
+    for (site_id id = 0; id < sites; ++id) {
+      ensure(times_[id].first > 0 && times_[id].last > times_[id].first, "site_cost: a process left its window out");
+      sum += times_[id].last - times_[id].first;
+    }
+    return sum / sites;
+  }
+
+private:
+  struct pair {
+    double first, last;
+  };
+  step_window window_;
+  pair* times_;
+};
+
+/// The run's store, as in a run; every step passes the window.
+class timed_metrics final : public actors::metrics_sink {
+public:
+  timed_metrics(const std::string& store, window_times& times) : writer_(store), times_(times) {}
+  void put(store_row row) override {
+    if (const auto* sample = std::get_if<sample_row>(&row)) times_.after_step(sample->site, static_cast<std::int64_t>(sample->step));
+    writer_.put(std::move(row));
+  }
+  void flush() override { writer_.flush(); }
+
+private:
+  run_store_writer writer_;
+  window_times& times_;
 };
 
 /// Forks; what the child says goes to a file.
@@ -45,19 +89,11 @@ pid_t in_a_process(const std::string& log, const std::function<int()>& body) {
   ::_exit(body());
 }
 
-double seconds_of(const timeval& t) { return static_cast<double>(t.tv_sec) + 1e-6 * static_cast<double>(t.tv_usec); }
-
-process_cost cost_of(const std::vector<pid_t>& children) {
-  process_cost cost;
+void wait_for(const std::vector<pid_t>& children) {
   for (const pid_t child : children) {
     int status = 0;
-    rusage used{};
-    ensure(::wait4(child, &status, 0, &used) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0, "site_cost: a process failed");
-    const double seconds = seconds_of(used.ru_utime) + seconds_of(used.ru_stime);
-    cost.mean += seconds / static_cast<double>(children.size());
-    cost.most = std::max(cost.most, seconds);
+    ensure(::waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0, "site_cost: a process failed");
   }
-  return cost;
 }
 
 /// Free ports of this machine, one a process; held until all are picked.
@@ -135,37 +171,45 @@ struct folder {
 
 }  // namespace
 
-process_cost cost_of_sites(const train_shape& shape, std::int64_t rounds, std::int64_t inner_steps) {
+double cost_of_sites(const train_shape& shape, step_window window, std::int64_t inner_steps) {
   const folder run;
-  const auto plan = recipe_of(shape, rounds, inner_steps);
+  const auto plan = recipe_of(shape, (window.last + inner_steps - 1) / inner_steps, inner_steps);
   const auto addresses = free_addresses();
   const auto keys = new_keys();
-  no_metrics metrics;
-  const auto start = [&](const std::function<int()>& body) { return in_a_process(run.path + "/log", body); };
-  const pid_t coordinator = start([&] {
+  window_times times(window);
+  const auto start = [&](const std::function<int(actors::metrics_sink&)>& body) {
+    return in_a_process(run.path + "/log", [&] {
+      timed_metrics metrics(run.path + "/" + run_store_name, times);
+      return body(metrics);
+    });
+  };
+  std::vector<pid_t> children{start([&](actors::metrics_sink& metrics) {
     return actors::run_coordinator({plan, "bench", run.path, addresses, keys.at(coordinator_id), &metrics});
-  });
-  std::vector<pid_t> children;
+  })};
   for (site_id id = 0; id < sites; ++id)
-    children.push_back(start([&, id] {
+    children.push_back(start([&, id](actors::metrics_sink& metrics) {
       return actors::run_site({plan, "bench", run.path, id, addresses, keys.at(id), random_tokens(shape, id), "random", 0, &metrics});
     }));
-  const auto cost = cost_of(children);
-  cost_of({coordinator});
-  return cost;
+  wait_for(children);
+  return times.mean_seconds();
 }
 
-process_cost cost_of_bare_loops(const train_shape& shape, std::int64_t steps) {
+double cost_of_bare_loops(const train_shape& shape, step_window window) {
   const folder run;
+  window_times times(window);
   std::vector<pid_t> children;
   for (site_id id = 0; id < sites; ++id)
     children.push_back(in_a_process(run.path + "/log", [&] {
       kernels::stealing_team team(1);
       train_step step(shape, team);
-      for (std::int64_t i = 0; i < steps; ++i) step.run();
+      for (std::int64_t i = 1; i <= window.last; ++i) {
+        step.run();
+        times.after_step(id, i);
+      }
       return 0;
     }));
-  return cost_of(children);
+  wait_for(children);
+  return times.mean_seconds();
 }
 
 }  // namespace isthmus::bench

@@ -6,15 +6,18 @@
 
 namespace isthmus::bench {
 
-/// CPU seconds (user and system, all threads) of one process, the mean of three that run at the same time.
-struct process_cost {
-  double mean = 0, most = 0;
+/// Steps of a site between which its process's CPU time is taken: start, first touch of memory, first round and last checkpoint are
+/// outside.
+struct step_window {
+  std::int64_t first, last;
+  std::int64_t steps() const { return last - first; }
 };
 
-/// Three real site processes and a coordinator over UCX: `rounds` rounds of `inner_steps` steps each, from start to end.
-process_cost cost_of_sites(const train_shape& shape, std::int64_t rounds, std::int64_t inner_steps);
+/// CPU seconds (user and system, all threads) of one site process inside the window, the mean of three that run at the same time beside a
+/// coordinator, over UCX, with their metrics in a store, in rounds of `inner_steps` steps.
+double cost_of_sites(const train_shape& shape, step_window window, std::int64_t inner_steps);
 
-/// Three processes with nothing but the training loop, learner and AdamW, of as many steps: the same load on the machine.
-process_cost cost_of_bare_loops(const train_shape& shape, std::int64_t steps);
+/// Of one of three processes with nothing but the training loop, learner and AdamW: the same load on the machine.
+double cost_of_bare_loops(const train_shape& shape, step_window window);
 
 }  // namespace isthmus::bench
