@@ -24,6 +24,8 @@ struct group_actor_state {
   std::deque<gated_event> waiting;  // would move the anchor
   held_record told;
   time_point contributed_at{};
+  std::optional<time_point>
+      owes_since;  // work in the residual that no contribution carries, and no training under way that would bring one
   std::uint64_t bytes_up = 0, bytes_down = 0;
 };
 using group_actor = caf::stateful_actor<group_actor_state>;
@@ -34,6 +36,13 @@ group_id id_of(group_actor* self) { return self->state.settings.shape.id; }
 void tell_settled(group_actor* self) {
   const auto& group = *self->state.parts.group;
   self->send(self->state.trainer, group_settled{id_of(self), group.round(), group.tokens_total(), group.finished()});
+}
+
+/// What was late, or left out, goes with the next period's contribution, soon.
+void owe(group_actor* self) {
+  auto& s = self->state;
+  s.owes_since = now(self);
+  self->delayed_send(self, s.settings.deadline.max, group_tick{});
 }
 
 void settle(group_actor* self, const group_effect::applied& e) {
@@ -53,7 +62,10 @@ void perform(group_actor* self, const group_action& action) {
                    self->send(s.owner, outbound{e.to, e.what});
                  },
                  [&](const group_effect::applied& e) { settle(self, e); },
-                 [&](const group_effect::frame_lost& e) { s.parts.write_ledger(s.parts.book->lost(e.round)); },
+                 [&](const group_effect::frame_lost& e) {
+                   s.parts.write_ledger(s.parts.book->lost(e.round));
+                   owe(self);
+                 },
                  [&](const group_effect::rolled_back& e) {
                    s.parts.book->roll_back(e.step);
                    s.started = false;  // where a site that has not begun stands is told again
@@ -136,6 +148,7 @@ expected<void> keep_late(group_actor* self, std::span<const float> working, cons
   auto line = s.parts.book->keep_late(s.parts.group->round() + 1, s.parts.group->anchor(), working, what.step, what.tokens, what.leases);
   if (!line) return line.failure();
   s.parts.write_ledger(*line);
+  owe(self);
   return {};
 }
 
@@ -146,6 +159,7 @@ expected<void> send_contribution(group_actor* self, std::span<const float> worki
   if (!formed) return formed.failure();
   s.bytes_up = formed->frame->size();
   s.contributed_at = now(self);
+  s.owes_since.reset();
   s.parts.write_ledger(formed->ledger_line);
   perform(self, group.local_contribution(group.round() + 1, formed->frame, formed->meta, now(self)));
   return {};
@@ -181,6 +195,16 @@ void take_back(group_actor* self, const train_result& what) {
   if (group.round() == before && group.is_settled() && !group.has_frame_in_flight()) tell_settled(self);
 }
 
+/// The next period waits until every group has moved on. Where a quorum needs everybody, two sites that were late in one group each, and
+/// not in the same, would wait for each other for ever: so what is owed for long goes by itself.
+void pay_what_is_owed(group_actor* self) {
+  auto& s = self->state;
+  const auto& group = *s.parts.group;
+  if (!s.owes_since || now(self) < *s.owes_since + s.settings.deadline.max || s.lent) return;
+  if (!group.is_settled() || group.finished() || group.has_frame_in_flight()) return;
+  if (auto sent = send_contribution(self, group.anchor(), {}); !sent) throw contract_error(sent.error().message);
+}
+
 caf::behavior group_behaviour(group_actor* self, std::shared_ptr<group_actor_state> given) {
   end_with_reason(self);
   self->state = std::move(*given);
@@ -192,7 +216,10 @@ caf::behavior group_behaviour(group_actor* self, std::shared_ptr<group_actor_sta
       },
       [=](const enter_epoch& m) { take(self, m); },
       [=](const group_message& m) { take(self, m); },
-      [=](const group_tick&) { perform(self, self->state.parts.group->tick(now(self))); },
+      [=](const group_tick&) {
+        perform(self, self->state.parts.group->tick(now(self)));
+        pay_what_is_owed(self);
+      },
       [=](const seal_group& m) {
         if (const auto held = self->state.parts.group->seal(m.epoch)) self->send(self->state.owner, group_sealed{m.epoch, *held});
       },

@@ -2,6 +2,7 @@
 #include "framework/core/rare.hpp"
 #include "framework/metrics/terminal.hpp"
 #include "launcher/recipes.hpp"
+#include "launcher/run_folder.hpp"
 #include "launcher/seed_workers.hpp"
 #include "launcher/verbs.hpp"
 
@@ -15,6 +16,7 @@
 #include <csignal>
 #include <fstream>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <thread>
@@ -241,6 +243,16 @@ int run_sim(const sim_options& o, console& out) {
     if (seeds.count() > 1) return out.error(exit_usage, "--shrink goes with one seed");
     return shrink_seed(o, *plan, seeds.first, out);
   }
+  if (!o.keep.empty() && seeds.count() > 1) return out.error(exit_usage, "--keep goes with one seed");
+  std::unique_ptr<storage> kept;
+  if (!o.keep.empty()) {
+    auto folder = open_disk(o.keep);
+    if (!folder) return out.error(exit_environment, folder.error().message);
+    kept = std::move(*folder);
+    const auto text = write_recipe(*plan);  // as in a run's folder: the other verbs find it by this file
+    if (const auto written = kept->write_synced(resolved_recipe_name, std::as_bytes(std::span(text))); !written)
+      return out.error(exit_environment, written.error().message);
+  }
   const auto begun = std::chrono::steady_clock::now();
   const auto elapsed = [&] { return std::max(1e-6, std::chrono::duration<double>(std::chrono::steady_clock::now() - begun).count()); };
   tally t;
@@ -250,9 +262,9 @@ int run_sim(const sim_options& o, console& out) {
   work.last = seeds.last;
   const auto cores = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
   work.processes = static_cast<int>(std::min<std::uint64_t>(static_cast<std::uint64_t>(o.jobs > 0 ? o.jobs : cores), seeds.count()));
-  actors::told_line tell;
-  if (o.events && seeds.count() == 1) tell = [&out](const std::string& told) { out.progress(told + "\n"); };
-  work.work = [&](std::uint64_t seed) { return to_json(actors::rehearse(*plan, seed, tell)); };
+  actors::rehearsal_watcher watcher{{}, kept.get()};
+  if (o.events && seeds.count() == 1) watcher.tell = [&out](const std::string& told) { out.progress(told + "\n"); };
+  work.work = [&](std::uint64_t seed) { return to_json(actors::rehearse(*plan, seed, watcher)); };
   work.report = [&](const seed_report& report) {
     t.add(report);
     line.show(t, elapsed());

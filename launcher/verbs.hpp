@@ -79,7 +79,7 @@ struct ledger_options {
 int run_ledger(const ledger_options& options, console& out);
 
 struct sim_options {
-  std::string recipe, seeds, shrink;
+  std::string recipe, seeds, shrink, keep;
   std::vector<std::string> overrides;
   std::int64_t jobs = 0;
   bool events = false, json = false;

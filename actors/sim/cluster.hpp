@@ -88,6 +88,8 @@ public:
   /// The last round that a home of group 0 told of.
   round_number last_round() const;
   ledger_report ledgers();
+  /// What the run has written, as everybody sees it.
+  const storage& run_folder() const { return *run_folder_; }
   std::string describe_violations();
   /// Trained in rounds of group 0 that homes told of.
   std::uint64_t tokens() const { return tokens_; }

@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <stdexcept>
 
 namespace isthmus::actors {
 
@@ -21,12 +22,24 @@ constexpr std::uint64_t stays_down_stream = UINT64_MAX - 1;
 
 duration seconds(double s) { return std::chrono::duration_cast<duration>(std::chrono::duration<double>(s)); }
 
+/// Copies what is below a folder, or the file of that name.
+void keep(const storage& from, storage& to, const std::string& path) {
+  const auto names = from.list(path);
+  for (const auto& name : names) keep(from, to, path.empty() ? name : path + "/" + name);
+  if (!names.empty() || path.empty()) return;
+  const auto bytes = from.read(path, SIZE_MAX);
+  if (!bytes) throw std::runtime_error(bytes.error().message);
+  if (const auto slash = path.rfind('/'); slash != std::string::npos)
+    if (const auto made = to.make_folders(path.substr(0, slash)); !made) throw std::runtime_error(made.error().message);
+  if (const auto written = to.write_synced(path, *bytes); !written) throw std::runtime_error(written.error().message);
+}
+
 /// One run under its faults. Faults are events of the simulated world; what a launcher would do is done here.
 class rehearsal {
 public:
-  rehearsal(const recipe& plan, const std::vector<planned_fault>& faults, std::uint64_t seed, told_line tell)
+  rehearsal(const recipe& plan, const std::vector<planned_fault>& faults, std::uint64_t seed, const rehearsal_watcher& watcher)
       : faults_(faults),
-        tell_(std::move(tell)),
+        watcher_(watcher),
         chances_(seed),
         cluster_(options_for(plan, seed)),
         draws_(seed, stays_down_stream, 0, draw::fault) {
@@ -46,20 +59,23 @@ public:
       if (!cluster_.run_until(over, seconds(scenario.heal_seconds))) fail("the healed run did not end in time");
     }
     judge();
+    if (watcher_.keep != nullptr) keep(cluster_.run_folder(), *watcher_.keep, "");
     return std::move(result_);
   }
 
 private:
   cluster_options options_for(const recipe& plan, std::uint64_t seed) const {
     cluster_options options{.seed = seed, .plan = plan};
-    if (tell_)
-      options.on_event = [this](double at, const event_row& e) { tell_(fmt::format("{:10.3f}  {}  {}: {}", at, e.who, e.kind, e.text)); };
+    if (watcher_.tell)
+      options.on_event = [this](double at, const event_row& e) {
+        watcher_.tell(fmt::format("{:10.3f}  {}  {}: {}", at, e.who, e.kind, e.text));
+      };
     return options;
   }
 
   void say(const std::string& what) {
     cluster_.world.note(what);
-    if (tell_) tell_(fmt::format("{:10.3f}  {}", to_seconds(cluster_.world.now().time_since_epoch()), what));
+    if (watcher_.tell) watcher_.tell(fmt::format("{:10.3f}  {}", to_seconds(cluster_.world.now().time_since_epoch()), what));
   }
 
   void fail(std::string what) {
@@ -234,7 +250,7 @@ private:
   }
 
   const std::vector<planned_fault>& faults_;
-  told_line tell_;
+  const rehearsal_watcher& watcher_;
   rare_chances chances_;
   cluster cluster_;
   rng draws_;
@@ -250,13 +266,14 @@ private:
 
 }  // namespace
 
-rehearsal_result rehearse(const recipe& plan, const std::vector<planned_fault>& faults, std::uint64_t seed, told_line tell) {
-  return rehearsal(plan, faults, seed, std::move(tell)).play();
+rehearsal_result rehearse(const recipe& plan, const std::vector<planned_fault>& faults, std::uint64_t seed,
+                          const rehearsal_watcher& watcher) {
+  return rehearsal(plan, faults, seed, watcher).play();
 }
 
-rehearsal_result rehearse(const recipe& plan, std::uint64_t seed, told_line tell) {
+rehearsal_result rehearse(const recipe& plan, std::uint64_t seed, const rehearsal_watcher& watcher) {
   const recipe drawn = plan.scenario.draw_settings ? sim::draw_settings(plan, seed) : plan;
-  return rehearse(drawn, sim::plan_faults(drawn, seed), seed, std::move(tell));
+  return rehearse(drawn, sim::plan_faults(drawn, seed), seed, watcher);
 }
 
 std::vector<planned_fault> shrink(std::vector<planned_fault> faults, const std::function<bool(const std::vector<planned_fault>&)>& fails,

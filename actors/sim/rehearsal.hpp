@@ -1,6 +1,7 @@
 #pragma once
 
 #include "framework/core/hash.hpp"
+#include "framework/core/storage.hpp"
 #include "framework/rounds/ledger_check.hpp"
 #include "framework/sim/fault_plan.hpp"
 
@@ -26,16 +27,21 @@ struct rehearsal_result {
   bool good() const { return failure.empty(); }
 };
 
+/// Who wants to see more of a run than its result.
+struct rehearsal_watcher {
+  std::function<void(const std::string& line)> tell;  // hears what happens as it happens; may be empty
+  storage* keep = nullptr;                            // gets the run's files at its end: ledgers, checkpoints
+};
+
 /// Plays the recipe in simulation: its faults for scenario.fault_seconds, then everything is healed and the run must end in time with
 /// ledgers that balance and one anchor. Processes that end with an error are started again, as the launcher does, within a budget.
 /// The recipe as it is: whoever wants drawn settings calls sim::draw_settings first. Throws std::runtime_error for a recipe that
 /// cannot be played.
-/// `tell` hears what happens, line by line.
-using told_line = std::function<void(const std::string&)>;
-rehearsal_result rehearse(const recipe& plan, const std::vector<sim::planned_fault>& faults, std::uint64_t seed, told_line tell = {});
+rehearsal_result rehearse(const recipe& plan, const std::vector<sim::planned_fault>& faults, std::uint64_t seed,
+                          const rehearsal_watcher& watcher = {});
 
 /// The same of what the scenario makes of this seed.
-rehearsal_result rehearse(const recipe& plan, std::uint64_t seed, told_line tell = {});
+rehearsal_result rehearse(const recipe& plan, std::uint64_t seed, const rehearsal_watcher& watcher = {});
 
 /// A shorter list of faults that still fails, found by leaving out halves, quarters and so on (Zeller & Hildebrandt 2002, ddmin).
 /// `fails` is asked at most `tries` times.

@@ -42,6 +42,10 @@ void parameter_group::state::on_contribution(site_id from, const message::contri
     if (m.round == round) deadline.observe(now - last_opened);  // late: the next deadline knows
     return refuse(from, m.round, errc::stale_round, "the round is closed");
   }
+  if (m.base != record_hash) {  // its sender knows by now that it is lost
+    ++counters.other_history;
+    return refuse(from, m.round, errc::stale_round, "it was formed behind a record that is void");
+  }
   if (collected.contains(from)) {
     ++counters.duplicate;
     return;

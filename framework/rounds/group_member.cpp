@@ -25,7 +25,7 @@ group_actions parameter_group::local_contribution(round_number round, shared_byt
   state& g = *state_;
   ensure(!g.in_flight, "parameter_group: a contribution while the last one's fate is open");
   ensure(frame != nullptr && meta.site == g.s.self && meta.incarnation == g.s.incarnation, "parameter_group: not our contribution");
-  g.in_flight = state::frame_in_flight{round, std::move(frame), std::move(meta)};
+  g.in_flight = state::frame_in_flight{round, std::move(frame), std::move(meta), g.record_hash};
   if (round != g.round + 1 || g.copying || g.is_finished())
     g.lose_frame();
   else if (g.view.number > 0)
@@ -38,7 +38,9 @@ void parameter_group::state::send_frame(time_point now) {
     if (in_flight->round == round + 1 && !copying) collect(in_flight->meta, in_flight->frame, now);
     return;
   }
-  send(cut.home, message::contribution{view.number, s.shape.id, in_flight->round, in_flight->meta, hash_bytes(in_flight->frame->bytes())},
+  send(cut.home,
+       message::contribution{view.number, s.shape.id, in_flight->round, in_flight->meta, hash_bytes(in_flight->frame->bytes()),
+                             in_flight->base},
        in_flight->frame);
   reset_poll(now);
 }
@@ -309,6 +311,7 @@ void parameter_group::state::install(site_id from, time_point now) {
   const auto overwrite = [&](float_array& values, std::uint32_t part) {
     if (values.size() > 0) std::memcpy(values.data(), given.at(part)->data(), given.at(part)->size());
   };
+  if (hash != record_hash) return_residual(p.round);  // what we kept as home belongs to rounds that are void
   overwrite(*anchor, 0);
   if (!is_planted(planted::copy_without_momentum)) overwrite(*momentum, 1);
   round = p.round;
@@ -333,7 +336,7 @@ void parameter_group::state::install(site_id from, time_point now) {
     say(group_effect::rolled_back{after.step, std::move(gone)});
   }
   report_applied();
-  if (in_flight && in_flight->round > round + 1) lose_frame();  // formed from an anchor that is void
+  if (in_flight && in_flight->base != record_hash) lose_frame();  // formed from an anchor that is void
   settle(now);
   if (in_flight) send_frame(now);
   advance_chain(now);

@@ -24,6 +24,7 @@ struct parameter_group::state {
     round_number round = 0;
     shared_bytes frame;
     contributor meta;
+    hash128 base;  // of the record behind which it was formed
   };
   struct candidate {  // the home's next state, until the record that it made is committed
     std::unique_ptr<float_array> anchor, momentum, residual;

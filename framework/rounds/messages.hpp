@@ -148,6 +148,7 @@ struct contribution {
   round_number round = 0;
   contributor from;
   hash128 frame_hash;
+  hash128 base;  // of the record behind which it was formed, zero for round 1: of another history it is void
 };
 struct delta {
   round_record record;

@@ -86,7 +86,7 @@ void parameter_group::state::enter(const epoch_view& next_view, time_point now) 
   } else {
     start_catching_up(*me, now);
   }
-  if (in_flight && (first || old_home != cut.home || at_home())) send_frame(now);
+  if (in_flight && !copying && (first || old_home != cut.home || at_home())) send_frame(now);
   replay_early(now);
   try_close(now);
 }

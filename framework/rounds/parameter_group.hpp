@@ -55,7 +55,7 @@ struct rolled_back {
   step_number step = 0;
   std::vector<lease> leases;
 };
-/// We stopped being this group's home, or the warm-up is over: the aggregator's residual goes back into this site's own. [group.size]
+/// We stopped being this group's home, the warm-up is over, or the rounds that it is of are void: the aggregator's residual goes back into this site's own. [group.size]
 struct residual_returned {
   std::shared_ptr<const float_array> values;
 };
@@ -99,7 +99,8 @@ struct group_snapshot {
 
 /// Messages that were dropped and why, for metrics.
 struct group_counters {
-  std::uint64_t stale_epoch = 0, stale_incarnation = 0, stale_round = 0, duplicate = 0, malformed = 0, not_home = 0, early = 0;
+  std::uint64_t stale_epoch = 0, stale_incarnation = 0, stale_round = 0, other_history = 0, duplicate = 0, malformed = 0, not_home = 0,
+                early = 0;
   std::uint64_t rounds_applied = 0, rounds_closed = 0, records_void = 0, divergences = 0, state_copies = 0, rollbacks = 0, polls = 0;
 };
 

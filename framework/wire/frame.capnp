@@ -124,6 +124,7 @@ struct Frame {
       place @26 :Place;
       from @27 :Contributor;
       frameHash @28 :Hash;
+      base @45 :Hash;
     }
     delta @29 :RoundRecord;
     statePart :group {

@@ -157,6 +157,7 @@ peer_message read_exchange(field_reader& f, schema::Frame::Body::Reader body) {
       read_place(f, body.getContribution().getPlace(), m);
       m.from = f.one(body.getContribution().getFrom());
       m.frame_hash = f.hash(body.getContribution().getFrameHash());
+      m.base = f.hash(body.getContribution().getBase());
       return m;
     }
     case which::DELTA: {

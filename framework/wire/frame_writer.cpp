@@ -157,6 +157,7 @@ void write_body(body_builder out, const message::contribution& m) {
   from.leases = coalesced(std::move(from.leases));
   write(contribution.initFrom(), from);
   write(contribution.initFrameHash(), m.frame_hash);
+  write(contribution.initBase(), m.base);
 }
 
 void write_body(body_builder out, const message::delta& m) { write(out.initDelta(), m.record); }

@@ -57,7 +57,7 @@ void add_wire(std::vector<seed>& out) {
   out.push_back({"frames", "sealed", framed(message::sealed{3, {held}}, "")});
   out.push_back({"frames", "refused", framed(message::refused{3, 0, 5, static_cast<std::uint32_t>(errc::stale_round), "too late"}, "")});
   out.push_back({"frames", "delta", framed(message::delta{record()}, "0123456789abcdef")});
-  out.push_back({"frames", "contribution", framed(message::contribution{3, 0, 5, record().contributors[0], {5, 6}}, "0123456789")});
+  out.push_back({"frames", "contribution", framed(message::contribution{3, 0, 5, record().contributors[0], {5, 6}, {7, 8}}, "0123456789")});
   out.push_back({"frames", "state", framed(message::state_part{3, 0, 4, 1, record(), record().contributors}, "01234567")});
   out.push_back({"frames", "actor", framed(message::to_actor{"tally"}, "votes")});
 

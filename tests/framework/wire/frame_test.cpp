@@ -90,7 +90,7 @@ BOOST_AUTO_TEST_CASE(touching_leases_merge_and_overlaps_stay) {
   BOOST_TEST((wire::coalesced({{0, 4, 8}, {0, 0, 4}, {0, 8, 9}, {0, 20, 20}}) == leases{{0, 0, 9}}));
   BOOST_TEST((wire::coalesced({{1, 4, 8}, {0, 0, 4}}) == leases{{0, 0, 4}, {1, 4, 8}}));
   BOOST_TEST((wire::coalesced({{0, 0, 4}, {0, 3, 8}}) == leases{{0, 0, 4}, {0, 3, 8}}));
-  message::contribution m{1, 0, 1, {3, 9, 10, 100, {}, 0.5}, {}};
+  message::contribution m{1, 0, 1, {3, 9, 10, 100, {}, 0.5}, {}, {}};
   for (std::uint64_t i = 0; i < 1000; ++i) m.from.leases.push_back({3, 10 * i, 10 * i + 10});
   const auto out = from_3.pack({m, nullptr});
   const auto back = receiver.unpack_bulk(site_3, out.header->bytes(), out.payload);

@@ -136,7 +136,7 @@ BOOST_AUTO_TEST_CASE(fields_that_cannot_be) {
   BOOST_TEST((sent(message::sealed{0, {}}) == errc::out_of_range));
   BOOST_TEST((sent(message::stored{1, 0, 0, {}}) == errc::out_of_range));
   BOOST_TEST((sent(message::refused{1, 0, 1, 1000, "?"}) == errc::out_of_range));
-  BOOST_TEST((sent(message::contribution{1, 0, 1, {0, 0, 0, 0, {}, nan}, {}}) == errc::not_finite));
+  BOOST_TEST((sent(message::contribution{1, 0, 1, {0, 0, 0, 0, {}, nan}, {}, {}}) == errc::not_finite));
   message::delta delta;
   delta.record.epoch = delta.record.round = 1;
   BOOST_TEST((sent(delta) == errc::ok));
@@ -239,7 +239,7 @@ BOOST_AUTO_TEST_CASE(larger_than_allowed) {
   const std::vector<std::byte> large(wire::control_bytes_max + 8);
   BOOST_TEST((code(receiver.unpack_control(site_3, large)) == errc::too_large));
   BOOST_TEST((code(receiver.unpack_bulk(site_3, std::span(large).first(1025), nullptr)) == errc::too_large));
-  message::contribution m{1, 0, 1, {}, {}};
+  message::contribution m{1, 0, 1, {}, {}, {}};
   for (std::uint64_t i = 0; i <= wire::leases_max; ++i) m.from.leases.push_back({0, 2 * i, 2 * i + 1});
   BOOST_CHECK_THROW(from_3.encode(m), contract_error);
 }

@@ -90,7 +90,7 @@ bool same_place(const T& a, const T& b) {
   return a.epoch == b.epoch && a.group == b.group && a.round == b.round;
 }
 bool equal(const message::contribution& a, const message::contribution& b) {
-  return same_place(a, b) && a.from == b.from && a.frame_hash == b.frame_hash;
+  return same_place(a, b) && a.from == b.from && a.frame_hash == b.frame_hash && a.base == b.base;
 }
 bool equal(const message::delta& a, const message::delta& b) { return a.record == b.record; }
 bool equal(const message::state_part& a, const message::state_part& b) {
@@ -117,7 +117,8 @@ peer_message random_message(rng& r, std::size_t kind, std::size_t longest) {
     case 7: return message::leave{random_text(r, 1024), r.below(2) == 1};
     case 8: return message::report{r.next(), r.next(), r.normal(), r.uniform()};
     case 9: return message::stop_run{random_text(r, 1024), r.below(2) == 1};
-    case 10: return message::contribution{positive(r), small(r), positive(r), random_contributor(r, longest), random_hash(r)};
+    case 10:
+      return message::contribution{positive(r), small(r), positive(r), random_contributor(r, longest), random_hash(r), random_hash(r)};
     case 11: return message::delta{random_record(r, longest)};
     case 12:
       return message::state_part{positive(r), small(r), r.next(), small(r) % 2, random_record(r, longest), random_contributors(r, longest)};
