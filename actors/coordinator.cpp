@@ -81,6 +81,7 @@ void take(coordinator_actor* self, const inbound& m) {
                                [&](const message::join& x) { return members.join(m.from, x, t); },
                                [&](const message::suspect& x) { return members.suspect(m.from, x, t); },
                                [&](const message::sealed& x) { return members.sealed(m.from, x, t); },
+                               [&](const message::frozen& x) { return members.frozen(m.from, x, t); },
                                [&](const message::synced& x) { return members.synced(m.from, x, t); },
                                [&](const message::leave& x) { return members.leave(m.from, x, t); },
                                [&](const message::report& x) { return members.report(m.from, x, t); },

@@ -221,7 +221,9 @@ caf::behavior group_behaviour(group_actor* self, std::shared_ptr<group_actor_sta
         pay_what_is_owed(self);
       },
       [=](const seal_group& m) {
-        if (const auto held = self->state.parts.group->seal(m.epoch)) self->send(self->state.owner, group_sealed{m.epoch, *held});
+        auto& group = *self->state.parts.group;
+        const auto held = m.outside ? group.freeze(m.epoch) : group.seal(m.epoch);
+        if (held) self->send(self->state.owner, group_sealed{m.epoch, *held, m.outside});
       },
       [=](const link_changed& m) { perform(self, self->state.parts.group->peer_up(m.peer, now(self))); },
       [=](const peer_is_synced& m) { perform(self, self->state.parts.group->peer_synced(m.site, m.epoch, now(self))); },

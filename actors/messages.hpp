@@ -47,8 +47,8 @@ struct coordinator_tick {};
 
 // --- site supervisor <-> parameter groups
 struct enter_epoch { epoch_view view; };
-struct seal_group { epoch_number epoch; };
-struct group_sealed { epoch_number epoch; held_record held; };
+struct seal_group { epoch_number epoch; bool outside; };  // outside: of whatever epoch up to this one
+struct group_sealed { epoch_number epoch; held_record held; bool outside; };
 struct group_holds { held_record held; };
 struct group_message { site_id from; incarnation_number incarnation; envelope what; };
 struct group_wiring { caf::actor trainer, shard; };

@@ -84,7 +84,7 @@ void reopen(site_actor* self) {
 /// outstanding returns at the next start.
 void leave_when_stuck(site_actor* self) {
   auto& s = self->state;
-  const auto longest = std::chrono::duration_cast<duration>(std::chrono::duration<double>(s.parts->plan.round.deadline_max_seconds));
+  const auto longest = from_seconds(s.parts->plan.round.deadline_max_seconds);
   if (!s.draining || s.finished || s.last_save || s.ended || self->clock().now() - s.moved_at < longest + leave_after) return;
   tell(self, "drain", "no round ends the period: stopped without another checkpoint");
   send_to(self, coordinator_id, {message::leave{s.drain_reason, false}, nullptr});

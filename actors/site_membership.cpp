@@ -7,11 +7,11 @@ namespace isthmus::actors {
 
 namespace {
 
-void seal(site_actor* self, epoch_number epoch) {
+/// outside: we are in no such epoch, and whichever we are in is over.
+void seal(site_actor* self, epoch_number epoch, bool outside) {
   auto& s = self->state;
-  s.sealed = epoch;
   s.seals.erase(epoch);
-  for (const auto& group : s.groups) self->send(group, seal_group{epoch});
+  for (const auto& group : s.groups) self->send(group, seal_group{epoch, outside});
 }
 
 void say_join(site_actor* self) {
@@ -21,7 +21,7 @@ void say_join(site_actor* self) {
   send_to(self, coordinator_id, {std::move(join), nullptr});
   if (s.view.number == 0) return;  // a coordinator that was restarted must hear again what it heard in this epoch
   if (s.said_synced == s.view.number) send_to(self, coordinator_id, {message::synced{s.view.number}, nullptr});
-  if (s.sealed == s.view.number) seal(self, s.sealed);
+  if (s.sealed == s.view.number) seal(self, s.sealed, false);
 }
 
 bool is_member(const site_state& s) {
@@ -83,9 +83,12 @@ void take_seal(site_actor* self, const group_sealed& m) {
   auto& answers = s.seals[m.epoch];
   answers[m.held.group] = m.held;
   if (answers.size() < s.groups.size()) return;
-  message::sealed sealed{m.epoch, {}};
-  for (const auto& [group, held] : answers) sealed.held.push_back(held);
-  send_to(self, coordinator_id, {std::move(sealed), nullptr});
+  std::vector<held_record> all;
+  for (const auto& [group, held] : answers) all.push_back(held);
+  if (m.outside)
+    send_to(self, coordinator_id, {message::frozen{m.epoch, std::move(all)}, nullptr});
+  else
+    send_to(self, coordinator_id, {message::sealed{m.epoch, std::move(all)}, nullptr});
 }
 
 void take_inbound(site_actor* self, const inbound& m) {
@@ -96,7 +99,10 @@ void take_inbound(site_actor* self, const inbound& m) {
   const auto& body = m.what.body;
   if (m.from == coordinator_id) {
     if (const auto* end_of = std::get_if<message::seal>(&body)) {
-      seal(self, end_of->epoch);
+      s.sealed = end_of->epoch;
+      seal(self, end_of->epoch, false);
+    } else if (const auto* freeze = std::get_if<message::freeze>(&body)) {
+      seal(self, freeze->epoch, true);
     } else if (const auto* epoch = std::get_if<message::new_epoch>(&body)) {
       take_epoch(self, epoch->view);
     } else if (const auto* stop = std::get_if<message::stop_run>(&body)) {

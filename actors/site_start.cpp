@@ -15,8 +15,6 @@ namespace {
 
 using nlohmann::json;
 
-duration seconds(double s) { return std::chrono::duration_cast<duration>(std::chrono::duration<double>(s)); }
-
 expected<group_settings> settings_of(const site_parts& parts, const group_shape& shape) {
   const auto& plan = parts.plan.round;
   auto codecs = make_codec_pair(plan.codec, parts.codecs);
@@ -33,9 +31,9 @@ expected<group_settings> settings_of(const site_parts& parts, const group_shape&
   s.reference_tokens = static_cast<double>(reference_tokens(parts.plan));
   s.tokens_goal = static_cast<std::uint64_t>(parts.plan.run.tokens);
   s.quorum = static_cast<std::uint32_t>(parts.plan.run.deterministic ? parts.plan.sites.size() : static_cast<std::size_t>(plan.quorum));
-  s.deadline.min = seconds(plan.deadline_min_seconds);
-  s.deadline.max = seconds(plan.deadline_max_seconds);
-  s.deadline.grace = seconds(plan.grace_seconds);
+  s.deadline.min = from_seconds(plan.deadline_min_seconds);
+  s.deadline.max = from_seconds(plan.deadline_max_seconds);
+  s.deadline.grace = from_seconds(plan.grace_seconds);
   return s;
 }
 

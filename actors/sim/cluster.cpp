@@ -77,7 +77,7 @@ recipe make_recipe(const cluster_options& options, const std::vector<std::string
 cluster_options with_plan(cluster_options options) {
   if (!options.plan) return options;
   options.sites = static_cast<std::uint32_t>(options.plan->sites.size());
-  options.gradient_takes = std::chrono::duration_cast<duration>(std::chrono::duration<double>(options.plan->scenario.step_seconds));
+  options.gradient_takes = from_seconds(options.plan->scenario.step_seconds);
   return options;
 }
 
@@ -186,7 +186,7 @@ arithmetic_hooks cluster::hooks_of(site_id site, incarnation_number incarnation)
 duration cluster::step_takes(site_id site) const {
   const auto slow = slowness_.find(site);
   const double factor = slow == slowness_.end() ? 1 : slow->second;
-  return std::chrono::duration_cast<duration>(std::chrono::duration<double>(to_seconds(options_.gradient_takes) * factor));
+  return from_seconds(to_seconds(options_.gradient_takes) * factor);
 }
 
 /// Actors that `spawn` makes run for this process.

@@ -20,8 +20,6 @@ constexpr duration recovery = std::chrono::seconds(20);  // before a site goes f
 constexpr int restarts_max = 40;                         // of one site over the whole run
 constexpr std::uint64_t stays_down_stream = UINT64_MAX - 1;
 
-duration seconds(double s) { return std::chrono::duration_cast<duration>(std::chrono::duration<double>(s)); }
-
 /// Copies what is below a folder, or the file of that name.
 void keep(const storage& from, storage& to, const std::string& path) {
   const auto names = from.list(path);
@@ -54,9 +52,9 @@ public:
     for (const auto& f : faults_)
       if (!f.waits()) cluster_.world.at(cluster_.world.now() + f.at, [this, &f] { fire(f); });
     const auto over = [this] { return watch(); };
-    if (!cluster_.run_until(over, seconds(scenario.fault_seconds))) {
+    if (!cluster_.run_until(over, from_seconds(scenario.fault_seconds))) {
       heal();
-      if (!cluster_.run_until(over, seconds(scenario.heal_seconds))) fail("the healed run did not end in time");
+      if (!cluster_.run_until(over, from_seconds(scenario.heal_seconds))) fail("the healed run did not end in time");
     }
     judge();
     if (watcher_.keep != nullptr) keep(cluster_.run_folder(), *watcher_.keep, "");
@@ -175,9 +173,17 @@ private:
       hurt_process(f);
   }
 
+  /// What a process writes: a site's ledger and checkpoints, the coordinator's log.
+  static std::vector<std::string> files_of(site_id site) {
+    if (site == coordinator_id) return {"run/coordinator.jsonl"};
+    return {fmt::format("run/checkpoints/site-{}", site), fmt::format("run/ledger/site-{}.jsonl", site)};
+  }
+
   void take_down(const planned_fault& f) {
     if (!cluster_.running(f.site)) return;
     cluster_.kill_site(f.site);
+    if (f.kind == fault_kind::power)
+      for (const auto& name : files_of(f.site)) cluster_.disk.crash(name, &draws_);
     ++down_[f.site];
     until(f, [this, site = f.site] { bring_up(site); });
   }
@@ -189,7 +195,8 @@ private:
 
   void hurt_process(const planned_fault& f) {
     switch (f.kind) {
-      case fault_kind::kill: return take_down(f);
+      case fault_kind::kill:
+      case fault_kind::power: return take_down(f);
       case fault_kind::stop: cluster_.freeze_site(f.site); return until(f, [this, site = f.site] { cluster_.thaw_site(site); });
       case fault_kind::leave:
         if (!cluster_.running(f.site)) return;
@@ -200,14 +207,20 @@ private:
         if (cluster_.running(f.site)) cluster_.fail_device(f.site, static_cast<std::uint32_t>(cluster_.plan.sites[f.site].devices - 1));
         return;
       case fault_kind::slow:
-        cluster_.slow_site(f.site, f.trigger.amount);
-        return until(f, [this, site = f.site] { cluster_.slow_site(site, 1); });
+        slowness_.try_emplace(f.site, 1).first->second *= f.trigger.amount;
+        cluster_.slow_site(f.site, slowness_[f.site]);
+        return until(f, [this, &f] { cluster_.slow_site(f.site, slowness_[f.site] /= f.trigger.amount); });
       case fault_kind::tear: return cluster_.net.tear_next(f.site);
-      case fault_kind::disk_full: {
-        const auto folder = fmt::format("run/checkpoints/site-{}", f.site), log = fmt::format("run/ledger/site-{}.jsonl", f.site);
-        cluster_.disk.fill(folder), cluster_.disk.fill(log);
-        return until(f, [this, folder, log] { cluster_.disk.make_room(folder), cluster_.disk.make_room(log); });
-      }
+      case fault_kind::disk_full:
+        for (const auto& name : files_of(f.site)) cluster_.disk.fill(name);
+        return until(f, [this, &f] {
+          for (const auto& name : files_of(f.site)) cluster_.disk.make_room(name);
+        });
+      case fault_kind::disk_error:
+        for (const auto& name : files_of(f.site)) cluster_.disk.break_down(name);
+        return until(f, [this, &f] {
+          for (const auto& name : files_of(f.site)) cluster_.disk.repair(name);
+        });
       default: return;
     }
   }
@@ -224,15 +237,13 @@ private:
       case fault_kind::reset: return net.reset(site, peer);
       default: break;
     }
-    const auto change = [&f](sim::path_conditions p) {
-      if (f.kind == fault_kind::delay) p.delay += seconds(f.trigger.amount);
-      if (f.kind == fault_kind::jitter) p.jitter += seconds(f.trigger.amount);
-      if (f.kind == fault_kind::loss) p.loss = std::min(0.9, p.loss + f.trigger.amount);
-      if (f.kind == fault_kind::rate) p.bytes_per_second = std::min(p.bytes_per_second, f.trigger.amount);
-      return p;
-    };
-    for (const auto& [from, to] : {std::pair(site, peer), std::pair(peer, site)}) net.set_path(from, to, change(net.path(from, to)));
-    until(f, [&net, site, peer] { net.set_path(site, peer, {}), net.set_path(peer, site, {}); });
+    sim::path_fault hurt;
+    if (f.kind == fault_kind::delay) hurt.delay = from_seconds(f.trigger.amount);
+    if (f.kind == fault_kind::jitter) hurt.jitter = from_seconds(f.trigger.amount);
+    if (f.kind == fault_kind::loss) hurt.loss = f.trigger.amount;
+    if (f.kind == fault_kind::rate) hurt.bytes_per_second = f.trigger.amount;
+    net.worsen(site, peer, hurt);
+    until(f, [&net, site, peer, hurt] { net.mend(site, peer, hurt); });
   }
 
   void judge() {
@@ -257,7 +268,8 @@ private:
   rehearsal_result result_;
   std::vector<const planned_fault*> waiting_;            // for a round or for tokens
   std::map<std::uint64_t, std::function<void()>> undo_;  // what is under way, by its number
-  std::map<site_id, int> down_;                          // taken down by so many faults
+  std::map<site_id, double> slowness_;
+  std::map<site_id, int> down_;  // taken down by so many faults
   std::map<site_id, int> restarts_;
   std::set<site_id> starting_, gone_;  // about to be started; never again
   std::uint64_t serial_ = 0;

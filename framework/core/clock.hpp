@@ -27,5 +27,6 @@ public:
 };
 
 inline double to_seconds(duration d) { return std::chrono::duration<double>(d).count(); }
+inline duration from_seconds(double s) { return std::chrono::duration_cast<duration>(std::chrono::duration<double>(s)); }
 
 }  // namespace isthmus

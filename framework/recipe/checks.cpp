@@ -191,8 +191,8 @@ private:
       const auto& f = r_.faults[i];
       const auto path = fmt::format("faults.{}", i);
       const auto kind = kind_of_fault(f.kind);
-      const bool of_process = kind == fault_kind::kill || is_of_links(kind);
-      fault_end(f.site, path + ".site", of_process ? std::vector<std::string>{"any", "coordinator"} : std::vector<std::string>{"any"});
+      const bool of_coordinator = kind == fault_kind::kill || kind == fault_kind::power || is_of_links(kind);
+      fault_end(f.site, path + ".site", of_coordinator ? std::vector<std::string>{"any", "coordinator"} : std::vector<std::string>{"any"});
       if (is_of_links(kind)) fault_end(f.peer, path + ".peer", {"any", "all", "coordinator"});
       fault_time(f, path);
       if (kind == fault_kind::loss && f.amount >= 1)

@@ -22,9 +22,12 @@ enum class fault_kind {
   rate,     // bytes a second
   tear,     // the site's next bulk message loses its last byte
   disk_full,
+  disk_error,  // writes and syncs fail
+  power,       // as kill, and what was not synced is lost, the last of it torn
 };
-inline constexpr std::initializer_list<const char*> fault_kind_names = {
-    "kill", "stop", "leave", "device", "slow", "cut", "cut_out", "clog", "reset", "delay", "jitter", "loss", "rate", "tear", "disk_full"};
+inline constexpr std::initializer_list<const char*> fault_kind_names = {"kill",    "stop", "leave",     "device",     "slow",   "cut",
+                                                                        "cut_out", "clog", "reset",     "delay",      "jitter", "loss",
+                                                                        "rate",    "tear", "disk_full", "disk_error", "power"};
 
 /// Of a name that the recipe's reader has let pass.
 fault_kind kind_of_fault(std::string_view name);

@@ -86,10 +86,10 @@ epoch_view membership::successor(time_point now) const {
 /// Per group the highest record reported: by those that sealed; when nobody had to (the first epoch, or a restart), by all that came.
 std::vector<group_cut> membership::choose_cuts(time_point now) const {
   std::vector<std::pair<site_id, const std::vector<held_record>*>> reports;
-  for (const auto& [site, held] : change_->seals) reports.emplace_back(site, &held);
+  for (const auto& [site, told] : change_->seals) reports.emplace_back(site, &told.held);
   const bool sealed_by_enough = view_.number > 0 && change_->seals.size() >= (view_.members.size() + 1) / 2;
   if (!sealed_by_enough) {
-    for (const auto& [site, held] : change_->behind) reports.emplace_back(site, &held);
+    for (const auto& [site, told] : change_->behind) reports.emplace_back(site, &told.held);
     for (const auto& [site, p] : peers_)
       if (alive(p, now) && !change_->seals.contains(site) && !change_->behind.contains(site)) reports.emplace_back(site, &p.held);
   }
@@ -135,7 +135,7 @@ void membership::choose_members(epoch_view& next, time_point now) const {
     if (!alive(p, now)) continue;
     const epoch_member m{site, p.incarnation, false, 0};
     const auto behind = change_->behind.find(site);
-    const auto& held = behind == change_->behind.end() ? p.held : behind->second;
+    const auto& held = behind == change_->behind.end() ? p.held : behind->second.held;
     const bool vouches = change_->seals.contains(site) || holds_all(held, next.cuts);
     if (vouches)
       next.members.push_back(m);

@@ -93,16 +93,17 @@ private:
                          std::to_string(k.record.round) + " has its step " + std::to_string(c.step));
   }
   void check_counted(const site_line& l, group_id group, const account& a, double norm) {
-    const auto found = find_contribution(group, l.incarnation, a.step);
+    const auto named = find_contributions(group, l.incarnation, a.step);
+    const auto same = [&](const contributor* c) { return !differs(c->mass, a.frame, norm); };
     if (!a.in_flight)
       wrong_.add(l.where, "mass", "a contribution to group " + std::to_string(group) + " was counted that was not in flight");
-    else if (found == nullptr)
+    else if (named.empty())
       wrong_.add(l.where, "mass",
                  "the site counts its contribution of step " + std::to_string(a.step) + " to group " + std::to_string(group) +
                      " as applied, but no record names it");
-    else if (differs(found->mass, a.frame, norm))
+    else if (std::none_of(named.begin(), named.end(), same))
       wrong_.add(l.where, "mass",
-                 "the record holds mass " + std::to_string(found->mass) + " of this site, it sent " + std::to_string(a.frame));
+                 "the record holds mass " + std::to_string(named.front()->mass) + " of this site, it sent " + std::to_string(a.frame));
   }
   /// A residual that is older than what was counted since would add the same mass once more.
   void check_restored(const site_line& l, group_id group, double residual, double norm) {
@@ -116,13 +117,13 @@ private:
     stood.push_back(residual);
     accounts_[group].step = step;
   }
-  const contributor* find_contribution(group_id group, incarnation_number incarnation, step_number step) const {
-    for (const auto& [hash, k] : records_) {
-      if (k.record.group != group) continue;
+  /// More than one where a record that became void named it, and what was lost by that went again without further training.
+  std::vector<const contributor*> find_contributions(group_id group, incarnation_number incarnation, step_number step) const {
+    std::vector<const contributor*> found;
+    for (const auto& [hash, k] : records_)
       for (const contributor& c : k.record.contributors)
-        if (c.site == site_ && c.incarnation == incarnation && c.step == step) return &c;
-    }
-    return nullptr;
+        if (k.record.group == group && c.site == site_ && c.incarnation == incarnation && c.step == step) found.push_back(&c);
+    return found;
   }
 
   site_id site_;

@@ -54,9 +54,10 @@ void check_fields(const std::string& type, const nlohmann::json& body) {
   }
 }
 
-/// A line that cannot be read is a crash's torn end when it is the last, or when a new process starts behind it.
+/// A line that cannot be read is a crash's torn end when it is the last, or when a new process starts behind it; the first line of that one
+/// may be torn by the next crash.
 void read_site(std::string_view text, const std::string& path, logs& all, ledger_report& report) {
-  std::string bad, why;
+  std::vector<error> torn;
   for (const auto& line : json_lines::split(text)) {
     ++report.lines;
     const std::string where = path + ":" + std::to_string(line.number);
@@ -67,20 +68,17 @@ void read_site(std::string_view text, const std::string& path, logs& all, ledger
                   body->at("t").get<std::string>(), std::make_shared<const nlohmann::json>(*body)};
         check_fields(parsed.type, *body);
       } catch (const std::exception& e) { body = fail(errc::malformed, where + ": " + e.what()); }
-    if (!bad.empty() && (!body || parsed.type != "started")) {
-      violations(report).add(bad, "readable", why);
-      --report.torn_lines;
-      bad.clear();
+    if (!body) {
+      torn.push_back(body.error());
+      continue;
     }
-    if (body) {
-      bad.clear();
-      all.sites[parsed.site].push_back(std::move(parsed));
-    } else {
-      bad = where;
-      why = body.error().message;
-      ++report.torn_lines;
-    }
+    if (parsed.type == "started") report.torn_lines += torn.size();
+    if (parsed.type != "started")
+      for (const error& e : torn) violations(report).add(e.message.substr(0, e.message.find(": ")), "readable", e.message);
+    torn.clear();
+    all.sites[parsed.site].push_back(std::move(parsed));
   }
+  report.torn_lines += torn.size();
 }
 
 }  // namespace

@@ -148,11 +148,23 @@ membership_actions membership::sealed(site_id from, const message::sealed& m, ti
   if (!change_)  // a sealed member stores nothing more: what we began and forgot in a restart must be carried through
     begin_change("its end had begun before the coordinator was restarted", now, out);
   if (holds_cuts(m.held)) {
-    change_->seals[from] = m.held;
+    change_->seals[from] = {who->incarnation, m.held};
     change_->behind.erase(from);
   } else {
-    change_->behind[from] = m.held;  // it has not caught up: what it holds proves nothing about this epoch
+    change_->behind[from] = {who->incarnation, m.held};  // it has not caught up: what it holds proves nothing about this epoch
   }
+  advance(now, out);
+  return out;
+}
+
+membership_actions membership::frozen(site_id from, const message::frozen& m, time_point now) {
+  membership_actions out;
+  if (deciding_ || !change_ || m.epoch != view_.number) return out;
+  const auto it = peers_.find(from);
+  const epoch_member* who = member(from);
+  if (it == peers_.end() || !it->second.connected || (who != nullptr && is_current(*who))) return out;
+  it->second.held = m.held;
+  change_->behind[from] = {it->second.incarnation, m.held};
   advance(now, out);
   return out;
 }
@@ -285,16 +297,19 @@ void membership::begin_first(time_point now, membership_actions& out) {
 
 void membership::advance_change(time_point now, membership_actions& out) {
   if (now >= change_->next_sending) send_seals(now, out);
-  for (auto* seals : {&change_->seals, &change_->behind})  // what an ended incarnation held is gone with it
-    std::erase_if(*seals, [&](const auto& e) { return !is_current(*member(e.first)); });
-  bool all_living = true, all_accounted = true, anybody = false;
+  for (auto* answers : {&change_->seals, &change_->behind})  // what an ended incarnation held is gone with it
+    std::erase_if(*answers, [&](const auto& e) { return e.second.incarnation != peers_.at(e.first).incarnation; });
+  bool all_living = true, all_accounted = true, anybody = false, all_told = true;
   for (const epoch_member& m : view_.members) {
     const peer& p = peers_.at(m.site);
     const bool has_sealed = change_->seals.contains(m.site);
     if (is_current(m) && alive(p, now) && !has_sealed) all_living = false;
     if (!has_sealed && !change_->behind.contains(m.site) && is_current(m)) all_accounted = false;
   }
-  for (const auto& [site, p] : peers_) anybody = anybody || alive(p, now);
+  for (const auto& [site, p] : peers_) {
+    anybody = anybody || alive(p, now);
+    if (alive(p, now) && !change_->seals.contains(site) && !change_->behind.contains(site)) all_told = false;
+  }
   if (!anybody || !cuts_are_held(now)) return;
   const std::size_t fewer = is_planted(planted::seal_below_half) ? 1 : 0;
   if (change_->seals.size() + fewer >= (view_.members.size() + 1) / 2) {
@@ -302,8 +317,9 @@ void membership::advance_change(time_point now, membership_actions& out) {
     const time_point patience = *change_->enough_since + settings_.seal_wait;
     if (all_living || now >= patience || hurries()) return conclude(false, now, out);
     out.push_back(wake_at{patience});
-  } else if (all_accounted && (now >= started_ + settings_.roster_wait ||
-                               std::all_of(peers_.begin(), peers_.end(), [&](const auto& e) { return alive(e.second, now); }))) {
+  } else if (all_accounted && all_told &&
+             (now >= started_ + settings_.roster_wait ||
+              std::all_of(peers_.begin(), peers_.end(), [&](const auto& e) { return alive(e.second, now); }))) {
     conclude(true, now, out);
   }
 }
@@ -315,17 +331,32 @@ void membership::send_seals(time_point now, membership_actions& out) {
     if (again) out.push_back(send{m.site, message::new_epoch{view_}});  // it cannot seal what it has not entered
     out.push_back(send{m.site, message::seal{view_.number}});
   }
+  ask_outsiders(out);
   change_->next_sending = now + settings_.retry;
   out.push_back(wake_at{change_->next_sending});
+}
+
+/// When too few members are left to end the epoch: the next one starts from the best of what anybody has now.
+void membership::ask_outsiders(membership_actions& out) const {
+  std::size_t able = 0;
+  for (const epoch_member& m : view_.members)
+    able += is_current(m) && peers_.at(m.site).connected && !change_->behind.contains(m.site) ? 1 : 0;
+  if (able >= (view_.members.size() + 1) / 2) return;
+  for (const auto& [site, p] : peers_) {
+    const epoch_member* m = member(site);
+    if (p.connected && !p.left && (m == nullptr || !is_current(*m)) && !change_->behind.contains(site))
+      out.push_back(send{site, message::freeze{view_.number}});
+  }
 }
 
 void membership::conclude(bool restart, time_point now, membership_actions& out) {
   coordinator_entry entry;
   entry.view = successor(now);
   entry.restart = restart;
-  for (const auto& [site, held] : change_->seals) entry.sealed.push_back(site);
+  for (const auto& [site, told] : change_->seals) entry.sealed.push_back(site);
   if (restart)
-    for (const auto& [site, held] : change_->behind) entry.sealed.push_back(site);
+    for (const auto& [site, told] : change_->behind)
+      if (const epoch_member* m = member(site); m != nullptr && is_current(*m)) entry.sealed.push_back(site);
   for (const epoch_member& m : view_.members)
     if (!is_current(m)) entry.ended.push_back({m.site, peers_.at(m.site).incarnation, false, 0});
   deciding_ = entry;

@@ -89,6 +89,8 @@ public:
   /// This and synced() are to be said again behind each join: a coordinator that was restarted has forgotten them, and the end of an
   /// epoch that it had begun.
   membership_actions sealed(site_id from, const message::sealed& m, time_point now);
+  /// The answer of a site outside of the epoch to message::freeze.
+  membership_actions frozen(site_id from, const message::frozen& m, time_point now);
   membership_actions synced(site_id from, const message::synced& m, time_point now);
   membership_actions leave(site_id from, const message::leave& m, time_point now);
   /// Who reports trains: what it said of its end before is void.
@@ -120,10 +122,14 @@ private:
     message::report last_report;
     std::map<site_id, suspicion> suspected_by;
   };
+  struct answer {
+    incarnation_number incarnation;
+    std::vector<held_record> held;
+  };
   struct change {
     std::string reason;
-    std::map<site_id, std::vector<held_record>> seals;   // those that count
-    std::map<site_id, std::vector<held_record>> behind;  // sealed too, but without this epoch's cuts
+    std::map<site_id, answer> seals;   // those that count
+    std::map<site_id, answer> behind;  // sealed too, but without this epoch's cuts; or frozen outside of it
     std::optional<time_point> enough_since;
     time_point next_sending{};
   };
@@ -141,6 +147,7 @@ private:
   void begin_change(const std::string& reason, time_point now, membership_actions& out);
   void advance_change(time_point now, membership_actions& out);
   void send_seals(time_point now, membership_actions& out);
+  void ask_outsiders(membership_actions& out) const;
   void conclude(bool restart, time_point now, membership_actions& out);
   void enter(const coordinator_entry& entry, membership_actions& out);
   void finish(membership_actions& out);

@@ -121,6 +121,15 @@ struct sealed {
   epoch_number epoch = 0;
   std::vector<held_record> held;
 };
+/// coordinator -> a site outside of this epoch, whose members cannot end it: refuse further records, whatever epoch up to this one you
+/// are in, and tell what you hold. What you said when you joined may be old.
+struct freeze {
+  epoch_number epoch = 0;
+};
+struct frozen {
+  epoch_number epoch = 0;
+  std::vector<held_record> held;
+};
 struct new_epoch {
   epoch_view view;
 };
@@ -199,10 +208,10 @@ struct to_actor {
 
 }  // namespace message
 
-using peer_message =
-    std::variant<message::join, message::beat, message::suspect, message::seal, message::sealed, message::new_epoch, message::synced,
-                 message::leave, message::report, message::stop_run, message::contribution, message::delta, message::state_part,
-                 message::stored, message::commit, message::refused, message::want_state, message::want_record, message::to_actor>;
+using peer_message = std::variant<message::join, message::beat, message::suspect, message::seal, message::sealed, message::new_epoch,
+                                  message::synced, message::leave, message::report, message::stop_run, message::contribution,
+                                  message::delta, message::state_part, message::stored, message::commit, message::refused,
+                                  message::want_state, message::want_record, message::to_actor, message::freeze, message::frozen>;
 
 /// A message with its payload (null on the control path).
 struct envelope {

@@ -224,6 +224,12 @@ std::optional<held_record> parameter_group::seal(epoch_number number) {
   return held();
 }
 
+std::optional<held_record> parameter_group::freeze(epoch_number epoch) {
+  if (state_->view.number > epoch) return std::nullopt;
+  state_->sealed = true;
+  return held();
+}
+
 group_actions parameter_group::peer_synced(site_id site, epoch_number number, time_point now) {
   state& g = *state_;
   if (number == g.view.number && g.member(site) != nullptr) {

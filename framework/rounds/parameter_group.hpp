@@ -128,6 +128,8 @@ public:
   group_actions tick(time_point now);
   /// Refuses further records of that epoch. Nothing (empty optional) when we are not in it: then do not answer.
   std::optional<held_record> seal(epoch_number epoch);
+  /// The same of whatever epoch up to this one we are in, or none: until the next one begins.
+  std::optional<held_record> freeze(epoch_number epoch);
   /// The link to a peer is there (again): what may have been lost with it is asked for at once.
   group_actions peer_up(site_id site, time_point now);
   /// A joiner has all groups: from now on rounds wait for it.

@@ -9,6 +9,7 @@ namespace {
 bool below(const std::string& path, const std::string& folder) {
   return path.size() > folder.size() && path.compare(0, folder.size(), folder) == 0 && path[folder.size()] == '/';
 }
+bool covers(const std::string& at, const std::string& name) { return at.empty() || name == at || below(name, at); }
 }  // namespace
 
 struct file_bytes {
@@ -18,12 +19,17 @@ struct file_bytes {
 using file_table = std::map<std::string, std::shared_ptr<file_bytes>>;
 
 struct disk::state {
-  file_table now, durable;          // names as seen, names as they would be found after a crash
-  std::multiset<std::string> full;  // files and folders; "": everything
+  file_table now, durable;                  // names as seen, names as they would be found after a crash
+  std::multiset<std::string> full, broken;  // files and folders; "": everything
 
-  /// Whether nothing can be written to the file of that name.
-  bool is_full(const std::string& name) const {
-    return std::any_of(full.begin(), full.end(), [&](const auto& at) { return at.empty() || name == at || below(name, at); });
+  /// Whether the file of that name can be written, and if not, why.
+  expected<void> may_write(const std::string& name, const std::string& path) const {
+    const auto hit = [&](const auto& at) { return covers(at, name); };
+    if (std::any_of(full.begin(), full.end(), hit))
+      return fail(errc::disk_full, "cannot write " + path + ": no space left on the simulated disk");
+    if (std::any_of(broken.begin(), broken.end(), hit))
+      return fail(errc::io_failed, "cannot write " + path + ": the simulated disk does not answer");
+    return {};
   }
 };
 
@@ -32,11 +38,13 @@ public:
   appender(std::shared_ptr<state> s, std::shared_ptr<file_bytes> file, std::string name, std::string path)
       : state_(std::move(s)), file_(std::move(file)), name_(std::move(name)), path_(std::move(path)) {}
   expected<void> append(std::span<const std::byte> bytes) override {
-    if (state_->is_full(name_)) return fail(errc::disk_full, "cannot write " + path_ + ": no space left on the simulated disk");
+    if (auto ok = state_->may_write(name_, path_); !ok) return ok;
     file_->bytes.insert(file_->bytes.end(), bytes.begin(), bytes.end());
     return {};
   }
   expected<void> sync() override {
+    if (std::any_of(state_->broken.begin(), state_->broken.end(), [&](const auto& at) { return covers(at, name_); }))
+      return fail(errc::io_failed, "cannot sync " + path_ + ": the simulated disk does not answer");
     file_->synced = file_->bytes.size();
     return {};
   }
@@ -52,7 +60,7 @@ public:
   view(std::shared_ptr<state> s, std::string folder) : state_(std::move(s)), folder_(std::move(folder)) {}
 
   expected<std::unique_ptr<append_file>> open_append(const std::string& path) override {
-    if (state_->is_full(full(path))) return fail(errc::disk_full, "cannot open " + path + ": no space left on the simulated disk");
+    if (auto ok = state_->may_write(full(path), path); !ok) return ok.failure();
     auto& file = state_->now[full(path)];
     if (!file) {
       file = std::make_shared<file_bytes>();
@@ -61,7 +69,7 @@ public:
     return std::unique_ptr<append_file>(std::make_unique<appender>(state_, file, full(path), path));
   }
   expected<void> write_synced(const std::string& path, std::span<const std::byte> bytes) override {
-    if (state_->is_full(full(path))) return fail(errc::disk_full, "cannot write " + path + ": no space left on the simulated disk");
+    if (auto ok = state_->may_write(full(path), path); !ok) return ok;
     auto file = std::make_shared<file_bytes>();
     file->bytes.assign(bytes.begin(), bytes.end());
     file->synced = bytes.size();
@@ -133,14 +141,22 @@ void disk::make_room(const std::string& name) {
   if (const auto found = state_->full.find(name); found != state_->full.end()) state_->full.erase(found);
 }
 
-void disk::crash() {
-  state_->now = state_->durable;
-  for (auto& [name, file] : state_->now) {
+void disk::break_down(const std::string& name) { state_->broken.insert(name); }
+void disk::repair(const std::string& name) {
+  if (const auto found = state_->broken.find(name); found != state_->broken.end()) state_->broken.erase(found);
+}
+
+void disk::crash(const std::string& name, rng* torn) {
+  std::erase_if(state_->now, [&](const auto& entry) { return covers(name, entry.first); });
+  for (auto& [path, file] : state_->durable) {
+    if (!covers(name, path)) continue;
     auto kept = std::make_shared<file_bytes>(*file);  // writers from before the crash keep the old one and harm nobody
-    kept->bytes.resize(kept->synced);
+    const std::size_t unsynced = kept->bytes.size() - kept->synced;
+    kept->bytes.resize(kept->synced + (torn != nullptr ? torn->below(unsynced + 1) : 0));
+    kept->synced = kept->bytes.size();
     file = kept;
+    state_->now[path] = kept;
   }
-  state_->durable = state_->now;
 }
 
 }  // namespace isthmus::sim

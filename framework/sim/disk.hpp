@@ -1,5 +1,6 @@
 #pragma once
 
+#include "framework/core/rng.hpp"
 #include "framework/core/storage.hpp"
 
 #include <map>
@@ -17,10 +18,15 @@ public:
   ~disk();
   /// A view below a folder; all views share the disk.
   std::unique_ptr<storage> open(const std::string& folder);
-  void crash();
+  /// Of all files, or of that file and those below that folder. With draws, a random front part of what was not synced is left: a torn
+  /// write.
+  void crash(const std::string& name = {}, rng* torn = nullptr);
   /// From now on writes to that file, or to any below that folder, named as seen from the disk's root, fail with disk_full; "": all.
   void fill(const std::string& name = {});
   void make_room(const std::string& name = {});
+  /// The same with io_failed, of syncs too; what a failed sync should have kept may be lost.
+  void break_down(const std::string& name = {});
+  void repair(const std::string& name = {});
 
 private:
   struct state;

@@ -14,8 +14,6 @@ namespace {
 
 constexpr std::uint64_t settings_stream = UINT64_MAX;  // of draws; faults use their place in the recipe
 
-duration seconds(double s) { return std::chrono::duration_cast<duration>(std::chrono::duration<double>(s)); }
-
 /// In whole milliseconds: what is written down is what happens.
 double rounded(double seconds) { return std::round(seconds * 1000) / 1000; }
 /// Exponential.
@@ -47,8 +45,8 @@ planned_fault place(const recipe& plan, const recipe::fault& f, double at, doubl
   p.kind = kind_of_fault(f.kind);
   p.site = end_of(plan, f.site, draws);
   if (is_of_links(p.kind)) p.peers = peers_of(plan, f.peer, p.site, draws);
-  p.at = seconds(at);
-  p.lasts = is_instant(p.kind) ? duration{} : seconds(lasts);
+  p.at = from_seconds(at);
+  p.lasts = is_instant(p.kind) ? duration{} : from_seconds(lasts);
   p.trigger = f;
   p.trigger.every_seconds = 0;
   p.trigger.at_seconds = at;

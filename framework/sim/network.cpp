@@ -116,9 +116,25 @@ private:
 
 std::unique_ptr<transport> network::make_transport(const link_hello& hello) { return std::make_unique<simulated_transport>(*this, hello); }
 
-const path_conditions& network::path(site_id from, site_id to) const {
+path_conditions network::path(site_id from, site_id to) const {
   const auto found = paths_.find({from, to});
-  return found == paths_.end() ? default_path_ : found->second;
+  path_conditions p = found == paths_.end() ? default_path_ : found->second;
+  const auto faults = faults_.find(std::minmax(from, to));
+  if (faults == faults_.end()) return p;
+  for (const path_fault& f : faults->second) {
+    p.delay += f.delay;
+    p.jitter += f.jitter;
+    p.loss = std::min(0.9, p.loss + f.loss);
+    p.bytes_per_second = std::min(p.bytes_per_second, f.bytes_per_second);
+  }
+  return p;
+}
+
+void network::mend(site_id a, site_id b, const path_fault& fault) {
+  auto& faults = faults_[std::minmax(a, b)];
+  const auto one = std::find(faults.begin(), faults.end(), fault);
+  ensure(one != faults.end(), "network: a path is mended of a fault that it has not");
+  faults.erase(one);
 }
 
 std::uint64_t network::connection(site_id a, site_id b) const {
@@ -212,10 +228,10 @@ void network::dial(site_id from, site_id to, duration back_off) {
 void network::carry(site_id from, site_id to, lane in, std::uint64_t bytes, std::function<void(simulated_transport&)> deliver) {
   const std::uint64_t serial = connection(from, to);
   if (serial == 0) return;
-  const path_conditions& p = path(from, to);
+  const path_conditions p = path(from, to);
   time_point& busy = busy_until_[{from, to}];
   const double seconds = static_cast<double>(bytes + frame_overhead_bytes) / p.bytes_per_second;
-  busy = std::max(busy, world_.now()) + std::chrono::duration_cast<duration>(std::chrono::duration<double>(seconds));
+  busy = std::max(busy, world_.now()) + from_seconds(seconds);
   time_point arrives = busy + p.delay;
   if (p.jitter.count() > 0) arrives += duration(draws_.below(static_cast<std::uint64_t>(p.jitter.count()) + 1));
   while (p.loss > 0 && draws_.uniform() < p.loss) arrives += p.retry;

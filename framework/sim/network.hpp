@@ -22,6 +22,14 @@ struct path_conditions {
   duration retry = std::chrono::milliseconds(200);
 };
 
+/// What a fault does to both directions of a path while it lasts.
+struct path_fault {
+  duration delay{}, jitter{};       // added
+  double loss = 0;                  // added
+  double bytes_per_second = 1e300;  // at most
+  bool operator==(const path_fault&) const = default;
+};
+
 /// A simulated wire between transports. It behaves like TCP seen from above: frames of one direction arrive whole and in order or,
 /// when the connection breaks, not at all. Behind a cut both ends still believe in the link until somebody closes it; if nobody does,
 /// what was sent arrives once the cut is healed and a retransmission is due, which may take as long again as the cut did.
@@ -33,6 +41,9 @@ public:
 
   void set_path(site_id from, site_id to, path_conditions conditions) { paths_[{from, to}] = conditions; }
   void set_all_paths(path_conditions conditions) { default_path_ = conditions; }
+  /// Faults of one path add up; each is taken away by itself, as it was given.
+  void worsen(site_id a, site_id b, const path_fault& fault) { faults_[std::minmax(a, b)].push_back(fault); }
+  void mend(site_id a, site_id b, const path_fault& fault);
   /// Nothing from `from` reaches `to` any more, what is under way neither. Cuts count: each needs its heal.
   void cut(site_id from, site_id to);
   void cut_both(site_id a, site_id b) {
@@ -50,7 +61,7 @@ public:
   void release(site_id from, site_id to);
   /// Their connection breaks, and both ends learn of it; the one that dials does so again.
   void reset(site_id a, site_id b);
-  const path_conditions& path(site_id from, site_id to) const;
+  path_conditions path(site_id from, site_id to) const;
   /// The next bulk message from this site arrives with its payload one byte short.
   void tear_next(site_id from) { torn_.insert(from); }
   std::uint64_t delivered() const { return delivered_; }
@@ -81,7 +92,8 @@ private:
   rng draws_;
   path_conditions default_path_;
   std::map<std::pair<site_id, site_id>, path_conditions> paths_;
-  std::map<std::pair<site_id, site_id>, time_point> busy_until_;  // the line is a queue
+  std::map<std::pair<site_id, site_id>, std::vector<path_fault>> faults_;  // by both ends, the lower first
+  std::map<std::pair<site_id, site_id>, time_point> busy_until_;           // the line is a queue
   std::map<std::tuple<site_id, site_id, lane>, time_point> last_arrival_;
   std::map<std::pair<site_id, site_id>, int> holds_;
   std::map<std::pair<site_id, site_id>, std::vector<std::function<void()>>> waiting_;  // arrived at a hold or a cut, in order

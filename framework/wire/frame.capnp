@@ -152,5 +152,10 @@ struct Frame {
     }
     wantRecord @43 :Place;
     toActor @44 :Text;  # name
+    freeze @46 :UInt64;  # epoch
+    frozen :group {
+      epoch @47 :UInt64;
+      held @48 :List(HeldRecord);
+    }
   }
 }

@@ -197,6 +197,14 @@ void write_body(body_builder out, const message::want_state& m) {
 
 void write_body(body_builder out, const message::want_record& m) { write_place(out.initWantRecord(), m.epoch, m.group, m.round); }
 
+void write_body(body_builder out, const message::freeze& m) { out.setFreeze(m.epoch); }
+
+void write_body(body_builder out, const message::frozen& m) {
+  auto frozen = out.initFrozen();
+  frozen.setEpoch(m.epoch);
+  write_list(frozen.initHeld(counted(m.held, groups_max)), m.held);
+}
+
 void write_body(body_builder out, const message::to_actor& m) {
   ensure(!m.name.empty() && m.name.size() <= name_bytes_max && is_utf8(m.name), "wire: an actor's name is 1 to 128 bytes of UTF-8");
   out.setToActor(text(m.name));

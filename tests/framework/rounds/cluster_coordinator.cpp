@@ -28,6 +28,8 @@ void cluster::at_coordinator(site_id from, incarnation_number incarnation, const
   handle(members_->heard(from, now));
   if (const auto* j = std::get_if<message::join>(&what))
     handle(members_->join(from, *j, now));
+  else if (const auto* f = std::get_if<message::frozen>(&what))
+    handle(members_->frozen(from, *f, now));
   else if (const auto* s = std::get_if<message::sealed>(&what))
     handle(members_->sealed(from, *s, now));
   else if (const auto* y = std::get_if<message::synced>(&what))

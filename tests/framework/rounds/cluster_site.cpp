@@ -27,6 +27,11 @@ void cluster::at_site(site_state& s, site_id from, incarnation_number incarnatio
     enter(s, e->view);
   } else if (const auto* seal = std::get_if<message::seal>(&what.body)) {
     if (seal->epoch == s.view.number) say_sealed(s);
+  } else if (const auto* freeze = std::get_if<message::freeze>(&what.body)) {
+    message::frozen answer{freeze->epoch, {}};
+    for (parameter_group& g : s.groups)
+      if (const auto h = g.freeze(freeze->epoch)) answer.held.push_back(*h);
+    if (answer.held.size() == s.groups.size()) send(s.id, coordinator_id, {answer, nullptr});
   } else if (const auto* y = std::get_if<message::synced>(&what.body)) {
     for (group_id g = 0; g < settings_.groups; ++g) handle(s, g, s.groups[g].peer_synced(from, y->epoch, now));
   } else if (std::holds_alternative<message::stop_run>(what.body)) {

@@ -52,6 +52,18 @@ BOOST_AUTO_TEST_CASE(a_torn_last_line_is_accepted_and_a_torn_middle_is_not) {
   BOOST_TEST(finds("readable"));
 }
 
+// A process that loses its power before its first line is on disk leaves another torn one behind the torn one that it found.
+BOOST_AUTO_TEST_CASE(torn_lines_in_a_row_are_those_of_several_crashes_if_a_process_starts_behind_them) {
+  const std::string whole = text(site_log(1));
+  const auto line = [](const char* rest) { return json_lines::seal(std::string(R"({"site":1,"incarnation":9,)") + rest); };
+  const std::string torn = line(R"("t":"granted","step":901,"lease":[1,100000,100004]})").substr(0, 60) + "\n{\"si\n";
+  put(site_log(1), whole + torn + line(R"("t":"started","groups":2})") + line(R"("t":"ended","reason":"x"})"));
+  BOOST_TEST(report().torn_lines == 2U);
+  BOOST_TEST(report().balanced());
+  put(site_log(1), whole + torn + line(R"("t":"ended","reason":"x"})"));
+  BOOST_TEST(finds("readable"));
+}
+
 BOOST_AUTO_TEST_CASE(a_flipped_digit_is_seen) {
   std::string whole = text(site_log(0));
   const std::size_t at = whole.find("\"tokens\":", whole.size() / 3) + 9;

@@ -4,6 +4,7 @@
 
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -23,6 +24,7 @@ public:
   }
   void suspect(site_id from, const message::suspect& m, time_point now) { settle(membership::suspect(from, m, now), now); }
   void sealed(site_id from, const message::sealed& m, time_point now) { settle(membership::sealed(from, m, now), now); }
+  void frozen(site_id from, const message::frozen& m, time_point now) { settle(membership::frozen(from, m, now), now); }
   void synced(site_id from, const message::synced& m, time_point now) { settle(membership::synced(from, m, now), now); }
   void leave(site_id from, const message::leave& m, time_point now) { settle(membership::leave(from, m, now), now); }
   void stop(time_point now) { settle(membership::stop("asked to", now), now); }
@@ -31,11 +33,15 @@ public:
   bool log_refuses = false;
   std::size_t appends = 0, sends = 0;  // asked for; said to sites
   std::vector<site_id> closed;         // whose links were to be broken
+  std::vector<site_id> asked;          // to freeze
 
 private:
   void settle(const membership_actions& actions, time_point now) {
     for (const auto& action : actions) {
-      sends += std::holds_alternative<membership_effect::send>(action) ? 1 : 0;
+      if (const auto* s = std::get_if<membership_effect::send>(&action)) {
+        ++sends;
+        if (std::holds_alternative<message::freeze>(s->what)) asked.push_back(s->to);
+      }
       if (const auto* c = std::get_if<membership_effect::close>(&action)) closed.push_back(c->site);
       if (!std::holds_alternative<membership_effect::append>(action)) continue;
       ++appends;
@@ -101,6 +107,33 @@ BOOST_AUTO_TEST_CASE(a_seal_counts_only_from_who_holds_the_cuts_and_too_few_end_
   BOOST_TEST(m.view().cuts[0].round == 4U);
   BOOST_TEST(m.view().cuts[0].holder == 2U);
   BOOST_TEST(m.view().members.size() == 2U);
+}
+
+// Found by seeds: the run went on from what such a site had said when it joined, long before; it could not go back to that, and hung.
+BOOST_AUTO_TEST_CASE(a_restart_asks_who_is_outside_of_the_epoch_what_it_holds_now) {
+  time_point now{};
+  auto m = make_membership(2, 1, now);
+  for (site_id site : {0U, 1U}) m.join(site, {1, initial(1)}, now);
+  const std::vector<held_record> later{{0, 2, 1, {5, 5}, {6, 6}}};
+  m.lost(1, 1, "the link broke", now);
+  m.sealed(0, {1, later}, now);
+  BOOST_TEST_REQUIRE(m.view().number == 2U);  // of site 0 alone, behind round 2
+  m.lost(0, 1, "killed", now);
+  m.join(1, {1, initial(1)}, now);
+  m.join(0, {2, initial(1)}, now);  // nobody is left of epoch 2
+  now += seconds(1);
+  for (site_id site : {0U, 1U}) m.heard(site, now);
+  m.tick(now);
+  BOOST_TEST(m.view().number == 2U);
+  BOOST_TEST((std::set<site_id>(m.asked.begin(), m.asked.end()) == std::set<site_id>{0, 1}));
+  m.frozen(0, {2, initial(1)}, now);
+  BOOST_TEST(m.view().number == 2U);
+  m.frozen(1, {1, later}, now);  // of an epoch that is over
+  BOOST_TEST(m.view().number == 2U);
+  m.frozen(1, {2, later}, now);
+  BOOST_TEST_REQUIRE(m.view().number == 3U);
+  BOOST_TEST(m.view().cuts[0].round == 2U);
+  BOOST_TEST(m.view().cuts[0].holder == 1U);
 }
 
 BOOST_AUTO_TEST_CASE(silence_breaks_the_link_so_that_who_lives_calls_again) {

@@ -2,6 +2,8 @@
 
 #include <boost/test/unit_test.hpp>
 
+#include <set>
+
 using namespace isthmus;
 
 namespace {
@@ -33,6 +35,37 @@ BOOST_AUTO_TEST_CASE(a_crash_keeps_what_was_synced_and_nothing_else) {
   BOOST_TEST(read(*s, "final/a") == "y");
   BOOST_REQUIRE(log->append(bytes("a ghost writes")).has_value());
   BOOST_TEST(read(*s, "log") == "kept ");
+}
+
+BOOST_AUTO_TEST_CASE(one_machine_s_crash_spares_the_others_and_may_tear_its_last_write) {
+  std::set<std::string> left;
+  for (std::uint64_t seed = 1; seed <= 60; ++seed) {
+    sim::disk disk;
+    auto s = disk.open("run");
+    auto mine = *s->open_append("mine/log"), other = *s->open_append("other/log");
+    BOOST_REQUIRE(mine->append(bytes("kept ")).has_value() && mine->sync().has_value());
+    BOOST_REQUIRE(mine->append(bytes("torn")).has_value() && other->append(bytes("whole")).has_value());
+    rng draws(seed, 0, 0, draw::fault);
+    disk.crash("run/mine", &draws);
+    left.insert(read(*s, "mine/log"));
+    BOOST_TEST(read(*s, "other/log") == "whole");
+  }
+  BOOST_TEST((left == std::set<std::string>{"kept ", "kept t", "kept to", "kept tor", "kept torn"}));
+}
+
+BOOST_AUTO_TEST_CASE(a_broken_disk_fails_writes_and_syncs_until_it_is_repaired) {
+  sim::disk disk;
+  auto s = disk.open("site-0");
+  auto log = *s->open_append("log");
+  BOOST_REQUIRE(log->append(bytes("x")).has_value());
+  disk.break_down("site-0/log");
+  const auto code = [](const expected<void>& done) { return done ? std::string("ok") : std::string(describe(done.error().code)); };
+  BOOST_TEST(code(log->append(bytes("y"))) == "io_failed");
+  BOOST_TEST(code(log->sync()) == "io_failed");
+  BOOST_TEST(code(s->write_synced("a", bytes("x"))) == "ok");
+  disk.repair("site-0/log");
+  BOOST_TEST(code(log->sync()) == "ok");
+  BOOST_TEST(read(*s, "log") == "x");
 }
 
 BOOST_AUTO_TEST_CASE(a_full_disk_says_so) {

@@ -80,6 +80,21 @@ BOOST_AUTO_TEST_CASE(a_slow_path_takes_the_time_its_rate_says) {
   BOOST_TEST(took < 1.02);
 }
 
+BOOST_AUTO_TEST_CASE(faults_of_one_path_add_up_and_each_ends_by_itself) {
+  connect();
+  const auto delay = [&] { return net.path(0, 1).delay; };
+  const duration before = delay();
+  const sim::path_fault slow{.delay = 100ms}, slower{.delay = 300ms, .loss = 0.2};
+  net.worsen(0, 1, slow);
+  net.worsen(1, 0, slower);
+  BOOST_TEST((delay() == before + 400ms && net.path(1, 0).loss == 0.2));
+  net.mend(0, 1, slow);
+  BOOST_TEST((delay() == before + 300ms));
+  net.mend(0, 1, slower);
+  BOOST_TEST((delay() == before && net.path(1, 0).loss == 0));
+  BOOST_CHECK_THROW(net.mend(0, 1, slow), contract_error);
+}
+
 BOOST_AUTO_TEST_CASE(a_cut_is_silent_until_somebody_closes) {
   connect();
   net.cut_both(0, 1);

@@ -156,7 +156,7 @@ BOOST_AUTO_TEST_CASE(bodies_of_an_unknown_kind) {
   const auto frame = from_3.encode(message::beat{1, 2});
   std::size_t unknown = 0;
   for (std::size_t at = 16; at + 2 <= frame.size(); at += 2)
-    for (const std::uint16_t kind : {std::uint16_t{20}, std::uint16_t{1000}, std::uint16_t{0xffff}}) {
+    for (const std::uint16_t kind : {std::uint16_t{kinds + 1}, std::uint16_t{1000}, std::uint16_t{0xffff}}) {
       auto changed = frame;
       std::memcpy(changed.data() + at, &kind, 2);
       const auto m = receiver.decode(site_3, changed);

@@ -79,6 +79,8 @@ bool equal(const message::suspect& a, const message::suspect& b) {
 bool equal(const message::seal& a, const message::seal& b) { return a.epoch == b.epoch; }
 bool equal(const message::sealed& a, const message::sealed& b) { return a.epoch == b.epoch && a.held == b.held; }
 bool equal(const message::new_epoch& a, const message::new_epoch& b) { return a.view == b.view; }
+bool equal(const message::freeze& a, const message::freeze& b) { return a.epoch == b.epoch; }
+bool equal(const message::frozen& a, const message::frozen& b) { return a.epoch == b.epoch && a.held == b.held; }
 bool equal(const message::synced& a, const message::synced& b) { return a.epoch == b.epoch; }
 bool equal(const message::leave& a, const message::leave& b) { return a.reason == b.reason && a.finished == b.finished; }
 bool equal(const message::report& a, const message::report& b) {
@@ -128,6 +130,8 @@ peer_message random_message(rng& r, std::size_t kind, std::size_t longest) {
     case 16: return message::want_state{r.next(), small(r)};
     case 17: return message::want_record{r.next(), small(r), positive(r)};
     case 18: return message::to_actor{"actor" + random_text(r, 100)};
+    case 19: return message::freeze{positive(r)};
+    case 20: return message::frozen{positive(r), random_held(r, longest)};
     default: throw contract_error("random_message: no such kind");
   }
 }
