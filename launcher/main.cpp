@@ -200,7 +200,8 @@ private:
           sub.add_option("--seeds", o.seeds, "one, or a range as in 1..10000; none: the recipe's")->check(not_empty());
           sub.add_option("--jobs", o.jobs, "processes; none: one a core")->transform(integer_within(1, 1024));
           sub.add_flag("--events", o.events, "of one seed: what happened, line by line, on standard error");
-          sub.add_option("--keep", o.keep, "of one seed: writes the run's ledgers and checkpoints to this folder")->check(new_name());
+          sub.add_option("--keep", o.keep, "of one seed: writes the run's ledgers and checkpoints to this new or empty folder")
+              ->check(new_name());
           sub.add_option("--shrink", o.shrink, "writes the shortest scenario that still fails to this file")->check(new_name());
           json_flag(sub, o.json);
         });

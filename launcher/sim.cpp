@@ -18,6 +18,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <thread>
 #include <vector>
@@ -230,6 +231,30 @@ int shrink_seed(const sim_options& o, const recipe& plan, std::uint64_t seed, co
   return exit_ok;
 }
 
+/// Where the run of one seed is to be kept, with its recipe: the other verbs find a run by that.
+expected<std::unique_ptr<storage>> folder_to_keep(const std::string& name, const recipe& plan) {
+  auto folder = open_disk(name);
+  if (!folder) return folder.failure();
+  if (!(*folder)->list(".").empty()) return fail(errc::environment, name + " is not empty: --keep takes a new or empty folder");
+  const auto text = write_recipe(plan);
+  if (auto ok = (*folder)->write_synced(resolved_recipe_name, std::as_bytes(std::span(text))); !ok) return ok.failure();
+  return folder;
+}
+
+void print(const sim_options& o, const recipe& plan, const seed_range& seeds, const tally& t, double seconds, console& out) {
+  if (o.json) return out.answer(summary_json(o, t, seconds).dump(2, ' ', false, json::error_handler_t::replace) + "\n");
+  if (seeds.count() == 1) out.answer(story(plan, seeds.first));
+  out.answer(summary(t, seconds));
+  if (seeds.count() == 1 && !t.histories.empty()) out.answer(fmt::format("history {}\n", t.histories.begin()->second));
+  const std::size_t shown = std::min(failures_shown, t.failed.size());
+  for (const failed_seed& f : std::span(t.failed).first(shown))
+    out.answer(fmt::format("FAILED seed {}: {}\n  replay: {}\n", f.seed, f.what, replay_command(o, f.seed)));
+  if (t.failed.empty()) return;
+  out.answer(fmt::format("{}the shortest scenario that still fails: {} --shrink FILE\n",
+                         t.failed.size() > shown ? fmt::format("... and {} more; ", t.failed.size() - shown) : "",
+                         replay_command(o, t.failed.front().seed)));
+}
+
 }  // namespace
 
 int run_sim(const sim_options& o, console& out) {
@@ -246,12 +271,9 @@ int run_sim(const sim_options& o, console& out) {
   if (!o.keep.empty() && seeds.count() > 1) return out.error(exit_usage, "--keep goes with one seed");
   std::unique_ptr<storage> kept;
   if (!o.keep.empty()) {
-    auto folder = open_disk(o.keep);
+    auto folder = folder_to_keep(o.keep, *plan);
     if (!folder) return out.error(exit_environment, folder.error().message);
     kept = std::move(*folder);
-    const auto text = write_recipe(*plan);  // as in a run's folder: the other verbs find it by this file
-    if (const auto written = kept->write_synced(resolved_recipe_name, std::as_bytes(std::span(text))); !written)
-      return out.error(exit_environment, written.error().message);
   }
   const auto begun = std::chrono::steady_clock::now();
   const auto elapsed = [&] { return std::max(1e-6, std::chrono::duration<double>(std::chrono::steady_clock::now() - begun).count()); };
@@ -273,21 +295,7 @@ int run_sim(const sim_options& o, console& out) {
   work.stopped = [] { return interrupted.load(); };
   run_seeds(work);
   line.clear();
-
-  if (o.json) {
-    out.answer(summary_json(o, t, elapsed()).dump(2, ' ', false, json::error_handler_t::replace) + "\n");
-  } else {
-    if (seeds.count() == 1) out.answer(story(*plan, seeds.first));
-    out.answer(summary(t, elapsed()));
-    if (seeds.count() == 1 && !t.histories.empty()) out.answer(fmt::format("history {}\n", t.histories.begin()->second));
-    for (std::size_t i = 0; i < std::min(failures_shown, t.failed.size()); ++i)
-      out.answer(
-          fmt::format("FAILED seed {}: {}\n  replay: {}\n", t.failed[i].seed, t.failed[i].what, replay_command(o, t.failed[i].seed)));
-    if (!t.failed.empty())
-      out.answer(fmt::format("{}the shortest scenario that still fails: {} --shrink FILE\n",
-                             t.failed.size() > failures_shown ? fmt::format("... and {} more; ", t.failed.size() - failures_shown) : "",
-                             replay_command(o, t.failed.front().seed)));
-  }
+  print(o, *plan, seeds, t, elapsed(), out);
   if (interrupted) return exit_interrupted;
   return t.failed.empty() ? exit_ok : exit_violated;
 }

@@ -64,6 +64,7 @@ BOOST_AUTO_TEST_CASE(a_simulation_that_makes_no_sense_is_refused) {
   refused({"sim", "faults", "--jobs", "0"}, 2, "--jobs");
   refused({"sim", "faults", "--seeds", "1..2", "--shrink", "x.toml"}, 2, "one seed");
   refused({"sim", "faults", "--seeds", "1", "--shrink", "x.toml"}, 2, "nothing to shrink");
+  refused({"sim", "faults", "--seeds", "1..2", "--keep", "x"}, 2, "one seed");
   refused({"sim", "no-such-recipe"}, 3, "no-such-recipe");
   refused({"launch", "faults"}, 3, "isthmus sim");
 }
@@ -302,6 +303,18 @@ BOOST_AUTO_TEST_CASE(colour_only_where_it_is_wanted) {
   BOOST_TEST(!contains(run_isthmus_at_terminal(wrong, {"TERM=dumb"}).out, "\x1b"));
   BOOST_TEST(!contains(run_isthmus_at_terminal(wrong, {}).out, "\x1b"));
   BOOST_TEST(!contains(run_isthmus_at_terminal({"--color=never", "lss"}, {"TERM=xterm"}).out, "\x1b[31m"));
+}
+
+BOOST_AUTO_TEST_CASE(what_a_seed_left_on_disk_is_kept_to_be_read) {
+  const scratch_folder here;
+  const std::vector<std::string> keep{"sim", "faults", "--seeds", "3", "--keep", (here.path / "lost").string()};
+  BOOST_TEST(run_isthmus(keep).code == 0);
+  const auto ledger = run_isthmus({"ledger", (here.path / "lost").string()});
+  BOOST_TEST(ledger.code == 0, ledger.err);
+  BOOST_TEST(contains(ledger.out, "balanced"), ledger.out);
+  const auto twice = run_isthmus(keep);
+  BOOST_TEST(twice.code == 4);
+  BOOST_TEST(contains(twice.err, "not empty"), twice.err);
 }
 
 BOOST_AUTO_TEST_CASE(a_seed_that_fails_is_replayed_and_shrunk) {
