@@ -93,7 +93,7 @@ caf::behavior metrics(metrics_actor* self, std::shared_ptr<const site_parts> par
         if (m.error.empty())
           state.parts->metrics.put(checkpoint_row{state.parts->self, m.round, m.step, m.folder, m.bytes, m.seconds, wall(self)});
         else
-          on_event(self, {"checkpoint_failed", m.error + "; the one before is kept"});
+          on_event(self, {"checkpoint_failed", m.error + "; what was saved before stands"});
       },
       [=](const site_progress& m) {
         auto& row = self->state.site;

@@ -8,8 +8,6 @@
 
 #include <caf/atom.hpp>
 #include <caf/exit_reason.hpp>
-#include <caf/scheduled_actor.hpp>
-#include <caf/scheduler/test_coordinator.hpp>
 #include <caf/send.hpp>
 
 #include <iterator>
@@ -189,13 +187,6 @@ duration cluster::step_takes(site_id site) const {
   return from_seconds(to_seconds(options_.gradient_takes) * factor);
 }
 
-/// Actors that `spawn` makes run for this process.
-void cluster::spawn_as(site_id site, const std::function<void()>& spawn) {
-  const caf::actor_id before = system_->latest_actor_id();
-  spawn();
-  for (caf::actor_id id = before + 1; id <= system_->latest_actor_id(); ++id) process_of_[id] = site;
-}
-
 void cluster::start_site(site_id site) { start_site(site, {}); }
 
 void cluster::start_site(site_id site, const std::vector<std::string>& overrides) {
@@ -285,21 +276,6 @@ void cluster::watch(site_id site, const node& at) {
   });
 }
 
-void cluster::freeze_site(site_id site) {
-  if (!sites_.contains(site) || !frozen_.insert(site).second) return;
-  world.note("freeze " + std::to_string(site));
-  for (site_id other = 0; other < options_.sites; ++other) net.hold(other, site);
-  net.hold(coordinator_id, site);
-}
-
-void cluster::thaw_site(site_id site) {
-  if (frozen_.erase(site) == 0) return;
-  world.note("thaw " + std::to_string(site));
-  for (site_id other = 0; other < options_.sites; ++other) net.release(other, site);
-  net.release(coordinator_id, site);
-  let_run();
-}
-
 void cluster::kill_site(site_id site) {
   const auto found = sites_.find(site);
   if (found == sites_.end()) return;
@@ -320,64 +296,10 @@ void cluster::fail_device(site_id site, std::uint32_t device) { caf::anon_send(s
 
 void cluster::fail_child(site_id site, const std::string& name) { caf::anon_send(sites_.at(site)->root, actors::fail_child{name}); }
 
-void cluster::let_run() {
-  auto& scheduler = dynamic_cast<caf::scheduler::test_coordinator&>(system_->scheduler());
-  scheduler.jobs.insert(scheduler.jobs.end(), stuck_.begin(), stuck_.end());
-  stuck_.clear();
-}
-
-void cluster::let_go() {
-  held_.clear();
-  let_run();
-}
-
 void cluster::fail_link(site_id site, site_id peer) {
   if (site != coordinator_id) return fail_child(site, "link to " + std::to_string(peer));
   caf::anon_send(sites_.at(site)->root, actors::fail_link{peer});
 }
-
-void cluster::step() {
-  auto& scheduler = dynamic_cast<caf::scheduler::test_coordinator&>(system_->scheduler());
-  while (!scheduler.jobs.empty()) {
-    const auto pick = static_cast<std::ptrdiff_t>(interleaving_.below(scheduler.jobs.size()));
-    std::rotate(scheduler.jobs.begin(), scheduler.jobs.begin() + pick, scheduler.jobs.begin() + pick + 1);
-    const auto* actor = dynamic_cast<caf::scheduled_actor*>(scheduler.jobs.front());
-    const auto process = actor == nullptr ? process_of_.end() : process_of_.find(actor->id());
-    if (actor != nullptr && (actor->name() == held_ || (process != process_of_.end() && frozen_.contains(process->second)))) {
-      stuck_.push_back(scheduler.jobs.front());
-      scheduler.jobs.pop_front();
-      continue;
-    }
-    const auto run = [&] { scheduler.try_run_once(); };
-    if (process == process_of_.end())
-      run();
-    else
-      spawn_as(process->second, run);
-  }
-}
-
-bool cluster::step_until(time_point end, const std::function<bool()>& holds) {
-  auto& clock = dynamic_cast<caf::scheduler::test_coordinator&>(system_->scheduler()).clock();
-  for (;;) {
-    step();
-    if (holds && holds()) return true;
-    if (world.run_due()) continue;
-    time_point next = end;
-    if (const auto due = world.next_due()) next = std::min(next, *due);
-    if (!clock.schedule().empty()) next = std::min<time_point>(next, clock.schedule().begin()->first);
-    if (next < world.now()) next = world.now();
-    world.advance_to(next);
-    clock.current_time = next;
-    if (!clock.schedule().empty() && clock.schedule().begin()->first <= next) {
-      clock.trigger_timeout();
-    } else if (next >= end && !(world.next_due() && *world.next_due() <= next)) {
-      return false;
-    }
-  }
-}
-
-void cluster::run_for(duration d) { step_until(world.now() + d, {}); }
-bool cluster::run_until(const std::function<bool()>& holds, duration limit) { return step_until(world.now() + limit, holds); }
 
 std::optional<int> cluster::exit_code(site_id site) const {
   const auto found = exits_.find(site);

@@ -1,6 +1,7 @@
 #include "actors/sim/rehearsal.hpp"
 
 #include "actors/sim/cluster.hpp"
+#include "actors/sim/live_check.hpp"
 #include "framework/core/exit_code.hpp"
 #include "framework/core/rare.hpp"
 
@@ -47,6 +48,7 @@ public:
   }
 
   rehearsal_result play() {
+    cluster_.disk.on_append([this](const std::string& file, std::string_view text) { live_.written(file, text); });
     cluster_.start_all();
     const auto& scenario = cluster_.plan.scenario;
     for (const auto& f : faults_)
@@ -82,6 +84,10 @@ private:
 
   /// After every event. True when there is nothing left to wait for.
   bool watch() {
+    if (!live_.violation().empty()) {
+      fail(live_.violation());
+      return true;
+    }
     for (std::size_t i = 0; i < waiting_.size();) {
       const planned_fault& f = *waiting_[i];
       if (!reached(f)) {
@@ -262,6 +268,7 @@ private:
 
   const std::vector<planned_fault>& faults_;
   const rehearsal_watcher& watcher_;
+  live_check live_;
   rare_chances chances_;
   cluster cluster_;
   rng draws_;

@@ -23,6 +23,8 @@ enum class planted {
   retrain_partial_lease,  // samples that some groups have are trained again
   forget_recorded_lease,  // a process that starts does not learn from the records what it had trained
   ignore_silence,         // the link to a site that is left out is not broken
+  answer_before_sync,     // what a group writes to its site's ledger is not on disk when it acts on it
+  forget_torn_line,       // a process that finds its ledger's last line torn writes on behind it
 };
 struct planted_name {
   planted bug;
@@ -42,7 +44,9 @@ inline constexpr std::array planted_bugs = {planted_name{planted::forget_late_re
                                             planted_name{planted::copy_without_momentum, "copy_without_momentum"},
                                             planted_name{planted::retrain_partial_lease, "retrain_partial_lease"},
                                             planted_name{planted::forget_recorded_lease, "forget_recorded_lease"},
-                                            planted_name{planted::ignore_silence, "ignore_silence"}};
+                                            planted_name{planted::ignore_silence, "ignore_silence"},
+                                            planted_name{planted::answer_before_sync, "answer_before_sync"},
+                                            planted_name{planted::forget_torn_line, "forget_torn_line"}};
 
 /// Whether this mistake is to be made. Always false in a build without ISTHMUS_PLANTED_BUGS.
 bool is_planted(planted bug);

@@ -1,5 +1,6 @@
 #include "framework/rounds/ledger.hpp"
 
+#include "framework/core/planted.hpp"
 #include "framework/rounds/json_lines.hpp"
 
 #include <nlohmann/json.hpp>
@@ -113,7 +114,7 @@ expected<std::unique_ptr<ledger_writer>> ledger_writer::open(storage& disk, cons
       if (auto ok = disk.sync_folder(folder); !ok) return ok.failure();
   auto writer = std::unique_ptr<ledger_writer>(new ledger_writer(std::move(*file), path, site, incarnation));
   writer->last_checkpoint_ = std::move(last_checkpoint);
-  if (torn) {
+  if (torn && !is_planted(planted::forget_torn_line)) {
     const std::byte newline{'\n'};
     if (auto ok = writer->file_->append({&newline, 1}); !ok) return ok.failure();
   }

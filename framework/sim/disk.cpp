@@ -19,7 +19,8 @@ struct file_bytes {
 using file_table = std::map<std::string, std::shared_ptr<file_bytes>>;
 
 struct disk::state {
-  file_table now, durable;                  // names as seen, names as they would be found after a crash
+  file_table now, durable;  // names as seen, names as they would be found after a crash
+  std::function<void(const std::string&, std::string_view)> hears;
   std::multiset<std::string> full, broken;  // files and folders; "": everything
 
   /// Whether the file of that name can be written, and if not, why.
@@ -40,6 +41,7 @@ public:
   expected<void> append(std::span<const std::byte> bytes) override {
     if (auto ok = state_->may_write(name_, path_); !ok) return ok;
     file_->bytes.insert(file_->bytes.end(), bytes.begin(), bytes.end());
+    if (state_->hears) state_->hears(name_, {reinterpret_cast<const char*>(bytes.data()), bytes.size()});
     return {};
   }
   expected<void> sync() override {
@@ -141,6 +143,7 @@ void disk::make_room(const std::string& name) {
   if (const auto found = state_->full.find(name); found != state_->full.end()) state_->full.erase(found);
 }
 
+void disk::on_append(std::function<void(const std::string&, std::string_view)> hears) { state_->hears = std::move(hears); }
 void disk::break_down(const std::string& name) { state_->broken.insert(name); }
 void disk::repair(const std::string& name) {
   if (const auto found = state_->broken.find(name); found != state_->broken.end()) state_->broken.erase(found);

@@ -3,9 +3,11 @@
 #include "framework/core/rng.hpp"
 #include "framework/core/storage.hpp"
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace isthmus::sim {
@@ -18,6 +20,8 @@ public:
   ~disk();
   /// A view below a folder; all views share the disk.
   std::unique_ptr<storage> open(const std::string& folder);
+  /// Hears what is appended to any file, named as seen from the disk's root.
+  void on_append(std::function<void(const std::string& name, std::string_view bytes)> hears);
   /// Of all files, or of that file and those below that folder. With draws, a random front part of what was not synced is left: a torn
   /// write.
   void crash(const std::string& name = {}, rng* torn = nullptr);
