@@ -9,9 +9,7 @@ namespace isthmus::actors {
 
 namespace {
 
-bool says(std::string_view line, std::string_view type) {
-  return line.find(fmt::format("\"t\":\"{}\"", type)) != std::string_view::npos;
-}
+bool says(std::string_view line, std::string_view type) { return line.find(fmt::format("\"t\":\"{}\"", type)) != std::string_view::npos; }
 
 }  // namespace
 
