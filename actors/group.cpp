@@ -24,8 +24,8 @@ struct group_actor_state {
   std::deque<gated_event> waiting;  // would move the anchor
   held_record told;
   time_point contributed_at{};
-  std::optional<time_point>
-      owes_since;  // work in the residual that no contribution carries, and no training under way that would bring one
+  /// Since when the residual holds work that no contribution carries.
+  std::optional<time_point> owes_since;
   std::uint64_t bytes_up = 0, bytes_down = 0;
 };
 using group_actor = caf::stateful_actor<group_actor_state>;

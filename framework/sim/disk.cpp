@@ -28,8 +28,11 @@ struct disk::state {
     const auto hit = [&](const auto& at) { return covers(at, name); };
     if (std::any_of(full.begin(), full.end(), hit))
       return fail(errc::disk_full, "cannot write " + path + ": no space left on the simulated disk");
-    if (std::any_of(broken.begin(), broken.end(), hit))
-      return fail(errc::io_failed, "cannot write " + path + ": the simulated disk does not answer");
+    return may_use(name, "write " + path);
+  }
+  expected<void> may_use(const std::string& name, const std::string& action) const {
+    if (std::any_of(broken.begin(), broken.end(), [&](const auto& at) { return covers(at, name); }))
+      return fail(errc::io_failed, "cannot " + action + ": the simulated disk does not answer");
     return {};
   }
 };
@@ -45,8 +48,7 @@ public:
     return {};
   }
   expected<void> sync() override {
-    if (std::any_of(state_->broken.begin(), state_->broken.end(), [&](const auto& at) { return covers(at, name_); }))
-      return fail(errc::io_failed, "cannot sync " + path_ + ": the simulated disk does not answer");
+    if (auto ok = state_->may_use(name_, "sync " + path_); !ok) return ok;
     file_->synced = file_->bytes.size();
     return {};
   }

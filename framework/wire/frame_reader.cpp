@@ -191,11 +191,6 @@ peer_message read_exchange(field_reader& f, schema::Frame::Body::Reader body) {
       const auto place = body.getWantRecord();
       return message::want_record{place.getEpoch(), place.getGroup(), f.round(place.getRound())};
     }
-    case which::FREEZE: return message::freeze{f.epoch(body.getFreeze())};
-    case which::FROZEN: {
-      const auto in = body.getFrozen();
-      return message::frozen{f.epoch(in.getEpoch()), f.list<held_record>(in.getHeld(), groups_max, "held records")};
-    }
     case which::TO_ACTOR: {
       message::to_actor m{f.text(body.getToActor(), name_bytes_max, "an actor's name")};
       f.require(!m.name.empty(), errc::malformed, "an actor's name", "is empty");
@@ -221,6 +216,11 @@ peer_message read_message(field_reader& f, schema::Frame::Body::Reader body) {
     case which::SEALED: {
       const auto in = body.getSealed();
       return message::sealed{f.epoch(in.getEpoch()), f.list<held_record>(in.getHeld(), groups_max, "held records")};
+    }
+    case which::FREEZE: return message::freeze{f.epoch(body.getFreeze())};
+    case which::FROZEN: {
+      const auto in = body.getFrozen();
+      return message::frozen{f.epoch(in.getEpoch()), f.list<held_record>(in.getHeld(), groups_max, "held records")};
     }
     case which::NEW_EPOCH: return message::new_epoch{f.one(body.getNewEpoch())};
     case which::SYNCED: return message::synced{f.epoch(body.getSynced())};
