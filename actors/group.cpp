@@ -202,6 +202,7 @@ void pay_what_is_owed(group_actor* self) {
   const auto& group = *s.parts.group;
   if (!s.owes_since || now(self) < *s.owes_since + s.settings.deadline.max || s.lent) return;
   if (!group.is_settled() || group.finished() || group.has_frame_in_flight()) return;
+  self->send(s.trainer, group_unsettled{id_of(self)});  // a period that began before this is decided would be late here again
   if (auto sent = send_contribution(self, group.anchor(), {}); !sent) throw contract_error(sent.error().message);
 }
 
