@@ -1,6 +1,7 @@
 #include "actors/run.hpp"
 
 #include "actors/coordinator.hpp"
+#include "actors/incarnation.hpp"
 #include "actors/lock_file.hpp"
 #include "actors/messages.hpp"
 #include "framework/core/exit_code.hpp"
@@ -24,6 +25,7 @@
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <random>
 #include <thread>
 #include <utility>
 
@@ -34,26 +36,6 @@ namespace {
 constexpr auto lock_patience = std::chrono::seconds(30);
 
 void say(const std::string& who, const std::string& text) { std::fprintf(stderr, "%s: %s\n", who.c_str(), text.c_str()); }
-
-/// Rises with each start, durable before anybody hears of it.
-expected<incarnation_number> next_incarnation(storage& disk, const std::string& folder) {
-  const std::string path = folder + "/incarnation";
-  incarnation_number last = 0;
-  if (auto bytes = disk.read(path, 64)) {
-    const std::string text(reinterpret_cast<const char*>(bytes->data()), bytes->size());
-    char* end = nullptr;
-    last = std::strtoull(text.c_str(), &end, 10);
-    if (end == text.c_str())
-      return fail(errc::malformed, path + ": '" + text + "' is not a number; write one above all that the ledgers of this run name");
-  } else if (bytes.error().code != errc::not_found) {
-    return bytes.failure();
-  }
-  const std::string text = std::to_string(last + 1) + "\n";
-  if (auto ok = disk.write_synced(path + ".new", std::as_bytes(std::span(text))); !ok) return ok.failure();
-  if (auto ok = disk.rename(path + ".new", path); !ok) return ok.failure();
-  if (auto ok = disk.sync_folder(folder); !ok) return ok.failure();
-  return last + 1;
-}
 
 expected<std::unique_ptr<transport>> open_wire(const recipe& plan, const std::string& run_id, site_id self, incarnation_number incarnation,
                                                const std::string& listen, std::shared_ptr<const link_keys> keys,
@@ -177,14 +159,14 @@ site_arithmetic make_arithmetic(const recipe& plan, site_id site) {
 int run_site(site_process process) {
   const sigset_t signals = block_signals();
   const std::string who = "site " + process.plan.sites.at(process.self).name;
-  const std::string folder = "sites/site-" + std::to_string(process.self);
+  const std::string folder = own_folder(process.self);
   auto disk = open_disk(process.run_folder);
   if (!disk) return say(who, disk.error().message), exit_environment;
   if (auto ok = (*disk)->make_folders(folder); !ok) return say(who, ok.error().message), exit_environment;
   const lock_file lock(process.run_folder + "/" + folder + "/lock", lock_patience);
   if (!lock.held())
     return say(who, lock.holder_text() + " is this site already (it holds " + folder + "/lock); end it, then resume"), exit_environment;
-  const auto incarnation = next_incarnation(**disk, folder);
+  const auto incarnation = next_incarnation(**disk, folder, std::random_device{}());
   if (!incarnation) return say(who, incarnation.error().message), exit_code_of(incarnation.error().code);
   const real_clock time;
   auto wire = open_wire(process.plan, process.run_id, process.self, *incarnation, process.addresses.at(process.self), process.keys, time);
@@ -231,7 +213,7 @@ int run_site(site_process process) {
 
 int run_coordinator(coordinator_process process) {
   const sigset_t signals = block_signals();
-  const std::string who = "coordinator", folder = "sites/coordinator";
+  const std::string who = "coordinator", folder = own_folder(coordinator_id);
   auto disk = open_disk(process.run_folder);
   if (!disk) return say(who, disk.error().message), exit_environment;
   if (auto ok = (*disk)->make_folders(folder); !ok) return say(who, ok.error().message), exit_environment;
@@ -239,7 +221,7 @@ int run_coordinator(coordinator_process process) {
   if (!lock.held())
     return say(who, lock.holder_text() + " is the coordinator already (it holds " + folder + "/lock); end it, then resume"),
            exit_environment;
-  const auto incarnation = next_incarnation(**disk, folder);
+  const auto incarnation = next_incarnation(**disk, folder, std::random_device{}());
   if (!incarnation) return say(who, incarnation.error().message), exit_code_of(incarnation.error().code);
   auto log = coordinator_log::open(**disk, "coordinator.jsonl");
   if (!log) return say(who, log.error().message), exit_code_of(log.error().code);

@@ -1,4 +1,6 @@
+#include "actors/incarnation.hpp"
 #include "actors/site_state.hpp"
+#include "framework/core/exit_code.hpp"
 
 #include <algorithm>
 #include <utility>
@@ -129,11 +131,19 @@ void take_inbound(site_actor* self, const inbound& m) {
       body);
 }
 
+/// A later incarnation was here, and the run has never admitted this one: its disk was lost or is an old copy. The next start is later.
+void come_back_later(site_actor* self, const std::string& reason) {
+  const auto skipped = skip_incarnations(self->state.parts->disk, own_folder(self->state.parts->self));
+  if (!skipped) return end(self, exit_code_of(skipped.error().code), skipped.error().message);
+  end(self, exit_failed, reason + "; this process never took part, so its disk was lost or is an old copy: it comes back as a later one");
+}
+
 /// Every site calls the coordinator, so its word decides whether this process belongs to the run, unless it has had us already: then its
 /// address is in other hands now. Of a peer's address that may always be so. Who is of this run and has met our successor is right.
 void take_link_refusal(site_actor* self, const link_refused& m) {
   auto& s = self->state;
   const bool replaced = m.reason.code == errc::stale_incarnation;
+  if (replaced && !s.admitted) return come_back_later(self, m.reason.message);
   if (replaced || (m.peer == coordinator_id && !s.admitted)) return end(self, 6, m.reason.message);
   if (std::exchange(s.refusals[m.peer], m.reason.message) != m.reason.message) tell(self, "refused", m.reason.message);
 }

@@ -16,7 +16,7 @@ namespace isthmus::bench {
 namespace {
 
 struct options {
-  std::vector<std::string> parts{"bytes", "cpu", "overhead"};
+  std::vector<std::string> parts{"bytes", "cpu", "overhead", "checkpoints"};
   int rounds = 3, repeats = 5;
   std::int64_t inner_steps = 10;
 };
@@ -124,10 +124,38 @@ void overhead(const options& o) {
   say("exchange of the same model", in_exchange / rounds, "CPU s a site and round");
 }
 
+/// What checkpoints cost a site: copy, hashes, writing, reading back. All of it counts, though only the copy is on a step's way.
+void checkpoints(const options& o) {
+  constexpr std::int64_t every = 5;  // rounds, the default of a recipe
+  const step_window window{o.inner_steps, (1 + 2 * every) * o.inner_steps};
+  const double tokens = static_cast<double>(window.steps() * small.tokens);
+  std::vector<double> with, without, quotient;
+  for (int i = 0; i < o.repeats; ++i) {
+    double w = 0;
+    if (i % 2 == 0) w = cost_of_sites(small, window, o.inner_steps, every);
+    const double plain = cost_of_sites(small, window, o.inner_steps);
+    if (i % 2 == 1) w = cost_of_sites(small, window, o.inner_steps, every);
+    with.push_back(1e6 * w / tokens);
+    without.push_back(1e6 * plain / tokens);
+    quotient.push_back(w / plain);
+  }
+  figure f;
+  f.name = "site that saves a checkpoint every 5 rounds beside one that saves none";
+  f.unit = "CPU us/token";
+  f.value = median(with);
+  f.peer = "without checkpoints";
+  f.peer_value = median(without);
+  f.less_is_better = true;
+  f.runs = o.repeats;
+  f.spread = spread(quotient);
+  print(f);
+  say("with checkpoints / without", median(quotient), "ratio of CPU seconds per token");
+}
+
 int run(int argc, char** argv) {
   options o;
   CLI::App app{"Bytes and CPU time of rounds"};
-  app.add_option("--parts", o.parts, "bytes cpu overhead")->delimiter(',');
+  app.add_option("--parts", o.parts, "bytes cpu overhead checkpoints")->delimiter(',');
   app.add_option("--rounds", o.rounds, "Rounds of each exchange");
   app.add_option("--repeats", o.repeats, "Repeats of sites and bare loops in turn");
   app.add_option("--inner-steps", o.inner_steps, "Steps a round of the sites");
@@ -142,6 +170,7 @@ int run(int argc, char** argv) {
     cpu("int8", nesterov, o.rounds);
   }
   if (wanted("overhead")) overhead(o);
+  if (wanted("checkpoints")) checkpoints(o);
   return 0;
 }
 

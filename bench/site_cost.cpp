@@ -114,7 +114,7 @@ std::map<site_id, std::string> free_addresses() {
   return out;
 }
 
-recipe recipe_of(const train_shape& shape, std::int64_t rounds, std::int64_t inner_steps) {
+recipe recipe_of(const train_shape& shape, std::int64_t rounds, std::int64_t inner_steps, std::int64_t checkpoint_every_rounds) {
   recipe r;
   r.run.name = "bench";
   r.run.tokens = rounds * inner_steps * shape.tokens * sites;
@@ -127,7 +127,7 @@ recipe recipe_of(const train_shape& shape, std::int64_t rounds, std::int64_t inn
   r.data.vocabulary = shape.vocabulary;
   r.data.held_out_tokens = 0;
   r.data.evaluation_every_rounds = 0;
-  r.checkpoint.every_rounds = 1'000'000;  // only the one at the end
+  r.checkpoint.every_rounds = checkpoint_every_rounds > 0 ? checkpoint_every_rounds : 1'000'000;  // only the one at the end
   for (const char* name : {"a", "b", "c"}) {
     r.sites.emplace_back();
     r.sites.back().name = name;
@@ -171,9 +171,9 @@ struct folder {
 
 }  // namespace
 
-double cost_of_sites(const train_shape& shape, step_window window, std::int64_t inner_steps) {
+double cost_of_sites(const train_shape& shape, step_window window, std::int64_t inner_steps, std::int64_t checkpoint_every_rounds) {
   const folder run;
-  const auto plan = recipe_of(shape, (window.last + inner_steps - 1) / inner_steps, inner_steps);
+  const auto plan = recipe_of(shape, (window.last + inner_steps - 1) / inner_steps, inner_steps, checkpoint_every_rounds);
   const auto addresses = free_addresses();
   const auto keys = new_keys();
   window_times times(window);

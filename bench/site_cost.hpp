@@ -14,8 +14,9 @@ struct step_window {
 };
 
 /// CPU seconds (user and system, all threads) of one site process inside the window, the mean of three that run at the same time beside a
-/// coordinator, over UCX, with their metrics in a store, in rounds of `inner_steps` steps.
-double cost_of_sites(const train_shape& shape, step_window window, std::int64_t inner_steps);
+/// coordinator, over UCX, with their metrics in a store, in rounds of `inner_steps` steps, with a checkpoint every so many rounds (0: only
+/// at the end).
+double cost_of_sites(const train_shape& shape, step_window window, std::int64_t inner_steps, std::int64_t checkpoint_every_rounds = 0);
 
 /// Of one of three processes with nothing but the training loop, learner and AdamW: the same load on the machine.
 double cost_of_bare_loops(const train_shape& shape, step_window window);

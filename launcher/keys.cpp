@@ -1,5 +1,7 @@
 #include "launcher/keys.hpp"
 
+#include "actors/incarnation.hpp"
+
 #include <fmt/format.h>
 
 #include <utility>
@@ -8,16 +10,14 @@ namespace isthmus::launcher {
 
 namespace {
 
-std::string folder_of(site_id site) { return site == coordinator_id ? "sites/coordinator" : fmt::format("sites/site-{}", site); }
-
-std::string key_path(const run_folder& run, site_id site) { return fmt::format("{}/{}/key", run.path, folder_of(site)); }
+std::string key_path(const run_folder& run, site_id site) { return fmt::format("{}/{}/key", run.path, actors::own_folder(site)); }
 
 /// The public half.
 expected<std::string> key_of(const run_folder& run, storage& disk, site_id site) {
   const auto there = identity::read(key_path(run, site));
   if (there) return to_hex(there->key());
   if (there.error().code != errc::not_found) return there.failure();
-  if (const auto ok = disk.make_folders(folder_of(site)); !ok) return ok.failure();
+  if (const auto ok = disk.make_folders(actors::own_folder(site)); !ok) return ok.failure();
   const auto made = identity::generate();
   if (const auto ok = made.write(key_path(run, site)); !ok) return ok.failure();
   return to_hex(made.key());
@@ -47,7 +47,7 @@ expected<std::shared_ptr<const link_keys>> read_keys(const run_folder& run, site
     const auto key = parse_public_key(text);
     if (!key)
       return fail(errc::malformed, fmt::format("{}/{}: the key of {}: {}; launch and resume write it", run.path, roster_name,
-                                               folder_of(site), key.error().message));
+                                               actors::own_folder(site), key.error().message));
     keys->roster[site] = *key;
     return {};
   };

@@ -1,3 +1,4 @@
+#include "actors/incarnation.hpp"
 #include "framework/metrics/terminal.hpp"
 #include "framework/models/hybrid_model.hpp"
 #include "launcher/conductor.hpp"
@@ -49,6 +50,17 @@ void recover_times(const run_folder& run, launch_memory& memory) {
   memory.restarts = std::max(memory.restarts, row->restarts);
 }
 
+/// In a new run every process starts as incarnation 1; where one has no number later, its disk was lost.
+expected<void> prepare_incarnations(const run_folder& run) {
+  auto disk = open_disk(run.path);
+  if (!disk) return disk.failure();
+  if ((*disk)->exists("coordinator.jsonl")) return {};
+  if (auto ok = actors::expect_first_start(**disk, actors::own_folder(coordinator_id)); !ok) return ok;
+  for (const auto& site : run.people.sites)
+    if (auto ok = actors::expect_first_start(**disk, actors::own_folder(site.id)); !ok) return ok;
+  return {};
+}
+
 /// Gives every process its address and key and drives the run to its end.
 int drive(run_folder& run, console& out) {
   const auto addresses = pick_addresses(run.plan);
@@ -56,6 +68,7 @@ int drive(run_folder& run, console& out) {
   run.people.coordinator = addresses->at(coordinator_id);
   for (auto& site : run.people.sites) site.address = addresses->at(site.id);
   if (const auto ok = prepare_keys(run); !ok) return out.error(ok.error());
+  if (const auto ok = prepare_incarnations(run); !ok) return out.error(ok.error());
   if (const auto ok = write_roster(run.path, run.people); !ok) return out.error(exit_environment, ok.error().message);
   auto memory = read_memory(run.path);
   if (!memory) return out.error(memory.error());

@@ -1,4 +1,5 @@
 #include "actors/sim/rehearsal.hpp"
+#include "framework/core/hash.hpp"
 #include "framework/core/rare.hpp"
 #include "framework/metrics/terminal.hpp"
 #include "launcher/recipes.hpp"
@@ -113,6 +114,14 @@ struct tally {
   }
 };
 
+/// Of one run its own; of several, a hash of them in the order of their seeds: the same on every machine, however they were shared out.
+std::string history_of(const tally& t) {
+  if (t.histories.size() == 1) return t.histories.begin()->second;
+  std::string all;
+  for (const auto& [seed, history] : t.histories) all += fmt::format("{} {}\n", seed, history);
+  return hash_bytes(std::as_bytes(std::span(all))).hex();
+}
+
 std::string overrides_text(const std::vector<std::string>& overrides) {
   std::string text;
   for (const auto& o : overrides) text += " " + shell_word(o);
@@ -156,6 +165,7 @@ json summary_json(const sim_options& o, const tally& t, double seconds) {
   return {{"schema", 1},
           {"recipe", o.recipe},
           {"seeds", t.seeds},
+          {"history", history_of(t)},
           {"failed", failed},
           {"seconds", seconds},
           {"virtual_seconds", t.virtual_seconds},
@@ -245,7 +255,7 @@ void print(const sim_options& o, const recipe& plan, const seed_range& seeds, co
   if (o.json) return out.answer(summary_json(o, t, seconds).dump(2, ' ', false, json::error_handler_t::replace) + "\n");
   if (seeds.count() == 1) out.answer(story(plan, seeds.first));
   out.answer(summary(t, seconds));
-  if (seeds.count() == 1 && !t.histories.empty()) out.answer(fmt::format("history {}\n", t.histories.begin()->second));
+  if (!t.histories.empty()) out.answer(fmt::format("history {}\n", history_of(t)));
   const std::size_t shown = std::min(failures_shown, t.failed.size());
   for (const failed_seed& f : std::span(t.failed).first(shown))
     out.answer(fmt::format("FAILED seed {}: {}\n  replay: {}\n", f.seed, f.what, replay_command(o, f.seed)));

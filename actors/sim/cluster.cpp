@@ -1,5 +1,6 @@
 #include "actors/sim/cluster.hpp"
 
+#include "actors/incarnation.hpp"
 #include "actors/messages.hpp"
 #include "framework/core/exit_code.hpp"
 #include "framework/models/hybrid_model.hpp"
@@ -71,6 +72,13 @@ recipe make_recipe(const cluster_options& options, const std::vector<std::string
   return *reading.value;
 }
 
+/// chance: should its disk have been lost.
+incarnation_number start_of(site_id site, storage& disk, std::uint64_t chance) {
+  const auto number = next_incarnation(disk, own_folder(site), static_cast<std::uint32_t>(chance));
+  if (!number) throw std::runtime_error(number.error().message);
+  return *number;
+}
+
 /// What a whole recipe says of sites and time.
 cluster_options with_plan(cluster_options options) {
   if (!options.plan) return options;
@@ -85,8 +93,21 @@ struct cluster::config final : caf::actor_system_config {
   config() { set("scheduler.policy", caf::atom("testing")); }
 };
 
+/// What a site takes for the time of day.
+class wall_of_site final : public isthmus::clock {
+public:
+  wall_of_site(const sim::world& w, const double& offset) : world_(w), offset_(offset) {}
+  time_point now() const override { return world_.now(); }
+  double wall_seconds() const override { return world_.wall_seconds() + offset_; }
+
+private:
+  const sim::world& world_;
+  const double& offset_;
+};
+
 /// One process: its transport, its root actor and what they borrow.
 struct cluster::node {
+  std::unique_ptr<isthmus::clock> wall;
   std::unique_ptr<transport> wire;
   std::unique_ptr<storage> disk;
   std::unique_ptr<recorder> metrics;
@@ -130,11 +151,19 @@ cluster::cluster(cluster_options options)
       options_(with_plan(std::move(options))),
       arithmetic_(options_.plan ? plan.scenario.arithmetic : "model"),
       interleaving_(options_.seed, 0, 0, draw::schedule),
+      lives_(options_.seed, 0, 1, draw::schedule),
       config_(std::make_unique<config>()),
       system_(std::make_unique<caf::actor_system>(*config_)),
-      run_folder_(disk.open("run")) {}
+      run_folder_(disk.open("run")) {
+  disk.on_sync([this](const std::string&) { ++syncs_; });
+  for (site_id site = 0; site <= options_.sites; ++site)
+    if (!expect_first_start(*run_folder_, own_folder(site < options_.sites ? site : coordinator_id)))
+      throw std::runtime_error("the simulated disk takes nothing");
+}
 
 cluster::~cluster() {
+  slow_disks_.clear();
+  busy_until_.clear();
   let_go();
   while (!sites_.empty()) kill_site(sites_.begin()->first);
   step();
@@ -192,9 +221,10 @@ void cluster::start_site(site_id site) { start_site(site, {}); }
 void cluster::start_site(site_id site, const std::vector<std::string>& overrides) {
   const recipe own = make_recipe(options_, overrides);
   auto made = std::make_unique<node>();
-  const incarnation_number incarnation = ++incarnations_[site];
-  made->wire = net.make_transport({"run", wire::version, recipe_hash(own), site, incarnation});
   made->disk = disk.open("run");
+  const incarnation_number incarnation = start_of(site, *made->disk, lives_.next());
+  made->wire = net.make_transport({"run", wire::version, recipe_hash(own), site, incarnation});
+  made->wall = std::make_unique<wall_of_site>(world, wall_offsets_[site]);
   made->metrics = std::make_unique<recorder>(*this, site);
   auto parts = std::make_shared<site_parts>(site_parts{.plan = own,
                                                        .run_id = "run",
@@ -204,7 +234,7 @@ void cluster::start_site(site_id site, const std::vector<std::string>& overrides
                                                        .wire = *made->wire,
                                                        .addresses = {},
                                                        .disk = *made->disk,
-                                                       .wall = world,
+                                                       .wall = *made->wall,
                                                        .tokens = shard_of(site),
                                                        .domain = "synthetic",
                                                        .unigram_entropy = 5.5,
@@ -234,9 +264,9 @@ void cluster::start_site(site_id site, const std::vector<std::string>& overrides
 void cluster::start_coordinator() {
   exits_.erase(coordinator_id);
   auto made = std::make_unique<node>();
-  const incarnation_number incarnation = ++incarnations_[coordinator_id];
-  made->wire = net.make_transport({"run", wire::version, recipe_hash(plan), coordinator_id, incarnation});
   made->disk = disk.open("run");
+  const incarnation_number incarnation = start_of(coordinator_id, *made->disk, lives_.next());
+  made->wire = net.make_transport({"run", wire::version, recipe_hash(plan), coordinator_id, incarnation});
   auto log = coordinator_log::open(*made->disk, "coordinator.jsonl");
   if (!log) throw std::runtime_error(log.error().message);
   const auto layout = arithmetic_ == "grid" ? grid_layout() : hybrid_layout(plan.model);
@@ -280,6 +310,8 @@ void cluster::kill_site(site_id site) {
   const auto found = sites_.find(site);
   if (found == sites_.end()) return;
   thaw_site(site);  // the dead wait for nothing
+  std::erase_if(busy_until_, [&](const auto& entry) { return process_of_[entry.first] == site; });
+  let_run();
   world.note("kill " + std::to_string(site));
   auto dead = std::move(found->second);
   sites_.erase(found);
@@ -287,6 +319,17 @@ void cluster::kill_site(site_id site) {
   caf::anon_send_exit(dead->root, caf::exit_reason::kill);
   dead->root = nullptr;
   graveyard_.push_back(std::move(dead));
+}
+
+void cluster::wipe_site(site_id site) {
+  for (const auto& name : files_of(site)) disk.erase(name);
+  disk.erase("run/" + own_folder(site));
+}
+
+std::vector<std::string> cluster::files_of(site_id site) {
+  if (site == coordinator_id) return {"run/coordinator.jsonl"};
+  const auto number = std::to_string(site);
+  return {"run/checkpoints/site-" + number, "run/ledger/site-" + number + ".jsonl"};
 }
 
 caf::actor cluster::root(site_id site) const { return sites_.at(site)->root; }

@@ -9,6 +9,7 @@
 
 #include <caf/actor_system.hpp>
 #include <caf/actor_system_config.hpp>
+#include <caf/fwd.hpp>
 #include <caf/resumable.hpp>
 
 #include <functional>
@@ -49,8 +50,8 @@ public:
   void start_site(site_id site);
   /// With another recipe, as one that was edited: "key.path=value".
   void start_site(site_id site, const std::vector<std::string>& overrides);
-  /// Its folder is lost, so that it counts its incarnations from 1 again.
-  void forget_incarnation(site_id site) { incarnations_[site] = 0; }
+  /// All that it has on its disk is lost: it counts its incarnations from 1 again.
+  void wipe_site(site_id site);
   void start_coordinator();
   /// As SIGKILL: nothing of it runs any further; what it wrote stays.
   void kill_site(site_id site);
@@ -62,6 +63,12 @@ public:
   bool frozen(site_id site) const { return frozen_.contains(site); }
   /// From now on its steps take so many times as long.
   void slow_site(site_id site, double factor) { slowness_[site] = factor; }
+  /// From now on whatever syncs a file of the site's process stands still for so long.
+  void slow_disk(site_id site, duration each) { slow_disks_[site] = each; }
+  /// From now on its wall clock differs by so many seconds.
+  void set_wall(site_id site, double seconds) { wall_offsets_[site] = seconds; }
+  /// Files and folders on the disk that are a process's own, as named from its root: a site's ledger and checkpoints, the coordinator's log.
+  static std::vector<std::string> files_of(site_id site);
   /// Fails the actor of one device.
   void fail_device(site_id site, std::uint32_t device);
   /// Fails another actor of a site, by the name that its supervisor gives it: "metrics", "group 0", "link to 1".
@@ -112,6 +119,8 @@ private:
   void tell(const event_row& event);
   void step();
   void let_run();
+  bool stands_still(const caf::scheduled_actor& actor, const site_id* process) const;
+  void wait_for_disk(caf::actor_id actor, site_id process);
   void watch(site_id site, const node& at);
   arithmetic_hooks hooks_of(site_id site, incarnation_number incarnation) const;
   duration step_takes(site_id site) const;
@@ -121,13 +130,12 @@ private:
 
   cluster_options options_;
   std::string arithmetic_;  // grid | model
-  rng interleaving_;
+  rng interleaving_, lives_;
   std::unique_ptr<config> config_;
   std::unique_ptr<caf::actor_system> system_;
   std::unique_ptr<storage> run_folder_;
   std::map<site_id, std::unique_ptr<node>> sites_;
   std::vector<std::unique_ptr<node>> graveyard_;  // stopped transports outlive the last message to them
-  std::map<site_id, incarnation_number> incarnations_;
   std::map<site_id, std::shared_ptr<const token_shard>> shards_;
   std::map<site_id, std::vector<store_row>> rows_;
   std::map<site_id, int> exits_;
@@ -136,8 +144,12 @@ private:
   std::string held_;  // actors of that name stand still; "": nobody
   std::set<site_id> frozen_;
   std::map<site_id, double> slowness_;
-  std::map<caf::actor_id, site_id> process_of_;  // whom an actor runs for: who spawned it does, too
-  std::vector<caf::resumable*> stuck_;           // actors that have something to do, and stand still
+  std::map<site_id, duration> slow_disks_;
+  std::map<site_id, double> wall_offsets_;
+  std::map<caf::actor_id, time_point> busy_until_;  // actors that wait for a slow disk
+  int syncs_ = 0;                                   // of the actor that runs now
+  std::map<caf::actor_id, site_id> process_of_;     // whom an actor runs for: who spawned it does, too
+  std::vector<caf::resumable*> stuck_;              // actors that have something to do, and stand still
   round_number last_round_ = 0;
   std::uint64_t tokens_ = 0;
 };

@@ -4,6 +4,7 @@
 #include <caf/scheduler/test_coordinator.hpp>
 
 #include <algorithm>
+#include <utility>
 
 /// How time passes in a cluster: which actor runs next, who stands still, and when the clock moves.
 namespace isthmus::actors {
@@ -49,6 +50,25 @@ void cluster::let_go() {
   let_run();
 }
 
+/// An actor that waits for a slow disk, or whose process is frozen, or that a test holds.
+bool cluster::stands_still(const caf::scheduled_actor& actor, const site_id* process) const {
+  if (actor.name() == held_ || (process != nullptr && frozen_.contains(*process))) return true;
+  const auto busy = busy_until_.find(actor.id());
+  return busy != busy_until_.end() && busy->second > world.now();
+}
+
+/// What an actor that ran has to pay for files that it synced.
+void cluster::wait_for_disk(caf::actor_id actor, site_id process) {
+  const auto slow = slow_disks_.find(process);
+  const int syncs = std::exchange(syncs_, 0);
+  if (syncs == 0 || slow == slow_disks_.end() || slow->second.count() == 0) return;
+  busy_until_[actor] = world.now() + slow->second * syncs;
+  world.at(busy_until_[actor], [this, actor] {
+    busy_until_.erase(actor);
+    let_run();
+  });
+}
+
 void cluster::step() {
   auto& scheduler = scheduler_of(*system_);
   while (!scheduler.jobs.empty()) {
@@ -56,16 +76,22 @@ void cluster::step() {
     std::rotate(scheduler.jobs.begin(), scheduler.jobs.begin() + pick, scheduler.jobs.begin() + pick + 1);
     const auto* actor = dynamic_cast<caf::scheduled_actor*>(scheduler.jobs.front());
     const auto process = actor == nullptr ? process_of_.end() : process_of_.find(actor->id());
-    if (actor != nullptr && (actor->name() == held_ || (process != process_of_.end() && frozen_.contains(process->second)))) {
+    const site_id* owner = process == process_of_.end() ? nullptr : &process->second;
+    if (actor != nullptr && stands_still(*actor, owner)) {
       stuck_.push_back(scheduler.jobs.front());
       scheduler.jobs.pop_front();
       continue;
     }
     const auto run = [&] { scheduler.try_run_once(); };
-    if (process == process_of_.end())
+    if (owner == nullptr) {
       run();
-    else
-      spawn_as(process->second, run);
+      continue;
+    }
+    const site_id site = *owner;  // who is spawned is written beside it
+    const caf::actor_id ran = actor->id();
+    syncs_ = 0;
+    spawn_as(site, run);
+    wait_for_disk(ran, site);
   }
 }
 

@@ -1,6 +1,7 @@
 #include "actors/sim/rehearsal.hpp"
 
 #include "actors/sim/cluster.hpp"
+#include "actors/sim/fault_player.hpp"
 #include "actors/sim/live_check.hpp"
 #include "framework/core/exit_code.hpp"
 #include "framework/core/rare.hpp"
@@ -41,7 +42,8 @@ public:
         watcher_(watcher),
         chances_(seed),
         cluster_(options_for(plan, seed)),
-        draws_(seed, stays_down_stream, 0, draw::fault) {
+        draws_(seed, stays_down_stream, 0, draw::fault),
+        hands_(cluster_, draws_) {
     result_.seed = seed;
     for (const auto& f : faults_)
       if (f.waits()) waiting_.push_back(&f);
@@ -64,8 +66,9 @@ public:
   }
 
 private:
-  cluster_options options_for(const recipe& plan, std::uint64_t seed) const {
+  cluster_options options_for(const recipe& plan, std::uint64_t seed) {
     cluster_options options{.seed = seed, .plan = plan};
+    options.after_update = [this](site_id site, incarnation_number, const optimizer_slice& s) { hands_.after_update(site, s); };
     if (watcher_.tell)
       options.on_event = [this](double at, const event_row& e) {
         watcher_.tell(fmt::format("{:10.3f}  {}  {}: {}", at, e.who, e.kind, e.text));
@@ -141,25 +144,11 @@ private:
 
   std::string name(site_id site) const { return site == coordinator_id ? "coordinator" : cluster_.plan.sites[site].name; }
 
-  /// Undoes what began, when its time is over or when all is healed, once.
-  void until(const planned_fault& f, std::function<void()> undo) {
-    const auto key = ++serial_;
-    undo_[key] = std::move(undo);
-    cluster_.world.after(f.lasts, [this, key] { run_undo(key); });
-  }
-  void run_undo(std::uint64_t key) {
-    const auto found = undo_.find(key);
-    if (found == undo_.end()) return;
-    const auto undo = std::move(found->second);
-    undo_.erase(found);
-    undo();
-  }
-
   void heal() {
     healed_ = true;
     say("all is healed");
     chances_.rest();
-    while (!undo_.empty()) run_undo(undo_.begin()->first);
+    hands_.heal();
     if (cluster_.site_count() > 2 && draws_.uniform() < cluster_.plan.scenario.stays_down)
       cluster_.world.after(recovery, [this, site = static_cast<site_id>(draws_.below(cluster_.site_count()))] {
         if (!cluster_.running(site)) return;
@@ -173,83 +162,30 @@ private:
     if (healed_) return;
     ++result_.faults[name_of_fault(f.kind)];
     say("fault  " + sim::describe(f));
-    if (is_of_links(f.kind))
-      for (const site_id peer : f.peers) hurt_link(f, peer);
-    else
-      hurt_process(f);
-  }
-
-  /// What a process writes: a site's ledger and checkpoints, the coordinator's log.
-  static std::vector<std::string> files_of(site_id site) {
-    if (site == coordinator_id) return {"run/coordinator.jsonl"};
-    return {fmt::format("run/checkpoints/site-{}", site), fmt::format("run/ledger/site-{}.jsonl", site)};
+    if (takes_down(f.kind)) return take_down(f);
+    if (f.kind == fault_kind::leave) return ask_to_leave(f);
+    hands_.play(f);
   }
 
   void take_down(const planned_fault& f) {
     if (!cluster_.running(f.site)) return;
     cluster_.kill_site(f.site);
     if (f.kind == fault_kind::power)
-      for (const auto& name : files_of(f.site)) cluster_.disk.crash(name, &draws_);
+      for (const auto& name : cluster::files_of(f.site)) cluster_.disk.crash(name, &draws_);
+    if (f.kind == fault_kind::wipe) cluster_.wipe_site(f.site);
     ++down_[f.site];
-    until(f, [this, site = f.site] { bring_up(site); });
+    hands_.until(f.lasts, [this, site = f.site] { bring_up(site); });
+  }
+  void ask_to_leave(const planned_fault& f) {
+    if (!cluster_.running(f.site)) return;
+    ++down_[f.site];  // it ends by itself
+    cluster_.drain_site(f.site);
+    hands_.until(f.lasts, [this, site = f.site] { bring_up(site); });
   }
   void bring_up(site_id site) {
     if (--down_[site] > 0) return;
     down_.erase(site);
     if (!gone_.contains(site) && !cluster_.running(site) && cluster_.exit_code(site) != 0) start(site);
-  }
-
-  void hurt_process(const planned_fault& f) {
-    switch (f.kind) {
-      case fault_kind::kill:
-      case fault_kind::power: return take_down(f);
-      case fault_kind::stop: cluster_.freeze_site(f.site); return until(f, [this, site = f.site] { cluster_.thaw_site(site); });
-      case fault_kind::leave:
-        if (!cluster_.running(f.site)) return;
-        ++down_[f.site];  // it ends by itself
-        cluster_.drain_site(f.site);
-        return until(f, [this, site = f.site] { bring_up(site); });
-      case fault_kind::device:
-        if (cluster_.running(f.site)) cluster_.fail_device(f.site, static_cast<std::uint32_t>(cluster_.plan.sites[f.site].devices - 1));
-        return;
-      case fault_kind::slow:
-        slowness_.try_emplace(f.site, 1).first->second *= f.trigger.amount;
-        cluster_.slow_site(f.site, slowness_[f.site]);
-        return until(f, [this, &f] { cluster_.slow_site(f.site, slowness_[f.site] /= f.trigger.amount); });
-      case fault_kind::tear: return cluster_.net.tear_next(f.site);
-      case fault_kind::disk_full:
-        for (const auto& name : files_of(f.site)) cluster_.disk.fill(name);
-        return until(f, [this, &f] {
-          for (const auto& name : files_of(f.site)) cluster_.disk.make_room(name);
-        });
-      case fault_kind::disk_error:
-        for (const auto& name : files_of(f.site)) cluster_.disk.break_down(name);
-        return until(f, [this, &f] {
-          for (const auto& name : files_of(f.site)) cluster_.disk.repair(name);
-        });
-      default: return;
-    }
-  }
-
-  void hurt_link(const planned_fault& f, site_id peer) {
-    auto& net = cluster_.net;
-    const site_id site = f.site;
-    switch (f.kind) {
-      case fault_kind::cut: net.cut_both(site, peer); return until(f, [&net, site, peer] { net.heal_both(site, peer); });
-      case fault_kind::cut_out: net.cut(site, peer); return until(f, [&net, site, peer] { net.heal(site, peer); });
-      case fault_kind::clog:
-        net.hold(site, peer), net.hold(peer, site);
-        return until(f, [&net, site, peer] { net.release(site, peer), net.release(peer, site); });
-      case fault_kind::reset: return net.reset(site, peer);
-      default: break;
-    }
-    sim::path_fault hurt;
-    if (f.kind == fault_kind::delay) hurt.delay = from_seconds(f.trigger.amount);
-    if (f.kind == fault_kind::jitter) hurt.jitter = from_seconds(f.trigger.amount);
-    if (f.kind == fault_kind::loss) hurt.loss = f.trigger.amount;
-    if (f.kind == fault_kind::rate) hurt.bytes_per_second = f.trigger.amount;
-    net.worsen(site, peer, hurt);
-    until(f, [&net, site, peer, hurt] { net.mend(site, peer, hurt); });
   }
 
   void judge() {
@@ -272,14 +208,12 @@ private:
   rare_chances chances_;
   cluster cluster_;
   rng draws_;
+  fault_player hands_;
   rehearsal_result result_;
-  std::vector<const planned_fault*> waiting_;            // for a round or for tokens
-  std::map<std::uint64_t, std::function<void()>> undo_;  // what is under way, by its number
-  std::map<site_id, double> slowness_;
-  std::map<site_id, int> down_;  // taken down by so many faults
+  std::vector<const planned_fault*> waiting_;  // for a round or for tokens
+  std::map<site_id, int> down_;                // taken down by so many faults
   std::map<site_id, int> restarts_;
   std::set<site_id> starting_, gone_;  // about to be started; never again
-  std::uint64_t serial_ = 0;
   bool healed_ = false;
 };
 

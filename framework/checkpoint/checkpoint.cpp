@@ -1,5 +1,7 @@
 #include "framework/checkpoint/checkpoint.hpp"
 
+#include "framework/core/planted.hpp"
+
 #include "framework/checkpoint/manifest.hpp"
 
 #include <nlohmann/json.hpp>
@@ -70,7 +72,7 @@ expected<std::vector<std::byte>> read_verified(const storage& disk, const std::s
   if (bytes->size() != digest.bytes)
     return fail(errc::truncated,
                 path + ": " + std::to_string(bytes->size()) + " bytes, the manifest names " + std::to_string(digest.bytes));
-  if (const hash128 hash = hash_bytes(*bytes); hash != digest.hash)
+  if (const hash128 hash = hash_bytes(*bytes); hash != digest.hash && !is_planted(planted::trust_rotten_file))
     return fail(errc::checksum_mismatch,
                 path + ": hash " + hash.hex() + ", the manifest names " + digest.hash.hex() + ": the file is damaged or from another save");
   return bytes;

@@ -24,6 +24,8 @@ enum class planted {
   forget_recorded_lease,  // a process that starts does not learn from the records what it had trained
   ignore_silence,         // the link to a site that is left out is not broken
   answer_before_sync,     // what a group writes to its site's ledger is not on disk when it acts on it
+  reuse_incarnation,      // a site whose disk was lost counts its incarnations from 1 again
+  trust_rotten_file,      // a checkpoint's files are loaded without a look at their hashes
   forget_torn_line,       // a process that finds its ledger's last line torn writes on behind it
 };
 struct planted_name {
@@ -46,6 +48,8 @@ inline constexpr std::array planted_bugs = {planted_name{planted::forget_late_re
                                             planted_name{planted::forget_recorded_lease, "forget_recorded_lease"},
                                             planted_name{planted::ignore_silence, "ignore_silence"},
                                             planted_name{planted::answer_before_sync, "answer_before_sync"},
+                                            planted_name{planted::reuse_incarnation, "reuse_incarnation"},
+                                            planted_name{planted::trust_rotten_file, "trust_rotten_file"},
                                             planted_name{planted::forget_torn_line, "forget_torn_line"}};
 
 /// Whether this mistake is to be made. Always false in a build without ISTHMUS_PLANTED_BUGS.

@@ -197,6 +197,8 @@ private:
       fault_time(f, path);
       if (kind == fault_kind::loss && f.amount >= 1)
         wrong("R052", path + ".amount", fmt::format("a loss of {} lets nothing through", f.amount), "below 1; kind = \"cut\" loses all");
+      if (kind == fault_kind::duplicate && f.amount > 1)
+        wrong("R052", path + ".amount", fmt::format("a chance of {}", f.amount), "at most 1");
     }
   }
 

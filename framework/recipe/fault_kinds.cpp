@@ -24,12 +24,29 @@ bool is_of_links(fault_kind kind) {
     case fault_kind::delay:
     case fault_kind::jitter:
     case fault_kind::loss:
-    case fault_kind::rate: return true;
+    case fault_kind::rate:
+    case fault_kind::corrupt:
+    case fault_kind::duplicate:
+    case fault_kind::reorder:
+    case fault_kind::swizzle: return true;
     default: return false;
   }
 }
 
-bool is_instant(fault_kind kind) { return kind == fault_kind::device || kind == fault_kind::reset || kind == fault_kind::tear; }
+bool takes_down(fault_kind kind) { return kind == fault_kind::kill || kind == fault_kind::power || kind == fault_kind::wipe; }
+
+bool is_instant(fault_kind kind) {
+  switch (kind) {
+    case fault_kind::device:
+    case fault_kind::reset:
+    case fault_kind::tear:
+    case fault_kind::rot:
+    case fault_kind::nan:
+    case fault_kind::bit_flip:
+    case fault_kind::corrupt: return true;
+    default: return false;
+  }
+}
 
 bool is_rehearsed_for_real(fault_kind kind) { return kind == fault_kind::kill || kind == fault_kind::stop || kind == fault_kind::device; }
 
@@ -40,6 +57,10 @@ double default_amount(fault_kind kind) {
     case fault_kind::jitter: return 0.1;
     case fault_kind::loss: return 0.1;
     case fault_kind::rate: return 100'000;
+    case fault_kind::slow_disk: return 0.2;
+    case fault_kind::clock: return 262;
+    case fault_kind::duplicate: return 0.2;
+    case fault_kind::reorder: return 0.5;
     default: return 0;
   }
 }

@@ -24,16 +24,29 @@ enum class fault_kind {
   disk_full,
   disk_error,  // writes and syncs fail
   power,       // as kill, and what was not synced is lost, the last of it torn
+  wipe,        // as kill, and all that it had on its disk is lost
+  rot,         // a bit of one of its checkpoints flips; another one stays good
+  slow_disk,   // each sync takes `amount` seconds
+  nan,         // the site's next optimizer step leaves a NaN behind
+  bit_flip,    // the same of a flipped bit
+  clock,       // its wall clock jumps by `amount` seconds
+  corrupt,     // the next frame over the link does not open: the connection ends
+  duplicate,   // the chance that a bulk message comes twice
+  reorder,     // bulk messages overtake each other by up to `amount` seconds
+  swizzle,     // clogs of some of the site's links, one by one, released in another order
 };
-inline constexpr std::initializer_list<const char*> fault_kind_names = {"kill",    "stop", "leave",     "device",     "slow",   "cut",
-                                                                        "cut_out", "clog", "reset",     "delay",      "jitter", "loss",
-                                                                        "rate",    "tear", "disk_full", "disk_error", "power"};
+inline constexpr std::initializer_list<const char*> fault_kind_names = {
+    "kill",  "stop",      "leave", "device",   "slow",  "cut",       "cut_out",    "clog",    "reset",
+    "delay", "jitter",    "loss",  "rate",     "tear",  "disk_full", "disk_error", "power",   "wipe",
+    "rot",   "slow_disk", "nan",   "bit_flip", "clock", "corrupt",   "duplicate",  "reorder", "swizzle"};
 
 /// Of a name that the recipe's reader has let pass.
 fault_kind kind_of_fault(std::string_view name);
 const char* name_of_fault(fault_kind kind);
 /// It happens between two ends.
 bool is_of_links(fault_kind kind);
+/// The process dies of it and is started again.
+bool takes_down(fault_kind kind);
 /// It happens at once and leaves nothing to heal.
 bool is_instant(fault_kind kind);
 /// Real processes can be made to suffer it by `isthmus launch`.

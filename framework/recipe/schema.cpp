@@ -111,7 +111,7 @@ void visit_fields(recipe::fault& s, field_visitor& v) {
   v.text("site", s.site, text_rule::optional_name, "whom it hits: a site's name, \"coordinator\", or \"any\"");
   v.text("peer", s.peer, text_rule::name, "the other end of the link: a name, \"coordinator\", \"any\" or \"all\"");
   v.real("back_after_seconds", s.back_after_seconds, 0, 86400, "then restarted, continued or healed");
-  v.real("amount", s.amount, 0, 1e12, "of delay, jitter, loss, rate, slow; 0: the kind's own");
+  v.real("amount", s.amount, 0, 1e12, "of kinds that have one (docs/faults.md); 0: the kind's own");
 }
 
 void visit_fields(recipe::scenario_section& s, field_visitor& v) {

@@ -115,16 +115,16 @@ bool is_in_a_cut(const logs& all, const known_record& k) {
 using processes = std::set<std::pair<site_id, incarnation_number>>;
 
 /// Who is said to have stored it must say so itself, if its process has left a ledger.
-void check_stores(const epoch_view& v, const known_record& k, const processes& written, violations& wrong) {
+void check_stores(const epoch_view& v, const known_record& k, const processes& entered, violations& wrong) {
   for (const site_id s : k.counted) {
     const epoch_member* m = member_of(v, s);
-    if (m != nullptr && written.contains({s, m->incarnation}) && !k.stored.contains(s))
+    if (m != nullptr && entered.contains({s, m->incarnation}) && !k.stored.contains(s))
       wrong.add(k.committed_at, "stored_at",
                 named(k.record) + " was committed with a store of site " + std::to_string(s) + ", whose ledger does not have it");
   }
 }
 
-void check_commit(const logs& all, const known_record& k, const processes& written, violations& wrong) {
+void check_commit(const logs& all, const known_record& k, const processes& entered, violations& wrong) {
   if (k.record.epoch == 0 || k.record.epoch > all.epochs.size()) {
     if (!all.epochs.empty())
       wrong.add(k.where, "epoch_known", named(k.record) + " names epoch " + std::to_string(k.record.epoch) + ", which is in no log");
@@ -140,7 +140,7 @@ void check_commit(const logs& all, const known_record& k, const processes& writt
       wrong.add(k.committed_at, "majority",
                 named(k.record) + " was committed with " + std::to_string(stores.size()) + " stores of members, " +
                     std::to_string(majority) + " are needed");
-    check_stores(v, k, written, wrong);
+    check_stores(v, k, entered, wrong);
     return;
   }
   if (k.applied.empty() || is_in_a_cut(all, k)) return;
@@ -163,12 +163,31 @@ void check_contributors(const logs& all, const known_record& k, violations& wron
   if (r.contributors.empty()) wrong.add(k.where, "contributors", named(r) + " has none");
 }
 
-/// Members of epochs whose process left no ledger: a disk was lost.
-std::uint64_t count_lost_logs(const logs& all, const processes& written) {
-  processes members;
+/// Whose lines are there. One that starts on a disk that lost its files may bear a number that was used before, until it is told.
+struct written_logs {
+  processes started, entered;  // entered an epoch: it was admitted, and nobody else bore its number
+};
+
+written_logs find_logs(const logs& all) {
+  written_logs found;
+  for (const auto& [site, lines] : all.sites)
+    for (const site_line& line : lines) {
+      found.started.emplace(site, line.incarnation);
+      if (line.type == "entered") found.entered.emplace(site, line.incarnation);
+    }
+  return found;
+}
+
+/// Members of epochs whose process left no ledger, or none of what others heard of it: a disk was lost.
+std::uint64_t count_lost_logs(const logs& all, const std::map<hash128, known_record>& records, const written_logs& written) {
+  processes lost;
   for (const epoch_line& e : all.epochs)
-    for (const epoch_member& m : e.entry.view.members) members.emplace(m.site, m.incarnation);
-  return static_cast<std::uint64_t>(std::count_if(members.begin(), members.end(), [&](const auto& m) { return !written.contains(m); }));
+    for (const epoch_member& m : e.entry.view.members)
+      if (!written.started.contains({m.site, m.incarnation})) lost.emplace(m.site, m.incarnation);
+  for (const auto& [hash, k] : records)
+    for (const contributor& c : k.record.contributors)
+      if (!written.entered.contains({c.site, c.incarnation})) lost.emplace(c.site, c.incarnation);
+  return lost.size();
 }
 
 void check_chain(group_id group, const std::map<round_number, const known_record*>& rounds, ledger_report& report) {
@@ -235,11 +254,9 @@ history check_rounds(const logs& all, std::map<hash128, known_record>& records, 
   violations wrong(report);
   check_epochs(all, report);
   report.epochs = all.epochs.size();
-  processes written;
-  for (const auto& [site, lines] : all.sites)
-    for (const site_line& line : lines) written.emplace(site, line.incarnation);
-  report.lost_logs = count_lost_logs(all, written);
+  const written_logs written = find_logs(all);
   collect(all, records);
+  report.lost_logs = count_lost_logs(all, records, written);
   for (const auto& [site, lines] : all.sites) check_stored_epochs(lines, wrong);
   history h;
   for (auto& [hash, k] : records) {
@@ -254,7 +271,7 @@ history check_rounds(const logs& all, std::map<hash128, known_record>& records, 
       continue;
     }
     if (k.committed_at.empty() && k.applied.empty() && !is_in_a_cut(all, k)) continue;  // offered, its fate open
-    check_commit(all, k, written, wrong);
+    check_commit(all, k, written.entered, wrong);
     check_contributors(all, k, wrong);
     const auto [at, fresh] = h[k.record.group].emplace(k.record.round, &k);
     if (!fresh) wrong.add(k.where, "one_history", named(k.record) + " was committed twice, differently; the other: " + at->second->where);

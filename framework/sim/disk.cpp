@@ -21,6 +21,7 @@ using file_table = std::map<std::string, std::shared_ptr<file_bytes>>;
 struct disk::state {
   file_table now, durable;  // names as seen, names as they would be found after a crash
   std::function<void(const std::string&, std::string_view)> hears;
+  std::function<void(const std::string&)> hears_sync;
   std::multiset<std::string> full, broken;  // files and folders; "": everything
 
   /// Whether the file of that name can be written, and if not, why.
@@ -50,6 +51,7 @@ public:
   expected<void> sync() override {
     if (auto ok = state_->may_use(name_, "sync " + path_); !ok) return ok;
     file_->synced = file_->bytes.size();
+    if (state_->hears_sync) state_->hears_sync(name_);
     return {};
   }
 
@@ -78,6 +80,7 @@ public:
     file->bytes.assign(bytes.begin(), bytes.end());
     file->synced = bytes.size();
     state_->now[full(path)] = file;
+    if (state_->hears_sync) state_->hears_sync(full(path));
     return {};
   }
   expected<std::vector<std::byte>> read(const std::string& path, std::size_t bytes_max) const override {
@@ -146,9 +149,22 @@ void disk::make_room(const std::string& name) {
 }
 
 void disk::on_append(std::function<void(const std::string&, std::string_view)> hears) { state_->hears = std::move(hears); }
+void disk::on_sync(std::function<void(const std::string&)> hears) { state_->hears_sync = std::move(hears); }
 void disk::break_down(const std::string& name) { state_->broken.insert(name); }
 void disk::repair(const std::string& name) {
   if (const auto found = state_->broken.find(name); found != state_->broken.end()) state_->broken.erase(found);
+}
+
+void disk::erase(const std::string& name) {
+  for (auto* table : {&state_->now, &state_->durable}) std::erase_if(*table, [&](const auto& entry) { return covers(name, entry.first); });
+}
+
+bool disk::rot(const std::string& name, rng& draws) {
+  const auto found = state_->now.find(name);
+  if (found == state_->now.end() || found->second->bytes.empty()) return false;
+  auto& bytes = found->second->bytes;
+  bytes[draws.below(bytes.size())] ^= static_cast<std::byte>(1U << draws.below(8));
+  return true;
 }
 
 void disk::crash(const std::string& name, rng* torn) {

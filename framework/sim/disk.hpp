@@ -22,6 +22,8 @@ public:
   std::unique_ptr<storage> open(const std::string& folder);
   /// Hears what is appended to any file, named as seen from the disk's root.
   void on_append(std::function<void(const std::string& name, std::string_view bytes)> hears);
+  /// Hears the name of each file that is synced.
+  void on_sync(std::function<void(const std::string& name)> hears);
   /// Of all files, or of that file and those below that folder. With draws, a random front part of what was not synced is left: a torn
   /// write.
   void crash(const std::string& name = {}, rng* torn = nullptr);
@@ -31,6 +33,11 @@ public:
   /// The same with io_failed, of syncs too; what a failed sync should have kept may be lost.
   void break_down(const std::string& name = {});
   void repair(const std::string& name = {});
+
+  /// That file, or all below that folder, are gone.
+  void erase(const std::string& name);
+  /// A bit of that file flips, where it lies, without anybody having written it. False when there is no such file, or it is empty.
+  bool rot(const std::string& name, rng& draws);
 
 private:
   struct state;

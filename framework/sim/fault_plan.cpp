@@ -117,6 +117,7 @@ recipe draw_settings(recipe plan, std::uint64_t seed) {
   plan.links.heartbeat_ms = one_of<std::int64_t>(draws, {100, 250});
   plan.links.dead_after_ms = one_of<std::int64_t>(draws, {800, 2000});
   plan.checkpoint.every_rounds = one_of<std::int64_t>(draws, {1, 3, 10});
+  if (plan.scenario.arithmetic == "grid" && draws.below(100) == 0) plan.scenario.arithmetic = "model";
   for (auto& site : plan.sites) site.devices = std::min(one_of<std::int64_t>(draws, {1, 1, 2}), rows_per_step(plan));
   return plan;
 }

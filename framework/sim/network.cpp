@@ -124,7 +124,9 @@ path_conditions network::path(site_id from, site_id to) const {
   for (const path_fault& f : faults->second) {
     p.delay += f.delay;
     p.jitter += f.jitter;
+    p.reorder += f.reorder;
     p.loss = std::min(0.9, p.loss + f.loss);
+    p.duplicate = std::min(1.0, p.duplicate + f.duplicate);
     p.bytes_per_second = std::min(p.bytes_per_second, f.bytes_per_second);
   }
   return p;
@@ -236,7 +238,15 @@ void network::carry(site_id from, site_id to, lane in, std::uint64_t bytes, std:
   if (p.jitter.count() > 0) arrives += duration(draws_.below(static_cast<std::uint64_t>(p.jitter.count()) + 1));
   while (p.loss > 0 && draws_.uniform() < p.loss) arrives += p.retry;
   time_point& last = last_arrival_[{from, to, in}];
-  arrives = last = std::max(arrives, last + duration(1));
+  const bool overtaken = in == lane::bulk && p.reorder.count() > 0;
+  if (overtaken)
+    arrives += duration(draws_.below(static_cast<std::uint64_t>(p.reorder.count()) + 1));
+  else
+    arrives = last = std::max(arrives, last + duration(1));
+  if (corrupted_.erase({from, to}) > 0)
+    deliver = [this, from, to](simulated_transport&) { disconnect(to, from, {errc::checksum_mismatch, "a frame that does not open"}); };
+  else if (in == lane::bulk && p.duplicate > 0 && draws_.uniform() < p.duplicate)
+    arrive_at(arrives + duration(draws_.below(static_cast<std::uint64_t>(p.retry.count()) + 1)), from, to, serial, deliver);
   arrive_at(arrives, from, to, serial, std::move(deliver));
 }
 

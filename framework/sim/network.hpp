@@ -20,18 +20,20 @@ struct path_conditions {
   double bytes_per_second = 1e9;
   double loss = 0;  // chance that a frame needs a retransmission, which costs one more `retry`
   duration retry = std::chrono::milliseconds(200);
+  double duplicate = 0;  // chance that a bulk message comes a second time
+  duration reorder{};    // by so much at most a bulk message may be overtaken by later ones
 };
 
 /// What a fault does to both directions of a path while it lasts.
 struct path_fault {
-  duration delay{}, jitter{};       // added
-  double loss = 0;                  // added
-  double bytes_per_second = 1e300;  // at most
+  duration delay{}, jitter{}, reorder{};  // added
+  double loss = 0, duplicate = 0;         // added
+  double bytes_per_second = 1e300;        // at most
   bool operator==(const path_fault&) const = default;
 };
 
 /// A simulated wire between transports. It behaves like TCP seen from above: frames of one direction arrive whole and in order or,
-/// when the connection breaks, not at all. Behind a cut both ends still believe in the link until somebody closes it; if nobody does,
+/// when the connection breaks, not at all; bulk messages, which really take several connections, may be told to overtake each other. Behind a cut both ends still believe in the link until somebody closes it; if nobody does,
 /// what was sent arrives once the cut is healed and a retransmission is due, which may take as long again as the cut did.
 class network {
 public:
@@ -64,6 +66,8 @@ public:
   path_conditions path(site_id from, site_id to) const;
   /// The next bulk message from this site arrives with its payload one byte short.
   void tear_next(site_id from) { torn_.insert(from); }
+  /// The next frame from `from` to `to` does not open there: that end closes the connection.
+  void corrupt_next(site_id from, site_id to) { corrupted_.insert({from, to}); }
   std::uint64_t delivered() const { return delivered_; }
 
 private:
@@ -105,6 +109,7 @@ private:
   std::map<std::pair<site_id, site_id>, outage> outages_;
   std::map<std::pair<site_id, site_id>, std::uint64_t> connections_;  // -> serial number; frames of an older one are lost
   std::set<site_id> torn_;
+  std::set<std::pair<site_id, site_id>> corrupted_;
   std::map<site_id, incarnation_number> seen_;  // by anybody, the highest
   std::map<site_id, class simulated_transport*> ends_;
   std::uint64_t serial_ = 0, delivered_ = 0;

@@ -1,4 +1,5 @@
 // Who does not belong to the run, links that fail, and a coordinator without a log.
+#include "actors/incarnation.hpp"
 #include "actors/sim/cluster.hpp"
 
 #include <boost/test/unit_test.hpp>
@@ -50,7 +51,7 @@ BOOST_AUTO_TEST_CASE(a_site_with_another_recipe_ends_with_both_hashes_and_the_ot
     }
 }
 
-BOOST_AUTO_TEST_CASE(a_replaced_process_ends) {
+BOOST_AUTO_TEST_CASE(a_site_with_an_old_copy_of_its_disk_comes_back_as_a_later_incarnation) {
   cluster c({.seed = 21, .sites = 3, .overrides = {}});
   c.start_all();
   BOOST_REQUIRE(c.run_until([&] { return c.last_round() >= 2; }, 60s));
@@ -59,11 +60,30 @@ BOOST_AUTO_TEST_CASE(a_replaced_process_ends) {
   BOOST_REQUIRE(c.run_until([&] { return c.has_event("decision", "site 1 has caught up"); }, 60s));
   c.run_for(1s);
   c.kill_site(1);
-  c.forget_incarnation(1);
+  c.wipe_site(1);
+  BOOST_REQUIRE(expect_first_start(*c.disk.open("run"), own_folder(1)).has_value());  // a copy from before the run
   c.start_site(1);
   BOOST_REQUIRE(c.run_until([&] { return c.exit_code(1).has_value(); }, 30s));
-  BOOST_TEST(c.exit_code(1).value() == 6);
+  BOOST_TEST(c.exit_code(1).value() == 1);
   BOOST_TEST(contains(c.exit_reason(1), "incarnation 1 meets what incarnation 2 has replaced"), c.exit_reason(1));
+  BOOST_REQUIRE(c.run_until([&] { return !c.running(1); }, 1s));
+  c.start_site(1);  // as incarnation 8
+  expect_good_end(c);
+}
+
+BOOST_AUTO_TEST_CASE(a_site_that_lost_its_disk_comes_back_at_once_and_bears_no_number_that_was_used) {
+  cluster c({.seed = 25, .sites = 3, .overrides = {}});
+  c.start_all();
+  BOOST_REQUIRE(c.run_until([&] { return c.last_round() >= 3; }, 60s));
+  c.kill_site(1);
+  c.wipe_site(1);
+  c.start_site(1);
+  expect_good_end(c);
+  BOOST_TEST(c.exit_code(1).value() == 0);
+  bool later = false;
+  for (const auto& row : c.rows(1))
+    if (const auto* s = std::get_if<site_row>(&row)) later = later || s->incarnation >= 1U << 20;
+  BOOST_TEST(later);
 }
 
 BOOST_AUTO_TEST_CASE(sites_that_were_admitted_do_not_believe_a_stranger_at_the_coordinators_address) {

@@ -4,6 +4,7 @@
 #include "framework/core/rare.hpp"
 
 #include <boost/test/unit_test.hpp>
+#include <hwy/targets.h>
 
 #include <algorithm>
 #include <map>
@@ -80,6 +81,22 @@ BOOST_AUTO_TEST_CASE(a_seed_tells_the_same_history_twice) {
   }
 }
 
+BOOST_AUTO_TEST_CASE(a_seed_tells_the_same_history_with_every_instruction_set) {
+  const auto history = [](const recipe& plan, std::uint64_t seed) { return rehearse(plan, seed).history.hex(); };
+  for (const auto& plan :
+       {shipped({"scenario.draw_settings=false"}), shipped({"scenario.draw_settings=false", "round.codec=sparse_loco"}),
+        shipped({"scenario.draw_settings=false", "scenario.arithmetic=model", "run.tokens=5760", "train.warm_up_tokens=128"})}) {
+    const auto whole = history(plan, 3);
+    for (const std::int64_t target : hwy::SupportedAndGeneratedTargets()) {
+      hwy::SetSupportedTargetsForTest(target);
+      hwy::GetChosenTarget().DeInit();
+      BOOST_TEST(history(plan, 3) == whole, hwy::TargetName(target) << ", " << plan.round.codec << ", " << plan.scenario.arithmetic);
+      hwy::SetSupportedTargetsForTest(0);
+      hwy::GetChosenTarget().DeInit();
+    }
+  }
+}
+
 // Found by seeds: a site that was silent just long enough for the coordinator, and whose links held, never learnt that it was left out.
 BOOST_AUTO_TEST_CASE(a_site_that_was_left_out_though_its_links_held_comes_back) {
   auto plan = shipped({"scenario.draw_settings=false", "scenario.stays_down=0"});
@@ -118,6 +135,74 @@ BOOST_AUTO_TEST_CASE(a_slow_site_takes_longer_for_the_same_steps) {
     return static_cast<double>(c.losses(0).size());
   };
   BOOST_TEST(steps_in(1) / steps_in(4) > 3.0);
+}
+
+BOOST_AUTO_TEST_CASE(what_waits_for_a_slow_disk_does_nothing_else) {
+  const auto rounds_in = [](duration each) {
+    cluster c({.seed = 6, .sites = 3, .overrides = {"run.tokens=640000"}});
+    for (site_id site = 0; site < 3; ++site) c.slow_disk(site, each);
+    c.start_all();
+    c.run_for(20s);
+    return static_cast<double>(c.last_round());
+  };
+  const double fast = rounds_in(0s), slow = rounds_in(100ms);
+  BOOST_TEST(slow > 3);
+  BOOST_TEST(fast / slow > 1.5);
+}
+
+BOOST_AUTO_TEST_CASE(no_decision_reads_the_time_of_day) {
+  const auto history = [](double jump) {
+    cluster c({.seed = 8, .sites = 3, .overrides = {}});
+    c.start_all();
+    c.run_for(500ms);
+    c.set_wall(1, jump);
+    BOOST_TEST(c.run_until([&] { return c.all_finished(); }, 600s));
+    double latest = 0;
+    for (const auto& row : c.rows(1))
+      if (const auto* s = std::get_if<sample_row>(&row)) latest = std::max(latest, s->wall);
+    return std::pair(c.world.digest().hex(), latest);
+  };
+  const auto straight = history(0), ahead = history(262), behind = history(-262);
+  BOOST_TEST(straight.first == ahead.first);
+  BOOST_TEST(straight.first == behind.first);
+  BOOST_TEST(ahead.second - straight.second > 261.0);
+}
+
+BOOST_AUTO_TEST_CASE(a_checkpoint_that_rotted_is_passed_over) {
+  auto plan = shipped({"scenario.draw_settings=false", "scenario.stays_down=0", "checkpoint.every_rounds=1"});
+  plan.faults.clear();
+  const auto add = [&](const char* kind, double at, double back) {
+    auto& f = plan.faults.emplace_back();
+    f.kind = kind;
+    f.site = "a";
+    f.at_seconds = at;
+    f.back_after_seconds = back;
+  };
+  add("rot", 20, 0);
+  add("kill", 20.001, 2);
+  bool passed_over = false;
+  for (std::uint64_t seed = 1; seed <= 8; ++seed) {
+    std::string told;
+    const auto r = rehearse(plan, seed, {[&](const std::string& line) { told += line + "\n"; }, nullptr});
+    BOOST_TEST(r.good(), words(r));
+    BOOST_TEST(r.faults.at("rot") == 1U);
+    passed_over = passed_over || told.find("damaged") != std::string::npos;
+  }
+  BOOST_TEST(passed_over);
+}
+
+BOOST_AUTO_TEST_CASE(a_step_that_made_a_nan_reaches_no_peer) {
+  auto plan = shipped({"scenario.draw_settings=false", "scenario.stays_down=0"});
+  plan.faults.clear();
+  auto& f = plan.faults.emplace_back();
+  f.kind = "nan";
+  f.site = "b";
+  f.at_seconds = 15;
+  for (std::uint64_t seed = 1; seed <= 8; ++seed) {
+    const auto r = rehearse(plan, seed);
+    BOOST_TEST(r.good(), words(r));
+    BOOST_TEST(r.ledger.vetoes > 0U, "seed " << seed);
+  }
 }
 
 BOOST_AUTO_TEST_CASE(shrinking_finds_the_faults_that_matter) {

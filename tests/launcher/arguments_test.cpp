@@ -305,6 +305,21 @@ BOOST_AUTO_TEST_CASE(colour_only_where_it_is_wanted) {
   BOOST_TEST(!contains(run_isthmus_at_terminal({"--color=never", "lss"}, {"TERM=xterm"}).out, "\x1b[31m"));
 }
 
+// Who runs a seed, and with which variants of libm, does not matter.
+BOOST_AUTO_TEST_CASE(seeds_tell_the_same_history_however_they_are_shared_out) {
+  const auto history = [](const char* jobs, const surroundings& where = {}) {
+    const auto r = run_isthmus({"sim", "faults", "run.tokens=5760", "--seeds", "1..6", "--jobs", jobs}, where);
+    BOOST_TEST(r.code == 0, r.out);
+    BOOST_TEST(contains(r.out, "history "), r.out);
+    return r.out.substr(r.out.find("history "), 40);
+  };
+  const auto alone = history("1");
+  BOOST_TEST(alone == history("2"));
+  surroundings old;
+  old.environment = {"GLIBC_TUNABLES=glibc.cpu.hwcaps=-AVX512F,-AVX2,-AVX,-FMA,-FMA4"};
+  BOOST_TEST(alone == history("2", old));
+}
+
 BOOST_AUTO_TEST_CASE(what_a_seed_left_on_disk_is_kept_to_be_read) {
   const scratch_folder here;
   const std::vector<std::string> keep{"sim", "faults", "--seeds", "3", "--keep", (here.path / "lost").string()};

@@ -1,4 +1,4 @@
-#include "framework/checkpoint/checkpoint.hpp"
+#include "tests/framework/checkpoint/content.hpp"
 #include "tests/framework/checkpoint/fault_disk.hpp"
 
 #include <boost/test/unit_test.hpp>
@@ -7,41 +7,12 @@
 #include <vector>
 
 using namespace isthmus;
+using testing::content;
 using testing::fault_disk;
 using testing::fault_kind;
+using testing::step_that_loads;
 
 namespace {
-
-/// A site's state after some steps: its tensors are functions of the step, so that a loaded one can be checked against its manifest.
-struct content {
-  std::vector<float> weights, moment;
-  checkpoint_facts facts;
-  std::vector<checkpoint_part> parts;
-
-  explicit content(std::uint64_t step) : weights(257), moment(100) {
-    for (std::size_t i = 0; i < weights.size(); ++i) weights[i] = static_cast<float>(step) + static_cast<float>(i) / 1024;
-    for (std::size_t i = 0; i < moment.size(); ++i) moment[i] = -static_cast<float>(step * i);
-    facts.run_id = "run";
-    facts.step = step;
-    facts.state = "{\"cursors\":[" + std::to_string(step) + "]}";
-    parts = {{"weights", {view_of("w", std::span<const float>(weights))}}, {"moments", {view_of("m", std::span<const float>(moment))}}};
-  }
-  content(const content&) = delete;
-};
-
-/// The step of the checkpoint that loads; 0 when there is none. Its tensors must be those of that step.
-std::uint64_t step_that_loads(storage& disk) {
-  auto loaded = checkpoint_store(disk, "site/checkpoints").load();
-  if (!loaded) return 0;
-  const content expected_content(loaded->facts.step);
-  std::vector<float> weights(257), moment(100);
-  BOOST_TEST((*loaded->part("weights"))->copy_to("w", weights).has_value());
-  BOOST_TEST((*loaded->part("moments"))->copy_to("m", moment).has_value());
-  BOOST_TEST(weights == expected_content.weights);
-  BOOST_TEST(moment == expected_content.moment);
-  BOOST_TEST(loaded->facts.state == expected_content.facts.state);
-  return loaded->facts.step;
-}
 
 /// Saves steps 1 .. n with one store; true when every save said it succeeded.
 bool save_steps(storage& disk, std::uint64_t n) {

@@ -2,6 +2,7 @@
 
 #include <boost/test/unit_test.hpp>
 
+#include <bit>
 #include <set>
 
 using namespace isthmus;
@@ -79,6 +80,27 @@ BOOST_AUTO_TEST_CASE(a_full_disk_says_so) {
   BOOST_TEST(!s->write_synced("logs/a", bytes("x")).has_value());
   disk.make_room("site-0/logs");
   BOOST_TEST(s->write_synced("logs/a", bytes("x")).has_value());
+}
+
+BOOST_AUTO_TEST_CASE(rot_flips_one_bit_where_it_lies_and_what_is_erased_stays_away) {
+  sim::disk disk;
+  auto s = disk.open("site-0");
+  BOOST_REQUIRE(s->write_synced("a/weights", bytes("0123456789")).has_value());
+  BOOST_REQUIRE(s->write_synced("a/empty", {}).has_value());
+  BOOST_REQUIRE(s->sync_folder("a").has_value());
+  rng draws(1, 0, 0, draw::fault);
+  BOOST_TEST(disk.rot("site-0/a/weights", draws));
+  BOOST_TEST(!disk.rot("site-0/a/empty", draws));
+  BOOST_TEST(!disk.rot("site-0/a/nothing", draws));
+  const std::string now = read(*s, "a/weights"), before = "0123456789";
+  int bits = 0;
+  for (std::size_t i = 0; i < before.size(); ++i) bits += std::popcount(static_cast<unsigned char>(now[i] ^ before[i]));
+  BOOST_TEST(bits == 1);
+  disk.crash();
+  BOOST_TEST(read(*s, "a/weights") == now);
+  disk.erase("site-0/a");
+  disk.crash();
+  BOOST_TEST(!s->exists("a"));
 }
 
 BOOST_AUTO_TEST_SUITE_END()

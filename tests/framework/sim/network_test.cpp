@@ -2,7 +2,9 @@
 
 #include <boost/test/unit_test.hpp>
 
+#include <algorithm>
 #include <string>
+#include <utility>
 #include <vector>
 
 using namespace isthmus;
@@ -206,6 +208,55 @@ BOOST_AUTO_TEST_CASE(another_run_is_refused) {
   b->keep(0, "");
   run_for(1s);
   BOOST_TEST(seen.at(0) == "1 refused 0 wrong_run");
+}
+
+BOOST_AUTO_TEST_CASE(bulk_messages_may_come_twice_and_overtake_each_other_and_control_frames_never) {
+  connect();
+  const sim::path_fault hurt{.reorder = 500ms, .duplicate = 0.5};
+  net.worsen(0, 1, hurt);
+  const auto deliver = [&] {
+    for (int i = 0; i < 40; ++i) {
+      a->send_control(1, text(std::to_string(i)));
+      a->send_bulk(1, static_cast<std::uint64_t>(i), text("h"), text(std::to_string(i)));
+    }
+    run_for(5s);
+    std::vector<int> control, bulk;
+    for (const auto& s : std::exchange(seen, {})) {
+      if (s.starts_with("1 control ")) control.push_back(std::stoi(s.substr(10)));
+      if (s.starts_with("1 bulk h:")) bulk.push_back(std::stoi(s.substr(9)));
+    }
+    BOOST_TEST(control.size() == 40U);
+    BOOST_TEST(std::ranges::is_sorted(control));
+    return bulk;
+  };
+  auto bulk = deliver();
+  BOOST_TEST((bulk.size() > 50U && bulk.size() < 70U));
+  BOOST_TEST(!std::ranges::is_sorted(bulk));
+  std::ranges::sort(bulk);
+  bulk.erase(std::unique(bulk.begin(), bulk.end()), bulk.end());
+  BOOST_TEST(bulk.size() == 40U);
+  net.mend(0, 1, hurt);
+  bulk = deliver();
+  BOOST_TEST(bulk.size() == 40U);
+  BOOST_TEST(std::ranges::is_sorted(bulk));
+}
+
+BOOST_AUTO_TEST_CASE(a_frame_that_does_not_open_ends_the_connection) {
+  connect();
+  net.corrupt_next(0, 1);
+  b->send_control(0, text("the other way"));
+  run_for(1s);
+  BOOST_TEST((seen == std::vector<std::string>{"0 control the other way"}));
+  seen.clear();
+  a->send_control(1, text("damaged"));
+  a->send_control(1, text("behind it"));
+  run_for(10ms);
+  BOOST_TEST((seen == std::vector<std::string>{"1 down 0 checksum_mismatch", "0 down 1 disconnected"}));
+  seen.clear();
+  run_for(1s);
+  a->send_control(1, text("whole"));
+  run_for(1s);
+  BOOST_TEST(seen.back() == "1 control whole");
 }
 
 BOOST_AUTO_TEST_SUITE_END()
