@@ -15,6 +15,9 @@ std::string ledger_text(const ledger_report& r) {
                                 r.assigned, r.committed, r.partial, r.returned, r.written_off, r.outstanding);
   out += fmt::format("rounds   {} in {} epochs, {} void records; {} checkpoints; {} lines read, {} torn\n", r.rounds, r.epochs,
                      r.records_void, r.checkpoints, r.lines, r.torn_lines);
+  if (r.divergences > 0)
+    out += fmt::format("diverged {} that were not what their record names, and were copied again\n",
+                       show_counted(static_cast<std::int64_t>(r.divergences), "anchor"));
   if (r.vetoes > 0)
     out += fmt::format("vetoed   {} that were no finite numbers\n", show_counted(static_cast<std::int64_t>(r.vetoes), "contribution"));
   for (const auto& [group, round] : r.last_round) {
@@ -72,6 +75,7 @@ int run_ledger(const ledger_options& options, console& out) {
                           {"checkpoints", r.checkpoints},
                           {"torn_lines", r.torn_lines},
                           {"vetoes", r.vetoes},
+                          {"divergences", r.divergences},
                           {"lost_logs", r.lost_logs},
                           {"unproved_rounds", r.unproved_rounds},
                           {"groups", nlohmann::json::array()},

@@ -39,7 +39,7 @@ private:
   std::map<site_id, double> slowness_;
   std::map<site_id, std::multiset<duration>> slow_disks_;
   std::map<site_id, double> wall_offsets_;
-  std::map<site_id, fault_kind> spoils_;           // of the next optimizer step
+  std::map<site_id, fault_kind> spoils_;             // of the next optimizer step
   std::map<site_id, std::set<std::string>> rotten_;  // checkpoints that have been damaged
   std::uint64_t serial_ = 0;
 };

@@ -194,6 +194,8 @@ private:
     result_.ledger = cluster_.ledgers();
     for (const auto& v : result_.ledger.violations) result_.findings.push_back(fmt::format("{} at {}: {}", v.rule, v.where, v.what));
     if (!result_.ledger.balanced()) fail("the ledgers do not balance: " + result_.findings.front());
+    if (result_.ledger.divergences > 0)  // no fault of ours touches an anchor
+      fail(fmt::format("{} anchors were not what their record names", result_.ledger.divergences));
     if (!result_.good())
       for (site_id site = 0; site < cluster_.site_count(); ++site)
         if (!gone_.contains(site) && cluster_.exit_code(site) != 0)

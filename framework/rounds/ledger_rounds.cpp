@@ -229,10 +229,12 @@ void check_chain(group_id group, const std::map<round_number, const known_record
 }
 
 /// A site whose anchor differed must have copied it from a peer before it went on.
-void check_divergences(const logs& all, violations& wrong) {
+void check_divergences(const logs& all, ledger_report& report) {
+  violations wrong(report);
   for (const auto& [site, lines] : all.sites) {
     std::map<group_id, const site_line*> open;
     for (const site_line& line : lines) {
+      if (line.type == "diverged") ++report.divergences;
       if (line.type == "diverged")
         open[line.body->at("group").get<group_id>()] = &line;
       else if (line.type == "copied")
@@ -282,7 +284,7 @@ history check_rounds(const logs& all, std::map<hash128, known_record>& records, 
     report.last_round[group] = rounds.rbegin()->first;
     report.last_anchor[group] = rounds.rbegin()->second->record.anchor_hash;
   }
-  check_divergences(all, wrong);
+  check_divergences(all, report);
   return h;
 }
 

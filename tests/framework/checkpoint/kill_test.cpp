@@ -55,7 +55,8 @@ std::uint64_t time_of_a_save(storage& disk, std::uint64_t step) {
   const auto begun = std::chrono::steady_clock::now();
   const content first(step);
   BOOST_TEST_REQUIRE(checkpoint_store(disk, folder).save(first.facts, first.parts).has_value());
-  return static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now() - begun).count());
+  return static_cast<std::uint64_t>(
+      std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now() - begun).count());
 }
 
 }  // namespace
@@ -73,8 +74,8 @@ BOOST_AUTO_TEST_CASE(a_thousand_kills_lose_nothing_that_was_said_to_be_safe) {
   for (int i = 0; i < 1000; ++i) {
     const std::uint64_t told = kill_after(std::chrono::microseconds(draws.below(longest)), root.string(), safe);
     const std::uint64_t loads = step_that_loads(**disk);
-    BOOST_TEST_REQUIRE((loads == told || loads == told + 1), "kill " << i << " of seed " << seed << ": step " << told << " was safe, step "
-                                                                      << loads << " loads");
+    BOOST_TEST_REQUIRE((loads == told || loads == told + 1),
+                       "kill " << i << " of seed " << seed << ": step " << told << " was safe, step " << loads << " loads");
     unfinished += (*disk)->exists(std::string(folder) + "/writing") ? 1 : 0;
     safe = loads;
   }
