@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 JOBS ?= $(shell nproc)
 
-.PHONY: help install build install-prefix quickstart check bench format format-check clean
+.PHONY: help install build install-prefix quickstart check bench soak format format-check clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */  make \1\t/' | expand -t 22
@@ -34,6 +34,12 @@ bench: install  ## runs every program in bench/ and writes docs/benchmarks.md
 	@cmake --preset release >/dev/null
 	@cmake --build --preset release -j $(JOBS)
 	@scripts/run_benchmarks.sh build/release/bench docs/benchmarks.md
+
+SOAK_MINUTES ?= 30
+soak: install  ## real processes under a fault each 30 s for SOAK_MINUTES=30, and clean runs beside them: docs/faults.md
+	@cmake --preset release >/dev/null
+	@cmake --build --preset release -j $(JOBS) --target soak
+	@build/release/bench/soak --minutes $(SOAK_MINUTES)
 
 format:  ## clang-format over all C++ sources
 	@git ls-files '*.cpp' '*.hpp' | xargs clang-format -i

@@ -21,6 +21,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdio>
@@ -100,6 +101,17 @@ int wait_for_end(const std::string& who, const sigset_t& signals, const ending& 
   return end.code;
 }
 
+/// The rest of a step that keeps the site to its pace, and as slow as a rehearsal wants it; empty when neither is asked for.
+std::function<duration(duration)> pace_of(const site_process& process) {
+  const auto& site = process.plan.sites.at(process.self);
+  const double seconds = site.tokens_per_second > 0 ? static_cast<double>(process.plan.train.tokens_per_step) / site.tokens_per_second : 0;
+  if (seconds == 0 && !process.steering) return {};
+  return [seconds, steering = process.steering](duration spent) {
+    const double slowness = steering ? steering->slowness() : 1;
+    return from_seconds(std::max(seconds, to_seconds(spent)) * slowness) - spent;
+  };
+}
+
 struct config final : caf::actor_system_config {
   config() {
     set("scheduler.policy", caf::atom("sharing"));
@@ -171,6 +183,7 @@ int run_site(site_process process) {
   const real_clock time;
   auto wire = open_wire(process.plan, process.run_id, process.self, *incarnation, process.addresses.at(process.self), process.keys, time);
   if (!wire) return say(who, wire.error().message), exit_environment;
+  if (process.steering) *wire = process.steering->over(std::move(*wire), static_cast<std::uint64_t>(process.plan.run.seed));
 
   ending end;
   config settings;
@@ -194,6 +207,7 @@ int run_site(site_process process) {
                                                        .metrics = *process.metrics,
                                                        .codecs = process.codecs,
                                                        .gradient_takes = {},
+                                                       .rest = pace_of(process),
                                                        .tokens_per_slice = slice_tokens,
                                                        .stopped = {}});
   parts->stopped = [&end, who](int code, std::string reason) {
@@ -229,6 +243,7 @@ int run_coordinator(coordinator_process process) {
   auto wire =
       open_wire(process.plan, process.run_id, coordinator_id, *incarnation, process.addresses.at(coordinator_id), process.keys, time);
   if (!wire) return say(who, wire.error().message), exit_environment;
+  if (process.steering) *wire = process.steering->over(std::move(*wire), static_cast<std::uint64_t>(process.plan.run.seed));
 
   ending end;
   config settings;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "actors/site.hpp"
+#include "framework/emulator/steering.hpp"
 #include "framework/transport/identity.hpp"
 
 #include <map>
@@ -20,8 +21,9 @@ struct site_process {
   std::shared_ptr<const token_shard> tokens;
   std::string domain;  // of its text, and the unigram entropy of its held-out part: for display
   double unigram_entropy = 0;
-  metrics_sink* metrics = nullptr;  // borrowed
-  own_codecs codecs{};              // that the recipe may name beside ours
+  metrics_sink* metrics = nullptr;                 // borrowed
+  own_codecs codecs{};                             // that the recipe may name beside ours
+  std::shared_ptr<emulator::steering> steering{};  // by which a rehearsal slows it and hurts its links; null: nobody does
 };
 
 /// Runs it to its end and gives the process's exit code (docs/manual.md). SIGTERM: finish the period, checkpoint, 7; a second one: stop
@@ -36,6 +38,7 @@ struct coordinator_process {
   std::map<site_id, std::string> addresses;
   std::shared_ptr<const link_keys> keys;  // as of a site
   metrics_sink* metrics = nullptr;        // borrowed
+  std::shared_ptr<emulator::steering> steering{};
 };
 int run_coordinator(coordinator_process process);
 

@@ -58,6 +58,7 @@ struct site_parts {
   metrics_sink& metrics;
   own_codecs codecs{};                           // that a recipe may name beside ours
   std::function<duration()> gradient_takes;      // in virtual time; a simulation's only
+  std::function<duration(duration)> rest{};      // of a step that took so long, for real: a pace; empty: none
   std::int64_t tokens_per_slice = slice_tokens;  // of a device's work; a simulation may cut its small steps finer
   /// Called once, when the site has nothing left to do: 0 the run is finished, 7 stopped on purpose, 1 failed; before it trained also
   /// 4, 5 or 6, for what it found on its disk (framework/core/exit_code.hpp).

@@ -125,6 +125,7 @@ void start_trainer(site_actor* self) {
   auto ids = std::make_shared<std::vector<std::int32_t>>(static_cast<std::size_t>(t.held_out_rows * (t.context + 1)));
   if (t.held_out_rows > 0) batch_reader(held_out, t.context, 0, s.parts->self).fill_evenly(*ids);
   t.held_out = std::move(ids);
+  t.rest = s.parts->rest;
   std::vector<caf::actor> devices;
   for (const auto& [index, handle] : s.devices) devices.push_back(handle);
   s.trainer = spawn_trainer(self, std::move(t), s.shard, s.groups, std::move(devices), s.metrics);

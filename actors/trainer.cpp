@@ -13,10 +13,21 @@
 
 namespace isthmus::actors {
 
+/// A step has had its rest.
+struct rested {
+  std::uint64_t ticket;
+};
+
+}  // namespace isthmus::actors
+
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(isthmus::actors::rested)
+
+namespace isthmus::actors {
+
 namespace {
 
 /// What the devices are doing for the ticket under way.
-enum class work { none, loading, evaluating, saving, leasing, gradient, reduction, update };
+enum class work { none, loading, evaluating, saving, leasing, gradient, reduction, update, resting };
 
 struct trainer_state {
   trainer_settings settings;
@@ -119,6 +130,14 @@ void end_step(trainer_actor* self) {
   drive(self);
 }
 
+void rest(trainer_actor* self) {
+  auto& s = self->state;
+  const auto left = s.settings.rest ? s.settings.rest(self->clock().now() - s.step_began) : duration{};
+  if (left <= duration{}) return end_step(self);
+  s.doing = work::resting;
+  self->delayed_send(self, left, rested{s.ticket});
+}
+
 /// A device died inside a phase: the evaluation, or the step from its gradient on, is done again by those that live.
 void begin_again(trainer_actor* self) {
   auto& s = self->state;
@@ -141,7 +160,7 @@ void part_done(trainer_actor* self, std::uint32_t device, std::uint64_t ticket, 
   switch (of) {
     case work::gradient: return begin_reduction(self);
     case work::reduction: return begin_update(self);
-    case work::update: return end_step(self);
+    case work::update: return rest(self);
     case work::evaluating: {
       const auto tokens = static_cast<std::uint64_t>(s.settings.held_out_rows * s.settings.context);
       s.doing = work::none;
@@ -302,6 +321,9 @@ caf::behavior trainer(trainer_actor* self, std::shared_ptr<trainer_state> given)
       [=](const rows_evaluated& m) {
         if (m.ticket == self->state.ticket) self->state.loss_sum += m.loss_sum;
         part_done(self, m.device, m.ticket, work::evaluating);
+      },
+      [=](const rested& m) {
+        if (self->state.doing == work::resting && m.ticket == self->state.ticket) end_step(self);
       },
       [=](const boundary_saved&) {
         if (self->state.doing != work::saving) return;

@@ -1,10 +1,12 @@
 #pragma once
 
 #include "actors/spawn.hpp"
+#include "framework/core/clock.hpp"
 #include "framework/optim/schedule.hpp"
 #include "framework/rounds/messages.hpp"
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -20,6 +22,8 @@ struct trainer_settings {
   std::uint64_t evaluation_every_rounds = 0, checkpoint_every_rounds = 0;  // 0: never
   std::shared_ptr<const std::vector<std::int32_t>> held_out;               // [rows, context + 1]
   std::int64_t held_out_rows = 0;
+  /// How long a step that took so long rests before it counts as done: a pace. Empty: not at all.
+  std::function<duration(duration spent)> rest;
 };
 
 /// Conducts the devices of a site through the schedule: leases rows, spreads them over the devices that live, has gradients reduced and

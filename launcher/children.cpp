@@ -1,6 +1,7 @@
 #include "launcher/children.hpp"
 
 #include "actors/run.hpp"
+#include "framework/emulator/space.hpp"
 #include "launcher/keys.hpp"
 #include "launcher/run_folder.hpp"
 
@@ -64,6 +65,11 @@ int reopen_signal() { return SIGRTMIN; }
 
 int run_child(const child_options& options, console& out) {
   if (!follow_launcher(static_cast<pid_t>(options.launcher))) return exit_stopped;
+  if (options.space >= 0)
+    if (const auto ok = emulator::enter_space(static_cast<int>(options.space)); !ok) return out.error(ok.error());
+  std::shared_ptr<emulator::steering> steering;
+  if (options.steering >= 0)  // without its launcher a rehearsal is over, and its network gone
+    steering = std::make_shared<emulator::steering>(static_cast<int>(options.steering), [] { std::_Exit(exit_stopped); });
   follow_log(options.log);
   auto run = open_run_folder(options.run);
   if (!run) return out.error(run.error());
@@ -71,7 +77,7 @@ int run_child(const child_options& options, console& out) {
   const auto keys = read_keys(*run, options.site < 0 ? coordinator_id : static_cast<site_id>(options.site));
   if (options.site < 0 && !keys) return out.error(keys.error());
   if (options.site < 0)
-    return actors::run_coordinator({run->plan, run->people.run_id, run->path, run->people.addresses(), *keys, &metrics});
+    return actors::run_coordinator({run->plan, run->people.run_id, run->path, run->people.addresses(), *keys, &metrics, steering});
   const auto id = static_cast<std::size_t>(options.site);
   if (id >= run->people.sites.size()) return out.error(exit_usage, fmt::format("no site {} in {}", options.site, run->path));
   if (!keys) return out.error(keys.error());
@@ -96,6 +102,7 @@ int run_child(const child_options& options, console& out) {
   process.domain = self.domain;
   process.unigram_entropy = self.unigram_entropy;
   process.metrics = &metrics;
+  process.steering = std::move(steering);
   return actors::run_site(std::move(process));
 }
 

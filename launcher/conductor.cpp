@@ -20,7 +20,9 @@ namespace {
 
 using namespace std::chrono_literals;
 constexpr auto look_every = 500ms;
-constexpr auto stop_patience = 120s;  // for the last period and its checkpoint
+constexpr auto stop_patience = 120s;        // for the last period and its checkpoint
+constexpr int rehearsed_restarts_max = 40;  // what faults make a process end of comes on top of what the recipe kills
+constexpr auto rehearsed_restarts_within = std::chrono::minutes(30);
 
 }  // namespace
 
@@ -32,13 +34,15 @@ sigset_t hold_signals() {
   return set;
 }
 
-conductor::conductor(run_folder& run, launch_memory& memory, console& out)
+conductor::conductor(run_folder& run, launch_memory& memory, console& out, stage* where)
     : run_(run),
       memory_(memory),
       out_(out),
+      stage_(where),
       display_(run.plan, out),
       store_(run.path + "/" + run_store_name),
       faults_(sim::plan_faults(run.plan, static_cast<std::uint64_t>(run.plan.run.seed))),
+      draws_(static_cast<std::uint64_t>(run.plan.run.seed), UINT64_MAX, 1, draw::fault),
       began_(clock_.now()),
       trained_before_(memory.trained_seconds) {
   const auto set = hold_signals();
@@ -49,6 +53,8 @@ conductor::conductor(run_folder& run, launch_memory& memory, console& out)
     m.name = site.name;
     m.site = site.id;
   }
+  if (stage_ != nullptr)
+    for (auto& m : members_) m.budget = restart_budget(rehearsed_restarts_max, rehearsed_restarts_within);
   row_.id = run.people.run_id;
   row_.name = run.plan.run.name;
   row_.recipe_hash = run.people.recipe_hash;
@@ -102,65 +108,17 @@ void conductor::start(member& m) {
   std::vector<std::string> arguments{m.site < 0 ? "coordinator" : "site", "--run", run_.path, "--log", log_of(m), "--launcher",
                                      std::to_string(::getpid())};
   if (m.site >= 0) arguments.insert(arguments.end(), {"--site", std::to_string(m.site)});
-  auto child = process::start(arguments, log_of(m));
+  const auto door = stage_ != nullptr ? stage_->open_door(m.id()) : expected<stage::door>(stage::door{});
+  if (!door) return try_again(m, door.error().message);
+  arguments.insert(arguments.end(), door->arguments.begin(), door->arguments.end());
+  auto child = process::start(arguments, log_of(m), door->kept);
   if (!child) return try_again(m, child.error().message);
   m.child = std::move(*child);
+  if (m.disk_full > 0) m.child->allow_files_to_grow(false);
   if (++m.starts > 1) {
     ++memory_.restarts;
     event("restarted", fmt::format("{} (process {})", m.name, m.child->pid()));
     remember();
-  }
-}
-
-void conductor::due(time_point now) {
-  for (auto& m : members_) {
-    if (m.continue_at && now >= *m.continue_at) {
-      m.continue_at.reset();
-      if (m.child) m.child->signal(SIGCONT);
-      event("fault", fmt::format("{} goes on (SIGCONT)", m.name));
-    }
-    if (!m.start_at || now < *m.start_at || m.child) continue;  // one that was killed is first seen to have ended
-    m.start_at.reset();
-    if (stopping_ || finished_at_)
-      m.over = true;
-    else
-      start(m);
-  }
-}
-
-void conductor::fire_faults(const run_view& view) {
-  const double trained = trained_before_ + to_seconds(clock_.now() - began_);
-  for (std::size_t i = 0; i < faults_.size(); ++i) {
-    const auto& when = faults_[i].trigger;
-    const bool fired = std::find(memory_.faults_fired.begin(), memory_.faults_fired.end(), i) != memory_.faults_fired.end();
-    const bool now = when.at_round > 0    ? view.committed >= static_cast<round_number>(when.at_round)
-                     : when.at_tokens > 0 ? view.tokens >= static_cast<std::uint64_t>(when.at_tokens)
-                                          : trained >= when.at_seconds;
-    if (!fired && now) fire(i, faults_[i]);
-  }
-}
-
-void conductor::fire(std::size_t index, const sim::planned_fault& f) {
-  const auto& site = f.trigger.site;
-  const auto m = std::find_if(members_.begin(), members_.end(), [&](const member& o) { return o.name == site; });
-  if (m == members_.end() || !m->child) return;  // it fires when the process is up
-  memory_.faults_fired.push_back(index);
-  remember();
-  if (f.kind == fault_kind::device) {  // the site starts it again
-    event("fault", fmt::format("rehearsal: a device of {} fails", site));
-    m->child->signal(SIGUSR2);
-    return;
-  }
-  const bool kill = f.kind == fault_kind::kill;
-  event("fault", fmt::format("rehearsal: SIG{} to {}, back after {} s", kill ? "KILL" : "STOP", site, f.trigger.back_after_seconds));
-  const auto back = clock_.now() + f.lasts;
-  if (kill) {
-    m->killed_by_rehearsal = true;
-    m->start_at = back;
-    m->child->signal(SIGKILL);
-  } else {
-    m->child->signal(SIGSTOP);
-    m->continue_at = back;
   }
 }
 
@@ -183,9 +141,9 @@ void conductor::stop_all(const std::string& why) {
   stopping_ = true;
   stop_deadline_ = clock_.now() + stop_patience;
   event("stopping", why);
+  while (!lasting_.empty()) end_fault(lasting_.begin()->first);  // who is cut off or has no disk cannot end well
   for (auto& m : members_) {
     m.start_at.reset();
-    m.continue_at.reset();
     if (m.child && m.site >= 0) {
       m.child->signal(SIGCONT);  // a stopped process hears nothing
       m.child->signal(SIGTERM);
@@ -278,11 +236,13 @@ int conductor::conduct() {
     reap();
     const auto now = clock_.now();
     due(now);
+    if (stage_ != nullptr) follow_scenario(now);
     end_stragglers(now);
     if (stop_deadline_ && now > *stop_deadline_) kill_all();
     if (sites_ended()) dismiss_coordinator(now);
     if (now >= next_look) {
       look();
+      if (stage_ != nullptr && !finished_at_) look_at_processes();
       next_look = now + look_every;
     }
     if (now >= next_row) {

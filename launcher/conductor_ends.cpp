@@ -1,5 +1,7 @@
 #include "launcher/conductor.hpp"
 
+#include "launcher/site_disk.hpp"
+
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -13,7 +15,7 @@ namespace isthmus::launcher {
 namespace {
 
 using namespace std::chrono_literals;
-constexpr auto first_back_off = 500ms;
+constexpr std::chrono::milliseconds first_back_off = 500ms, rehearsed_back_off = 1s;
 constexpr auto straggler_patience = 10s;  // whoever counts has saved and said so before the run is finished
 
 /// Ends that come again however often the process is started.
@@ -61,19 +63,21 @@ void conductor::lose(member& m, int code, const std::string& how) {
 std::string conductor::lost_text() const { return fmt::format("{}", fmt::join(lost_, "; ")); }
 
 void conductor::try_again(member& m, const std::string& how) {
+  if (m.taken_down > 0) return;  // it is started when that is over
   if (!m.budget.spend(clock_.now()))
     return lose(m, m.code == exit_environment ? exit_environment : exit_failed, how + "; it failed too often");
-  m.start_at = clock_.now() + first_back_off * (1 << std::min(m.starts, 5));
+  m.start_at = clock_.now() + (stage_ != nullptr ? rehearsed_back_off : first_back_off * (1 << std::min(m.starts, 5)));
 }
 
 void conductor::on_end(member& m, const process_end& end) {
   m.child.reset();
-  m.continue_at.reset();
   m.code = end.signal != 0 ? exit_failed : end.code;
-  if (std::exchange(m.killed_by_rehearsal, false)) {
-    if (end.signal == SIGKILL) return mark_down(m);  // its restart is due already
-    m.start_at.reset();                              // it had ended by itself before the signal came
-  }
+  if (const int expected = std::exchange(m.expected_signal, 0);
+      expected != 0 && (end.signal == expected || (expected == SIGTERM && end.signal == 0 && end.code == exit_stopped)))
+    {
+      if (std::exchange(m.disk_lost, false)) lose_disk(run_.path, m.id());
+      return mark_down(m);  // it is started again when the fault is over
+    }
   if (end.signal != 0 || (end.code != exit_ok && end.code != exit_stopped)) mark_down(m);
   const auto last = end.signal == SIGKILL ? "" : last_log_line(m);  // who is killed leaves no last word
   const auto how = last.empty() ? end.text() : fmt::format("{} ({})", end.text(), last);

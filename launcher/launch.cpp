@@ -1,3 +1,5 @@
+#include "launcher/launch.hpp"
+
 #include "actors/incarnation.hpp"
 #include "framework/metrics/terminal.hpp"
 #include "framework/models/hybrid_model.hpp"
@@ -21,8 +23,6 @@
 
 namespace isthmus::launcher {
 
-namespace {
-
 void show_header(const run_folder& run, console& out) {
   const auto& plan = run.plan;
   const auto parameters = static_cast<double>(hybrid_layout(plan.model).parameter_count());
@@ -39,6 +39,8 @@ void show_header(const run_folder& run, console& out) {
                            show_counted(static_cast<std::int64_t>(plan.sites.size()), "site"), plan.round.codec));
   out.progress(fmt::format("  sites   {}\n  folder  {}\n", sites, run.path));
 }
+
+namespace {
 
 /// What a launcher that was killed could not write down itself: its row in the store is at most two seconds old.
 void recover_times(const run_folder& run, launch_memory& memory) {
@@ -65,11 +67,7 @@ expected<void> prepare_incarnations(const run_folder& run) {
 int drive(run_folder& run, console& out) {
   const auto addresses = pick_addresses(run.plan);
   if (!addresses) return out.error(addresses.error());
-  run.people.coordinator = addresses->at(coordinator_id);
-  for (auto& site : run.people.sites) site.address = addresses->at(site.id);
-  if (const auto ok = prepare_keys(run); !ok) return out.error(ok.error());
-  if (const auto ok = prepare_incarnations(run); !ok) return out.error(ok.error());
-  if (const auto ok = write_roster(run.path, run.people); !ok) return out.error(exit_environment, ok.error().message);
+  if (const auto ok = give_addresses(run, *addresses); !ok) return out.error(ok.error());
   auto memory = read_memory(run.path);
   if (!memory) return out.error(memory.error());
   recover_times(run, *memory);
@@ -116,6 +114,25 @@ expected<std::vector<site_data>> prepare_unless_asked_to_stop(const run_folder& 
 
 }  // namespace
 
+int prepare_text(run_folder& run, const sigset_t& signals, console& out) {
+  out.progress("preparing text\n");
+  const auto prepared = prepare_unless_asked_to_stop(run, signals, out);
+  const auto ready = prepared ? put_into_run(*prepared, run, out) : expected<void>(prepared.failure());
+  if (ready) return exit_ok;
+  std::error_code ignored;
+  std::filesystem::remove_all(run.path, ignored);  // made a moment ago, and nothing was trained
+  return out.error(ready.error());
+}
+
+expected<void> give_addresses(run_folder& run, const std::map<site_id, std::string>& addresses) {
+  run.people.coordinator = addresses.at(coordinator_id);
+  for (auto& site : run.people.sites) site.address = addresses.at(site.id);
+  if (auto ok = prepare_keys(run); !ok) return ok;
+  if (auto ok = prepare_incarnations(run); !ok) return ok;
+  if (const auto ok = write_roster(run.path, run.people); !ok) return fail(errc::environment, ok.error().message);
+  return {};
+}
+
 int run_launch(const launch_options& options, console& out) {
   const auto plan = read_or_complain(options.recipe, options.overrides, out);
   if (!plan) return exit_recipe;
@@ -130,14 +147,7 @@ int run_launch(const launch_options& options, console& out) {
   const auto lock = run_lock::take(run->path);
   if (!lock) return out.error(lock.error());
   show_header(*run, out);
-  out.progress("preparing text\n");
-  const auto prepared = prepare_unless_asked_to_stop(*run, signals, out);
-  const auto ready = prepared ? put_into_run(*prepared, *run, out) : expected<void>(prepared.failure());
-  if (!ready) {
-    std::error_code ignored;
-    std::filesystem::remove_all(run->path, ignored);  // made a moment ago, and nothing was trained
-    return out.error(ready.error());
-  }
+  if (const int code = prepare_text(*run, signals, out); code != exit_ok) return code;
   return drive(*run, out);
 }
 

@@ -203,6 +203,14 @@ private:
           sub.add_option("--keep", o.keep, "of one seed: writes the run's ledgers and checkpoints to this new or empty folder")
               ->check(new_name());
           sub.add_option("--shrink", o.shrink, "writes the shortest scenario that still fails to this file")->check(new_name());
+          sub.add_flag("--real", o.real, "with real processes, in network namespaces, and real time");
+          sub.add_option("--links", o.links,
+                         "with --real: tun (network namespaces, packets are hurt), frames (needs no privilege: processes hurt their own "
+                         "frames), auto")
+              ->check(CLI::IsMember({"auto", "tun", "frames"}))
+              ->capture_default_str();
+          sub.add_option("--run-folder", o.run_folder, "with --real: a new or empty folder instead of runs/<name>-<time>")
+              ->check(new_name());
           json_flag(sub, o.json);
         });
     verb<ledger_options>("ledger", "proves from a run's logs that nothing was lost", "isthmus ledger my-run", run_ledger,
@@ -221,6 +229,8 @@ private:
         sub.add_option("--log", o.log)->required();
         sub.add_option("--launcher", o.launcher)->required();
         sub.add_option("--site", o.site);
+        sub.add_option("--space", o.space);
+        sub.add_option("--steering", o.steering);
       });
     }
   }

@@ -20,13 +20,16 @@ struct process_end {
 /// The destructor kills what still runs.
 class process {
 public:
-  static expected<process> start(const std::vector<std::string>& arguments, const std::string& log_path);
+  /// kept: descriptors that stay open in it under their numbers.
+  static expected<process> start(const std::vector<std::string>& arguments, const std::string& log_path, const std::vector<int>& kept = {});
   process(process&& other) noexcept : pid_(other.pid_) { other.pid_ = -1; }
   process& operator=(process&& other) noexcept;
   ~process();
 
   pid_t pid() const { return pid_; }
   void signal(int number) const;
+  /// Not allowed: its writes to files fail, as on a full disk (EFBIG).
+  void allow_files_to_grow(bool allowed) const;
   /// Its end when it has ended; asked again after that it gives nothing.
   std::optional<process_end> ended();
 

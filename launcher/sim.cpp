@@ -5,6 +5,7 @@
 #include "launcher/recipes.hpp"
 #include "launcher/run_folder.hpp"
 #include "launcher/seed_workers.hpp"
+#include "launcher/sim_real.hpp"
 #include "launcher/verbs.hpp"
 
 #include <fmt/format.h>
@@ -274,6 +275,14 @@ int run_sim(const sim_options& o, console& out) {
                                      : read_seeds(o.seeds).value_or(seed_range{1, 0});
   if (seeds.last < seeds.first)
     return out.error(exit_usage, fmt::format("--seeds \"{}\": a seed as in 17, or a range as in 1..1000", o.seeds));
+  if (o.real) {
+    if (seeds.count() > 1 || !o.shrink.empty() || !o.keep.empty() || o.events || o.jobs > 0)
+      return out.error(exit_usage, "--real plays one seed, in a run folder: no --shrink, --keep, --events, --jobs");
+    auto drawn = plan->scenario.draw_settings ? sim::draw_settings(*plan, seeds.first) : *plan;
+    drawn.run.seed = static_cast<std::int64_t>(seeds.first);
+    return run_sim_real(o, drawn, out);
+  }
+  if (!o.run_folder.empty()) return out.error(exit_usage, "--run-folder goes with --real; --keep writes a simulated run's files");
   if (!o.shrink.empty()) {
     if (seeds.count() > 1) return out.error(exit_usage, "--shrink goes with one seed");
     return shrink_seed(o, *plan, seeds.first, out);

@@ -79,10 +79,10 @@ struct ledger_options {
 int run_ledger(const ledger_options& options, console& out);
 
 struct sim_options {
-  std::string recipe, seeds, shrink, keep;
+  std::string recipe, seeds, shrink, keep, run_folder, links = "auto";
   std::vector<std::string> overrides;
   std::int64_t jobs = 0;
-  bool events = false, json = false;
+  bool events = false, json = false, real = false;
 };
 int run_sim(const sim_options& options, console& out);
 

@@ -213,7 +213,9 @@ arithmetic_hooks cluster::hooks_of(site_id site, incarnation_number incarnation)
 duration cluster::step_takes(site_id site) const {
   const auto slow = slowness_.find(site);
   const double factor = slow == slowness_.end() ? 1 : slow->second;
-  return from_seconds(to_seconds(options_.gradient_takes) * factor);
+  const double pace = plan.sites[site].tokens_per_second;
+  const double seconds = pace > 0 ? static_cast<double>(plan.train.tokens_per_step) / pace : to_seconds(options_.gradient_takes);
+  return from_seconds(seconds * factor);
 }
 
 void cluster::start_site(site_id site) { start_site(site, {}); }

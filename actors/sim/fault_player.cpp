@@ -56,7 +56,8 @@ void fault_player::play(const planned_fault& f) {
     default: break;
   }
   if (is_of_links(f.kind))
-    for (const site_id peer : f.peers) hurt_link(f, peer);
+    for (const site_id peer : f.peers)
+      if (auto undo = sim::hurt_link(cluster_.net, f, peer)) until(f.lasts, std::move(undo));
 }
 
 void fault_player::after_update(site_id site, const optimizer_slice& s) {
@@ -128,28 +129,6 @@ void fault_player::swizzle(const planned_fault& f) {
       if (undo_.erase(key) > 0) clog(site, peer, lasts);
     });
   }
-}
-
-void fault_player::hurt_link(const planned_fault& f, site_id peer) {
-  auto& net = cluster_.net;
-  const site_id site = f.site;
-  switch (f.kind) {
-    case fault_kind::cut: net.cut_both(site, peer); return until(f.lasts, [&net, site, peer] { net.heal_both(site, peer); });
-    case fault_kind::cut_out: net.cut(site, peer); return until(f.lasts, [&net, site, peer] { net.heal(site, peer); });
-    case fault_kind::clog: return clog(site, peer, f.lasts);
-    case fault_kind::reset: return net.reset(site, peer);
-    case fault_kind::corrupt: return net.corrupt_next(site, peer);
-    default: break;
-  }
-  sim::path_fault hurt;
-  if (f.kind == fault_kind::delay) hurt.delay = from_seconds(f.trigger.amount);
-  if (f.kind == fault_kind::jitter) hurt.jitter = from_seconds(f.trigger.amount);
-  if (f.kind == fault_kind::reorder) hurt.reorder = from_seconds(f.trigger.amount);
-  if (f.kind == fault_kind::loss) hurt.loss = f.trigger.amount;
-  if (f.kind == fault_kind::duplicate) hurt.duplicate = f.trigger.amount;
-  if (f.kind == fault_kind::rate) hurt.bytes_per_second = f.trigger.amount;
-  net.worsen(site, peer, hurt);
-  until(f.lasts, [&net, site, peer, hurt] { net.mend(site, peer, hurt); });
 }
 
 }  // namespace isthmus::actors

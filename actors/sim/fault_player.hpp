@@ -26,7 +26,6 @@ public:
   void after_update(site_id site, const optimizer_slice& s);
 
 private:
-  void hurt_link(const sim::planned_fault& f, site_id peer);
   void clog(site_id site, site_id peer, duration lasts);
   void swizzle(const sim::planned_fault& f);
   void hurt_disk(const sim::planned_fault& f);

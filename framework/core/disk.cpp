@@ -16,12 +16,12 @@ namespace {
 
 namespace fs = std::filesystem;
 
+/// On the disk, in the user's share of it, or under the process's limit.
+bool lacks_space(int e) { return e == ENOSPC || e == EDQUOT || e == EFBIG; }
+
 unexpected from_errno(const std::string& what, const std::string& path) {
   const int e = errno;
-  const errc code = e == ENOENT                  ? errc::not_found
-                    : e == ELOOP                 ? errc::malformed
-                    : e == ENOSPC || e == EDQUOT ? errc::disk_full
-                                                 : errc::io_failed;
+  const errc code = e == ENOENT ? errc::not_found : e == ELOOP ? errc::malformed : lacks_space(e) ? errc::disk_full : errc::io_failed;
   return fail(code, what + " " + path + ": " + std::strerror(e));
 }
 
@@ -44,7 +44,7 @@ expected<void> write_all(int fd, std::span<const std::byte> bytes, const std::st
   while (!bytes.empty()) {
     const ssize_t n = ::write(fd, bytes.data(), bytes.size());
     if (n < 0 && errno == EINTR) continue;
-    if (n < 0 && (errno == ENOSPC || errno == EDQUOT))
+    if (n < 0 && lacks_space(errno))
       return fail(errc::disk_full, "cannot write " + path + ": no space left, " + std::to_string(bytes.size()) + " bytes wanted");
     if (n < 0) return from_errno("cannot write", path);
     bytes = bytes.subspan(static_cast<std::size_t>(n));

@@ -181,6 +181,9 @@ private:
     if (times != 1)
       wrong("R051", path, fmt::format("a fault needs one time, and has {}", times),
             "exactly one of at_round, at_tokens, at_seconds, every_seconds above 0");
+    if (f.again_after_seconds > 0 && f.at_seconds == 0)
+      wrong("R051", path, "a fault that comes again needs at_seconds",
+            "again_after_seconds with at_seconds; every_seconds draws its times");
     if (f.at_round > planned_rounds(r_) || f.at_tokens > r_.run.tokens)
       wrong("R051", path, "the fault lies behind the end of the run",
             fmt::format("at_round up to {}, at_tokens up to {}", planned_rounds(r_), r_.run.tokens));

@@ -90,21 +90,23 @@ struct recipe {
     std::int64_t threads_per_device = 1;
     std::string address = "127.0.0.1:0";  // port 0: a free one is picked at launch
     std::string source;                   // name of its corpus source (data.split = by_domain)
+    double tokens_per_second = 0;         // it trains no faster, and does not catch up; 0: as fast as it can
     bool operator==(const site&) const = default;
   };
   std::vector<site> sites;  // [[sites]]; a site's id is its place here
 
   struct fault {
-    std::int64_t at_round = 0;      // fires when this round is committed
-    std::int64_t at_tokens = 0;     // or when so many tokens of the whole run are trained
-    double at_seconds = 0;          // or so long after the start
-    double every_seconds = 0;       // or again and again, at drawn times that far apart on average. Exactly one of the four is not 0
-    double chance = 1;              // that a run has it at all; drawn once for the run
-    std::string kind = "kill";      // framework/recipe/fault_kinds.hpp
-    std::string site;               // its name; "coordinator"; "any": a site drawn each time
-    std::string peer = "all";       // the other end, of faults of links: a name, "coordinator", "any" or "all"
-    double back_after_seconds = 3;  // then restarted, continued or healed; for every_seconds drawn, this on average
-    double amount = 0;              // what the kind says; 0: its default
+    std::int64_t at_round = 0;       // fires when this round is committed
+    std::int64_t at_tokens = 0;      // or when so many tokens of the whole run are trained
+    double at_seconds = 0;           // or so long after the start
+    double every_seconds = 0;        // or again and again, at drawn times that far apart on average. Exactly one of the four is not 0
+    double again_after_seconds = 0;  // at_seconds only: and again each so many seconds, while the fault phase lasts; 0: once
+    double chance = 1;               // that a run has it at all; drawn once for the run
+    std::string kind = "kill";       // framework/recipe/fault_kinds.hpp
+    std::string site;                // its name; "coordinator"; "any": a site drawn each time
+    std::string peer = "all";        // the other end, of faults of links: a name, "coordinator", "any" or "all"
+    double back_after_seconds = 3;   // then restarted, continued or healed; for every_seconds drawn, this on average
+    double amount = 0;               // what the kind says; 0: its default
     bool operator==(const fault&) const = default;
   };
   std::vector<fault> faults;  // [[faults]]; rehearsed by the launcher and the simulation

@@ -99,6 +99,7 @@ void visit_fields(recipe::site& s, field_visitor& v) {
   v.integer("threads_per_device", s.threads_per_device, 1, 1024, "CPU threads of a device");
   v.text("address", s.address, text_rule::address, "IPv4 and port; port 0: a free one is picked at launch");
   v.text("source", s.source, text_rule::optional_name, "its corpus source (data.split = \"by_domain\")");
+  v.real("tokens_per_second", s.tokens_per_second, 0, 1e12, "the pace it trains at, at most; 0: as fast as it can");
 }
 
 void visit_fields(recipe::fault& s, field_visitor& v) {
@@ -106,6 +107,7 @@ void visit_fields(recipe::fault& s, field_visitor& v) {
   v.integer("at_tokens", s.at_tokens, 0, 1000 * tera, "or when so many tokens of the whole run are trained");
   v.real("at_seconds", s.at_seconds, 0, 604800, "or so long after the start");
   v.real("every_seconds", s.every_seconds, 0, 604800, "or at drawn times, that far apart on average");
+  v.real("again_after_seconds", s.again_after_seconds, 0, 604800, "with at_seconds: and again each so many; 0: once");
   v.real("chance", s.chance, 0, 1, "that a run has it at all");
   v.choice("kind", s.kind, fault_kind_names, "what happens; docs/faults.md");
   v.text("site", s.site, text_rule::optional_name, "whom it hits: a site's name, \"coordinator\", or \"any\"");

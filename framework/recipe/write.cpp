@@ -102,9 +102,10 @@ std::string write_recipe(const recipe& r) {
     if (name == "scenario" && r.scenario == recipe::scenario_section{}) return;  // also a later one
     out += fmt::format("[{}]\n{}\n", name, lines_of(section));
   });
-  for (const auto& site : r.sites) out += fmt::format("[[sites]]\n{}\n", lines_of(site));
+  for (const auto& site : r.sites) out += fmt::format("[[sites]]\n{}\n", lines_of(site, {"tokens_per_second"}));
   for (const auto& fault : r.faults)
-    out += fmt::format("[[faults]]\n{}\n", lines_of(fault, {"at_seconds", "every_seconds", "chance", "peer", "amount"}));
+    out += fmt::format("[[faults]]\n{}\n",
+                       lines_of(fault, {"at_seconds", "every_seconds", "again_after_seconds", "chance", "peer", "amount"}));
   return out;
 }
 

@@ -48,7 +48,7 @@ planned_fault place(const recipe& plan, const recipe::fault& f, double at, doubl
   p.at = from_seconds(at);
   p.lasts = is_instant(p.kind) ? duration{} : from_seconds(lasts);
   p.trigger = f;
-  p.trigger.every_seconds = 0;
+  p.trigger.every_seconds = p.trigger.again_after_seconds = 0;
   p.trigger.at_seconds = at;
   p.trigger.chance = 1;
   p.trigger.site = name_of(plan, p.site);
@@ -73,6 +73,12 @@ std::vector<planned_fault> plan_faults(const recipe& plan, std::uint64_t seed) {
     if (draws.uniform() >= f.chance) continue;
     if (f.every_seconds == 0) {
       out.push_back(place(plan, f, f.at_seconds, f.back_after_seconds, draws));
+      if (f.again_after_seconds == 0) continue;
+      for (int n = 1;; ++n) {
+        const double at = rounded(f.at_seconds + n * f.again_after_seconds);
+        if (at >= plan.scenario.fault_seconds) break;
+        out.push_back(place(plan, f, at, f.back_after_seconds, draws));
+      }
       continue;
     }
     for (double at = draw_time(draws, f.every_seconds); at < plan.scenario.fault_seconds; at += 0.001 + draw_time(draws, f.every_seconds))

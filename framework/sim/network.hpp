@@ -1,5 +1,6 @@
 #pragma once
 
+#include "framework/sim/steered_network.hpp"
 #include "framework/sim/world.hpp"
 #include "framework/transport/transport.hpp"
 
@@ -24,18 +25,10 @@ struct path_conditions {
   duration reorder{};    // by so much at most a bulk message may be overtaken by later ones
 };
 
-/// What a fault does to both directions of a path while it lasts.
-struct path_fault {
-  duration delay{}, jitter{}, reorder{};  // added
-  double loss = 0, duplicate = 0;         // added
-  double bytes_per_second = 1e300;        // at most
-  bool operator==(const path_fault&) const = default;
-};
-
 /// A simulated wire between transports. It behaves like TCP seen from above: frames of one direction arrive whole and in order or,
 /// when the connection breaks, not at all; bulk messages, which really take several connections, may be told to overtake each other. Behind a cut both ends still believe in the link until somebody closes it; if nobody does,
 /// what was sent arrives once the cut is healed and a retransmission is due, which may take as long again as the cut did.
-class network {
+class network final : public steered_network {
 public:
   explicit network(world& w) : world_(w), draws_(w.draw_stream(draw::network)) {}
 
@@ -43,31 +36,27 @@ public:
 
   void set_path(site_id from, site_id to, path_conditions conditions) { paths_[{from, to}] = conditions; }
   void set_all_paths(path_conditions conditions) { default_path_ = conditions; }
-  /// Faults of one path add up; each is taken away by itself, as it was given.
-  void worsen(site_id a, site_id b, const path_fault& fault) { faults_[std::minmax(a, b)].push_back(fault); }
-  void mend(site_id a, site_id b, const path_fault& fault);
-  /// Nothing from `from` reaches `to` any more, what is under way neither. Cuts count: each needs its heal.
-  void cut(site_id from, site_id to);
+  void worsen(site_id a, site_id b, const path_fault& fault) override { faults_[std::minmax(a, b)].push_back(fault); }
+  void mend(site_id a, site_id b, const path_fault& fault) override;
+  void cut(site_id from, site_id to) override;
   void cut_both(site_id a, site_id b) {
     cut(a, b);
     cut(b, a);
   }
-  void heal(site_id from, site_id to);
+  void heal(site_id from, site_id to) override;
   void heal_both(site_id a, site_id b) {
     heal(a, b);
     heal(b, a);
   }
   void heal_all();
-  /// What `from` sends to `to` waits, and arrives in its order once released. Holds count: each needs its release.
-  void hold(site_id from, site_id to) { ++holds_[{from, to}]; }
-  void release(site_id from, site_id to);
-  /// Their connection breaks, and both ends learn of it; the one that dials does so again.
-  void reset(site_id a, site_id b);
+  void hold(site_id from, site_id to) override { ++holds_[{from, to}]; }
+  void release(site_id from, site_id to) override;
+  /// The one that dials does so again.
+  void reset(site_id a, site_id b) override;
   path_conditions path(site_id from, site_id to) const;
   /// The next bulk message from this site arrives with its payload one byte short.
-  void tear_next(site_id from) { torn_.insert(from); }
-  /// The next frame from `from` to `to` does not open there: that end closes the connection.
-  void corrupt_next(site_id from, site_id to) { corrupted_.insert({from, to}); }
+  void tear_next(site_id from) override { torn_.insert(from); }
+  void corrupt_next(site_id from, site_id to) override { corrupted_.insert({from, to}); }
   std::uint64_t delivered() const { return delivered_; }
 
 private:

@@ -1,0 +1,110 @@
+// Real processes under a fault each half minute, beside clean runs of the same recipe: `make soak`. Prints one JSON object; ends with 8
+// when something that was promised was not kept.
+#include "bench/rehearsal.hpp"
+#include "framework/core/exit_code.hpp"
+#include "framework/recipe/recipe.hpp"
+
+#include <CLI/CLI.hpp>
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include <algorithm>
+#include <iostream>
+#include <numeric>
+
+using namespace isthmus;
+using nlohmann::json;
+
+namespace {
+
+constexpr double goodput_min = 0.9;
+constexpr double loss_margin = 0.03;  // nat
+constexpr double memory_growth_max = 0.1;
+
+struct options {
+  double minutes = 30;
+  int clean_runs = 3;
+  std::string program = ISTHMUS_PROGRAM, recipe = "recipes/soak.toml";
+};
+
+double total_pace(const recipe& plan) {
+  return std::accumulate(plan.sites.begin(), plan.sites.end(), 0.0, [](double sum, const auto& s) { return sum + s.tokens_per_second; });
+}
+
+/// Held-out losses of runs without faults, which need no pace either, each of another seed.
+expected<std::vector<double>> clean_losses(const options& o, const recipe& plan, const std::string& tokens) {
+  std::vector<double> losses;
+  for (int run = 0; run < o.clean_runs; ++run) {
+    std::vector<std::string> overrides{tokens, "scenario.fault_seconds=0", fmt::format("run.seed={}", plan.run.seed + run)};
+    for (const auto& site : plan.sites) overrides.push_back(fmt::format("sites.{}.tokens_per_second=0", site.name));
+    auto report = bench::rehearse(o.program, o.recipe, overrides);
+    if (!report) return report.failure();
+    if (!report->at("kept").get<bool>() || report->at("held_out_loss").is_null())
+      return fail(errc::environment, "a clean run was not clean: " + report->dump());
+    losses.push_back(report->at("held_out_loss").get<double>());
+  }
+  return losses;
+}
+
+std::vector<std::string> growth(const json& report) {
+  std::vector<std::string> out;
+  for (const auto& p : report.at("processes")) {
+    const auto grown = [&](const char* what, double allowed) {
+      const double begin = p.at("begin").at(what), end = p.at("end").at(what);
+      if (end > begin * (1 + allowed))
+        out.push_back(
+            fmt::format("{} has {} {} at the end and had {} at the beginning", p.at("name").get<std::string>(), end, what, begin));
+    };
+    grown("resident_kib", memory_growth_max);
+    grown("descriptors", 0);
+    grown("threads", 0);
+  }
+  return out;
+}
+
+int run(const options& o) {
+  const auto plan = load_recipe(o.recipe);
+  if (!plan) return std::cerr << plan.error().message << "\n", exit_recipe;
+  const double seconds = 60 * o.minutes;
+  const auto tokens = fmt::format("run.tokens={}", static_cast<std::int64_t>(total_pace(*plan) * seconds));
+  const auto report = bench::rehearse(o.program, o.recipe, {tokens, fmt::format("scenario.fault_seconds={}", seconds)});
+  if (!report) return std::cerr << report.error().message << "\n", exit_environment;
+  std::vector<std::string> broken = report->at("broken");
+  const double goodput = report->at("goodput");
+  if (goodput < goodput_min)
+    broken.push_back(fmt::format("{:.1f} % of capacity was committed, {:.0f} % is promised", 100 * goodput, 100 * goodput_min));
+  const auto grown = growth(*report);
+  broken.insert(broken.end(), grown.begin(), grown.end());
+  json answer{{"schema", 1}, {"soak", *report}, {"goodput", goodput}};
+  if (o.clean_runs > 0) {
+    const auto losses = clean_losses(o, *plan, tokens);
+    if (!losses) return std::cerr << losses.error().message << "\n", exit_environment;
+    const auto [least, most] = std::minmax_element(losses->begin(), losses->end());
+    const double mean = std::accumulate(losses->begin(), losses->end(), 0.0) / static_cast<double>(losses->size());
+    const double margin = std::max(loss_margin, 2 * (*most - *least));
+    const auto& loss = report->at("held_out_loss");
+    answer.update({{"clean_losses", *losses}, {"loss_margin", margin}, {"loss", loss}});
+    if (loss.is_null() || loss.get<double>() > mean + margin)
+      broken.push_back(
+          fmt::format("the held-out loss is {}, clean runs have {:.4f} and {:.4f} is allowed on top", loss.dump(), mean, margin));
+  }
+  answer["broken"] = broken;
+  std::cout << answer.dump(2) << "\n";
+  for (const auto& b : broken) std::cerr << "BROKEN " << b << "\n";
+  return broken.empty() ? exit_ok : exit_violated;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  options o;
+  CLI::App app("A soak test with real processes; beside it clean runs for the loss.");
+  app.add_option("--minutes", o.minutes, "of the run with faults")->check(CLI::Range(0.5, 10'000.0))->capture_default_str();
+  app.add_option("--clean-runs", o.clean_runs, "runs without faults, for the loss; 0: none")
+      ->check(CLI::Range(0, 100))
+      ->capture_default_str();
+  app.add_option("--recipe", o.recipe, "every site with a pace")->capture_default_str();
+  app.add_option("--program", o.program, "isthmus")->capture_default_str();
+  CLI11_PARSE(app, argc, argv);
+  return run(o);
+}
