@@ -73,11 +73,10 @@ void conductor::on_end(member& m, const process_end& end) {
   m.child.reset();
   m.code = end.signal != 0 ? exit_failed : end.code;
   if (const int expected = std::exchange(m.expected_signal, 0);
-      expected != 0 && (end.signal == expected || (expected == SIGTERM && end.signal == 0 && end.code == exit_stopped)))
-    {
-      if (std::exchange(m.disk_lost, false)) lose_disk(run_.path, m.id());
-      return mark_down(m);  // it is started again when the fault is over
-    }
+      expected != 0 && (end.signal == expected || (expected == SIGTERM && end.signal == 0 && end.code == exit_stopped))) {
+    if (std::exchange(m.disk_lost, false)) lose_disk(run_.path, m.id());
+    return mark_down(m);  // it is started again when the fault is over
+  }
   if (end.signal != 0 || (end.code != exit_ok && end.code != exit_stopped)) mark_down(m);
   const auto last = end.signal == SIGKILL ? "" : last_log_line(m);  // who is killed leaves no last word
   const auto how = last.empty() ? end.text() : fmt::format("{} ({})", end.text(), last);

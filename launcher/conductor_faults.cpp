@@ -89,9 +89,7 @@ void conductor::take_down(member& m, const sim::planned_fault& f, int signal) {
 void conductor::swizzle(const sim::planned_fault& f) {
   const auto part = [&] { return duration(draws_.below(static_cast<std::uint64_t>(f.lasts.count()) / 2 + 1)); };
   const auto clogged = std::make_shared<std::set<site_id>>();
-  const auto release = [this, site = f.site](site_id peer) {
-    stage_->links().release(site, peer), stage_->links().release(peer, site);
-  };
+  const auto release = [this, site = f.site](site_id peer) { stage_->links().release(site, peer), stage_->links().release(peer, site); };
   for (const site_id peer : f.peers) {
     if (draws_.below(2) == 0) continue;
     const auto begins = clock_.now() + part();
@@ -135,9 +133,7 @@ void conductor::hurt_process(member& m, const sim::planned_fault& f) {
       m.slowness *= f.trigger.amount;
       stage_->slow(m.id(), m.slowness);
       return until(f, [this, &m, factor = f.trigger.amount] { stage_->slow(m.id(), m.slowness /= factor); });
-    case fault_kind::rot:
-      rot_checkpoint(run_.path, f.site, rotten_, draws_);
-      return;
+    case fault_kind::rot: rot_checkpoint(run_.path, f.site, rotten_, draws_); return;
     case fault_kind::tear: return stage_->links().tear_next(f.site);
     default: return;
   }

@@ -25,7 +25,8 @@ bool rot_checkpoint(const std::string& run_path, site_id site, std::set<std::str
   std::vector<std::string> good, files;
   std::error_code failed;
   for (const auto& saved : fs::directory_iterator(run_path + "/" + actors::checkpoint_folder(site), failed))
-    if (fs::exists(saved.path() / "manifest.json", failed) && !rotten.contains(saved.path().string())) good.push_back(saved.path().string());
+    if (fs::exists(saved.path() / "manifest.json", failed) && !rotten.contains(saved.path().string()))
+      good.push_back(saved.path().string());
   if (good.size() < 2) return false;
   std::sort(good.begin(), good.end());
   const auto victim = good[draws.below(good.size())];

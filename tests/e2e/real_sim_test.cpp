@@ -102,6 +102,7 @@ void check_both_tiers(const std::filesystem::path& folder, const std::string& li
   // Promised: every site ends well, ledgers balance and are complete, and all that was planned is trained and committed, once.
   BOOST_TEST(a.at("failed").empty());
   BOOST_TEST(b.at("kept") == true);
+  BOOST_TEST(b.at("goodput").get<double>() <= 1.01);  // nobody trains faster than its pace, whatever it has lost
   for (const auto& report : {a, b}) {
     const std::int64_t committed =
         report.at("samples").get<std::int64_t>() - report.at("returned").get<std::int64_t>() - report.at("written_off").get<std::int64_t>();

@@ -204,6 +204,32 @@ BOOST_AUTO_TEST_CASE(a_torn_segment_has_a_right_checksum_and_a_wrong_byte) {
   BOOST_TEST(torn.size() == full.size());
 }
 
+BOOST_AUTO_TEST_CASE(a_corrupt_segment_is_the_next_of_that_path_whatever_its_size) {
+  links l;
+  l.emulator.corrupt_next(0, 1);
+  const auto empty = tcp_packet(0, 1, 0), small = tcp_packet(0, 1, 10), back = tcp_packet(1, 0, 10);
+  l.send(empty);
+  l.send(back, 1, 0);
+  l.send(small);
+  l.send(small);
+  l.run(1s);
+  BOOST_TEST_REQUIRE(l.arrived.size() == 4U);
+  BOOST_TEST((l.arrived[0].second == empty && l.arrived[1].second == back && l.arrived[3].second == small));
+  BOOST_TEST((l.arrived[2].second != small));
+  BOOST_TEST(tcp_sum(l.arrived[2].second) == 0xffffU);
+}
+
+BOOST_AUTO_TEST_CASE(packets_overtake_each_other_by_no_more_than_was_asked_for) {
+  links l(5);
+  const sim::path_fault fault{.reorder = 50ms};
+  l.emulator.worsen(0, 1, fault);
+  for (std::uint32_t i = 0; i < 100; ++i) l.send(tcp_packet(0, 1, 10, i));
+  l.run(1s);
+  BOOST_TEST_REQUIRE(l.arrived.size() == 100U);
+  BOOST_TEST(l.arrived.back().first <= 0.05 + 1e-6);
+  BOOST_TEST(view_packet(l.arrived.front().second)->sequence != 0U);
+}
+
 BOOST_AUTO_TEST_CASE(a_reset_reaches_both_ends_with_what_each_expects) {
   links l;
   l.send(tcp_packet(0, 1, 100, 1000, 5000));

@@ -34,6 +34,22 @@ BOOST_AUTO_TEST_CASE(a_seed_gives_the_same_faults_and_another_seed_others) {
   }
 }
 
+BOOST_AUTO_TEST_CASE(a_fault_comes_again_while_the_phase_lasts) {
+  recipe plan = shipped();
+  plan.faults.resize(1);
+  plan.faults[0].every_seconds = 0;
+  plan.faults[0].at_seconds = 5;
+  plan.faults[0].again_after_seconds = 10;
+  plan.faults[0].chance = 1;
+  plan.scenario.fault_seconds = 35;
+  std::vector<double> times;
+  for (const auto& f : sim::plan_faults(plan, 3)) {
+    times.push_back(to_seconds(f.at));
+    BOOST_TEST(f.trigger.again_after_seconds == 0);  // as a fault of its own, it comes once
+  }
+  BOOST_TEST(times == (std::vector<double>{5, 15, 25}), boost::test_tools::per_element());
+}
+
 BOOST_AUTO_TEST_CASE(faults_lie_in_their_phase_in_order_and_a_fault_of_a_link_has_two_ends) {
   const recipe plan = shipped();
   for (std::uint64_t seed = 1; seed <= 200; ++seed) {
