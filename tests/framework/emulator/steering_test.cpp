@@ -93,7 +93,7 @@ BOOST_AUTO_TEST_CASE(commands_are_read_as_they_were_written) {
   steering_command c;
   c.what = steering_command::kind::link;
   c.peer = coordinator_id;
-  c.link = {true, false, false, true, {20ms, 3us, 0.125, 1e5}};
+  c.link = {true, false, false, true, {20ms, 3us, {}, 0.125, 0, 1e5}};
   auto read = parse_command(c.text().substr(0, c.text().size() - 1));
   BOOST_TEST_REQUIRE(static_cast<bool>(read));
   BOOST_TEST((read->what == c.what && read->peer == c.peer && read->link == c.link));
