@@ -312,12 +312,14 @@ void cluster::kill_site(site_id site) {
   const auto found = sites_.find(site);
   if (found == sites_.end()) return;
   thaw_site(site);  // the dead wait for nothing
+  dead_up_to_[site] = system_->latest_actor_id();
   std::erase_if(busy_until_, [&](const auto& entry) { return process_of_[entry.first] == site; });
   let_run();
   world.note("kill " + std::to_string(site));
   auto dead = std::move(found->second);
   sites_.erase(found);
   dead->wire->stop();
+  sim::disk::abandon(*dead->disk);
   caf::anon_send_exit(dead->root, caf::exit_reason::kill);
   dead->root = nullptr;
   graveyard_.push_back(std::move(dead));

@@ -147,6 +147,7 @@ private:
   std::map<site_id, duration> slow_disks_;
   std::map<site_id, double> wall_offsets_;
   std::map<caf::actor_id, time_point> busy_until_;  // actors that wait for a slow disk
+  std::map<site_id, caf::actor_id> dead_up_to_;     // of the process that was killed last, its newest actor
   int syncs_ = 0;                                   // of the actor that runs now
   std::map<caf::actor_id, site_id> process_of_;     // whom an actor runs for: who spawned it does, too
   std::vector<caf::resumable*> stuck_;              // actors that have something to do, and stand still

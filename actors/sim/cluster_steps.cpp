@@ -61,6 +61,8 @@ bool cluster::stands_still(const caf::scheduled_actor& actor, const site_id* pro
 void cluster::wait_for_disk(caf::actor_id actor, site_id process) {
   const auto slow = slow_disks_.find(process);
   const int syncs = std::exchange(syncs_, 0);
+  const auto dead = dead_up_to_.find(process);
+  if (dead != dead_up_to_.end() && actor <= dead->second) return;  // it is to hear that it was killed, and nothing else
   if (syncs == 0 || slow == slow_disks_.end() || slow->second.count() == 0) return;
   busy_until_[actor] = world.now() + slow->second * syncs;
   world.at(busy_until_[actor], [this, actor] {

@@ -40,15 +40,18 @@ struct disk::state {
 
 class disk::appender final : public append_file {
 public:
-  appender(std::shared_ptr<state> s, std::shared_ptr<file_bytes> file, std::string name, std::string path)
-      : state_(std::move(s)), file_(std::move(file)), name_(std::move(name)), path_(std::move(path)) {}
+  appender(std::shared_ptr<state> s, std::shared_ptr<const bool> alive, std::shared_ptr<file_bytes> file, std::string name,
+           std::string path)
+      : state_(std::move(s)), alive_(std::move(alive)), file_(std::move(file)), name_(std::move(name)), path_(std::move(path)) {}
   expected<void> append(std::span<const std::byte> bytes) override {
+    if (!*alive_) return {};
     if (auto ok = state_->may_write(name_, path_); !ok) return ok;
     file_->bytes.insert(file_->bytes.end(), bytes.begin(), bytes.end());
     if (state_->hears) state_->hears(name_, {reinterpret_cast<const char*>(bytes.data()), bytes.size()});
     return {};
   }
   expected<void> sync() override {
+    if (!*alive_) return {};
     if (auto ok = state_->may_use(name_, "sync " + path_); !ok) return ok;
     file_->synced = file_->bytes.size();
     if (state_->hears_sync) state_->hears_sync(name_);
@@ -57,6 +60,7 @@ public:
 
 private:
   std::shared_ptr<state> state_;
+  std::shared_ptr<const bool> alive_;
   std::shared_ptr<file_bytes> file_;
   std::string name_, path_;  // from the root, and as the user sees it
 };
@@ -66,15 +70,17 @@ public:
   view(std::shared_ptr<state> s, std::string folder) : state_(std::move(s)), folder_(std::move(folder)) {}
 
   expected<std::unique_ptr<append_file>> open_append(const std::string& path) override {
+    if (!*alive_) return std::unique_ptr<append_file>(std::make_unique<appender>(state_, alive_, nullptr, full(path), path));
     if (auto ok = state_->may_write(full(path), path); !ok) return ok.failure();
     auto& file = state_->now[full(path)];
     if (!file) {
       file = std::make_shared<file_bytes>();
       state_->durable[full(path)] = file;  // a log's name is made durable at once; its bytes are not
     }
-    return std::unique_ptr<append_file>(std::make_unique<appender>(state_, file, full(path), path));
+    return std::unique_ptr<append_file>(std::make_unique<appender>(state_, alive_, file, full(path), path));
   }
   expected<void> write_synced(const std::string& path, std::span<const std::byte> bytes) override {
+    if (!*alive_) return {};
     if (auto ok = state_->may_write(full(path), path); !ok) return ok;
     auto file = std::make_shared<file_bytes>();
     file->bytes.assign(bytes.begin(), bytes.end());
@@ -91,6 +97,7 @@ public:
   }
   expected<void> make_folders(const std::string&) override { return {}; }
   expected<void> rename(const std::string& from, const std::string& to) override {
+    if (!*alive_) return {};
     const std::string a = full(from), b = full(to);
     file_table moved;
     for (auto it = state_->now.begin(); it != state_->now.end();) {
@@ -106,6 +113,7 @@ public:
     return {};
   }
   expected<void> sync_folder(const std::string& path) override {
+    if (!*alive_) return {};
     const std::string folder = path.empty() || path == "." ? folder_ : full(path);
     std::erase_if(state_->durable, [&](const auto& entry) { return below(entry.first, folder) && !state_->now.contains(entry.first); });
     for (const auto& [name, file] : state_->now)
@@ -113,6 +121,7 @@ public:
     return {};
   }
   expected<void> remove(const std::string& path) override {
+    if (!*alive_) return {};
     const std::string name = full(path);
     std::erase_if(state_->now, [&](const auto& entry) { return entry.first == name || below(entry.first, name); });
     return {};
@@ -134,15 +143,19 @@ public:
     return {names.begin(), names.end()};
   }
 
+  void abandon() { *alive_ = false; }
+
 private:
   std::string full(const std::string& path) const { return folder_ + "/" + path; }
   std::shared_ptr<state> state_;
+  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
   std::string folder_;
 };
 
 disk::disk() : state_(std::make_shared<state>()) {}
 disk::~disk() = default;
 std::unique_ptr<storage> disk::open(const std::string& folder) { return std::make_unique<view>(state_, folder); }
+void disk::abandon(storage& opened) { dynamic_cast<view&>(opened).abandon(); }
 void disk::fill(const std::string& name) { state_->full.insert(name); }
 void disk::make_room(const std::string& name) {
   if (const auto found = state_->full.find(name); found != state_->full.end()) state_->full.erase(found);

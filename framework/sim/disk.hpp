@@ -20,6 +20,8 @@ public:
   ~disk();
   /// A view below a folder; all views share the disk.
   std::unique_ptr<storage> open(const std::string& folder);
+  /// Who has that view is dead: what it still does through it, or through files that it opened with it, is said to be done and is not.
+  static void abandon(storage& view);
   /// Hears what is appended to any file, named as seen from the disk's root.
   void on_append(std::function<void(const std::string& name, std::string_view bytes)> hears);
   /// Hears the name of each file that is synced.

@@ -169,7 +169,8 @@ BOOST_AUTO_TEST_CASE(keys_that_do_not_fit_each_other) {
   refused(head + site + "[[faults]]\nsite = \"a\"\n", "R051", "t.toml:6:1");
   refused(head + site + "[[faults]]\nsite = \"a\"\nat_round = 1\nat_tokens = 1\n", "R051", "");
   refused(head + site + "[[faults]]\nsite = \"a\"\nat_round = 100000\n", "R051", "", "behind the end");
-  refused(head + site + "[[faults]]\nsite = \"a\"\nat_round = 1\nagain_after_seconds = 5\n", "R051", "", "again_after_seconds with at_seconds");
+  refused(head + site + "[[faults]]\nsite = \"a\"\nat_round = 1\nagain_after_seconds = 5\n", "R051", "",
+          "again_after_seconds with at_seconds");
 }
 
 BOOST_AUTO_TEST_CASE(text_that_is_no_toml) {

@@ -103,4 +103,21 @@ BOOST_AUTO_TEST_CASE(rot_flips_one_bit_where_it_lies_and_what_is_erased_stays_aw
   BOOST_TEST(!s->exists("a"));
 }
 
+BOOST_AUTO_TEST_CASE(what_the_dead_still_write_reaches_nothing) {
+  sim::disk disk;
+  auto dead = disk.open("run"), alive = disk.open("run");
+  auto log = *dead->open_append("log");
+  BOOST_REQUIRE(log->append(bytes("before")).has_value());
+  BOOST_REQUIRE(log->sync().has_value());
+  sim::disk::abandon(*dead);
+  BOOST_TEST(log->append(bytes(" and after")).has_value());
+  BOOST_TEST((*dead->open_append("log"))->append(bytes("x")).has_value());
+  BOOST_TEST(dead->write_synced("new", bytes("x")).has_value());
+  BOOST_TEST(dead->rename("log", "gone").has_value());
+  BOOST_TEST(dead->remove("log").has_value());
+  BOOST_TEST(read(*alive, "log") == "before");
+  BOOST_TEST(!alive->exists("new"));
+  BOOST_TEST(!alive->exists("gone"));
+}
+
 BOOST_AUTO_TEST_SUITE_END()
