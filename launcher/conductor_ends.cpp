@@ -95,7 +95,7 @@ void conductor::on_end(member& m, const process_end& end) {
     return;
   }
   event("died", fmt::format("{}: {}", m.name, how));
-  if (is_hopeless(end)) return lose(m, end.code, how);
+  if (stage_ == nullptr && is_hopeless(end)) return lose(m, end.code, how);  // what a fault made of its disk, another start may mend
   try_again(m, how);
 }
 

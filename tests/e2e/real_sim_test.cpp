@@ -6,6 +6,8 @@
 
 #include <algorithm>
 #include <csignal>
+#include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <map>
 #include <sys/wait.h>
@@ -92,6 +94,17 @@ std::map<std::string, int> kinds_of(const json& faults) {
   return kinds;
 }
 
+std::vector<pid_t> children_of(pid_t parent) {
+  std::vector<pid_t> out;
+  for (const auto& entry : std::filesystem::directory_iterator("/proc")) {
+    const pid_t pid = std::atoi(entry.path().filename().c_str());
+    std::ifstream status(entry.path() / "status");
+    for (std::string line; pid > 0 && std::getline(status, line);)
+      if (line == "PPid:\t" + std::to_string(parent)) out.push_back(pid);
+  }
+  return out;
+}
+
 void check_both_tiers(const std::filesystem::path& folder, const std::string& links) {
   const auto file = scenario(folder);
   const auto simulated = play(file, folder, {});
@@ -168,9 +181,7 @@ BOOST_AUTO_TEST_CASE(a_killed_launcher_leaves_no_process_behind) {
   };
   for (int i = 0; i < 1200 && !contains(told(), "the run begins"); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(50));
   BOOST_TEST_REQUIRE(contains(told(), "the run begins"), told());
-  std::vector<pid_t> children;
-  std::ifstream list("/proc/" + std::to_string(launcher) + "/task/" + std::to_string(launcher) + "/children");
-  for (pid_t pid; list >> pid;) children.push_back(pid);
+  const auto children = children_of(launcher);
   BOOST_TEST(children.size() == 4U);
   ::kill(launcher, SIGKILL);
   BOOST_TEST(::waitpid(launcher, nullptr, 0) == launcher);
