@@ -47,60 +47,67 @@ void owe(group_actor* self) {
 
 void settle(group_actor* self, const group_effect::applied& e) {
   auto& s = self->state;
-  if (e.mine) s.parts.write_ledger(s.parts.book->counted(e.record.round));
+  if (e.mine) s.parts.write_ledger(e.vetoed ? s.parts.book->discarded(e.record.round) : s.parts.book->counted(e.record.round));
   const contributor mark = s.parts.group->watermarks().of(s.settings.self);
-  if (mark.step > 0) self->send(s.shard, watermark_moved{id_of(self), mark.step});
+  if (e.vetoed)
+    self->send(s.shard, leases_vetoed{id_of(self), mark.step, e.leases});
+  else if (mark.step > 0)
+    self->send(s.shard, watermark_moved{id_of(self), mark.step});
   self->send(s.metrics, round_sample{e.record, e.mine ? s.bytes_up : 0, s.bytes_down, to_seconds(now(self) - s.contributed_at)});
   tell_settled(self);
 }
 
 void perform(group_actor* self, const group_action& action) {
   auto& s = self->state;
-  std::visit(overloaded{
-                 [&](const group_effect::send& e) {
-                   if (std::holds_alternative<message::delta>(e.what.body)) s.bytes_down = e.what.payload->size();
-                   self->send(s.owner, outbound{e.to, e.what});
-                 },
-                 [&](const group_effect::applied& e) { settle(self, e); },
-                 [&](const group_effect::frame_lost& e) {
-                   s.parts.write_ledger(s.parts.book->lost(e.round));
-                   owe(self);
-                 },
-                 [&](const group_effect::rolled_back& e) {
-                   s.parts.book->roll_back(e.step);
-                   s.started = false;  // where a site that has not begun stands is told again
-                   self->send(s.metrics, event_line{"rolled_back", "group " + std::to_string(id_of(self)) + " goes on from round " +
-                                                                       std::to_string(s.parts.group->round()) +
-                                                                       ": later rounds are void, their samples return"});
-                   self->send(s.shard, leases_voided{id_of(self), e.step, e.leases});
-                 },
-                 [&](const group_effect::residual_returned& e) {
-                   s.parts.write_ledger(s.parts.book->add(s.parts.group->round(), e.values->span()));
-                 },
-                 [&](const group_effect::ledger_line& e) {
-                   s.parts.write_ledger(e.json);
-                   if (e.json.starts_with("{\"record\"") && dies_behind_a_store())
-                     throw contract_error("a rehearsed crash behind a record");
-                 },
-                 [&](const group_effect::diverged& e) {
-                   self->send(s.metrics, event_line{"diverged", "group " + std::to_string(id_of(self)) + " round " +
-                                                                    std::to_string(e.round) + ": anchor " + e.found.hex() + " instead of " +
-                                                                    e.expected.hex() + "; copying it from a peer"});
-                 },
-                 [&](const group_effect::unsettled&) { self->send(s.trainer, group_unsettled{id_of(self)}); },
-                 [&](const group_effect::settled& e) {
-                   const contributor mark = s.parts.group->watermarks().of(s.settings.self);
-                   if (mark.step > 0) self->send(s.shard, watermark_moved{id_of(self), mark.step});
-                   if (!s.started) {
-                     s.started = true;
-                     self->send(s.owner, group_started{id_of(self), mark});
-                   }
-                   tell_settled(self);
-                   self->send(s.owner, group_synced{id_of(self), e.epoch});
-                 },
-                 [&](const group_effect::wake_at& e) { self->delayed_send(self, std::max(e.when - now(self), duration{}), group_tick{}); },
-             },
-             action);
+  std::visit(
+      overloaded{
+          [&](const group_effect::send& e) {
+            if (std::holds_alternative<message::delta>(e.what.body)) s.bytes_down = e.what.payload->size();
+            self->send(s.owner, outbound{e.to, e.what});
+          },
+          [&](const group_effect::applied& e) { settle(self, e); },
+          [&](const group_effect::judged& e) {
+            self->send(s.metrics, event_line{"judged", "round " + std::to_string(e.round) + " of group " + std::to_string(id_of(self)) +
+                                                           ", the contribution of site " + std::to_string(e.site) + ": " + e.reason});
+          },
+          [&](const group_effect::frame_lost& e) {
+            s.parts.write_ledger(s.parts.book->lost(e.round));
+            owe(self);
+          },
+          [&](const group_effect::rolled_back& e) {
+            s.parts.book->roll_back(e.step);
+            s.started = false;  // where a site that has not begun stands is told again
+            self->send(s.metrics, event_line{"rolled_back", "group " + std::to_string(id_of(self)) + " goes on from round " +
+                                                                std::to_string(s.parts.group->round()) +
+                                                                ": later rounds are void, their samples return"});
+            self->send(s.shard, leases_voided{id_of(self), e.step, e.leases});
+          },
+          [&](const group_effect::residual_returned& e) {
+            s.parts.write_ledger(s.parts.book->add(s.parts.group->round(), e.values->span()));
+          },
+          [&](const group_effect::ledger_line& e) {
+            s.parts.write_ledger(e.json);
+            if (e.json.starts_with("{\"record\"") && dies_behind_a_store()) throw contract_error("a rehearsed crash behind a record");
+          },
+          [&](const group_effect::diverged& e) {
+            self->send(s.metrics,
+                       event_line{"diverged", "group " + std::to_string(id_of(self)) + " round " + std::to_string(e.round) + ": anchor " +
+                                                  e.found.hex() + " instead of " + e.expected.hex() + "; copying it from a peer"});
+          },
+          [&](const group_effect::unsettled&) { self->send(s.trainer, group_unsettled{id_of(self)}); },
+          [&](const group_effect::settled& e) {
+            const contributor mark = s.parts.group->watermarks().of(s.settings.self);
+            if (mark.step > 0) self->send(s.shard, watermark_moved{id_of(self), mark.step});
+            if (!s.started) {
+              s.started = true;
+              self->send(s.owner, group_started{id_of(self), mark});
+            }
+            tell_settled(self);
+            self->send(s.owner, group_synced{id_of(self), e.epoch});
+          },
+          [&](const group_effect::wake_at& e) { self->delayed_send(self, std::max(e.when - now(self), duration{}), group_tick{}); },
+      },
+      action);
 }
 
 void perform(group_actor* self, const group_actions& actions) {

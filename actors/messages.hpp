@@ -97,6 +97,7 @@ struct leases_recovered {};
 struct close_leases { bool for_good; };  // -> shard, at the site's end: what is outstanding stays so for a resume, or is written off; answered
 struct leases_closed { bool for_good; std::uint64_t outstanding; };
 struct watermark_moved { group_id group; step_number watermark; };  // -> shard: a committed record of the group reaches this step
+struct leases_vetoed { group_id group; step_number watermark; std::vector<lease> leases; };  // -> shard: the same, but nothing made of them was taken
 struct leases_voided { group_id group; step_number watermark; std::vector<lease> leases; };  // -> shard: the group's records that named them are void
 
 // --- trainer -> metrics
@@ -145,7 +146,7 @@ ISTHMUS_LOCAL_MESSAGE(anchor_loaded) ISTHMUS_LOCAL_MESSAGE(compute_gradient) IST
 ISTHMUS_LOCAL_MESSAGE(reduce_slice) ISTHMUS_LOCAL_MESSAGE(slice_reduced) ISTHMUS_LOCAL_MESSAGE(update_slice)
 ISTHMUS_LOCAL_MESSAGE(slice_updated) ISTHMUS_LOCAL_MESSAGE(evaluate_rows) ISTHMUS_LOCAL_MESSAGE(rows_evaluated)
 ISTHMUS_LOCAL_MESSAGE(device_ready) ISTHMUS_LOCAL_MESSAGE(device_lost) ISTHMUS_LOCAL_MESSAGE(want_rows)
-ISTHMUS_LOCAL_MESSAGE(rows_leased) ISTHMUS_LOCAL_MESSAGE(watermark_moved) ISTHMUS_LOCAL_MESSAGE(leases_voided) ISTHMUS_LOCAL_MESSAGE(step_sample)
+ISTHMUS_LOCAL_MESSAGE(rows_leased) ISTHMUS_LOCAL_MESSAGE(watermark_moved) ISTHMUS_LOCAL_MESSAGE(leases_voided) ISTHMUS_LOCAL_MESSAGE(leases_vetoed) ISTHMUS_LOCAL_MESSAGE(step_sample)
 ISTHMUS_LOCAL_MESSAGE(evaluation_sample) ISTHMUS_LOCAL_MESSAGE(round_sample) ISTHMUS_LOCAL_MESSAGE(event_line)
 ISTHMUS_LOCAL_MESSAGE(drain) ISTHMUS_LOCAL_MESSAGE(save_cursor) ISTHMUS_LOCAL_MESSAGE(cursor) ISTHMUS_LOCAL_MESSAGE(save_boundary)
 ISTHMUS_LOCAL_MESSAGE(boundary_saved) ISTHMUS_LOCAL_MESSAGE(group_wiring) ISTHMUS_LOCAL_MESSAGE(peer_is_synced)

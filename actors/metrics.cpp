@@ -47,8 +47,9 @@ void on_round(metrics_actor* self, const round_sample& m) {
   std::string names;
   std::uint64_t tokens = 0;
   for (const auto& c : m.record.contributors) {
+    if (is_veto(c.judged)) continue;
     names += (names.empty() ? "" : ",") + std::to_string(c.site);
-    tokens += c.tokens;
+    tokens += c.counted();
   }
   s.parts->metrics.put(round_row{m.record.group, m.record.round, m.record.epoch, m.record.home, names, tokens, m.bytes_down, m.seconds,
                                  m.record.anchor_hash.hex(), wall(self)});

@@ -8,6 +8,8 @@ namespace isthmus::actors {
 
 namespace {
 
+constexpr const char* no_group_has_them = "vetoed, or their records are void: no group has them";  // where such return
+
 struct shard_state {
   std::optional<shard_settings> settings;
   std::optional<batch_reader> reader;
@@ -31,7 +33,12 @@ caf::behavior shard(shard_actor* self, std::shared_ptr<shard_settings> given) {
       [=](const want_rows& m) { return lease_rows(*self->state.settings, *self->state.reader, m); },
       [=](const watermark_moved& m) {
         auto& settings = *self->state.settings;
-        if (auto settled = settings.book.commit(m.group, m.watermark); !settled.empty()) settings.settled(settled, "committed");
+        if (auto settled = settings.book.commit(m.group, m.watermark); !settled.empty()) settings.settled(settled, no_group_has_them);
+      },
+      [=](const leases_vetoed& m) {
+        auto& settings = *self->state.settings;
+        if (auto settled = settings.book.veto(m.group, m.watermark, m.leases); !settled.empty())
+          settings.settled(settled, no_group_has_them);
       },
       [=](const leases_voided& m) {
         auto& settings = *self->state.settings;

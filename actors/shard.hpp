@@ -19,7 +19,7 @@ struct shard_settings {
   std::function<void(const std::vector<lease>&, step_number step)> granted;       // ledger L1
 };
 
-/// Leases sample ranges of one shard (want_rows -> rows_leased) and settles them (watermark_moved, leases_voided, close_leases). A device
+/// Leases sample ranges of one shard (want_rows -> rows_leased) and settles them (watermark_moved, leases_vetoed, leases_voided, close_leases). A device
 /// that dies costs no lease: the rows of its step are computed again.
 caf::actor spawn_shard(caf::event_based_actor* owner, shard_settings settings);
 

@@ -15,6 +15,25 @@ namespace {
 
 using nlohmann::json;
 
+guard_settings guarding(const recipe& plan) {
+  const auto& g = plan.guard;
+  guard_settings s;
+  const auto& name = plan.round.aggregate;
+  if (name == "clip_to_median") s.aggregate = aggregate_kind::clip_to_median;
+  if (name == "centred_clipping") s.aggregate = aggregate_kind::centred_clipping;
+  if (name == "trimmed_mean") s.aggregate = aggregate_kind::trimmed_mean;
+  s.hostile_max = static_cast<std::uint32_t>(g.hostile_max);
+  s.norm_veto = g.norm_veto;
+  s.similarity_veto = g.similarity_veto;
+  s.direction_veto = g.direction_veto;
+  s.weight_cap = g.weight_cap;
+  s.probation_rounds = static_cast<std::uint64_t>(g.probation_rounds);
+  s.probation_weight = g.probation_weight;
+  s.barred_after = static_cast<std::uint32_t>(g.barred_after);
+  s.barred_rounds = static_cast<std::uint64_t>(g.barred_rounds);
+  return s;
+}
+
 expected<group_settings> settings_of(const site_parts& parts, const group_shape& shape) {
   const auto& plan = parts.plan.round;
   auto codecs = make_codec_pair(plan.codec, parts.codecs);
@@ -31,6 +50,7 @@ expected<group_settings> settings_of(const site_parts& parts, const group_shape&
   s.reference_tokens = static_cast<double>(reference_tokens(parts.plan));
   s.tokens_goal = static_cast<std::uint64_t>(parts.plan.run.tokens);
   s.quorum = static_cast<std::uint32_t>(parts.plan.run.deterministic ? parts.plan.sites.size() : static_cast<std::size_t>(plan.quorum));
+  s.guarding = guarding(parts.plan);
   s.deadline.min = from_seconds(plan.deadline_min_seconds);
   s.deadline.max = from_seconds(plan.deadline_max_seconds);
   s.deadline.grace = from_seconds(plan.grace_seconds);

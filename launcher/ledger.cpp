@@ -20,6 +20,9 @@ std::string ledger_text(const ledger_report& r) {
                        show_counted(static_cast<std::int64_t>(r.divergences), "anchor"));
   if (r.vetoes > 0)
     out += fmt::format("vetoed   {} that were no finite numbers\n", show_counted(static_cast<std::int64_t>(r.vetoes), "contribution"));
+  if (r.vetoed > 0 || r.clipped > 0)
+    out += fmt::format("guarded  {} vetoed by homes, {} taken in part; why is in the records\n",
+                       show_counted(static_cast<std::int64_t>(r.vetoed), "contribution"), r.clipped);
   for (const auto& [group, round] : r.last_round) {
     const auto anchor = r.last_anchor.find(group);
     out += fmt::format("group {}  round {}  anchor {}\n", group, round, anchor == r.last_anchor.end() ? "-" : anchor->second.hex());
@@ -76,6 +79,8 @@ int run_ledger(const ledger_options& options, console& out) {
                           {"torn_lines", r.torn_lines},
                           {"vetoes", r.vetoes},
                           {"divergences", r.divergences},
+                          {"contributions_vetoed", r.vetoed},
+                          {"contributions_clipped", r.clipped},
                           {"lost_logs", r.lost_logs},
                           {"unproved_rounds", r.unproved_rounds},
                           {"groups", nlohmann::json::array()},

@@ -89,6 +89,7 @@ site_arithmetic model_arithmetic(const recipe& plan, kernels::team& team, arithm
   a.update = [hooks, &backend, optimizer](learner& any, const optimizer_slice& s) {
     auto& device = dynamic_cast<device_model&>(any);
     device.before(device_work::update);
+    if (hooks.before_update) hooks.before_update(s);
     optimizer->update(backend, device.model.stream(), s.weights, s.gradients, s.begin, s.end, s.learning_rate,
                       static_cast<float>(s.gradient_scale), true, static_cast<std::int64_t>(s.step));
     if (hooks.after_update) hooks.after_update(s);
@@ -134,6 +135,7 @@ site_arithmetic grid_arithmetic(arithmetic_hooks hooks) {
   };
   a.update = [hooks, moments](learner& any, const optimizer_slice& s) {
     dynamic_cast<device_grid&>(any).before(device_work::update);
+    if (hooks.before_update) hooks.before_update(s);
     for (auto i = static_cast<std::size_t>(s.begin); i < static_cast<std::size_t>(s.end); ++i) {
       s.weights[i] -= s.gradients[i];
       s.gradients[i] = 0;

@@ -16,7 +16,7 @@ enum class device_work { gradient, evaluation, reduction, update };
 struct arithmetic_hooks {
   std::function<void(std::uint32_t device, device_work)>
       before;  // each slice of work, in the device's actor; what it throws is its failure
-  std::function<void(const optimizer_slice&)> after_update;
+  std::function<void(const optimizer_slice&)> before_update, after_update;  // around each optimizer step of a slice
 };
 
 /// The recipe's own model on the reference kernels, so that a seed means the same on every CPU. team outlives it.

@@ -205,8 +205,13 @@ arithmetic_hooks cluster::hooks_of(site_id site, incarnation_number incarnation)
   arithmetic_hooks hooks;
   if (options_.before_work)
     hooks.before = [this, site](std::uint32_t device, device_work what) { options_.before_work(site, device, what); };
-  if (options_.after_update)
-    hooks.after_update = [this, site, incarnation](const optimizer_slice& s) { options_.after_update(site, incarnation, s); };
+  hooks.before_update = [this, site](const optimizer_slice& s) {
+    if (const auto hand = hostile_.find(site); hand != hostile_.end()) hand->second->before(s);
+  };
+  hooks.after_update = [this, site, incarnation](const optimizer_slice& s) {
+    if (const auto hand = hostile_.find(site); hand != hostile_.end()) hand->second->after(s);
+    if (options_.after_update) options_.after_update(site, incarnation, s);
+  };
   return hooks;
 }
 

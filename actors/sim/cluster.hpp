@@ -2,6 +2,7 @@
 
 #include "actors/coordinator.hpp"
 #include "actors/sim/arithmetic.hpp"
+#include "actors/sim/hostile.hpp"
 #include "framework/rounds/ledger_check.hpp"
 #include "framework/sim/disk.hpp"
 #include "framework/sim/network.hpp"
@@ -69,6 +70,8 @@ public:
   void set_wall(site_id site, double seconds) { wall_offsets_[site] = seconds; }
   /// Files and folders on the disk that are a process's own, as named from its root: a site's ledger and checkpoints, the coordinator's log.
   static std::vector<std::string> files_of(site_id site);
+  /// From now on the site does wrong in that way (a hostile kind; amount: of scale), or, with nothing, right again.
+  void corrupt_site(site_id site, std::optional<fault_kind> how, double amount = 1);
   /// Fails the actor of one device.
   void fail_device(site_id site, std::uint32_t device);
   /// Fails another actor of a site, by the name that its supervisor gives it: "metrics", "group 0", "link to 1".
@@ -144,6 +147,7 @@ private:
   std::string held_;  // actors of that name stand still; "": nobody
   std::set<site_id> frozen_;
   std::map<site_id, double> slowness_;
+  std::map<site_id, std::unique_ptr<hostile_hand>> hostile_;
   std::map<site_id, duration> slow_disks_;
   std::map<site_id, double> wall_offsets_;
   std::map<caf::actor_id, time_point> busy_until_;  // actors that wait for a slow disk

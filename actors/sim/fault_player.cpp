@@ -55,6 +55,10 @@ void fault_player::play(const planned_fault& f) {
     case fault_kind::swizzle: return swizzle(f);
     default: break;
   }
+  if (is_hostile(f.kind)) {
+    cluster_.corrupt_site(site, f.kind, f.trigger.amount);
+    return until(f.lasts, [this, site] { cluster_.corrupt_site(site, std::nullopt); });
+  }
   if (is_of_links(f.kind))
     for (const site_id peer : f.peers)
       if (auto undo = sim::hurt_link(cluster_.net, f, peer)) until(f.lasts, std::move(undo));

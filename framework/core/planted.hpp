@@ -27,6 +27,7 @@ enum class planted {
   reuse_incarnation,      // a site whose disk was lost counts its incarnations from 1 again
   trust_rotten_file,      // a checkpoint's files are loaded without a look at their hashes
   forget_torn_line,       // a process that finds its ledger's last line torn writes on behind it
+  return_vetoed_mass,     // what a home vetoed goes back into its sender's residual, to be sent again
 };
 struct planted_name {
   planted bug;
@@ -50,7 +51,8 @@ inline constexpr std::array planted_bugs = {planted_name{planted::forget_late_re
                                             planted_name{planted::answer_before_sync, "answer_before_sync"},
                                             planted_name{planted::reuse_incarnation, "reuse_incarnation"},
                                             planted_name{planted::trust_rotten_file, "trust_rotten_file"},
-                                            planted_name{planted::forget_torn_line, "forget_torn_line"}};
+                                            planted_name{planted::forget_torn_line, "forget_torn_line"},
+                                            planted_name{planted::return_vetoed_mass, "return_vetoed_mass"}};
 
 /// Whether this mistake is to be made. Always false in a build without ISTHMUS_PLANTED_BUGS.
 bool is_planted(planted bug);

@@ -142,6 +142,15 @@ lease_settlement lease_book::commit(group_id group, step_number watermark) {
   return settle_by_groups(done, missed, true);
 }
 
+lease_settlement lease_book::veto(group_id group, step_number watermark, std::span<const lease> leases) {
+  ensure(group < watermarks_.size(), "lease_book: unknown group");
+  range_set vetoed;
+  for (const lease& l : leases)
+    if (l.shard == shard_) vetoed.add(l.begin, l.end);
+  for (const grant_entry& e : outstanding_) missed_[group].add(vetoed.within(e.begin, e.end));
+  return commit(group, watermark);
+}
+
 lease_settlement lease_book::crash() { return settle_outstanding(true); }
 lease_settlement lease_book::write_off() { return settle_outstanding(false); }
 

@@ -46,6 +46,9 @@ public:
   /// A record of `group` that reaches `watermark` was committed. Gives the leases that are now committed for every group. An older
   /// watermark changes nothing.
   lease_settlement commit(group_id group, step_number watermark);
+  /// The same where that record vetoes what was made of these leases: no record of this group will ever have them. Once every group has
+  /// decided, what all of them vetoed returns, and what some have is partial.
+  lease_settlement veto(group_id group, step_number watermark, std::span<const lease> leases);
   /// The site's weights were lost after the watermarks (it restarts from anchors): what no group has returns; what some have is
   /// settled as partial and never trained again.
   lease_settlement crash();

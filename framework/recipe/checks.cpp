@@ -107,6 +107,10 @@ private:
       wrong("R035", "round.warm_up_rounds",
             fmt::format("round.warm_up_rounds = {} goes before codec = \"sparse_loco\", not \"{}\"", d.warm_up_rounds, d.codec), "0",
             "only a sparse codec holds change back for many rounds");
+    if (d.aggregate == "trimmed_mean" && d.codec == "sparse_loco")
+      wrong("R035", "round.aggregate", "round.aggregate = \"trimmed_mean\" compares elements, of which codec = \"sparse_loco\" sends few",
+            "codec = \"none\" or \"int8\"",
+            "what a site did not send would count as 0 there, and the mean of nearly every element with it");
     if (d.outer == "nesterov" && d.outer_momentum == 0)
       doubtful("R060", "round.outer_momentum", "round.outer = \"nesterov\" with outer_momentum = 0 is outer = \"plain\"", "0.9 is common");
   }

@@ -33,6 +33,17 @@ bool is_of_links(fault_kind kind) {
   }
 }
 
+bool is_hostile(fault_kind kind) {
+  switch (kind) {
+    case fault_kind::sign_flip:
+    case fault_kind::scale:
+    case fault_kind::noise:
+    case fault_kind::replay:
+    case fault_kind::nan_frames: return true;
+    default: return false;
+  }
+}
+
 bool takes_down(fault_kind kind) { return kind == fault_kind::kill || kind == fault_kind::power || kind == fault_kind::wipe; }
 
 bool is_instant(fault_kind kind) {
@@ -61,6 +72,7 @@ double default_amount(fault_kind kind) {
     case fault_kind::clock: return 262;
     case fault_kind::duplicate: return 0.2;
     case fault_kind::reorder: return 0.5;
+    case fault_kind::scale: return 1000;
     default: return 0;
   }
 }

@@ -34,11 +34,16 @@ enum class fault_kind {
   duplicate,   // the chance that a bulk message comes twice
   reorder,     // bulk messages overtake each other by up to `amount` seconds
   swizzle,     // clogs of some of the site's links, one by one, released in another order
+  sign_flip,   // each step of the site goes the other way
+  scale,       // each step is `amount` times as long
+  noise,       // each step goes anywhere, as far as it would have gone
+  replay,      // each step is the first one again
+  nan_frames,  // the numbers of its contributions are no numbers
 };
 inline constexpr std::initializer_list<const char*> fault_kind_names = {
-    "kill",  "stop",      "leave", "device",   "slow",  "cut",       "cut_out",    "clog",    "reset",
-    "delay", "jitter",    "loss",  "rate",     "tear",  "disk_full", "disk_error", "power",   "wipe",
-    "rot",   "slow_disk", "nan",   "bit_flip", "clock", "corrupt",   "duplicate",  "reorder", "swizzle"};
+    "kill",  "stop",    "leave",     "device",    "slow",       "cut",       "cut_out", "clog",  "reset",     "delay",     "jitter",
+    "loss",  "rate",    "tear",      "disk_full", "disk_error", "power",     "wipe",    "rot",   "slow_disk", "nan",       "bit_flip",
+    "clock", "corrupt", "duplicate", "reorder",   "swizzle",    "sign_flip", "scale",   "noise", "replay",    "nan_frames"};
 
 /// Of a name that the recipe's reader has let pass.
 fault_kind kind_of_fault(std::string_view name);
@@ -47,6 +52,8 @@ const char* name_of_fault(fault_kind kind);
 bool is_of_links(fault_kind kind);
 /// The process dies of it and is started again.
 bool takes_down(fault_kind kind);
+/// The site does wrong: what it contributes is not what its samples make of the anchor.
+bool is_hostile(fault_kind kind);
 /// It happens at once and leaves nothing to heal.
 bool is_instant(fault_kind kind);
 /// Real processes can be made to suffer it by `isthmus launch`.

@@ -48,6 +48,7 @@ struct recipe {
     std::string outer = "nesterov";     // nesterov | plain
     double outer_learning_rate = 0.7;
     double outer_momentum = 0.9;
+    std::string aggregate = "mean";                              // mean | clip_to_median | centred_clipping | trimmed_mean
     double residual_decay = 0.95;                                // of a codec's error feedback, each round
     std::int64_t quorum = 0;                                     // contributions that let a round close; 0: a majority of the members
     double grace_seconds = 5;                                    // waited for the rest once the quorum is there
@@ -55,6 +56,20 @@ struct recipe {
     std::int64_t reference_tokens = 0;                           // unit of contributions; 0: tokens_per_step * inner_steps
     bool operator==(const round_section&) const = default;
   } round;
+
+  /// What homes do about contributions that may be wrong: docs/hostile.md. As it stands they trust them all.
+  struct guard_section {
+    std::int64_t hostile_max = 1;       // round.aggregate = "trimmed_mean": largest and smallest left out of each element
+    double norm_veto = 0;               // longer than so many times the median contribution, by tokens: vetoed; 0: never
+    double similarity_veto = 0;         // cosine with an earlier contribution, or another's, that makes it a replay or copy; 0: never
+    double direction_veto = -1;         // median cosine with the others' up to which it is vetoed; -1: never
+    double weight_cap = 0;              // tokens counted of a contribution, in medians of the round; 0: all
+    std::int64_t probation_rounds = 0;  // of its own that a new site has committed before it counts in full
+    double probation_weight = 0.25;     // until then so much of its tokens count
+    std::int64_t barred_after = 0;      // vetoes in a row that bar a site; 0: never
+    std::int64_t barred_rounds = 10;    // for so many rounds
+    bool operator==(const guard_section&) const = default;
+  } guard;
 
   struct data_section {
     std::int64_t vocabulary = 2048;

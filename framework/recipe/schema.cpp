@@ -60,12 +60,26 @@ void visit_fields(recipe::round_section& s, field_visitor& v) {
   v.choice("outer", s.outer, {"nesterov", "plain"}, "the outer optimizer");
   v.real("outer_learning_rate", s.outer_learning_rate, tiny, 10, "of the outer optimizer");
   v.real("outer_momentum", s.outer_momentum, 0, 0.999999, "of outer = \"nesterov\"");
+  v.choice("aggregate", s.aggregate, {"mean", "clip_to_median", "centred_clipping", "trimmed_mean"},
+           "how a home adds contributions; docs/hostile.md");
   v.real("residual_decay", s.residual_decay, 0, 1, "of the codec's error feedback, each round");
   v.integer("quorum", s.quorum, 0, sites_max, "contributions that let a round close; 0: a majority of the members");
   v.real("grace_seconds", s.grace_seconds, 0, 86400, "waited for the rest once the quorum is there");
   v.real("deadline_min_seconds", s.deadline_min_seconds, 0.01, 86400, "lower bound of the learned deadline");
   v.real("deadline_max_seconds", s.deadline_max_seconds, 0.01, 604800, "upper bound of the learned deadline");
   v.integer("reference_tokens", s.reference_tokens, 0, tera, "unit of contributions; 0: tokens_per_step * inner_steps");
+}
+
+void visit_fields(recipe::guard_section& s, field_visitor& v) {
+  v.integer("hostile_max", s.hostile_max, 1, 1000, "largest and smallest that aggregate = \"trimmed_mean\" leaves out of each element");
+  v.real("norm_veto", s.norm_veto, 0, 1e9, "medians of length by tokens above which a contribution is vetoed; 0: none is");
+  v.real("similarity_veto", s.similarity_veto, 0, 1, "cosine with an earlier contribution, or another site's, that is vetoed; 0: none is");
+  v.real("direction_veto", s.direction_veto, -1, 1, "median cosine with the others' up to which a contribution is vetoed; -1: none is");
+  v.real("weight_cap", s.weight_cap, 0, 1e9, "medians of the round up to which a contribution's tokens count; 0: all do");
+  v.integer("probation_rounds", s.probation_rounds, 0, 1'000'000, "committed contributions before a site that came later counts in full");
+  v.real("probation_weight", s.probation_weight, 0.001, 1, "the part of its tokens that counts until then");
+  v.integer("barred_after", s.barred_after, 0, 1'000'000, "vetoes in a row that bar a site; 0: it never is");
+  v.integer("barred_rounds", s.barred_rounds, 1, 1'000'000, "rounds that it is barred for");
 }
 
 void visit_fields(recipe::data_section& s, field_visitor& v) {

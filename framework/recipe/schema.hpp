@@ -35,6 +35,7 @@ void visit_fields(recipe::run_section& s, field_visitor& v);
 void visit_fields(model_config& s, field_visitor& v);
 void visit_fields(recipe::train_section& s, field_visitor& v);
 void visit_fields(recipe::round_section& s, field_visitor& v);
+void visit_fields(recipe::guard_section& s, field_visitor& v);
 void visit_fields(recipe::data_section& s, field_visitor& v);
 void visit_fields(recipe::links_section& s, field_visitor& v);
 void visit_fields(recipe::checkpoint_section& s, field_visitor& v);
@@ -49,6 +50,7 @@ void for_each_section(recipe& r, F&& f) {
   f("model", r.model);
   f("train", r.train);
   f("round", r.round);
+  f("guard", r.guard);
   f("data", r.data);
   f("links", r.links);
   f("checkpoint", r.checkpoint);

@@ -100,7 +100,8 @@ std::string write_recipe(const recipe& r) {
   std::string out;
   for_each_section(copy, [&](std::string_view name, const auto& section) {
     if (name == "scenario" && r.scenario == recipe::scenario_section{}) return;  // also a later one
-    out += fmt::format("[{}]\n{}\n", name, lines_of(section));
+    if (name == "guard" && r.guard == recipe::guard_section{}) return;
+    out += fmt::format("[{}]\n{}\n", name, lines_of(section, {"aggregate"}));
   });
   for (const auto& site : r.sites) out += fmt::format("[[sites]]\n{}\n", lines_of(site, {"tokens_per_second"}));
   for (const auto& fault : r.faults)

@@ -77,6 +77,14 @@ std::string contribution_book::counted(round_number round) {
   return line("counted", round, {}, meta_.mass);
 }
 
+std::string contribution_book::discarded(round_number round) {
+  ensure(frame_ != nullptr, "contribution_book: nothing is in flight");
+  if (is_planted(planted::return_vetoed_mass)) return lost(round);
+  frame_.reset();
+  committed_step_ = meta_.step;
+  return line("discarded", round, {}, meta_.mass);
+}
+
 std::string contribution_book::lost(round_number round) {
   ensure(frame_ != nullptr, "contribution_book: nothing is in flight");
   const bool forgotten = is_planted(planted::forget_late_residual);

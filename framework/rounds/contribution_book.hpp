@@ -58,6 +58,8 @@ public:
   std::string vetoed(round_number round, step_number step, std::uint64_t tokens) const;
   /// The contribution in flight is in a committed record.
   std::string counted(round_number round);
+  /// It is in one that vetoes it: its mass is gone, and what it was trained on is in no sum of this group.
+  std::string discarded(round_number round);
   /// It is in none: residual += decode(frame).
   std::string lost(round_number round);
   /// Committed records became void: `step` is what is left of this site's watermark.

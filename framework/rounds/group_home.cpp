@@ -55,6 +55,7 @@ void parameter_group::state::on_contribution(site_id from, const message::contri
 
 void parameter_group::state::collect(contributor meta, shared_bytes frame, time_point now) {
   const site_id site = meta.site;
+  meta = {site, meta.incarnation, meta.step, meta.tokens, std::move(meta.leases), meta.mass};  // what the home says of it, the home says
   if (collected.contains(site) || is_finished() || meta.step <= marks.of(site).step) return;
   if (!opened) opened = last_opened = now;
   collected[site] = {std::move(meta), std::move(frame)};
@@ -96,35 +97,77 @@ void parameter_group::state::try_close(time_point now) {
   close(now);
 }
 
-/// Adds in site order and encodes.
+/// Sum of the decoded frames, in site order, of as many tokens as it gives. What does not decode is vetoed.
+std::uint64_t parameter_group::state::add_all(round_record& r, candidate& c, std::span<float> sum) {
+  std::uint64_t tokens = 0;
+  for (const auto& [site, got] : collected) {
+    judged_contribution one{got.meta, nullptr, {}, {}, {}};
+    if (auto ok = s.codecs.of(round + 1).up->add_to(s.shape, got.frame->bytes(), sum); !ok) veto_unreadable(one, ok.error());
+    if (!one.reason.empty()) c.reasons.push_back({site, one.reason});
+    r.contributors.push_back(std::move(one.meta));
+    tokens += r.contributors.back().counted();
+  }
+  return tokens;
+}
+
+/// The same where each is looked at by itself first.
+std::uint64_t parameter_group::state::add_judged(round_record& r, candidate& c, std::span<float> sum) {
+  for (const auto& [site, got] : collected) {
+    judged_contribution one{got.meta, std::make_unique<float_array>(anchor->size()), {}, {}, {}};
+    if (auto ok = s.codecs.of(round + 1).up->add_to(s.shape, got.frame->bytes(), one.values->span()); !ok) {
+      one.values = nullptr;
+      veto_unreadable(one, ok.error());
+    } else {
+      one.size = measure(std::as_const(*one.values).span(), s.shape.id);
+      if (s.guarding.similarity_veto > 0) one.sketch = sketch_of(std::as_const(*one.values).span(), s.shape.id);
+    }
+    c.judged.push_back(std::move(one));
+  }
+  watch.judge(c.judged, marks, round + 1);
+  std::uint64_t tokens = 0;
+  for (const auto& one : c.judged) tokens += one.meta.counted();
+  if (tokens > 0) watch.add(c.judged, s.guarding.aggregate == aggregate_kind::centred_clipping ? last_mean() : std::vector<float>{}, sum);
+  for (auto& one : c.judged) {
+    r.contributors.push_back(one.meta);
+    if (is_veto(one.meta.judged) || one.meta.uncounted > 0) c.reasons.push_back({one.meta.site, one.reason});
+    one.values.reset();
+  }
+  return tokens;
+}
+
+void parameter_group::state::veto_unreadable(judged_contribution& one, const error& why) {
+  ++counters.malformed;
+  const bool numbers = why.code == errc::not_finite || why.code == errc::out_of_range;
+  watch.veto(one, numbers ? verdict::not_finite : verdict::unreadable, why.message, marks, round + 1);
+}
+
+/// The last round's delta by weight, where its bytes are still kept: what centred clipping begins from.
+std::vector<float> parameter_group::state::last_mean() const {
+  const auto at = kept.find(round);
+  const bool sparse = s.codecs.of(round + 1).down->payload_bytes(s.shape) == 0;  // the union of all unions would soon be everything
+  if (at == kept.end() || sparse) return {};
+  std::vector<float> mean(anchor->size());
+  const auto& last = at->second;
+  if (!s.codecs.of(round).down->add_to(s.shape, last.bytes->bytes(), mean)) return {};
+  const auto weight = static_cast<float>(last.record.weight);
+  for (float& x : mean) x /= weight;
+  return mean;
+}
+
+/// Adds in site order and encodes. Where every contribution is vetoed the round moves nothing, but is one: all senders learn of it.
 shared_bytes parameter_group::state::reduce(round_record& r, candidate& c) {
   const auto size = anchor->size();
   const codec_pair& codecs = s.codecs.of(round + 1);
   if (spare.sum && (codecs.down_has_residual || round == s.codecs.warm_up_rounds))
     std::fill_n(spare.sum->data(), size, 0.0F);  // an exact codec left zeros
   auto sum = spare.sum ? std::move(spare.sum) : std::make_unique<float_array>(size);
-  std::uint64_t tokens = 0;
-  for (auto it = collected.begin(); it != collected.end();) {
-    if (codecs.up->add_to(s.shape, it->second.frame->bytes(), sum->span())) {
-      r.contributors.push_back(it->second.meta);
-      tokens += it->second.meta.tokens;
-      ++it;
-    } else {
-      ++counters.malformed;
-      refuse(it->first, round + 1, errc::malformed, "the frame cannot be decoded");
-      if (it->first == s.self) lose_frame();
-      it = collected.erase(it);
-    }
-  }
-  shared_bytes bytes;
-  if (tokens > 0) {
-    if (residual) std::transform(sum->data(), sum->data() + size, residual->data(), sum->data(), std::plus<float>());
-    bytes = make_shared_bytes(codecs.down->encode(s.shape, sum->span()));
-    r.tokens_total = record.tokens_total + tokens;
-    r.weight = static_cast<double>(tokens) / s.reference_tokens;
-    r.delta_hash = hash_bytes(bytes->bytes());
-  }
-  (bytes && codecs.down_has_residual ? c.residual : spare.sum) = std::move(sum);  // encode left what it did not send
+  const std::uint64_t tokens = s.guarding.active() ? add_judged(r, c, sum->span()) : add_all(r, c, sum->span());
+  if (residual) std::transform(sum->data(), sum->data() + size, residual->data(), sum->data(), std::plus<float>());
+  auto bytes = make_shared_bytes(codecs.down->encode(s.shape, sum->span()));
+  r.tokens_total = record.tokens_total + tokens;
+  r.weight = tokens > 0 ? static_cast<double>(tokens) / s.reference_tokens : 1;
+  r.delta_hash = hash_bytes(bytes->bytes());
+  (codecs.down_has_residual ? c.residual : spare.sum) = std::move(sum);  // encode left what it did not send
   return bytes;
 }
 
@@ -133,7 +176,6 @@ void parameter_group::state::close(time_point now) {
   round_record r;
   candidate c;
   const auto bytes = reduce(r, c);
-  if (!bytes) return;
   r.group = s.shape.id;
   r.round = round + 1;
   r.epoch = view.number;
@@ -164,6 +206,8 @@ void parameter_group::state::take_candidate() {
   spare.anchor = std::move(next->anchor);
   spare.momentum = std::move(next->momentum);
   if (next->residual) spare.sum = std::move(next->residual);
+  watch.remember(next->judged);
+  for (auto& [site, reason] : next->reasons) say(group_effect::judged{pending->record.round, site, std::move(reason)});
   next.reset();
 }
 

@@ -197,7 +197,8 @@ void parameter_group::state::report_applied() {
   const bool named = decided && mark.incarnation == s.incarnation && mark.step >= in_flight->meta.step;
   const bool mine = named && !is_planted(planted::contribute_again);
   note(ledger::applied(record, mine));
-  say(group_effect::applied{record, mine, is_finished()});
+  const bool vetoed = mine && is_veto(mark.judged);
+  say(group_effect::applied{record, mine, is_finished(), vetoed, vetoed ? in_flight->meta.leases : std::vector<lease>{}});
   if (mine)
     in_flight.reset();
   else if (decided)
@@ -260,8 +261,7 @@ void parameter_group::state::on_refused(site_id from, const message::refused& m,
   if (from != cut.home || m.epoch != view.number || !in_flight || in_flight->round != m.round) return;
   switch (static_cast<errc>(m.code)) {
     case errc::not_found: return send_frame(now);
-    case errc::malformed: return lose_frame();  // it will never be decoded
-    default: return reset_poll(now);            // its round is closed: the record is on its way
+    default: return reset_poll(now);  // its round is closed: the record is on its way
   }
 }
 
@@ -311,7 +311,10 @@ void parameter_group::state::install(site_id from, time_point now) {
   const auto overwrite = [&](float_array& values, std::uint32_t part) {
     if (values.size() > 0) std::memcpy(values.data(), given.at(part)->data(), given.at(part)->size());
   };
-  if (hash != record_hash) return_residual(p.round);  // what we kept as home belongs to rounds that are void
+  if (hash != record_hash) {  // what we kept as home belongs to rounds that are void
+    return_residual(p.round);
+    watch.forget();
+  }
   overwrite(*anchor, 0);
   if (!is_planted(planted::copy_without_momentum)) overwrite(*momentum, 1);
   round = p.round;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "framework/rounds/guard.hpp"
 #include "framework/rounds/parameter_group.hpp"
 
 #include <map>
@@ -29,6 +30,8 @@ struct parameter_group::state {
   struct candidate {  // the home's next state, until the record that it made is committed
     std::unique_ptr<float_array> anchor, momentum, residual;
     std::set<site_id> stored_at;
+    std::vector<judged_contribution> judged;               // where the recipe guards: without their numbers
+    std::vector<std::pair<site_id, std::string>> reasons;  // for people: of vetoes and capped weights
   };
   struct workspace {  // arrays that the home writes in each round: what is not in use of them; null: not made yet
     std::unique_ptr<float_array> sum, anchor, momentum;
@@ -91,9 +94,12 @@ struct parameter_group::state {
   void collect(contributor meta, shared_bytes frame, time_point now);
   void try_close(time_point now);
   void close(time_point now);
-  /// Sums the collected contributions and encodes the delta; nothing where no frame could be read. What a lossy codec did not send goes
-  /// to the candidate.
+  /// Sums the collected contributions and encodes the delta. What a lossy codec did not send goes to the candidate.
   shared_bytes reduce(round_record& r, candidate& c);
+  std::uint64_t add_all(round_record& r, candidate& c, std::span<float> sum);
+  std::uint64_t add_judged(round_record& r, candidate& c, std::span<float> sum);
+  void veto_unreadable(judged_contribution& one, const error& why);
+  std::vector<float> last_mean() const;
   void take_candidate();
   /// The aggregator's residual, if there is one, goes back into this site's own.
   void return_residual(round_number at);
@@ -146,6 +152,7 @@ struct parameter_group::state {
   workspace spare;
   std::map<site_id, round_number> member_round;
   learned_deadline deadline;
+  guard watch;
 };
 
 }  // namespace isthmus

@@ -1,5 +1,7 @@
 #include "framework/rounds/json_lines.hpp"
 
+#include "framework/rounds/guard.hpp"
+
 #include <nlohmann/json.hpp>
 
 #include <charconv>
@@ -21,6 +23,12 @@ std::uint64_t hex_word(std::string_view text) {
   const auto [end, ec] = std::from_chars(text.data(), text.data() + text.size(), word, 16);
   if (ec != std::errc() || end != text.data() + text.size()) throw std::invalid_argument("not a hash");
   return word;
+}
+
+verdict verdict_from(const std::string& name) {
+  for (std::uint8_t v = 0; v < verdicts; ++v)
+    if (name == name_of(static_cast<verdict>(v))) return static_cast<verdict>(v);
+  throw std::invalid_argument("no verdict: " + name);
 }
 
 }  // namespace
@@ -58,7 +66,17 @@ json to_json(const lease& l) { return json::array({l.shard, l.begin, l.end}); }
 json to_json(const contributor& c) {
   json leases = json::array();
   for (const lease& l : c.leases) leases.push_back(to_json(l));
-  return {{"site", c.site}, {"incarnation", c.incarnation}, {"step", c.step}, {"tokens", c.tokens}, {"mass", c.mass}, {"leases", leases}};
+  json object = {{"site", c.site},  {"incarnation", c.incarnation}, {"step", c.step}, {"tokens", c.tokens}, {"mass", c.mass},
+                 {"leases", leases}};
+  if (c.judged != verdict::taken) {
+    object["verdict"] = name_of(c.judged);
+    object["uncounted"] = c.uncounted;
+    object["clipped"] = c.clipped;
+  }
+  if (c.barred_until > 0) object["barred_until"] = c.barred_until;
+  if (c.rounds > 0) object["rounds"] = c.rounds;
+  if (c.strikes > 0) object["strikes"] = c.strikes;
+  return object;
 }
 
 json to_json(const round_record& r) {
@@ -108,6 +126,15 @@ contributor contributor_from(const json& j) {
   c.tokens = j.at("tokens").get<std::uint64_t>();
   c.mass = j.at("mass").get<double>();
   for (const json& l : j.at("leases")) c.leases.push_back(lease_from(l));
+  if (j.contains("verdict")) {
+    c.judged = verdict_from(j.at("verdict").get_ref<const std::string&>());
+    c.uncounted = j.at("uncounted").get<std::uint64_t>();
+    c.clipped = j.at("clipped").get<double>();
+    if (c.uncounted > c.tokens) throw std::invalid_argument("more uncounted tokens than tokens");
+  }
+  c.barred_until = j.value("barred_until", round_number{0});
+  c.rounds = j.value("rounds", std::uint64_t{0});
+  c.strikes = j.value("strikes", std::uint32_t{0});
   return c;
 }
 

@@ -42,9 +42,9 @@ std::string reopened(std::string_view reason);  // the end that was written beca
 
 /// L2: one movement of mass in a site's account of a group (contribution_book).
 struct mass_line {
-  std::string_view event;  // formed | late | counted | lost | added | restored | vetoed
+  std::string_view event;  // formed | late | counted | discarded | lost | added | restored | vetoed
   group_id group = 0;
-  round_number round = 0;                                   // of the anchor it began from; counted, lost: of the round decided
+  round_number round = 0;                                   // of the anchor it began from; counted, discarded, lost: of the round decided
   double change = 0, decayed = 0, frame = 0, residual = 0;  // residual: after it
   double norm = 0;                                          // L2 norm of the numbers moved: what rounding is measured by
   double written_off = 0;                                   // restored: norm of what the crash took

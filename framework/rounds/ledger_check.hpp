@@ -22,6 +22,7 @@ struct ledger_report {
   std::uint64_t epochs = 0, rounds = 0, records_void = 0, checkpoints = 0, torn_lines = 0, lines = 0;
   std::uint64_t vetoes = 0;                          // contributions that were no finite numbers and reached nobody
   std::uint64_t divergences = 0;                     // anchors that were not what their record names, each copied from a peer again
+  std::uint64_t vetoed = 0, clipped = 0;             // contributions in rounds that count, of which a home took nothing, or not all
   std::uint64_t lost_logs = 0, unproved_rounds = 0;  // processes whose ledger is gone with its disk; rounds that only such ledgers held
   std::map<group_id, round_number> last_round;
   std::map<group_id, hash128> last_anchor;

@@ -1,3 +1,4 @@
+#include "framework/rounds/json_lines.hpp"
 #include "framework/rounds/ledger_read.hpp"
 
 #include <nlohmann/json.hpp>
@@ -35,10 +36,18 @@ public:
       : site_(site), records_(records), sizes_(sizes), vetoes_(vetoes), wrong_(wrong) {}
 
   void line(const site_line& l) {
-    if (l.type == "started") accounts_.clear();  // what a crash took is told by `restored`
+    if (l.type == "started") {
+      accounts_.clear();  // what a crash took is told by `restored`
+      vetoed_.clear();
+    }
+    if (l.type == "applied") note_veto(l);
     if (l.type != "mass") return;
     const auto group = l.body->at("group").get<group_id>();
     const auto event = l.body->at("event").get<std::string>();
+    if (vetoed_.erase(group) > 0 && event != "discarded")
+      wrong_.add(l.where, "discarded",
+                 "a record vetoes the site's contribution to group " + std::to_string(group) + ", whose mass then is gone, but `" + event +
+                     "` follows");
     const auto number = [&](const char* key) { return l.body->at(key).get<double>(); };
     account& a = accounts_[group];
     const double norm = std::max(a.norm, number("norm")), residual = number("residual"), frame = number("frame");
@@ -55,6 +64,11 @@ public:
       expected = a.residual - number("decayed") + number("change");
     } else if (event == "counted") {
       check_counted(l, group, a, norm);
+      a.in_flight = false;
+      a.step = l.body->at("step").get<step_number>();
+      settled_[group][a.step].push_back(residual);
+    } else if (event == "discarded") {
+      check_discarded(l, group, a);
       a.in_flight = false;
       a.step = l.body->at("step").get<step_number>();
       settled_[group][a.step].push_back(residual);
@@ -92,8 +106,24 @@ private:
                      "the site refused what its step " + std::to_string(step) + " made of group " + std::to_string(group) + ", but round " +
                          std::to_string(k.record.round) + " has its step " + std::to_string(c.step));
   }
-  void check_counted(const site_line& l, group_id group, const account& a, double norm) {
+  /// The next thing that happens to the group's account is that the contribution's mass goes.
+  void note_veto(const site_line& l) {
+    const round_record r = json_lines::record_from(l.body->at("record"));
+    for (const contributor& c : r.contributors)
+      if (l.body->at("mine").get<bool>() && c.site == site_ && c.incarnation == l.incarnation && is_veto(c.judged)) vetoed_.insert(r.group);
+  }
+  void check_discarded(const site_line& l, group_id group, const account& a) {
     const auto named = find_contributions(group, l.incarnation, a.step);
+    if (!a.in_flight)
+      wrong_.add(l.where, "discarded", "a contribution to group " + std::to_string(group) + " was discarded that was not in flight");
+    else if (std::none_of(named.begin(), named.end(), [](const contributor* c) { return is_veto(c->judged); }))
+      wrong_.add(l.where, "discarded",
+                 "the site discards its contribution of step " + std::to_string(a.step) + " to group " + std::to_string(group) +
+                     " as vetoed, but no record says so");
+  }
+  void check_counted(const site_line& l, group_id group, const account& a, double norm) {
+    auto named = find_contributions(group, l.incarnation, a.step);
+    std::erase_if(named, [](const contributor* c) { return is_veto(c->judged); });
     const auto same = [&](const contributor* c) { return !differs(c->mass, a.frame, norm); };
     if (!a.in_flight)
       wrong_.add(l.where, "mass", "a contribution to group " + std::to_string(group) + " was counted that was not in flight");
@@ -132,6 +162,7 @@ private:
   std::uint64_t& vetoes_;
   violations& wrong_;
   std::map<group_id, account> accounts_;
+  std::set<group_id> vetoed_;  // a record that vetoes the contribution in flight was applied
   /// Where the residual stood when the contribution of a step had been counted; more than once where a former home gave its own back.
   std::map<group_id, std::map<step_number, std::vector<double>>> settled_;
   std::map<group_id, std::set<step_number>> formed_;
@@ -192,7 +223,8 @@ void check_homes(const logs& all, const history& h, const norms& sizes, violatio
       double in = 0, norm = 0;
       bool known = all.sites.contains(r.home);
       for (const contributor& c : r.contributors) {
-        in += c.mass;
+        if (is_veto(c.judged)) continue;
+        in += c.mass - c.clipped;
         const auto size = sizes.find({c.site, group, c.step});
         known = known && size != sizes.end();
         if (size != sizes.end()) norm += size->second;

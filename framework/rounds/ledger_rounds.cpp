@@ -154,6 +154,8 @@ void check_contributors(const logs& all, const known_record& k, violations& wron
   const round_record& r = k.record;
   for (std::size_t i = 0; i < r.contributors.size(); ++i) {
     const contributor& c = r.contributors[i];
+    if (is_veto(c.judged) && (c.counted() > 0 || c.clipped != c.mass))
+      wrong.add(k.where, "contributors", "site " + std::to_string(c.site) + " in " + named(r) + " is vetoed, but counts in part");
     const std::string who = "site " + std::to_string(c.site) + " in " + named(r);
     if (i > 0 && c.site <= r.contributors[i - 1].site) wrong.add(k.where, "contributors", who + " is out of order or there twice");
     if (r.epoch == 0 || r.epoch > all.epochs.size()) continue;
@@ -207,7 +209,9 @@ void check_chain(group_id group, const std::map<round_number, const known_record
       wrong.add(k->where, "chain", named(k->record) + " does not follow the record before it");
     std::uint64_t tokens = 0;
     for (const contributor& c : k->record.contributors) {
-      tokens += c.tokens;
+      tokens += c.counted();
+      report.vetoed += is_veto(c.judged) ? 1 : 0;
+      report.clipped += c.judged == verdict::clipped ? 1 : 0;
       const auto mark = marks.find(c.site);
       if (mark != marks.end() && (c.step <= mark->second.step || c.incarnation < mark->second.incarnation))
         wrong.add(k->where, "watermark",
@@ -221,6 +225,11 @@ void check_chain(group_id group, const std::map<round_number, const known_record
                 named(k->record) + ": tokens_total is " + std::to_string(k->record.tokens_total) + ", its contributors make it " +
                     std::to_string(total + tokens));
     const double per_weight = static_cast<double>(tokens) / k->record.weight;
+    if (tokens == 0) {  // all vetoed: the anchor moves by its momentum alone
+      if (k->record.weight != 1) wrong.add(k->where, "weight", named(k->record) + " has no tokens, but not the weight 1");
+      before = k;
+      continue;
+    }
     if (!(k->record.weight > 0) || (unit > 0 && std::abs(per_weight - unit) > 1e-6 * unit))
       wrong.add(k->where, "weight", named(k->record) + ": the weight is not what its contributors' tokens add up to");
     if (unit == 0) unit = per_weight;

@@ -80,7 +80,8 @@ accounts cut_into_stretches(const logs& all, const known_records& records) {
 void name_by_records(const history& h, accounts& a, violations& wrong) {
   for (const auto& [group, rounds] : h)
     for (const auto& [number, k] : rounds)
-      for (const contributor& c : k->record.contributors)
+      for (const contributor& c : k->record.contributors) {
+        if (is_veto(c.judged)) continue;  // nothing made of them was taken
         for (const lease& l : c.leases)
           a[{c.site, l.shard}].each(l, [&, g = group, r = k](stretch& s) {
             const std::pair key(c.site, l.shard);
@@ -89,6 +90,7 @@ void name_by_records(const history& h, accounts& a, violations& wrong) {
             if (s.named_by.begin()->second != c.incarnation || s.named_by.rbegin()->second != c.incarnation)
               wrong.add(r->where, "trained_twice", range(s, key) + " were trained by two incarnations and committed from both");
           });
+      }
 }
 
 /// The site's own lines, in order. Totals of the report grow with each grant and return.

@@ -29,6 +29,23 @@ struct lease {
   bool operator==(const lease&) const = default;
 };
 
+/// What a home made of a contribution: docs/hostile.md. All but the first two are vetoes: it is in the record, so that its sender learns
+/// of it, and in no sum.
+enum class verdict : std::uint8_t {
+  taken,
+  clipped,     // or of less weight than it claims
+  unreadable,  // its frame does not decode
+  not_finite,  // its frame holds NaN, infinity, or magnitudes that no sum bears
+  mass,        // its numbers are not those that its header tells of
+  norm,        // far longer than the others', by tokens
+  replay,      // the direction of an earlier one of the same site
+  copy,        // the direction of another site's
+  direction,   // points away from the others'
+  barred,      // its site was vetoed too often of late
+};
+inline constexpr std::uint8_t verdicts = 10;
+constexpr bool is_veto(verdict v) { return v > verdict::clipped; }
+
 /// One site's part in a round.
 struct contributor {
   site_id site = 0;
@@ -37,6 +54,16 @@ struct contributor {
   std::uint64_t tokens = 0;   // trained since its last committed contribution to this group: its weight
   std::vector<lease> leases;  // what those tokens were, ascending
   double mass = 0;            // probe of the decoded frame (ledger L2)
+  // in records
+  std::uint64_t uncounted = 0;  // of its tokens: all where vetoed, some where its weight was capped
+  double clipped = 0;           // probe of what was taken off it: mass - clipped is in the sum
+  // in records; in watermarks: of the site's last contribution, and the last bar
+  verdict judged = verdict::taken;
+  round_number barred_until = 0;  // of this group: contributions up to that round are vetoed
+  // in watermarks only
+  std::uint64_t rounds = 0;   // committed ones that took something of it
+  std::uint32_t strikes = 0;  // vetoes in a row
+  std::uint64_t counted() const { return tokens - uncounted; }
   bool operator==(const contributor&) const = default;
 };
 
@@ -47,12 +74,12 @@ struct round_record {
   epoch_number epoch = 0;
   site_id home = 0;
   std::vector<contributor> contributors;  // in site order
-  std::uint64_t tokens_total = 0;         // of all contributions to this group up to and with this round: when it reaches the recipe's
-                                          // run.tokens the group is finished, at every site alike; also drives the learning rate
-  double weight = 0;                      // tokens / reference tokens, summed: what the sum is divided by
-  double mass = 0;                        // probe of the decoded delta, before the division
-  hash128 delta_hash, anchor_hash;        // of the delta's bytes; of the anchor after the outer step
-  hash128 previous;                       // hash of the record before, zero for round 1
+  std::uint64_t tokens_total = 0;   // counted, of all contributions to this group up to and with this round: when it reaches the recipe's
+                                    // run.tokens the group is finished, at every site alike; also drives the learning rate
+  double weight = 0;                // tokens / reference tokens, summed: what the sum is divided by
+  double mass = 0;                  // probe of the decoded delta, before the division
+  hash128 delta_hash, anchor_hash;  // of the delta's bytes; of the anchor after the outer step
+  hash128 previous;                 // hash of the record before, zero for round 1
   bool operator==(const round_record&) const = default;
 };
 

@@ -21,7 +21,8 @@ parameter_group::state::state(group_settings settings)
     : s(std::move(settings)),
       anchor(std::make_unique<float_array>(static_cast<std::size_t>(s.shape.size))),
       momentum(std::make_unique<float_array>(s.outer.has_momentum() ? static_cast<std::size_t>(s.shape.size) : 0)),
-      deadline(s.deadline) {
+      deadline(s.deadline),
+      watch(s.guarding, s.shape.id, s.reference_tokens) {
   ensure(s.shape.size > 0, "parameter_group: an empty group");
   for (const auto one : {round_number{1}, s.codecs.warm_up_rounds + 1})
     ensure(s.codecs.of(one).up && s.codecs.of(one).down, "parameter_group: needs both codecs");

@@ -4,6 +4,7 @@
 #include "framework/core/clock.hpp"
 #include "framework/optim/outer.hpp"
 #include "framework/rounds/deadline.hpp"
+#include "framework/rounds/guard.hpp"
 #include "framework/rounds/messages.hpp"
 #include "framework/rounds/watermarks.hpp"
 
@@ -28,6 +29,7 @@ struct group_settings {
   std::uint32_t quorum = 0;       // contributions that let a round close; 0: a majority of the counting members
   deadline_settings deadline;
   duration retry = std::chrono::seconds(2);  // what we wait for is asked for again after this, then after twice as long, ...
+  guard_settings guarding;                   // what a home makes of contributions that may be wrong
   std::uint32_t deltas_kept_max = 4;         // committed deltas kept for members that lag; further behind: state is copied
 };
 
@@ -38,10 +40,18 @@ struct send {
   site_id to = 0;
   envelope what;
 };
-/// The anchor moved on to `record`. mine: the contribution in flight is in it (also when it was learnt from a copied state).
+/// The anchor moved on to `record`. mine: the contribution in flight is in it (also when it was learnt from a copied state). vetoed: so
+/// it is, and nothing of it was taken: its mass is gone for good, and nothing of `leases`, what it was trained on, is in this group.
 struct applied {
   round_record record;
-  bool mine = false, finished = false;
+  bool mine = false, finished = false, vetoed = false;
+  std::vector<lease> leases;
+};
+/// The home's word on a contribution that it did not take as it came, once its record is committed. For people.
+struct judged {
+  round_number round = 0;
+  site_id site = 0;
+  std::string reason;
 };
 /// The contribution in flight is in no record and never will be: residual += decode(frame), its tokens and leases roll over.
 struct frame_lost {
@@ -84,9 +94,9 @@ struct wake_at {
 
 }  // namespace group_effect
 
-using group_action = std::variant<group_effect::send, group_effect::applied, group_effect::frame_lost, group_effect::rolled_back,
-                                  group_effect::residual_returned, group_effect::ledger_line, group_effect::diverged,
-                                  group_effect::unsettled, group_effect::settled, group_effect::wake_at>;
+using group_action = std::variant<group_effect::send, group_effect::applied, group_effect::judged, group_effect::frame_lost,
+                                  group_effect::rolled_back, group_effect::residual_returned, group_effect::ledger_line,
+                                  group_effect::diverged, group_effect::unsettled, group_effect::settled, group_effect::wake_at>;
 using group_actions = std::vector<group_action>;
 
 /// All of a group that a checkpoint keeps. Arrays: [group.size]; momentum is empty for a rule without one.

@@ -51,6 +51,14 @@ hash128 hash_record(const round_record& record) {
   words.add(record.delta_hash);
   words.add(record.anchor_hash);
   words.add(record.previous);
+  for (const contributor& c : record.contributors) {  // nothing is added where all were taken as they came
+    if (c.judged == verdict::taken) continue;
+    words.add(std::uint64_t{c.site});
+    words.add(std::uint64_t{static_cast<std::uint8_t>(c.judged)});
+    words.add(c.uncounted);
+    words.add(c.clipped);
+    words.add(c.barred_until);
+  }
   return words.hash();
 }
 

@@ -51,6 +51,14 @@ void watermark_table::apply(const round_record& record) {
     }
     at->incarnation = c.incarnation;
     at->step = c.step;
+    at->judged = c.judged;
+    if (is_veto(c.judged)) {
+      at->strikes += c.judged == verdict::barred ? 0 : 1;
+      if (c.barred_until > 0) at->barred_until = c.barred_until, at->strikes = 0;
+      continue;
+    }
+    at->strikes = 0;
+    ++at->rounds;
     at->tokens += c.tokens;
     at->mass += c.mass;
     at->leases = joined(at->leases, c.leases);

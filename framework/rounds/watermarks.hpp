@@ -13,8 +13,8 @@ std::vector<lease> joined(std::span<const lease> a, std::span<const lease> b);
 /// The positions of `a` that are not in `b`, in the same form.
 std::vector<lease> without(std::span<const lease> a, std::span<const lease> b);
 
-/// Per site the last step whose mass is in a committed record of one group, with all tokens and leases of that site in this group's
-/// history so far. Equal at every site that stands at the same round.
+/// Per site the last step that a committed record of one group names, with all tokens and leases of that site that this group's history
+/// has taken so far, and how the site stands with the group's homes. Equal at every site that stands at the same round.
 class watermark_table {
 public:
   watermark_table() = default;

@@ -124,6 +124,16 @@ recipe draw_settings(recipe plan, std::uint64_t seed) {
   plan.links.dead_after_ms = one_of<std::int64_t>(draws, {800, 2000});
   plan.checkpoint.every_rounds = one_of<std::int64_t>(draws, {1, 3, 10});
   if (plan.scenario.arithmetic == "grid" && draws.below(100) == 0) plan.scenario.arithmetic = "model";
+  if (r.aggregate != "mean") {  // a recipe that guards: another way each time
+    const bool sparse = r.codec == "sparse_loco";
+    r.aggregate = one_of<const char*>(draws, {"mean", "clip_to_median", "centred_clipping", sparse ? "mean" : "trimmed_mean"});
+    plan.guard.norm_veto = one_of(draws, {0.0, 4.0});
+    plan.guard.similarity_veto = one_of(draws, {0.0, 0.98});
+    plan.guard.weight_cap = one_of(draws, {0.0, 1.5});
+    plan.guard.probation_rounds = one_of<std::int64_t>(draws, {0, 3});
+    plan.guard.barred_after = one_of<std::int64_t>(draws, {0, 2});
+    plan.guard.barred_rounds = one_of<std::int64_t>(draws, {2, 5});
+  }
   for (auto& site : plan.sites) site.devices = std::min(one_of<std::int64_t>(draws, {1, 1, 2}), rows_per_step(plan));
   return plan;
 }

@@ -65,6 +65,7 @@ public:
       });
       return;
     }
+    if (const auto& rewrite = net_.rewriters_[me]) std::tie(header, payload) = rewrite(header, payload);
     const std::size_t size = payload ? payload->size() : 0;
     if (net_.torn_.erase(me) > 0 && size > 0) payload = make_shared_bytes(payload->bytes().first(size - 1));
     auto& count = counters_[peer];

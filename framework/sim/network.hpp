@@ -57,6 +57,9 @@ public:
   /// The next bulk message from this site arrives with its payload one byte short.
   void tear_next(site_id from) override { torn_.insert(from); }
   void corrupt_next(site_id from, site_id to) override { corrupted_.insert({from, to}); }
+  /// What bulk messages of this site become on their way: header and payload. Empty: nothing else than they are.
+  using bulk_rewriter = std::function<std::pair<shared_bytes, shared_bytes>(shared_bytes header, shared_bytes payload)>;
+  void rewrite_bulk(site_id from, bulk_rewriter how) { rewriters_[from] = std::move(how); }
   std::uint64_t delivered() const { return delivered_; }
 
 private:
@@ -99,6 +102,7 @@ private:
   std::map<std::pair<site_id, site_id>, std::uint64_t> connections_;  // -> serial number; frames of an older one are lost
   std::set<site_id> torn_;
   std::set<std::pair<site_id, site_id>> corrupted_;
+  std::map<site_id, bulk_rewriter> rewriters_;
   std::map<site_id, incarnation_number> seen_;  // by anybody, the highest
   std::map<site_id, class simulated_transport*> ends_;
   std::uint64_t serial_ = 0, delivered_ = 0;

@@ -22,6 +22,12 @@ struct Contributor {
   tokens @3 :UInt64;
   leases @4 :List(Lease);
   mass @5 :Float64;
+  judged @6 :UInt8;         # a verdict, below 10
+  uncounted @7 :UInt64;     # tokens
+  clipped @8 :Float64;
+  barredUntil @9 :UInt64;   # a round
+  rounds @10 :UInt64;
+  strikes @11 :UInt32;
 }
 
 struct RoundRecord {

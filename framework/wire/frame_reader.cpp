@@ -45,6 +45,14 @@ public:
     c.step = in.getStep();
     c.tokens = in.getTokens();
     c.mass = finite(in.getMass(), "a contributor's mass");
+    require(in.getJudged() < verdicts, errc::out_of_range, "a contributor's verdict", "is none that this version knows");
+    c.judged = static_cast<verdict>(in.getJudged());
+    c.uncounted = in.getUncounted();
+    require(c.uncounted <= c.tokens, errc::out_of_range, "a contributor's uncounted tokens", "are more than its tokens");
+    c.clipped = finite(in.getClipped(), "a contributor's clipped mass");
+    c.barred_until = in.getBarredUntil();
+    c.rounds = in.getRounds();
+    c.strikes = in.getStrikes();
     const auto leases = in.getLeases();
     require(leases.size() <= leases_max, errc::too_large, "a contributor's leases", "are more than 65536");
     if (problem_) return c;

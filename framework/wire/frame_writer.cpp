@@ -26,6 +26,12 @@ void write(schema::Contributor::Builder out, const contributor& c) {
   out.setStep(c.step);
   out.setTokens(c.tokens);
   out.setMass(c.mass);
+  out.setJudged(static_cast<std::uint8_t>(c.judged));
+  out.setUncounted(c.uncounted);
+  out.setClipped(c.clipped);
+  out.setBarredUntil(c.barred_until);
+  out.setRounds(c.rounds);
+  out.setStrikes(c.strikes);
   auto leases = out.initLeases(static_cast<unsigned>(c.leases.size()));
   for (unsigned i = 0; i < leases.size(); ++i) {
     leases[i].setShard(c.leases[i].shard);

@@ -280,6 +280,21 @@ BOOST_AUTO_TEST_CASE(recovery_from_records_equals_a_book_that_survived) {
   }
 }
 
+BOOST_AUTO_TEST_CASE(what_every_group_vetoes_returns_and_what_some_took_is_partial) {
+  lease_book book(0, 100, 2);
+  const auto first = book.grant(4, 1), second = book.grant(4, 2), third = book.grant(4, 3);
+  BOOST_TEST(book.veto(0, 1, first).empty());
+  BOOST_TEST((book.veto(1, 1, first).returned == first));
+  BOOST_TEST(book.veto(0, 2, second).empty());
+  const auto taken_by_one = book.commit(1, 2);
+  BOOST_TEST((taken_by_one.partial == std::vector<partial_lease>{{second.front(), {0}}}));
+  BOOST_TEST(book.commit(0, 3).empty());
+  BOOST_TEST((book.commit(1, 3).committed == third));
+  BOOST_TEST(book.balanced());
+  BOOST_TEST((book.grant(4, 4) == first));  // once more
+  BOOST_TEST(book.balanced());
+}
+
 BOOST_AUTO_TEST_CASE(a_damaged_state_is_an_error_with_its_place) {
   lease_book book(3, 100, 2);
   (void)book.grant(10, 1);

@@ -154,6 +154,24 @@ BOOST_AUTO_TEST_CASE(the_learning_rate_warms_up_and_falls) {
   BOOST_TEST(kept.learning_rate(1'000'000) == 0.1, boost::test_tools::tolerance(1e-12));
 }
 
+BOOST_AUTO_TEST_CASE(a_guard_is_written_only_where_there_is_one) {
+  const auto plain = read_recipe(small, "test.toml");
+  BOOST_TEST(write_recipe(*plain.value).find("guard") == std::string::npos);  // old recipes keep their hash
+  BOOST_TEST(write_recipe(*plain.value).find("aggregate") == std::string::npos);
+  const auto guarded =
+      read_recipe(small, "test.toml", {"round.aggregate=\"centred_clipping\"", "guard.norm_veto=3.5", "guard.barred_after=2"});
+  BOOST_TEST_REQUIRE(guarded.value.has_value());
+  const auto again = read_recipe(write_recipe(*guarded.value), "again.toml");
+  BOOST_TEST_REQUIRE(again.value.has_value());
+  BOOST_TEST((*again.value == *guarded.value));
+  BOOST_TEST((recipe_hash(*guarded.value) != recipe_hash(*plain.value)));
+  for (const char* wrong : {"round.aggregate=\"krum\"", "guard.direction_veto=2", "guard.probation_weight=0"})
+    BOOST_TEST(!read_recipe(small, "test.toml", {wrong}).value.has_value(), wrong);
+  const auto sparse = read_recipe(small, "test.toml", {"round.codec=\"sparse_loco\"", "round.aggregate=\"trimmed_mean\""});
+  BOOST_TEST_REQUIRE(!sparse.problems.empty());
+  BOOST_TEST(sparse.problems.front().code == "R035");
+}
+
 BOOST_AUTO_TEST_CASE(the_schema_names_every_key) {
   const auto reading = read_recipe(small, "test.toml");
   const auto all = recipe_schema("");

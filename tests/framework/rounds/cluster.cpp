@@ -26,6 +26,8 @@ expected<void> test_codec::decode(const group_shape& group, std::span<const std:
   if (frame.size() != static_cast<std::size_t>(group.size) * sizeof(float)) return fail(errc::truncated, "test frame");
   std::vector<float> values(static_cast<std::size_t>(group.size));
   std::memcpy(values.data(), frame.data(), frame.size());
+  for (const float x : values)
+    if (!std::isfinite(x)) return fail(errc::not_finite, "test frame");
   sink.dense(0, values);
   return {};
 }
@@ -61,6 +63,7 @@ group_settings cluster::settings_of(site_id site, incarnation_number incarnation
   s.deadline.min = std::chrono::milliseconds(100);
   s.deadline.max = std::chrono::milliseconds(2000);
   s.retry = std::chrono::milliseconds(200);
+  s.guarding = settings_.guarding;
   return s;
 }
 
@@ -118,6 +121,7 @@ bool cluster::linked(site_id a, site_id b) const { return !cuts_.contains(std::m
 
 void cluster::send(site_id from, site_id to, envelope what) {
   if (!linked(from, to)) return;
+  if (before_sending) before_sending(from, what);
   const incarnation_number incarnation = from == coordinator_id ? coordinator_life_ : sites_[from]->incarnation;
   const int copies = draws_.uniform() < settings_.duplicates ? 2 : 1;
   for (int i = 0; i < copies; ++i) {

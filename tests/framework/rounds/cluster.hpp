@@ -31,6 +31,9 @@ struct cluster_settings {
   bool down_residual = true;
   std::uint64_t warm_up_rounds = 0;  // with a lossy way down, before the codec that down_residual chooses
   outer_kind outer = outer_kind::nesterov;
+  guard_settings guarding{};
+  /// A hostile site's hand on the weights that it trained.
+  std::function<void(site_id, group_id, std::span<const float> start, std::span<float> working)> spoil{};
 };
 
 /// fp32 as it is, in a frame of exactly group.size floats. With `grid` > 0 a lossy one: multiples of grid only, the rest is residual.
@@ -57,6 +60,9 @@ public:
   bool run(duration limit = std::chrono::seconds(300));
   /// Called before each delivery with its number and receiver; may kill.
   std::function<void(std::uint64_t number, site_id from, site_id to, const envelope& what)> before_delivery;
+
+  /// Called with what a site sends, which it may change.
+  std::function<void(site_id from, envelope& what)> before_sending;
 
   void kill(site_id site);
   /// with_disk: from its last checkpoint and with its ledger; else as a new machine.

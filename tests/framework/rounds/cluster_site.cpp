@@ -72,8 +72,9 @@ void cluster::handle(site_state& s, group_id g, group_actions actions) {
     } else if (auto* l = std::get_if<group_effect::ledger_line>(&action)) {
       write(s, l->json);
     } else if (auto* a = std::get_if<group_effect::applied>(&action)) {
-      if (a->mine) write(s, book.counted(a->record.round));
-      if (s.leases) write(s, s.leases->commit(g, s.groups[g].watermarks().of(s.id).step), "");
+      const step_number step = s.groups[g].watermarks().of(s.id).step;
+      if (a->mine) write(s, a->vetoed ? book.discarded(a->record.round) : book.counted(a->record.round));
+      if (s.leases) write(s, a->vetoed ? s.leases->veto(g, step, a->leases) : s.leases->commit(g, step), "vetoed");
     } else if (std::get_if<group_effect::frame_lost>(&action)) {
       write(s, book.lost(round));
     } else if (auto* b = std::get_if<group_effect::rolled_back>(&action)) {
@@ -148,6 +149,7 @@ void cluster::begin_period(site_state& s) {
     rng r(settings_.seed + g, s.id, s.step, draw::sampling);
     s.working.push_back(s.start.back());
     for (float& w : s.working.back()) w += static_cast<float>(static_cast<int>(r.below(33)) - 16) * 0.125F;
+    if (settings_.spoil) settings_.spoil(s.id, g, s.start.back(), s.working.back());
   }
   const std::uint64_t period = ++s.period;
   const auto time = duration(static_cast<duration::rep>(draws_.below(static_cast<std::uint64_t>(settings_.train_max.count()) + 1)));

@@ -42,9 +42,24 @@ BOOST_AUTO_TEST_CASE(leases_join_and_watermarks_add_up) {
   t.apply(r);
   r.contributors = {{0, 1, 3, 7, {}, 0}, {2, 2, 20, 50, {{0, 4, 8}}, 0.5}};
   t.apply(r);
-  BOOST_TEST((t.of(2) == contributor{2, 2, 20, 150, {{0, 0, 8}}, 2.0}));
+  contributor expected{2, 2, 20, 150, {{0, 0, 8}}, 2.0};
+  expected.rounds = 2;
+  BOOST_TEST((t.of(2) == expected));
   BOOST_TEST(t.of(1).step == 0U);
   BOOST_TEST(t.entries().size() == 2U);
+  contributor vetoed{2, 2, 30, 10, {{0, 8, 9}}, 1.0};
+  vetoed.judged = verdict::norm;
+  r.contributors = {vetoed};
+  t.apply(r);
+  expected.step = 30;  // it is decided, but nothing of it is there
+  expected.judged = verdict::norm;
+  expected.strikes = 1;
+  BOOST_TEST((t.of(2) == expected));
+  r.contributors[0].step = 40;
+  r.contributors[0].barred_until = 17;
+  t.apply(r);
+  BOOST_TEST(t.of(2).strikes == 0U);
+  BOOST_TEST(t.of(2).barred_until == 17U);
 }
 
 BOOST_AUTO_TEST_CASE(a_record_s_hash_covers_every_field_and_its_text_form_is_exact) {

@@ -109,8 +109,8 @@ BOOST_AUTO_TEST_CASE(shared_pointers_do_not_amplify) {
   for (site_id s = 0; s < 100; ++s) m.record.contributors.push_back({s, 1, 1, 1, {}, 0});
   for (std::uint64_t i = 0; i < 3000; ++i) m.record.contributors[99].leases.push_back({0, 2 * i, 2 * i + 1});
   auto frame = from_3.encode(m);
-  // A contributor is 5 words of numbers and its list pointer; the last one's pointer is the only one that is not zero.
-  const std::size_t stride = 6 * 8;
+  // A contributor is 10 words of numbers and its list pointer; the last one's pointer is the only one that is not zero.
+  const std::size_t stride = 11 * 8;
   const auto word = [&](std::size_t at) {
     std::uint64_t w;
     std::memcpy(&w, frame.data() + at, 8);
@@ -137,6 +137,15 @@ BOOST_AUTO_TEST_CASE(fields_that_cannot_be) {
   BOOST_TEST((sent(message::stored{1, 0, 0, {}}) == errc::out_of_range));
   BOOST_TEST((sent(message::refused{1, 0, 1, 1000, "?"}) == errc::out_of_range));
   BOOST_TEST((sent(message::contribution{1, 0, 1, {0, 0, 0, 0, {}, nan}, {}, {}}) == errc::not_finite));
+  contributor judged{0, 0, 0, 5, {}, 0};
+  judged.clipped = infinity;
+  BOOST_TEST((sent(message::contribution{1, 0, 1, judged, {}, {}}) == errc::not_finite));
+  judged.clipped = 0;
+  judged.uncounted = 6;  // of five tokens
+  BOOST_TEST((sent(message::contribution{1, 0, 1, judged, {}, {}}) == errc::out_of_range));
+  judged.uncounted = 5;
+  judged.judged = static_cast<verdict>(verdicts);
+  BOOST_TEST((sent(message::contribution{1, 0, 1, judged, {}, {}}) == errc::out_of_range));
   message::delta delta;
   delta.record.epoch = delta.record.round = 1;
   BOOST_TEST((sent(delta) == errc::ok));

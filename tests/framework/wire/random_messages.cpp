@@ -19,6 +19,12 @@ std::string random_text(rng& r, std::size_t most) {
 
 contributor random_contributor(rng& r, std::size_t longest) {
   contributor c{small(r), r.next(), r.next(), r.next(), {}, r.normal()};
+  c.judged = static_cast<verdict>(r.below(verdicts));
+  c.uncounted = r.below(c.tokens);
+  c.clipped = r.normal();
+  c.barred_until = r.next();
+  c.rounds = r.next();
+  c.strikes = small(r);
   std::uint64_t at = r.below(1000);
   for (std::size_t n = r.below(longest + 1); n > 0; --n) {
     const std::uint64_t begin = at + 1 + r.below(100), end = begin + 1 + r.below(1000);
