@@ -12,6 +12,7 @@ namespace isthmus {
 
 namespace {
 rare_site closes_early("a home closes its round as soon as it may");
+constexpr double weight_max = 0x1p20;
 rare_site keeps_no_delta("a home keeps no delta for who lags");
 }  // namespace
 
@@ -31,6 +32,10 @@ void parameter_group::state::on_contribution(site_id from, const message::contri
   if (payload == nullptr || hash_bytes(payload->bytes()) != m.frame_hash || m.from.tokens == 0) {
     ++counters.malformed;
     return refuse(from, m.round, errc::hash_mismatch, "the frame does not match its header");
+  }
+  if (static_cast<double>(m.from.tokens) > weight_max * s.reference_tokens) {  // form_contribution never makes such a one
+    ++counters.malformed;
+    return refuse(from, m.round, errc::out_of_range, "it claims more than 2^20 times the reference tokens");
   }
   if (copying || m.round > round + 1 || round < cut.round) {
     if (early.size() < 4 * view.members.size()) early.push_back({from, m.from.incarnation, {m, payload}});

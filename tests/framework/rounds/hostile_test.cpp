@@ -68,6 +68,24 @@ int count_events(const storage& run, site_id site, const std::string& event) {
   return found;
 }
 
+/// Site 0 at the start of an epoch of so many members, home of a group of 16 elements of 0.5.
+parameter_group home_of(site_id members) {
+  group_settings s;
+  s.incarnation = 1;
+  s.shape.size = 16;
+  s.shape.tensors = {{0, 16}};
+  s.codecs.steady = {std::make_shared<test_codec>(0.0F), std::make_shared<test_codec>(0.0F), false};
+  s.outer.kind = outer_kind::plain;
+  s.reference_tokens = 100;
+  parameter_group group(s, std::vector<float>(16, 0.5F));
+  epoch_view view;
+  view.number = 1;
+  for (site_id site = 0; site < members; ++site) view.members.push_back({site, 1, false, 0});
+  view.cuts = {{0, 0, 0, 0, {}, group.held().anchor_hash, 0}};
+  (void)group.enter_epoch(view, time_point{});
+  return group;
+}
+
 }  // namespace
 
 BOOST_AUTO_TEST_SUITE(hostile_test)
@@ -118,20 +136,25 @@ BOOST_DATA_TEST_CASE(frames_that_are_no_numbers_are_vetoed_for_good, boost::unit
     for (const float x : c.group(1, g).anchor()) BOOST_TEST(std::abs(x) < 1e6F);
 }
 
+// A claim of 2^62 tokens would end the run at once.
+BOOST_AUTO_TEST_CASE(a_claim_beyond_all_bounds_is_refused) {
+  parameter_group group = home_of(2);
+  const std::vector<float> ones(16, 1.0F);
+  const auto frame = make_shared_bytes(std::as_bytes(std::span(ones)));
+  const contributor honest{1, 1, 5, 100, {}, 0}, boaster{1, 1, 5, std::uint64_t{1} << 62, {}, 0};
+  const auto arrive = [&](const contributor& from) {
+    const message::contribution sent{1, 0, 1, from, hash_bytes(frame->bytes()), {}};
+    (void)group.receive(1, 1, {sent, frame}, time_point{});
+  };
+  arrive(boaster);
+  BOOST_TEST(group.counters().malformed == 1U);
+  arrive(honest);
+  BOOST_TEST(group.counters().malformed == 1U);
+  BOOST_TEST(group.counters().duplicate == 0U);  // the boaster's was not kept
+}
+
 BOOST_AUTO_TEST_CASE(a_round_of_vetoes_alone_is_a_round) {
-  group_settings s;
-  s.incarnation = 1;
-  s.shape.size = 16;
-  s.shape.tensors = {{0, 16}};
-  s.codecs.steady = {std::make_shared<test_codec>(0.0F), std::make_shared<test_codec>(0.0F), false};
-  s.outer.kind = outer_kind::plain;
-  const std::vector<float> start(16, 0.5F);
-  parameter_group group(s, start);
-  epoch_view view;
-  view.number = 1;
-  view.members = {{0, 1, false, 0}};
-  view.cuts = {{0, 0, 0, 0, {}, group.held().anchor_hash, 0}};
-  (void)group.enter_epoch(view, time_point{});
+  parameter_group group = home_of(1);
   const std::vector<float> none(16, std::numeric_limits<float>::infinity());
   contributor mine{0, 1, 5, 100, {{0, 0, 4}}, 0};
   bool told = false;
