@@ -133,11 +133,11 @@ void checkpoints(const options& o) {
   for (int i = 0; i < o.repeats; ++i) {
     double w = 0;
     if (i % 2 == 0) w = cost_of_sites(small, window, o.inner_steps, every);
-    const double plain = cost_of_sites(small, window, o.inner_steps);
+    const double none = cost_of_sites(small, window, o.inner_steps);
     if (i % 2 == 1) w = cost_of_sites(small, window, o.inner_steps, every);
     with.push_back(1e6 * w / tokens);
-    without.push_back(1e6 * plain / tokens);
-    quotient.push_back(w / plain);
+    without.push_back(1e6 * none / tokens);
+    quotient.push_back(w / none);
   }
   figure f;
   f.name = "site that saves a checkpoint every 5 rounds beside one that saves none";
