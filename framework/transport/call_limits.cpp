@@ -7,11 +7,6 @@ namespace isthmus {
 
 namespace {
 
-std::string caller_of(std::span<const std::byte> host) {
-  const auto part = host.first(std::min<std::size_t>(host.size(), 8));  // an IPv6 host has 2^64 addresses to call from
-  return {reinterpret_cast<const char*>(part.data()), part.size()};
-}
-
 /// Keeps a map within its bound.
 template <class Map, class Time>
 void make_room(Map& map, Time time_of) {
@@ -20,6 +15,11 @@ void make_room(Map& map, Time time_of) {
 }
 
 }  // namespace
+
+std::string call_limits::caller_of(std::span<const std::byte> host) {
+  const auto part = host.first(std::min<std::size_t>(host.size(), 8));
+  return {reinterpret_cast<const char*>(part.data()), part.size()};
+}
 
 bool call_limits::may_shake(std::span<const std::byte> host, time_point now) {
   const auto key = caller_of(host);

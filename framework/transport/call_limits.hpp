@@ -20,10 +20,13 @@ public:
   static constexpr std::size_t addresses_max = 1024;  // remembered; the one heard of longest ago gives way
   static constexpr duration log_every = std::chrono::minutes(1);
 
+  /// Who calls, of an address (4 or 16 bytes): of IPv6 the first 8 count, since a host has 2^64 addresses to call from.
+  static std::string caller_of(std::span<const std::byte> host);
+
   /// Handshakes of one address.
   call_limits(double burst, double per_second) : burst_(burst), per_second_(per_second) {}
 
-  /// Whether a handshake of this address (4 or 16 bytes; of IPv6 the first 8 count) may be looked at: it costs two products on a curve.
+  /// Whether a handshake of this address may be looked at: it costs two products on a curve.
   bool may_shake(std::span<const std::byte> host, time_point now);
   /// It ended well, and does not count.
   void shook(std::span<const std::byte> host);

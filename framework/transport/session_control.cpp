@@ -22,6 +22,7 @@ namespace {
 constexpr duration drain_time = std::chrono::seconds(1);
 constexpr int user_timeout_ms = 20'000;  // unacknowledged control bytes; heartbeats decide long before
 constexpr int reads_in_a_row = 8;        // of 64 KiB, before others have their turn
+constexpr int accepts_in_a_row = 32;
 constexpr duration accept_pause = std::chrono::milliseconds(500);
 constexpr std::size_t handshake_frame_bytes_max = 4 + 1 + handshake_bytes_max;
 
@@ -80,7 +81,7 @@ wire_site::session& wire_site::add_session(int socket, const socket_address& rem
 
 void wire_site::accept_all() {
   if (stopping_) return;
-  for (;;) {
+  for (int i = 0; i < accepts_in_a_row; ++i) {
     socket_address from;
     from.size = sizeof from.storage;
     const int socket = ::accept4(listener_, reinterpret_cast<sockaddr*>(&from.storage), &from.size, SOCK_NONBLOCK | SOCK_CLOEXEC);
@@ -112,17 +113,32 @@ void wire_site::listen_for_connections(bool wanted) {
   accept_again_.reset();
 }
 
+/// The address that holds the most connections gives way with its oldest, so that a crowd from one keeps nobody out who calls from another;
+/// where there are strangers they do, so that they keep nobody out who has shown a key.
 void wire_site::make_room() {
+  struct crowd {
+    std::size_t connections = 0;
+    session* oldest = nullptr;
+  };
+  std::map<std::pair<bool, std::string>, crowd> crowds;  // by whether they are strangers, and address
   std::size_t unadmitted = 0;
-  session* oldest = nullptr;  // of strangers, where there are any: they keep nobody out who has shown a key
+  for (const auto& [id, s] : sessions_)
+    if (!s->dead && !s->dialled && s->at != stage::up) ++unadmitted;
+  if (unadmitted < options_.unadmitted_max) return;
   for (const auto& [id, s] : sessions_) {
     if (s->dead || s->dialled || s->at == stage::up) continue;
-    ++unadmitted;
-    if (oldest == nullptr || (is_stranger(*s) && !is_stranger(*oldest))) oldest = s.get();
+    crowd& c = crowds[{is_stranger(*s), call_limits::caller_of(s->remote.host())}];
+    ++c.connections;
+    if (c.oldest == nullptr) c.oldest = s.get();
   }
-  if (unadmitted < options_.unadmitted_max) return;
-  log(oldest->remote.text() + ": closed, more than " + std::to_string(options_.unadmitted_max) + " connections have not said who they are");
-  oldest->dead = true;
+  const auto largest = std::max_element(crowds.begin(), crowds.end(), [](const auto& a, const auto& b) {
+    return std::pair(a.first.first, a.second.connections) < std::pair(b.first.first, b.second.connections);
+  });
+  session& gives_way = *largest->second.oldest;
+  log_refused(gives_way,
+              {errc::refused, "more than " + std::to_string(options_.unadmitted_max) + " connections have not said who they are"},
+              "closed");
+  gives_way.dead = true;
 }
 
 void wire_site::dial(site_id peer) {

@@ -76,8 +76,7 @@ void wire_site::seal(session& s, link_secrets secrets) {
 void wire_site::log_refused(const session& s, const error& why, const std::string& what) {
   const std::string text = s.remote.text() + " " + what + ": " + std::string(describe(why.code)) + ": " + why.message;
   if (!options_.keys) return log(text);
-  const auto host = s.remote.host();
-  const std::string who = is_stranger(s) ? std::string(reinterpret_cast<const char*>(host.data()), host.size()) : name_of(s.peer);
+  const std::string who = is_stranger(s) ? call_limits::caller_of(s.remote.host()) : name_of(s.peer);
   if (const auto line = limits_.line(who, why.code, text, time_.now())) log(*line);
 }
 

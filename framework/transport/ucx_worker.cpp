@@ -1,7 +1,10 @@
 #include "framework/transport/ucx_worker.hpp"
 
 #include "framework/core/buffer.hpp"
+#include "framework/transport/port_guard.hpp"
 
+#include <netinet/in.h>
+#include <sys/socket.h>
 #include <ucp/api/ucp.h>
 
 #include <algorithm>
@@ -200,6 +203,7 @@ expected<void> ucx_worker::open(const ucx_context& context) {
   ucp_worker_params_t worker_params{};
   worker_params.field_mask = UCP_WORKER_PARAM_FIELD_THREAD_MODE;
   worker_params.thread_mode = UCS_THREAD_MODE_SERIALIZED;
+  const auto listened_before = listening_sockets();
   if (const auto status = ucp_worker_create(context.context_, &worker_params, &worker_); status != UCS_OK)
     return ucx_failure("no worker", status);
   if (const auto status = ucp_worker_get_efd(worker_, &event_fd_); status != UCS_OK) return ucx_failure("no event descriptor", status);
@@ -216,6 +220,27 @@ expected<void> ucx_worker::open(const ucx_context& context) {
   auto address = address_of(worker_);
   if (!address) return address.failure();
   address_ = std::move(*address);
+  find_listeners(listened_before);
+  return {};
+}
+
+/// UCX does not say which socket it listens on: it is one that came with the worker, and its port stands in the worker's address.
+void ucx_worker::find_listeners(const std::vector<int>& before) {
+  for (const int descriptor : listening_sockets()) {
+    sockaddr_in6 at{};  // a port is at the same place in IPv4's
+    socklen_t size = sizeof at;
+    if (std::binary_search(before.begin(), before.end(), descriptor) ||
+        ::getsockname(descriptor, reinterpret_cast<sockaddr*>(&at), &size) != 0)
+      continue;
+    const auto port = std::as_bytes(std::span(&at.sin6_port, 1));
+    if (std::search(address_.begin(), address_.end(), port.begin(), port.end()) != address_.end()) listeners_.push_back(descriptor);
+  }
+}
+
+expected<void> ucx_worker::admit_only(std::span<const std::span<const std::byte>> hosts) const {
+  if (listeners_.empty()) return fail(errc::environment, "UCX's data port of a link was not found");
+  for (const int listener : listeners_)
+    if (const auto ok = admit_hosts(listener, hosts); !ok) return ok;
   return {};
 }
 

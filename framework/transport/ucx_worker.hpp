@@ -69,6 +69,10 @@ public:
   ucx_worker(const ucx_worker&) = delete;
   ucx_worker& operator=(const ucx_worker&) = delete;
 
+  /// UCX listens on a port of its own for this worker: from now on the kernel lets only these hosts reach it, as in admit_hosts().
+  /// Errors: environment.
+  expected<void> admit_only(std::span<const std::span<const std::byte>> hosts) const;
+
   std::span<const std::byte> address() const { return address_; }
   /// Readable when progress() has work, once arm() has said true.
   int event_fd() const { return event_fd_; }
@@ -96,11 +100,13 @@ private:
   struct closing;
   ucx_worker() = default;
   expected<void> open(const ucx_context& context);
+  void find_listeners(const std::vector<int>& before);
   void run_finished();
 
   receive_handler receive_;
   ucp_worker* worker_ = nullptr;
   int event_fd_ = -1;
+  std::vector<int> listeners_;  // UCX's sockets of this worker
   std::vector<std::byte> address_;
   std::map<endpoint_id, std::unique_ptr<endpoint>> endpoints_;
   std::vector<closing> closing_;

@@ -153,6 +153,7 @@ private:
 
   // session_bulk.cpp: the bulk path
   expected<void> make_worker(session& s);
+  void guard_data_port(const session& s);
   bool open_bulk(session& s, std::span<const std::byte> peer_address);
   void close_bulk(session& s);
   bool progress_bulk();
@@ -174,7 +175,7 @@ private:
   socket_address listening_;
   int listener_ = -1, epoll_ = -1, wake_ = -1;
   std::unique_ptr<ucx_context> ucx_;
-  bool stopping_ = false;
+  bool stopping_ = false, told_of_open_ports_ = false;
   std::optional<time_point> accept_again_;  // while accepting pauses
   int accept_trouble_ = 0;                  // errno that was told; 0 once a connection was accepted again
 
