@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <utility>
 
 namespace isthmus {
 
@@ -25,19 +26,26 @@ public:
   std::size_t at() const { return at_; }
   char here() const { return text_[at_]; }
   bool is_plain() const { return quote_ == 0 && !comment_; }
+  /// In a string that begins where toml++ does not take it for one: behind something else without a blank, as in 1["a".
+  bool is_in_odd_string() const { return quote_ != 0 && odd_string_; }
   /// In a string of many lines, with nothing but blanks between a backslash and here.
   bool is_behind_backslash() const { return behind_backslash_; }
 
   void next() {
     const char c = here();
     if (c == '\n') {
-      comment_ = false;
+      comment_ = odd_ = false;
       if (!triple_) quote_ = 0;
     } else if (quote_ != 0) {
       inside_quotes(c);
     } else if (!comment_) {
       comment_ = c == '#';
-      if (c == '"' || c == '\'') open(c);
+      if (c == '"' || c == '\'')
+        open(c);
+      else if (std::strchr(" \t\r\n=,", c) != nullptr)
+        odd_ = false;
+      else if (c != '[' && c != '{')
+        odd_ = true;
     }
     ++at_;
   }
@@ -47,6 +55,7 @@ private:
 
   void open(char c) {
     quote_ = c;
+    odd_string_ = std::exchange(odd_, true);
     triple_ = run_of(c) >= 3;
     if (triple_) at_ += 2;
   }
@@ -66,6 +75,7 @@ private:
   std::size_t at_ = 0;
   char quote_ = 0;  // that a string began with
   bool triple_ = false, comment_ = false, behind_backslash_ = false;
+  bool odd_ = false, odd_string_ = false;  // since the last blank, = or comma: more than brackets
 };
 
 }  // namespace
@@ -104,7 +114,7 @@ std::optional<recipe_problem> refuse_characters(std::string_view text, const std
     if (scanner.here() == '\n') {
       ++line;
       line_begin = scanner.at() + 1;
-    } else if (is_beyond_ascii(scanner.here()) && (scanner.is_plain() || scanner.is_behind_backslash()) &&
+    } else if (is_beyond_ascii(scanner.here()) && (scanner.is_plain() || scanner.is_behind_backslash() || scanner.is_in_odd_string()) &&
                !(text.starts_with(mark) && scanner.at() < mark.size())) {
       return recipe_problem{"R004",
                             "a character beyond ASCII stands outside quotes, or behind a backslash",
