@@ -10,8 +10,6 @@ namespace isthmus::launcher {
 
 namespace {
 
-std::string key_path(const run_folder& run, site_id site) { return fmt::format("{}/{}/key", run.path, actors::own_folder(site)); }
-
 /// The public half.
 expected<std::string> key_of(const run_folder& run, storage& disk, site_id site) {
   const auto there = identity::read(key_path(run, site));
@@ -25,6 +23,8 @@ expected<std::string> key_of(const run_folder& run, storage& disk, site_id site)
 
 }  // namespace
 
+std::string key_path(const run_folder& run, site_id site) { return fmt::format("{}/{}/key", run.path, actors::own_folder(site)); }
+
 expected<void> prepare_keys(run_folder& run) {
   auto disk = open_disk(run.path);
   if (!disk) return disk.failure();
@@ -32,6 +32,7 @@ expected<void> prepare_keys(run_folder& run) {
   if (!coordinator) return coordinator.failure();
   run.people.coordinator_key = std::move(*coordinator);
   for (auto& site : run.people.sites) {
+    if (site.key_elsewhere) continue;
     auto key = key_of(run, **disk, site.id);
     if (!key) return key.failure();
     site.key = std::move(*key);

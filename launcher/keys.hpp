@@ -7,6 +7,9 @@
 
 namespace isthmus::launcher {
 
+/// Where the secret half of a process's key lies.
+std::string key_path(const run_folder& run, site_id site);
+
 /// Gives every process of the run a key pair, if it has none yet: the secret half to sites/*/key, the public one to run.people. Errors:
 /// as of identity::read and write.
 expected<void> prepare_keys(run_folder& run);

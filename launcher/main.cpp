@@ -84,6 +84,7 @@ public:
         "violated, 130 interrupted.");
     reading_verbs();
     run_verbs();
+    link_verbs();
     child_verbs();
   }
 
@@ -218,6 +219,35 @@ private:
                            sub.add_option("run", o.run, "run folder or its name; none: the newest run")->check(not_empty());
                            json_flag(sub, o.json);
                          });
+  }
+
+  void link_verbs() {
+    verb<keys_options>(
+        "keys", "makes, shows, lists and rotates the keys that seal links", "isthmus keys make alpha.key", run_keys,
+        [](CLI::App& sub, keys_options& o) {
+          sub.add_option("action", o.action, "make, show or rotate a key file; list a run's; token, admit: let a process enter its own")
+              ->required()
+              ->check(CLI::IsMember({"make", "show", "list", "rotate", "token", "admit"}));
+          sub.add_option("path", o.path, "of the key file; list, token, admit: run folder or its name, none: the newest run")
+              ->check(new_name());
+          sub.add_option("--site", o.site, "token: the site whose key may be entered")->check(not_empty());
+          sub.add_option("--expires", o.expires, "token: after 90s, 15m, 1h, 7d")->capture_default_str();
+          sub.add_option("--out", o.out, "token: the new file that it is written to")->check(new_name())->capture_default_str();
+          sub.add_option("--listen", o.listen, "token, admit: where newcomers call")->check(not_empty())->capture_default_str();
+          json_flag(sub, o.json);
+        });
+    verb<join_options>(
+        "join", "enters this machine's key in a run's roster, with a token", "isthmus join join.token --key alpha.key", run_join,
+        [](CLI::App& sub, join_options& o) {
+          sub.add_option("token", o.token, "file that `isthmus keys token` wrote; -: standard input")->required()->check(not_empty());
+          sub.add_option("--key", o.key, "our key file; made where it is missing")->check(new_name())->capture_default_str();
+          json_flag(sub, o.json);
+        });
+    verb<net_options>("net", "probes links: way through, round trip, loss, rate", "isthmus net 10.0.0.1:7000 10.0.0.2:7000", run_net,
+                      [](CLI::App& sub, net_options& o) {
+                        sub.add_option("what", o.what, "a run, a recipe, or addresses; none: the newest run")->check(not_empty());
+                        json_flag(sub, o.json);
+                      });
   }
 
   /// Started by the launcher alone; not in the help.

@@ -132,7 +132,8 @@ expected<run_folder> open_run_folder(const std::string& path) {
     for (const auto& s : parsed->at("sites"))
       run.people.sites.push_back({s.at("id").get<site_id>(), s.at("name").get<std::string>(), s.at("address").get<std::string>(),
                                   s.at("shard").get<std::string>(), s.at("domain").get<std::string>(),
-                                  s.at("unigram_entropy").get<double>(), s.value("content", ""), s.value("key", "")});
+                                  s.at("unigram_entropy").get<double>(), s.value("content", ""), s.value("key", ""),
+                                  s.value("key_elsewhere", false)});
   } catch (const json::exception& e) { return bad_roster(std::string("a field is missing or has the wrong type: ") + e.what()); }
   if (run.people.recipe_hash != recipe_hash(run.plan).hex())
     return fail(errc::wrong_recipe, fmt::format("{}: {} and {} do not belong together; a run's recipe cannot be changed", path,
@@ -188,7 +189,7 @@ std::string told_of_run(const std::string& path, const std::string& message) {
 
 expected<void> write_roster(const std::string& path, const roster& people) {
   json sites = json::array();
-  for (const auto& s : people.sites)
+  for (const auto& s : people.sites) {
     sites.push_back({{"id", s.id},
                      {"name", s.name},
                      {"address", s.address},
@@ -197,6 +198,8 @@ expected<void> write_roster(const std::string& path, const roster& people) {
                      {"unigram_entropy", s.unigram_entropy},
                      {"content", s.content},
                      {"key", s.key}});
+    if (s.key_elsewhere) sites.back()["key_elsewhere"] = true;
+  }
   const json all{{"schema", 1},
                  {"run_id", people.run_id},
                  {"recipe_hash", people.recipe_hash},

@@ -20,6 +20,7 @@ struct roster_site {
   double unigram_entropy = 0;  // of its held-out text, nats per token
   std::string content;         // hash of what its shard was made from; empty in rosters that do not say
   std::string key;             // public, as text; empty in rosters of runs whose links were not sealed
+  bool key_elsewhere = false;  // a newcomer entered it with a token: the secret half is not in this folder
 };
 
 /// Who takes part in a run and where; written anew at each launch, since ports are picked free.

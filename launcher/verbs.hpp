@@ -78,6 +78,25 @@ struct ledger_options {
 };
 int run_ledger(const ledger_options& options, console& out);
 
+struct keys_options {
+  std::string action, path;  // make, show, rotate: of a key file; list, token, admit: of a run
+  std::string site, expires = "1h", out = "join.token", listen = "127.0.0.1:7010";
+  bool json = false;
+};
+int run_keys(const keys_options& options, console& out);
+
+struct join_options {
+  std::string token, key = "isthmus.key";
+  bool json = false;
+};
+int run_join(const join_options& options, console& out);
+
+struct net_options {
+  std::vector<std::string> what;  // addresses, or one run or recipe; none: the newest run
+  bool json = false;
+};
+int run_net(const net_options& options, console& out);
+
 struct sim_options {
   std::string recipe, seeds, shrink, keep, run_folder, links = "auto";
   std::vector<std::string> overrides;

@@ -186,6 +186,15 @@ expected<void> identity::write(const std::string& path) const {
   return sync_folder_of(path);
 }
 
+expected<void> identity::replace(const std::string& path) const {
+  if (const auto there = read(path); !there) return there.failure();
+  const std::string made = path + ".new";
+  ::unlink(made.c_str());  // of a replacement that was cut short: nobody has used it
+  if (const auto ok = write(made); !ok) return ok;
+  if (::rename(made.c_str(), path.c_str()) != 0) return system_trouble(path, "it cannot be replaced");
+  return sync_folder_of(path);
+}
+
 expected<void> check_keys(const link_keys& keys, site_id self) {
   const auto own = keys.roster.find(self);
   if (own == keys.roster.end() || own->second != keys.own.key())

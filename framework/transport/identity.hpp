@@ -29,6 +29,9 @@ public:
   static expected<identity> read(const std::string& path);
   /// A new file of mode 0600, on disk when it returns; never over one that is there. Errors: environment, io_failed, disk_full.
   expected<void> write(const std::string& path) const;
+  /// Takes the place of the key file that is there, at once and for good: after a crash the file is the old or the new one. Errors: as of
+  /// read (what is there must be a key of ours) and write.
+  expected<void> replace(const std::string& path) const;
 
   identity(identity&& other) noexcept;
   identity& operator=(identity&&) = delete;
