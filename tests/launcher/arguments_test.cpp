@@ -255,7 +255,7 @@ BOOST_AUTO_TEST_CASE(cp_that_cannot_write_leaves_the_old_file) {
   ::setrlimit(RLIMIT_FSIZE, &before);
   std::signal(SIGXFSZ, handler);
   BOOST_TEST(o.code == 4);
-  BOOST_TEST(contains(o.err, "File too large"), o.err);
+  BOOST_TEST(contains(o.err, "no space left"), o.err);
   BOOST_TEST(fresh.code == 4);
   std::ostringstream left;
   left << std::ifstream(file).rdbuf();

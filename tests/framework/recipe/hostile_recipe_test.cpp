@@ -180,7 +180,7 @@ BOOST_AUTO_TEST_CASE(text_that_is_no_toml) {
   refused("[run]\nname = \xc3\xa9\n", "R004", "t.toml:2:8");
   refused("[run]\nname = \"\"\"a \\\xc3\xa9\"\"\"\n", "R004", "t.toml:2:15");
   refused("[run]\nname = \"\"\"a \\\n \xef\xbb\xbf\"\"\"\n", "R004", "t.toml:3:2");
-  refused("[run]\nnama.b = [1, 2.5e3[\"a\xca\x94\"]\n", "R004", "t.toml:2:23");  // for toml++ that is no string
+  refused("[run]\nnama.b = [1, 2.5e3[\"a\xca\x94\"]\n", "R004", "t.toml:2:22");  // for toml++ that is no string
   refused("[run]\nname = 'a'\"\xca\x94\"\n", "R004", "t.toml:2:12");
   BOOST_TEST(read_recipe(with("name = \"\xc3\xa9\""), "t.toml").problems.front().code != "R004");  // in quotes it is a question of names
   refused("[run]\nseed = 1\nseed = 2\n", "R004", "", "");
