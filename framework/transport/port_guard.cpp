@@ -4,6 +4,7 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <charconv>
 #include <cstdint>
@@ -34,18 +35,16 @@ bool listens_on_tcp(int descriptor) {
 
 }  // namespace
 
-std::vector<listening_socket> listening_sockets() {
-  std::vector<listening_socket> found;
+std::vector<int> listening_sockets() {
+  std::vector<int> found;
   std::error_code gone;  // a descriptor may close while we look
   for (std::filesystem::directory_iterator at("/proc/self/fd", gone), end; !gone && at != end; at.increment(gone)) {
     const std::string name = at->path().filename();
     int descriptor = -1;
     std::from_chars(name.data(), name.data() + name.size(), descriptor);
-    sockaddr_in6 here{};  // a port is at the same place in IPv4's
-    socklen_t size = sizeof here;
-    if (listens_on_tcp(descriptor) && ::getsockname(descriptor, reinterpret_cast<sockaddr*>(&here), &size) == 0)
-      found.push_back({descriptor, ntohs(here.sin6_port)});
+    if (listens_on_tcp(descriptor)) found.push_back(descriptor);
   }
+  std::sort(found.begin(), found.end());
   return found;
 }
 
@@ -56,8 +55,7 @@ expected<void> admit_hosts(int socket, std::span<const std::span<const std::byte
     const std::uint32_t source = words == 1 ? source_of_v4 : source_of_v6;
     for (std::size_t i = 0; i < words; ++i) {
       const auto rest = static_cast<std::uint8_t>(2 * (words - i) - 1);  // past what is left of this host, when a word differs
-      program.push_back(
-          BPF_STMT(BPF_LD | BPF_W | BPF_ABS, static_cast<std::uint32_t>(SKF_NET_OFF) + source + static_cast<std::uint32_t>(4 * i)));
+      program.push_back(BPF_STMT(BPF_LD | BPF_W | BPF_ABS, static_cast<std::uint32_t>(SKF_NET_OFF) + source + static_cast<std::uint32_t>(4 * i)));
       program.push_back(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, word_at(host, 4 * i), 0, rest));
     }
     program.push_back(BPF_STMT(BPF_RET | BPF_K, pass));

@@ -25,8 +25,7 @@ std::size_t entries_of(const char* folder) {
 
 outsider::outsider(const std::string& from) : from_(*parse_address(from + ":0")) {}
 
-outsider::call::call(const outsider& who, const std::string& to)
-    : socket_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)) {
+outsider::call::call(const outsider& who, const std::string& to) : socket_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)) {
   const auto there = *parse_address(to);
   const int on = 1;
   ensure(socket_ >= 0, "outsider: no socket");
@@ -80,7 +79,12 @@ resources resources_now() {
 
 std::vector<std::string> listening_addresses() {
   std::vector<std::string> found;
-  for (const auto& one : listening_sockets()) found.push_back("127.0.0.1:" + std::to_string(one.port));
+  for (const int descriptor : listening_sockets()) {
+    socket_address at;
+    at.size = sizeof at.storage;
+    if (::getsockname(descriptor, reinterpret_cast<sockaddr*>(&at.storage), &at.size) == 0)
+      found.push_back("127.0.0.1:" + std::to_string(at.port()));
+  }
   return found;
 }
 
