@@ -55,7 +55,8 @@ expected<void> admit_hosts(int socket, std::span<const std::span<const std::byte
     const std::uint32_t source = words == 1 ? source_of_v4 : source_of_v6;
     for (std::size_t i = 0; i < words; ++i) {
       const auto rest = static_cast<std::uint8_t>(2 * (words - i) - 1);  // past what is left of this host, when a word differs
-      program.push_back(BPF_STMT(BPF_LD | BPF_W | BPF_ABS, static_cast<std::uint32_t>(SKF_NET_OFF) + source + static_cast<std::uint32_t>(4 * i)));
+      program.push_back(
+          BPF_STMT(BPF_LD | BPF_W | BPF_ABS, static_cast<std::uint32_t>(SKF_NET_OFF) + source + static_cast<std::uint32_t>(4 * i)));
       program.push_back(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, word_at(host, 4 * i), 0, rest));
     }
     program.push_back(BPF_STMT(BPF_RET | BPF_K, pass));

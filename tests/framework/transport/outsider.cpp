@@ -25,7 +25,8 @@ std::size_t entries_of(const char* folder) {
 
 outsider::outsider(const std::string& from) : from_(*parse_address(from + ":0")) {}
 
-outsider::call::call(const outsider& who, const std::string& to) : socket_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)) {
+outsider::call::call(const outsider& who, const std::string& to)
+    : socket_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)) {
   const auto there = *parse_address(to);
   const int on = 1;
   ensure(socket_ >= 0, "outsider: no socket");

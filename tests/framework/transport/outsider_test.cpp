@@ -145,7 +145,9 @@ struct attack {
 std::vector<attack> attacks_on(busy_pair& sites, outsider& who) {
   const std::vector<std::string> doors{sites.address(0), sites.address(1)};
   const auto door = [doors](int i) { return doors[static_cast<std::size_t>(i) % doors.size()]; };
-  const auto noise = [](int i) { return patterned(1 + rng(7, 0, static_cast<std::uint64_t>(i), draw::network).below(3000), static_cast<std::uint64_t>(i)); };
+  const auto noise = [](int i) {
+    return patterned(1 + rng(7, 0, static_cast<std::uint64_t>(i), draw::network).below(3000), static_cast<std::uint64_t>(i));
+  };
   const auto recorded = sites.handshake_of_the_caller();
   const auto everywhere = [doors, ports = sites.data_ports()](int i) {
     return static_cast<std::size_t>(i) % 2 == 0 ? doors[static_cast<std::size_t>(i / 2) % doors.size()]
@@ -154,8 +156,7 @@ std::vector<attack> attacks_on(busy_pair& sites, outsider& who) {
   return {
       {"port scan", [=, &who] { for_a_while(500, [&](int i) { who.add(everywhere(i), 1); }); }, 0},
       {"random bytes", [=, &who] { for_a_while(500, [&](int i) { who.add(door(i), 50).say(noise(i)->bytes()); }); }, 0},
-      {"replayed handshake", [=, &who] { for_a_while(300, [&](int i) { who.add(door(i), 50).say(recorded); }); },
-       200 * (5 + answer_bytes)},
+      {"replayed handshake", [=, &who] { for_a_while(300, [&](int i) { who.add(door(i), 50).say(recorded); }); }, 200 * (5 + answer_bytes)},
       {"10,000 connections", [=, &who] { for_a_while(10'000, [&](int i) { who.add(door(i), 1000); }); }, 0},
       {"half frames", [=, &who] { for_a_while(300, [&](int i) { who.add(door(i), 300).say(std::span(recorded).first(40)); }); }, 0},
       {"slow bytes",
@@ -212,7 +213,8 @@ BOOST_AUTO_TEST_CASE(who_has_the_address_but_no_key_harms_nothing_while_bulk_dat
   BOOST_TEST(comes_true([&] { return resources_now().descriptors <= before.descriptors; }));
   const auto after = resources_now();
   BOOST_TEST(after.threads <= before.threads);
-  BOOST_TEST(after.bytes_in_use < before.bytes_in_use + (4U << 20), "in use: " << before.bytes_in_use << " bytes, then " << after.bytes_in_use);
+  BOOST_TEST(after.bytes_in_use < before.bytes_in_use + (4U << 20),
+             "in use: " << before.bytes_in_use << " bytes, then " << after.bytes_in_use);
   BOOST_TEST_MESSAGE("bytes in use: " << before.bytes_in_use << ", then " << after.bytes_in_use);
 }
 
@@ -226,7 +228,8 @@ BOOST_AUTO_TEST_CASE(a_data_port_is_not_there_for_other_hosts_than_the_peers) {
     elsewhere.add(ports[static_cast<std::size_t>(i) % ports.size()], 300);
     beside.add(ports[static_cast<std::size_t>(i) % ports.size()], 300);
   }
-  BOOST_TEST(comes_true([&] { return std::all_of(beside.calls.begin(), beside.calls.end(), [](const auto& c) { return c->is_connected(); }); }));
+  BOOST_TEST(
+      comes_true([&] { return std::all_of(beside.calls.begin(), beside.calls.end(), [](const auto& c) { return c->is_connected(); }); }));
   BOOST_TEST(std::none_of(elsewhere.calls.begin(), elsewhere.calls.end(), [](const auto& c) { return c->is_connected(); }));
 }
 
@@ -237,7 +240,8 @@ BOOST_AUTO_TEST_CASE(random_bytes_to_data_ports_from_a_peers_host_do_no_harm) {
   const auto before = resources_now();
   outsider beside("127.0.0.1");
   for_a_while(2000, [&](int i) {
-    beside.add(ports[static_cast<std::size_t>(i) % ports.size()], 50).say(patterned(1 + static_cast<std::size_t>(i) % 2000, static_cast<std::uint64_t>(i))->bytes());
+    beside.add(ports[static_cast<std::size_t>(i) % ports.size()], 50)
+        .say(patterned(1 + static_cast<std::size_t>(i) % 2000, static_cast<std::uint64_t>(i))->bytes());
   });
   beside.leave();
   const auto had = sites.received();
