@@ -16,7 +16,9 @@ constexpr double weight_limit = 1e6;
 
 adamw_options inner_options() {
   adamw_options o;
-  o.beta2 = 0.99F;
+  o.beta1 = 0.5F;
+  o.beta2 = 0.999F;
+  o.weight_decay = 0.05F;
   return o;
 }
 
@@ -86,7 +88,8 @@ void federation::train(site_id id, std::span<float> working) {
   model_.weights_changed();
   const std::int64_t rows = s_.tokens_per_step / s_.context;
   std::vector<token_id> ids(static_cast<std::size_t>(rows * (s_.context + 1)));
-  const rate_schedule rates{s_.learning_rate, s_.learning_rate * 0.1, s_.tokens / 20, s_.tokens, 0};
+  const auto decay = static_cast<std::int64_t>(s_.decay_share * static_cast<double>(s_.tokens));
+  const rate_schedule rates{s_.learning_rate, s_.learning_rate * 0.05, s_.tokens / 20, s_.tokens, decay};
   for (std::int64_t h = 0; h < s_.inner_steps; ++h) {
     const lease range{id, here.position, here.position + static_cast<std::uint64_t>(rows)};
     here.position = range.end;

@@ -148,6 +148,8 @@ int run(int argc, char** argv) {
   app.add_option("--tokens-per-step", o.run.tokens_per_step, "Of one site");
   app.add_option("--context", o.run.context, "Tokens in a row");
   app.add_option("--learning-rate", o.run.learning_rate, "Peak of the inner steps");
+  app.add_option("--outer-rate", o.run.outer_rate, "Of the outer optimizer");
+  app.add_option("--outer-momentum", o.run.outer_momentum, "Of the outer optimizer");
   app.add_option("--seed", o.run.seed, "Of weights and samples");
   app.add_flag("--guarded-clean", o.guarded_clean, "Each rule with nobody hostile, too");
   app.add_flag("--quick", o.quick, "A small model: does it run at all?");
