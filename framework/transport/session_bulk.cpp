@@ -19,14 +19,14 @@ expected<void> wire_site::make_worker(session& s) {
   auto worker = ucx_worker::make(*ucx_, [this, id = s.id](auto header, auto bytes) { return receive_chunk(id, header, bytes); });
   if (!worker) return worker.failure();
   s.bulk = std::move(*worker);
-  guard_data_port(s);
   epoll_event e{};
   e.events = EPOLLIN;  // only to wake up; data.u64 0 names nothing
   ::epoll_ctl(epoll_, EPOLL_CTL_ADD, s.bulk->event_fd(), &e);
   return {};
 }
 
-/// UCX answers whoever reaches its port, and keeps who says nothing for ever: only the peer's host may.
+/// UCX answers whoever reaches its port, and keeps who says nothing for ever: once a link is up, only the peer's host may. Not before: UCX
+/// may call by an address of the host that we do not know, and waits for an answer with all that this thread does.
 void wire_site::guard_data_port(const session& s) {
   const auto local = *parse_address(s.remote.storage.ss_family == AF_INET6 ? "[::1]:0" : "127.0.0.1:0");
   std::vector<std::span<const std::byte>> hosts{s.remote.host()};

@@ -364,6 +364,7 @@ void wire_site::admit(session& s) {
   p.trouble.clear();
   s.at = stage::up;
   s.next_ping = time_.now();
+  guard_data_port(s);
   count(s.peer, [&](link_counters& c) {
     c.reconnects += c.control_bytes_in > 0 ? 1 : 0;
     c.control_bytes_in += s.wire.bytes_in();
