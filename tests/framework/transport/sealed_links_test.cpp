@@ -142,7 +142,9 @@ BOOST_AUTO_TEST_CASE(a_stream_that_is_cut_is_told_from_one_that_ends) {
   for (auto* end : {&i.a, &i.b}) {
     const error why = end->now().downs.at(0).second;
     BOOST_TEST((why.code == errc::disconnected));
-    BOOST_TEST(why.message.find("the connection was cut") != std::string::npos, why.message);
+    // Where the middleman had bytes that it had not read, TCP resets instead of ending.
+    const bool was_reset = why.message.find("Connection reset by peer") != std::string::npos;
+    BOOST_TEST((was_reset || why.message.find("the connection was cut") != std::string::npos), why.message);
   }
   BOOST_REQUIRE(i.a.wait_up(2) && i.b.wait_up(2));
   i.b.wire().stop();
