@@ -1,3 +1,4 @@
+#include "framework/core/descriptor.hpp"
 #include "framework/core/clock.hpp"
 #include "framework/transport/address.hpp"
 #include "framework/transport/call_limits.hpp"
@@ -66,20 +67,6 @@ expected<void> enter(const std::string& path, site_id site, const public_key& ke
   if (failed) return fail(errc::io_failed, fmt::format("{}: {}", key_path(*run, site), failed.message()));
   return write_roster(path, run->people);
 }
-
-class descriptor {
-public:
-  explicit descriptor(int number) : number_(number) {}
-  ~descriptor() {
-    if (number_ >= 0) ::close(number_);
-  }
-  descriptor(const descriptor&) = delete;
-  descriptor& operator=(const descriptor&) = delete;
-  int get() const { return number_; }
-
-private:
-  int number_;
-};
 
 /// Admits newcomers, one at a time, until no token is left.
 class desk {

@@ -40,8 +40,8 @@ expected<stage::door> stage::open_door(site_id site) {
   int ends[2];
   if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0)
     return fail(errc::environment, fmt::format("cannot make a socket pair: {}", std::strerror(errno)));
-  steering_.insert_or_assign(site, emulator::descriptor(ends[0]));
-  doors_.insert_or_assign(site, emulator::descriptor(ends[1]));
+  steering_.insert_or_assign(site, descriptor(ends[0]));
+  doors_.insert_or_assign(site, descriptor(ends[1]));
   door made{{"--steering", std::to_string(ends[1])}, {ends[1]}};
   if (spaces_) {
     const int space = spaces_->space_of(site);

@@ -41,7 +41,7 @@ private:
   void tell(site_id site, const std::string& line);
 
   std::map<site_id, std::string> addresses_;
-  std::map<site_id, emulator::descriptor> steering_, doors_;  // our end, and the one that its process was given last
+  std::map<site_id, descriptor> steering_, doors_;  // our end, and the one that its process was given last
   std::map<site_id, double> slowness_;
   std::unique_ptr<emulator::tun_network> spaces_;
   emulator::process_links frames_;

@@ -1,3 +1,4 @@
+#include "framework/core/descriptor.hpp"
 #include "framework/core/storage.hpp"
 
 #include <fcntl.h>
@@ -24,21 +25,6 @@ unexpected from_errno(const std::string& what, const std::string& path) {
   const errc code = e == ENOENT ? errc::not_found : e == ELOOP ? errc::malformed : lacks_space(e) ? errc::disk_full : errc::io_failed;
   return fail(code, what + " " + path + ": " + std::strerror(e));
 }
-
-class descriptor {
-public:
-  explicit descriptor(int fd) : fd_(fd) {}
-  ~descriptor() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-  descriptor(descriptor&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
-  descriptor(const descriptor&) = delete;
-  descriptor& operator=(const descriptor&) = delete;
-  int get() const { return fd_; }
-
-private:
-  int fd_;
-};
 
 expected<void> write_all(int fd, std::span<const std::byte> bytes, const std::string& path) {
   while (!bytes.empty()) {

@@ -77,10 +77,6 @@ bool write_text(const char* path, const std::string& text) {
 
 }  // namespace
 
-descriptor::~descriptor() {
-  if (fd_ >= 0) ::close(fd_);
-}
-
 expected<network_space> make_space(std::uint32_t address) {
   std::optional<expected<network_space>> made;
   std::thread([&] { made = make_here(address); }).join();  // a thread that ends there: this one stays where it is

@@ -1,27 +1,11 @@
 #pragma once
 
+#include "framework/core/descriptor.hpp"
 #include "framework/core/expected.hpp"
 
 #include <string>
-#include <utility>
 
 namespace isthmus::emulator {
-
-/// A descriptor that is closed with its owner.
-class descriptor {
-public:
-  explicit descriptor(int fd = -1) : fd_(fd) {}
-  descriptor(descriptor&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
-  descriptor& operator=(descriptor&& other) noexcept {
-    std::swap(fd_, other.fd_);
-    return *this;
-  }
-  ~descriptor();
-  int get() const { return fd_; }
-
-private:
-  int fd_;
-};
 
 /// A network namespace that has no name, with a TUN device as its only way out. It lives as long as somebody holds `space` or runs in it:
 /// whatever ends its owner, nothing is left behind.

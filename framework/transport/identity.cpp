@@ -1,5 +1,6 @@
 #include "framework/transport/identity.hpp"
 
+#include "framework/core/descriptor.hpp"
 #include "framework/transport/greeting.hpp"
 
 #include <fcntl.h>
@@ -23,20 +24,6 @@ static_assert(std::tuple_size_v<public_key> == crypto_scalarmult_BYTES && secret
 constexpr std::string_view file_front = "isthmus secret key 1: ";
 constexpr std::size_t digits = 2 * secret::size, file_bytes = file_front.size() + digits + 1;
 constexpr mode_t file_mode = 0600;
-
-class descriptor {
-public:
-  explicit descriptor(int number) : number_(number) {}
-  ~descriptor() {
-    if (number_ >= 0) ::close(number_);
-  }
-  descriptor(const descriptor&) = delete;
-  descriptor& operator=(const descriptor&) = delete;
-  int get() const { return number_; }
-
-private:
-  int number_;
-};
 
 /// Locked memory for the text of a key file.
 struct wiped_text {

@@ -1,5 +1,7 @@
 #include "framework/transport/token_book.hpp"
 
+#include "framework/core/descriptor.hpp"
+
 #include <fcntl.h>
 #include <sodium.h>
 #include <sys/file.h>
@@ -18,20 +20,6 @@ namespace {
 
 constexpr std::string_view heading = "isthmus join tokens 1";
 constexpr std::size_t entries_max = 10'000, text_bytes_max = entries_max * 128;
-
-class descriptor {
-public:
-  explicit descriptor(int number) : number_(number) {}
-  ~descriptor() {
-    if (number_ >= 0) ::close(number_);
-  }
-  descriptor(const descriptor&) = delete;
-  descriptor& operator=(const descriptor&) = delete;
-  int get() const { return number_; }
-
-private:
-  int number_;
-};
 
 unexpected trouble(errc code, const std::string& path, const std::string& what) { return fail(code, "token file " + path + ": " + what); }
 
