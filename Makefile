@@ -41,11 +41,11 @@ soak: install  ## real processes under a fault each 30 s for SOAK_MINUTES=30, an
 	@cmake --build --preset release -j $(JOBS) --target soak
 	@build/release/bench/soak --minutes $(SOAK_MINUTES)
 
-format:  ## clang-format over all C++ sources
-	@git ls-files '*.cpp' '*.hpp' | xargs clang-format -i
+format:  ## clang-format over all C++ and CUDA sources
+	@git ls-files '*.cpp' '*.hpp' '*.cu' '*.cuh' | xargs clang-format -i
 
 format-check:  ## the same, without changing anything
-	@git ls-files '*.cpp' '*.hpp' | xargs clang-format --dry-run --Werror
+	@git ls-files '*.cpp' '*.hpp' '*.cu' '*.cuh' | xargs clang-format --dry-run --Werror
 
 clean:  ## removes the build folders; runs/ stays
 	@rm -rf build

@@ -3,7 +3,7 @@ include(CMakePackageConfigHelpers)
 
 # Headers that only our own sources include stay at home.
 set(isthmus_private_headers
-  "kernels/cpu/" "kernels/reference/(math|ops)\\.hpp$"
+  "kernels/cpu/" "kernels/cuda/(blas|ops|queue)\\.hpp$" "kernels/reference/(math|ops)\\.hpp$"
   "framework/wire/frame\\.hpp$" "framework/recipe/collector\\.hpp$"
   "framework/transport/(address|bulk_receiver|bulk_sender|byte_io|chunk_header|control_connection|greeting|ucx_worker|wire_site)\\.hpp$"
   "actors/(group|link|overloaded|services|shard|site_start|site_state|trainer|wire_events)\\.hpp$")

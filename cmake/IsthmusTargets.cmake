@@ -3,12 +3,12 @@
 # isthmus_flags(target): warnings, and the floating-point rules that let every site compute the same bits:
 # no contraction behind our back (an fma is written as one), no reassociation.
 function(isthmus_flags target)
-  target_compile_options(${target} PRIVATE -Wall -Wextra -Wpedantic -Wshadow -ffp-contract=off)
+  target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:C,CXX>:-Wall;-Wextra;-Wpedantic;-Wshadow;-ffp-contract=off>)
   if(CMAKE_CXX_COMPILER_ID STREQUAL GNU AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
-    target_compile_options(${target} PRIVATE -Wno-restrict)  # false reports on std::string, GCC bug 105651
+    target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CXX>:-Wno-restrict>)  # false reports on std::string, GCC bug 105651
   endif()
   if(ISTHMUS_WERROR)
-    target_compile_options(${target} PRIVATE -Werror)
+    target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:C,CXX>:-Werror>)
   endif()
   if(ISTHMUS_SANITIZE)
     target_compile_options(${target} PUBLIC -fsanitize=${ISTHMUS_SANITIZE} -fno-omit-frame-pointer -fno-sanitize=null)

@@ -6,6 +6,7 @@
 #include "kernels/cross_entropy.hpp"
 #include "kernels/embedding.hpp"
 #include "kernels/linear.hpp"
+#include "kernels/memory.hpp"
 #include "kernels/optimizer.hpp"
 #include "kernels/rms_norm.hpp"
 #include "kernels/ssd.hpp"
@@ -57,6 +58,7 @@ struct op_table {
 struct backend {
   const char* name;
   std::unique_ptr<stream> (*make_stream)(team&);
+  const memory_table* memory;  // where all pointers of the arguments below lie, unless they are said to be the host's
   op_table<float> f32;
   op_table<bf16> b16;
   void (*adamw)(stream&, const adamw_args&);

@@ -17,7 +17,7 @@ struct decay_extent {
 struct adamw_args {
   float *weights, *first, *second;
   float* gradients;
-  const decay_extent* extents;  // ascending, inside the arrays
+  const decay_extent* extents;  // the host's; ascending, inside the arrays
   std::int64_t n_extents;
   float rate, beta1, beta2, eps, gradient_scale;
   float correction1, correction2;  // 1 - beta1^step, 1 - beta2^step
@@ -28,7 +28,7 @@ struct adamw_args {
 struct sum_of_squares_args {
   const float* values;
   std::int64_t count;
-  double* sum;  // overwritten
+  double* sum;  // the host's; overwritten when the call returns
 };
 
 }  // namespace isthmus::kernels

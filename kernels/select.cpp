@@ -6,6 +6,10 @@
 #include "kernels/cpu/gemm_library.hpp"
 #endif
 
+#ifdef ISTHMUS_CUDA_BACKEND
+#include "kernels/cuda/backend.hpp"
+#endif
+
 #include <algorithm>
 
 namespace isthmus::kernels {
@@ -14,6 +18,9 @@ std::vector<const backend*> backends() {
   std::vector<const backend*> all;
 #ifdef ISTHMUS_CPU_BACKEND
   all.push_back(&cpu_backend());
+#endif
+#ifdef ISTHMUS_CUDA_BACKEND
+  if (cuda_works()) all.push_back(&cuda_backend());
 #endif
   all.push_back(&reference_backend());
   return all;
@@ -32,6 +39,15 @@ std::string products() {
   return cpu::describe_gemm_library();
 #else
   return "own kernels";
+#endif
+}
+
+std::string gpu() {
+#ifdef ISTHMUS_CUDA_BACKEND
+  std::string why_not;
+  return cuda_works(&why_not) ? describe_cuda_device() : why_not;
+#else
+  return "not built in";
 #endif
 }
 

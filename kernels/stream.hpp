@@ -12,6 +12,8 @@ public:
   virtual ~stream() = default;
   stream(const stream&) = delete;
   stream& operator=(const stream&) = delete;
+  /// Returns when all kernels called so far have ended. Host backends have nothing to wait for.
+  virtual void finish() {}
 
   team& workers;
 };

@@ -171,7 +171,7 @@ std::vector<finding> examine() {
                            kernel_backends(),
                            matrix_products(),
                            library("UCX", "libucp", true, "built without UCX: only one site can run"),
-                           {"CUDA", build_cuda ? "built in" : "not built in", finding::good, ""}};
+                           {"CUDA", kernels::gpu(), finding::good, ""}};
   for (const auto& source : corpus_sources()) out.push_back(source_of_text(source));
   return out;
 }

@@ -13,6 +13,7 @@ namespace avx2 {
 
 const backend avx2_backend{.name = "cpu",
                            .make_stream = make_stream,
+                           .memory = &host_memory,
                            .f32 = avx2::table<float>(),
                            .b16 = avx2::table<bf16>(),
                            .adamw = avx2::adamw,

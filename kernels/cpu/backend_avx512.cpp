@@ -13,6 +13,7 @@ namespace avx512 {
 
 const backend avx512_backend{.name = "cpu",
                              .make_stream = make_stream,
+                             .memory = &host_memory,
                              .f32 = avx512::table<float>(),
                              .b16 = avx512::table<bf16>(),
                              .adamw = avx512::adamw,

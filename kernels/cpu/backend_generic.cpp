@@ -12,6 +12,7 @@ namespace generic {
 
 const backend generic_backend{.name = "cpu",
                               .make_stream = make_stream,
+                              .memory = &host_memory,
                               .f32 = generic::table<float>(),
                               .b16 = generic::table<bf16>(),
                               .adamw = generic::adamw,

@@ -35,6 +35,7 @@ constexpr op_table<Act> table() {
 
 constexpr backend the_reference{.name = "reference",
                                 .make_stream = [](team& t) { return std::make_unique<stream>(t); },
+                                .memory = &host_memory,
                                 .f32 = table<float>(),
                                 .b16 = table<bf16>(),
                                 .adamw = reference::adamw,

@@ -34,7 +34,7 @@ void compare(double tolerance) {
     const auto s = c.table->make_stream(*c.workers);
     for (const auto& k : kernel_cases()) {
       for (std::uint64_t seed = 1; seed <= 2; ++seed) {
-        const auto [distance, tensor] = distance_from_reference(k, ops_of<Act>(*c.table), *s, seed);
+        const auto [distance, tensor] = distance_from_reference<Act>(k, *c.table, *s, seed);
         BOOST_TEST(distance <= tolerance, c.table->name << " with " << c.workers->size() << " workers, " << k.name << ", seed " << seed
                                                         << ": " << tensor << " is off by " << distance);
       }
@@ -50,15 +50,16 @@ BOOST_AUTO_TEST_CASE(bf16_agrees_with_the_reference_in_double) { compare<bf16>(2
 BOOST_AUTO_TEST_CASE(adamw_agrees_with_its_formula) {
   for (const auto& c : candidates()) {
     const auto s = c.table->make_stream(*c.workers);
-    inputs random(5, false);
+    placed_inputs random(5, false, *c.table->memory, *s);
     const std::int64_t n = 10007;
-    auto w = random.reals<float>(n), m = random.reals<float>(n, 0.1), v = random.reals<float>(n, 0.01, 0.1), g = random.reals<float>(n);
-    const auto w0 = w, m0 = m, v0 = v, g0 = g;
+    auto weights = random.reals<float>(n), first = random.reals<float>(n, 0.1), second = random.reals<float>(n, 0.01, 0.1);
+    auto gradients = random.reals<float>(n);
+    const auto w0 = weights.values(), m0 = first.values(), v0 = second.values(), g0 = gradients.values();
     const decay_extent extents[] = {{0, 5000, 0.1F}, {5001, 5000, 0.0F}};
-    c.table->adamw(*s, {.weights = w.data(),
-                        .first = m.data(),
-                        .second = v.data(),
-                        .gradients = g.data(),
+    c.table->adamw(*s, {.weights = weights.data(),
+                        .first = first.data(),
+                        .second = second.data(),
+                        .gradients = gradients.data(),
                         .extents = extents,
                         .n_extents = 2,
                         .rate = 0.01F,
@@ -69,6 +70,7 @@ BOOST_AUTO_TEST_CASE(adamw_agrees_with_its_formula) {
                         .correction1 = 0.19F,
                         .correction2 = 0.0975F,
                         .clear_gradients = true});
+    const auto w = weights.values(), m = first.values(), v = second.values(), g = gradients.values();
     for (std::size_t i = 0; i < w.size(); ++i) {
       if (i == 5000 || i > 10000) {  // outside
         BOOST_REQUIRE(w[i] == w0[i] && m[i] == m0[i] && v[i] == v0[i] && g[i] == g0[i]);
@@ -88,12 +90,26 @@ BOOST_AUTO_TEST_CASE(sums_of_squares_agree_with_double) {
   for (const auto& c : candidates()) {
     const auto s = c.table->make_stream(*c.workers);
     for (const std::int64_t n : {0, 1, 4095, 4096, 4097, 100003}) {
-      inputs random(static_cast<std::uint64_t>(n), false);
+      placed_inputs random(static_cast<std::uint64_t>(n), false, *c.table->memory, *s);
       const auto values = random.reals<float>(n);
       double found = -1, wide = 0;
       c.table->sum_of_squares(*s, {values.data(), n, &found});
-      for (const float v : values) wide += static_cast<double>(v) * static_cast<double>(v);
+      for (const float v : values.values()) wide += static_cast<double>(v) * static_cast<double>(v);
       BOOST_TEST(std::abs(found - wide) <= 1e-12 * (1 + wide));
+    }
+  }
+}
+
+// Sums on every backend have one order, whatever ran before: the same bits again.
+BOOST_AUTO_TEST_CASE(a_rerun_gives_the_same_bits) {
+  for (const auto& c : candidates()) {
+    const auto s = c.table->make_stream(*c.workers);
+    for (const auto& k : kernel_cases()) {
+      placed_inputs once(3, true, *c.table->memory, *s), again(3, true, *c.table->memory, *s);
+      const auto first = k.b16(c.table->b16, *s, once).tensors, second = k.b16(c.table->b16, *s, again).tensors;
+      for (std::size_t i = 0; i < first.size(); ++i)
+        BOOST_TEST((first[i].second == second[i].second),
+                   c.table->name << ", " << k.name << ": " << first[i].first << " differs in a rerun");
     }
   }
 }

@@ -27,13 +27,11 @@ namespace {
 
 kernel_case linear_case(std::int64_t rows, std::int64_t out, std::int64_t in, std::int64_t pad) {
   return make("linear " + std::to_string(rows) + "x" + std::to_string(out) + "x" + std::to_string(in) + " pad " + std::to_string(pad),
-              [=]<class Act>(const op_table<Act>& ops, stream& s, inputs& random) {
-                const auto weights = random.act<Act>(out * in);
-                const std::vector<real<Act>> master(weights.size());
-                auto w = master;
-                for (std::size_t i = 0; i < w.size(); ++i) w[i] = static_cast<real<Act>>(weights[i]);
+              [=]<class Act>(const op_table<Act>& ops, stream& s, placed_inputs& random) {
+                auto values = random.weights<Act>(out * in);
+                auto w = random.place(values);
                 const auto x = random.act<Act>(rows * (in + pad)), dy = random.act<Act>(rows * (out + pad));
-                auto y = blank<Act>(rows * (out + pad)), dx = blank<Act>(rows * (in + pad));
+                auto y = random.blank<Act>(rows * (out + pad)), dx = random.blank<Act>(rows * (in + pad));
                 auto dw = random.reals<Act>(out * in);
                 const auto m = ops.make_matrix(w.data(), out, in);
                 // The second round sees weights that have changed.
@@ -41,8 +39,8 @@ kernel_case linear_case(std::int64_t rows, std::int64_t out, std::int64_t in, st
                   ops.linear(s, {m.get(), x.data(), y.data(), rows, in + pad, out + pad});
                   ops.linear_backward_input(s, {m.get(), dy.data(), dx.data(), rows, out + pad, in + pad});
                   ops.linear_backward_weight(s, {m.get(), x.data(), dy.data(), dw.data(), rows, in + pad, out + pad});
-                  if (round == 0)
-                    for (auto& v : w) v *= 2;
+                  for (auto& v : values) v *= 2;
+                  w.set(values);
                   m->weights_changed();
                 }
                 outputs o;
@@ -54,11 +52,11 @@ kernel_case linear_case(std::int64_t rows, std::int64_t out, std::int64_t in, st
 }
 
 kernel_case embedding_case(std::int64_t rows, std::int64_t cols, std::int64_t vocabulary) {
-  return make("embedding", [=]<class Act>(const op_table<Act>& ops, stream& s, inputs& random) {
+  return make("embedding", [=]<class Act>(const op_table<Act>& ops, stream& s, placed_inputs& random) {
     using R = real<Act>;
     const auto table = random.reals<Act>(vocabulary * cols), dx = random.reals<Act>(rows * cols);
     const auto ids = random.ids(rows, vocabulary);
-    auto x = blank<R>(rows * cols);
+    auto x = random.blank<R>(rows * cols);
     auto d_table = random.reals<Act>(vocabulary * cols);
     ops.embedding(s, {table.data(), ids.data(), x.data(), rows, cols, vocabulary});
     ops.embedding_backward(s, {dx.data(), ids.data(), d_table.data(), rows, cols, vocabulary});
@@ -70,13 +68,13 @@ kernel_case embedding_case(std::int64_t rows, std::int64_t cols, std::int64_t vo
 }
 
 kernel_case rms_norm_case(std::int64_t rows, std::int64_t cols, bool fused) {
-  return make(fused ? "rms_norm with residual" : "rms_norm", [=]<class Act>(const op_table<Act>& ops, stream& s, inputs& random) {
+  return make(fused ? "rms_norm with residual" : "rms_norm", [=]<class Act>(const op_table<Act>& ops, stream& s, placed_inputs& random) {
     using R = real<Act>;
     auto x = random.reals<Act>(rows * cols);
     const auto branch = random.act<Act>(rows * cols), dy = random.act<Act>(rows * cols);
     const auto gain = random.reals<Act>(cols, 0.3, 1);
-    auto y = blank<Act>(rows * cols), d_branch = blank<Act>(rows * cols);
-    auto rstd = blank<R>(rows), dx = random.reals<Act>(rows * cols), d_gain = random.reals<Act>(cols);
+    auto y = random.blank<Act>(rows * cols), d_branch = random.blank<Act>(rows * cols);
+    auto rstd = random.blank<R>(rows), dx = random.reals<Act>(rows * cols), d_gain = random.reals<Act>(cols);
     ops.rms_norm(s, {.residual = x.data(),
                      .branch = fused ? branch.data() : nullptr,
                      .gain = gain.data(),
@@ -108,13 +106,13 @@ kernel_case rms_norm_case(std::int64_t rows, std::int64_t cols, bool fused) {
 }
 
 kernel_case gated_norm_case(std::int64_t rows, std::int64_t cols, std::int64_t groups, std::int64_t stride) {
-  return make("gated_norm, groups " + std::to_string(groups), [=]<class Act>(const op_table<Act>& ops, stream& s, inputs& random) {
+  return make("gated_norm, groups " + std::to_string(groups), [=]<class Act>(const op_table<Act>& ops, stream& s, placed_inputs& random) {
     using R = real<Act>;
     const auto y = random.act<Act>(rows * cols), z = random.act<Act>(rows * stride);
     auto d_out = random.act<Act>(rows * cols);
     const auto gain = random.reals<Act>(cols, 0.3, 1);
-    auto out = blank<Act>(rows * cols), dz = blank<Act>(rows * stride);
-    auto rstd = blank<R>(rows * groups), d_gain = random.reals<Act>(cols);
+    auto out = random.blank<Act>(rows * cols), dz = random.blank<Act>(rows * stride);
+    auto rstd = random.blank<R>(rows * groups), d_gain = random.reals<Act>(cols);
     ops.gated_norm(s, {.y = y.data(),
                        .z = z.data(),
                        .gain = gain.data(),
@@ -149,9 +147,9 @@ kernel_case gated_norm_case(std::int64_t rows, std::int64_t cols, std::int64_t g
 }
 
 kernel_case swiglu_case(std::int64_t rows, std::int64_t hidden) {
-  return make("swiglu", [=]<class Act>(const op_table<Act>& ops, stream& s, inputs& random) {
+  return make("swiglu", [=]<class Act>(const op_table<Act>& ops, stream& s, placed_inputs& random) {
     auto x = random.act<Act>(rows * 2 * hidden, 2), dy = random.act<Act>(rows * hidden);
-    auto y = blank<Act>(rows * hidden), dx = blank<Act>(rows * 2 * hidden);
+    auto y = random.blank<Act>(rows * hidden), dx = random.blank<Act>(rows * 2 * hidden);
     ops.swiglu(s, {x.data(), y.data(), rows, hidden});
     ops.swiglu_backward(s, {x.data(), dy.data(), dx.data(), nullptr, rows, hidden});
     ops.swiglu_backward(s, {x.data(), dy.data(), x.data(), dy.data(), rows, hidden});  // in place, as the model has it
@@ -166,13 +164,12 @@ kernel_case swiglu_case(std::int64_t rows, std::int64_t hidden) {
 
 kernel_case cross_entropy_case(std::int64_t rows, std::int64_t vocabulary, std::int64_t cols) {
   return make("cross_entropy " + std::to_string(rows) + "x" + std::to_string(vocabulary) + "x" + std::to_string(cols),
-              [=]<class Act>(const op_table<Act>& ops, stream& s, inputs& random) {
-                const auto weights = random.act<Act>(vocabulary * cols, 0.3), h = random.act<Act>(rows * cols);
-                std::vector<real<Act>> w;
-                for (const Act v : weights) w.push_back(static_cast<real<Act>>(v));
+              [=]<class Act>(const op_table<Act>& ops, stream& s, placed_inputs& random) {
+                const auto w = random.place(random.weights<Act>(vocabulary * cols, 0.3));
+                const auto h = random.act<Act>(rows * cols);
                 const auto targets = random.ids(rows, vocabulary);
-                auto losses = blank<real<Act>>(rows), only_losses = losses, dw = random.reals<Act>(vocabulary * cols);
-                auto dh = blank<Act>(rows * cols);
+                auto losses = random.blank<real<Act>>(rows), only_losses = losses, dw = random.reals<Act>(vocabulary * cols);
+                auto dh = random.blank<Act>(rows * cols);
                 const auto head = ops.make_matrix(w.data(), vocabulary, cols);
                 ops.cross_entropy(s, {head.get(), h.data(), targets.data(), only_losses.data(), nullptr, nullptr, rows, 1});
                 ops.cross_entropy(s, {head.get(), h.data(), targets.data(), losses.data(), dh.data(), dw.data(), rows, real<Act>(0.25F)});
@@ -198,12 +195,12 @@ std::vector<kernel_case> kernel_cases() {
 }
 
 template <class Act>
-std::pair<double, std::string> distance_from_reference(const kernel_case& c, const op_table<Act>& ops, stream& s, std::uint64_t seed) {
+std::pair<double, std::string> distance_from_reference(const kernel_case& c, const backend& b, stream& s, std::uint64_t seed) {
   constexpr bool narrow = std::is_same_v<Act, bf16>;
-  inputs ours(seed, narrow), theirs(seed, narrow);
   serial_team alone;
   stream plain(alone);
-  const outputs found = c.of<Act>()(ops, s, ours), expected = c.of<double>()(reference_double_ops(), plain, theirs);
+  placed_inputs ours(seed, narrow, *b.memory, s), theirs(seed, narrow, host_memory, plain);
+  const outputs found = c.of<Act>()(ops_of<Act>(b), s, ours), expected = c.of<double>()(reference_double_ops(), plain, theirs);
   std::pair<double, std::string> worst{0, "none"};
   for (std::size_t t = 0; t < expected.tensors.size(); ++t) {
     double scale = 1e-30, difference = 0;
@@ -217,7 +214,7 @@ std::pair<double, std::string> distance_from_reference(const kernel_case& c, con
   return worst;
 }
 
-template std::pair<double, std::string> distance_from_reference(const kernel_case&, const op_table<float>&, stream&, std::uint64_t);
-template std::pair<double, std::string> distance_from_reference(const kernel_case&, const op_table<bf16>&, stream&, std::uint64_t);
+template std::pair<double, std::string> distance_from_reference<float>(const kernel_case&, const backend&, stream&, std::uint64_t);
+template std::pair<double, std::string> distance_from_reference<bf16>(const kernel_case&, const backend&, stream&, std::uint64_t);
 
 }  // namespace isthmus::kernels::testing

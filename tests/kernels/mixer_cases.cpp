@@ -16,13 +16,13 @@ struct attention_shape {
 };
 
 kernel_case attention_case(attention_shape a) {
-  return make(a.name(), [=]<class Act>(const op_table<Act>& ops, stream& s, inputs& random) {
+  return make(a.name(), [=]<class Act>(const op_table<Act>& ops, stream& s, placed_inputs& random) {
     using R = real<Act>;
     const std::int64_t rows = a.batch * a.length, dim = a.head_dim, width = (a.heads + 2 * a.kv_heads) * dim;
     const std::int64_t k = a.heads * dim, v = k + a.kv_heads * dim;
     const auto qkv = random.act<Act>(rows * width), d_o = random.act<Act>(rows * k);
-    auto o = blank<Act>(rows * k), d_qkv = blank<Act>(rows * width);
-    auto lse = blank<R>(a.batch * a.heads * a.length);
+    auto o = random.blank<Act>(rows * k), d_qkv = random.blank<Act>(rows * width);
+    auto lse = random.blank<R>(a.batch * a.heads * a.length);
     const R scale = static_cast<R>(1 / std::sqrt(static_cast<float>(dim)));
     ops.attention(s, {.q = qkv.data(),
                       .k = qkv.data() + k,
@@ -63,12 +63,12 @@ kernel_case attention_case(attention_shape a) {
 
 kernel_case attention_cached_case(attention_shape a, std::int64_t past) {
   return make("cached after " + std::to_string(past) + ", " + a.name(),
-              [=]<class Act>(const op_table<Act>& ops, stream& s, inputs& random) {
+              [=]<class Act>(const op_table<Act>& ops, stream& s, placed_inputs& random) {
                 const std::int64_t dim = a.head_dim, stride = (a.heads + 2 * a.kv_heads) * dim;
                 const auto q = random.act<Act>(a.length * stride);
                 const auto keys = random.act<Act>((past + a.length) * a.kv_heads * dim);
                 const auto values = random.act<Act>((past + a.length) * a.kv_heads * dim);
-                auto o = blank<Act>(a.length * a.heads * dim);
+                auto o = random.blank<Act>(a.length * a.heads * dim);
                 ops.attention_cached(s, {.q = q.data(),
                                          .keys = keys.data(),
                                          .values = values.data(),
@@ -87,15 +87,15 @@ kernel_case attention_cached_case(attention_shape a, std::int64_t past) {
 }
 
 kernel_case rope_case(attention_shape a, bool inverse) {
-  return make("rope", [=]<class Act>(const op_table<Act>& ops, stream& s, inputs& random) {
+  return make("rope", [=]<class Act>(const op_table<Act>& ops, stream& s, placed_inputs& random) {
     const std::int64_t stride = (a.heads + 3) * a.head_dim, half = a.head_dim / 2;
     auto x = random.act<Act>(a.batch * a.length * stride);
-    const auto angles = random.reals<Act>(a.length * half);
-    auto cosine = angles, sine = angles;
-    for (std::size_t i = 0; i < angles.size(); ++i) {
-      cosine[i] = static_cast<float>(std::cos(static_cast<double>(angles[i])));
-      sine[i] = static_cast<float>(std::sin(static_cast<double>(angles[i])));
+    auto cosines = random.host.reals<Act>(a.length * half), sines = cosines;
+    for (std::size_t i = 0; i < sines.size(); ++i) {
+      cosines[i] = static_cast<float>(std::cos(static_cast<double>(sines[i])));
+      sines[i] = static_cast<float>(std::sin(static_cast<double>(sines[i])));
     }
+    const auto cosine = random.place(cosines), sine = random.place(sines);
     ops.rope(s, {.x = x.data(),
                  .cosine = cosine.data(),
                  .sine = sine.data(),
@@ -113,12 +113,12 @@ kernel_case rope_case(attention_shape a, bool inverse) {
 
 kernel_case conv1d_case(std::int64_t batch, std::int64_t length, std::int64_t channels, std::int64_t width, std::int64_t pad,
                         bool carried) {
-  return make(carried ? "conv1d from a state" : "conv1d", [=]<class Act>(const op_table<Act>& ops, stream& s, inputs& random) {
+  return make(carried ? "conv1d from a state" : "conv1d", [=]<class Act>(const op_table<Act>& ops, stream& s, placed_inputs& random) {
     const std::int64_t rows = batch * length, stride = channels + pad;
     const auto x = random.act<Act>(rows * stride), dy = random.act<Act>(rows * channels);
     const auto weight = random.reals<Act>(channels * width, 0.5), bias = random.reals<Act>(channels, 0.5);
     auto state = random.act<Act>(batch * (width - 1) * channels);
-    auto y = blank<Act>(rows * channels), dx = blank<Act>(rows * stride), step_y = blank<Act>(channels);
+    auto y = random.blank<Act>(rows * channels), dx = random.blank<Act>(rows * stride), step_y = random.blank<Act>(channels);
     auto d_weight = random.reals<Act>(channels * width), d_bias = random.reals<Act>(channels);
     ops.conv1d(s, {.x = x.data(),
                    .weight = weight.data(),
@@ -170,14 +170,14 @@ kernel_case ssd_case(ssd_shape a) {
   const std::string name = "ssd " + std::to_string(a.batch) + "x" + std::to_string(a.length) + " heads " + std::to_string(a.heads) + "/" +
                            std::to_string(a.groups) + " of " + std::to_string(a.head_dim) + " state " + std::to_string(a.state) +
                            " chunk " + std::to_string(a.chunk);
-  return make(name, [=]<class Act>(const op_table<Act>& ops, stream& s, inputs& random) {
+  return make(name, [=]<class Act>(const op_table<Act>& ops, stream& s, placed_inputs& random) {
     using R = real<Act>;
     const std::int64_t rows = a.batch * a.length, inner = a.heads * a.head_dim, wide = a.groups * a.state;
     const std::int64_t stride = inner + 2 * wide, dt_stride = a.heads + 3, chunks = (a.length + a.chunk - 1) / a.chunk;
     const auto xbc = random.act<Act>(rows * stride), dt = random.act<Act>(rows * dt_stride), dy = random.act<Act>(rows * inner);
     const auto dt_bias = random.reals<Act>(a.heads, 1, -3), a_log = random.reals<Act>(a.heads, 0.7, 1), d = random.reals<Act>(a.heads);
-    auto y = blank<Act>(rows * inner), d_xbc = blank<Act>(rows * stride), d_dt = blank<Act>(rows * dt_stride);
-    auto states = blank<R>(a.batch * chunks * inner * a.state);
+    auto y = random.blank<Act>(rows * inner), d_xbc = random.blank<Act>(rows * stride), d_dt = random.blank<Act>(rows * dt_stride);
+    auto states = random.blank<R>(a.batch * chunks * inner * a.state);
     auto d_dt_bias = random.reals<Act>(a.heads), d_a_log = random.reals<Act>(a.heads), d_d = random.reals<Act>(a.heads);
     ssd_args<Act> f{.x = xbc.data(),
                     .b = xbc.data() + inner,
@@ -233,12 +233,13 @@ kernel_case ssd_case(ssd_shape a) {
                          .dt_min = f.dt_min,
                          .dt_max = f.dt_max});
     auto carried = random.reals<Act>(a.batch * inner * a.state), final = carried;
-    auto carried_y = blank<Act>(rows * inner), step_y = blank<Act>(inner);
+    auto carried_y = random.blank<Act>(rows * inner), step_y = random.blank<Act>(inner);
     f.y = carried_y.data();
     f.states = nullptr;
     f.initial = f.final = final.data();
     ops.ssd(s, f);
-    auto one = std::vector<R>(final.begin(), final.begin() + inner * a.state);
+    const auto states_then = final.values();
+    auto one = random.place(std::vector<R>(states_then.begin(), states_then.begin() + inner * a.state));
     ops.ssd_step(s, {.x = f.x,
                      .b = f.b,
                      .c = f.c,
@@ -278,6 +279,8 @@ std::vector<kernel_case> mixer_cases() {
           attention_case({1, 150, 2, 1, 64}),
           attention_case({2, 128, 3, 3, 64}),
           attention_case({1, 70, 4, 1, 6}),
+          attention_case({2, 200, 4, 2, 128}),
+          attention_case({1, 257, 2, 1, 32}),
           attention_cached_case({1, 1, 4, 2, 16}, 0),
           attention_cached_case({1, 1, 4, 2, 64}, 131),
           attention_cached_case({1, 5, 2, 2, 32}, 60),
@@ -290,7 +293,9 @@ std::vector<kernel_case> mixer_cases() {
           ssd_case({2, 11, 4, 8, 2, 5, 4}),
           ssd_case({1, 64, 2, 16, 1, 16, 64}),
           ssd_case({2, 150, 2, 64, 1, 64, 64}),
-          ssd_case({1, 3, 1, 4, 1, 4, 16})};
+          ssd_case({1, 3, 1, 4, 1, 4, 16}),
+          ssd_case({1, 200, 4, 64, 2, 128, 96}),
+          ssd_case({2, 170, 4, 80, 1, 72, 128})};
 }
 
 }  // namespace isthmus::kernels::testing

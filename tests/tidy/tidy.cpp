@@ -15,7 +15,7 @@ bool starts(std::string_view text, std::string_view with) { return text.substr(0
 bool ends(std::string_view text, std::string_view with) {
   return text.size() >= with.size() && text.substr(text.size() - with.size()) == with;
 }
-bool is_header(std::string_view path) { return ends(path, ".hpp") || ends(path, ".h"); }
+bool is_header(std::string_view path) { return ends(path, ".hpp") || ends(path, ".cuh") || ends(path, ".h"); }
 bool is_cpp(std::string_view path) { return is_header(path) || ends(path, ".cpp") || ends(path, ".cc") || ends(path, ".cu"); }
 std::string_view top(std::string_view path) { return path.substr(0, path.find('/')); }
 
@@ -165,8 +165,8 @@ findings check_text(const std::string& path, std::string_view text) {
 }
 
 std::vector<std::string> source_files() {
-  constexpr std::array<std::string_view, 14> kinds{".cpp",  ".hpp", ".h",  ".cu",  ".txt",   ".cmake", ".json",
-                                                   ".toml", ".md",  ".sh", ".awk", ".capnp", ".py",    ".in"};
+  constexpr std::array<std::string_view, 15> kinds{".cpp",  ".hpp", ".h",  ".cu",  ".cuh",   ".txt", ".cmake", ".json",
+                                                   ".toml", ".md",  ".sh", ".awk", ".capnp", ".py",  ".in"};
   std::vector<std::string> files;
   for (fs::recursive_directory_iterator it("."), end; it != end; ++it) {
     const fs::path relative = fs::relative(it->path(), ".");

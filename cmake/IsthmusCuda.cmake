@@ -1,0 +1,26 @@
+# Whether the CUDA kernels are built: makes ISTHMUS_CUDA a plain truth and, where it is one, CUDA a language of the project.
+if(ISTHMUS_CUDA STREQUAL AUTO)
+  set(ISTHMUS_CUDA OFF)
+  if(NOT ISTHMUS_SANITIZE)
+    set(isthmus_cuda_wanted AUTO)
+  endif()
+elseif(ISTHMUS_CUDA)
+  set(isthmus_cuda_wanted REQUIRED)
+endif()
+if(isthmus_cuda_wanted)
+  find_program(CMAKE_CUDA_COMPILER nvcc HINTS ENV CUDA_HOME PATHS /usr/local/cuda PATH_SUFFIXES bin)
+  if(CMAKE_CUDA_COMPILER)
+    if(NOT CMAKE_CUDA_ARCHITECTURES)
+      set(CMAKE_CUDA_ARCHITECTURES 80-virtual 90a-real)  # PTX for every GPU since Ampere, machine code for Hopper
+    endif()
+    enable_language(CUDA)
+    if(NOT CMAKE_CUDA20_STANDARD_COMPILE_OPTION)  # CMake 3.25 does not know the flag
+      set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION -std=c++20)
+      set(CMAKE_CUDA20_EXTENSION_COMPILE_OPTION -std=c++20)
+    endif()
+    set(ISTHMUS_CUDA ON)
+  elseif(isthmus_cuda_wanted STREQUAL REQUIRED)
+    message(FATAL_ERROR "ISTHMUS_CUDA is ON, but nvcc was found neither on the path, nor in CUDA_HOME, nor in /usr/local/cuda. "
+                        "Install the CUDA toolkit (12 or newer), or configure with -DISTHMUS_CUDA=AUTO.")
+  endif()
+endif()

@@ -1,0 +1,383 @@
+// Attention in fp32, and of one sequence against its cache in both types. Four query (or key) rows a warp stay in registers, tiles of
+// 32 rows of the other side pass by in shared memory: lanes are rows of the tile for scores, columns of the head for sums.
+#include "kernels/cuda/attention.cuh"
+#include "kernels/cuda/ops.hpp"
+
+#include <algorithm>
+#include <string>
+
+namespace isthmus::kernels::cuda {
+
+namespace {
+
+constexpr int warps = 8, rows_a_warp = 4, tile = 32, threads = warps * warp_size;
+constexpr float low = -3.0e38F;  // below every score, and no infinity: the difference of two of them is a number
+
+/// A tile of `tile` rows in shared memory, rows of D + 4 so that lanes that read neighbouring rows meet no bank twice.
+template <int D>
+struct rows_tile {
+  static constexpr int stride = D + 4;
+  static constexpr int floats = tile * stride;
+  float* at;
+
+  /// Rows [0, valid) of head_dim columns from global memory; zero elsewhere.
+  __device__ void load(const float* from, std::int64_t from_stride, std::int64_t valid, std::int64_t head_dim) const {
+    for (int i = threadIdx.x; i < tile * D; i += threads) {
+      const int r = i / D, c = i % D;
+      at[r * stride + c] = r < valid && c < head_dim ? from[r * from_stride + c] : 0.0F;
+    }
+  }
+  /// scores[k] = row (warp's k-th) of `mine` . this tile's row of the lane.
+  __device__ void scores(const rows_tile& mine, float (&out)[rows_a_warp]) const {
+    const float* theirs = at + (threadIdx.x % warp_size) * stride;
+    const float* ours = mine.at + threadIdx.x / warp_size * rows_a_warp * stride;
+    for (float& s : out) s = 0;
+#pragma unroll 4
+    for (int c = 0; c < D; c += 4) {
+      const float4 b = *reinterpret_cast<const float4*>(theirs + c);
+#pragma unroll
+      for (int k = 0; k < rows_a_warp; ++k) {
+        const float4 a = *reinterpret_cast<const float4*>(ours + k * stride + c);
+        out[k] += a.x * b.x + a.y * b.y + a.z * b.z + a.w * b.w;
+      }
+    }
+  }
+  /// sums[k] += sum over the tile's rows j of weights[k] (of lane j) * row j; column i * 32 + lane.
+  __device__ void add_weighted(const float (&weights)[rows_a_warp], float (&sums)[rows_a_warp][D / warp_size]) const {
+    const int lane = threadIdx.x % warp_size;
+#pragma unroll 4
+    for (int j = 0; j < tile; ++j) {
+      float w[rows_a_warp];
+#pragma unroll
+      for (int k = 0; k < rows_a_warp; ++k) w[k] = __shfl_sync(~0U, weights[k], j);
+#pragma unroll
+      for (int i = 0; i < D / warp_size; ++i) {
+        const float v = at[j * stride + i * warp_size + lane];
+#pragma unroll
+        for (int k = 0; k < rows_a_warp; ++k) sums[k][i] += w[k] * v;
+      }
+    }
+  }
+};
+
+template <int D>
+__device__ void clear(float (&sums)[rows_a_warp][D / warp_size]) {
+#pragma unroll
+  for (auto& row : sums)
+#pragma unroll
+    for (float& v : row) v = 0;
+}
+
+/// Writes the warp's rows, times scales[k]: row k of the warp to out + k * stride, where it is one of `valid` rows of the block.
+template <int D>
+__device__ void write_rows(const float (&sums)[rows_a_warp][D / warp_size], const float (&scales)[rows_a_warp], float* out,
+                           std::int64_t stride, std::int64_t valid, std::int64_t head_dim) {
+  const int first = static_cast<int>(threadIdx.x) / warp_size * rows_a_warp, lane = static_cast<int>(threadIdx.x) % warp_size;
+#pragma unroll
+  for (int k = 0; k < rows_a_warp; ++k)
+#pragma unroll
+    for (int i = 0; i < D / warp_size; ++i) {
+      const int c = i * warp_size + lane;
+      if (first + k < valid && c < head_dim) out[(first + k) * stride + c] = sums[k][i] * scales[k];
+    }
+}
+
+template <int D>
+__global__ void attention_rows(attention_args<float> a) {
+  extern __shared__ float memory[];
+  const rows_tile<D> q{memory}, k{memory + rows_tile<D>::floats}, v{memory + 2 * rows_tile<D>::floats};
+  const std::int64_t h = blockIdx.y, b = blockIdx.z, begin = blockIdx.x * tile, kv = h * a.kv_heads / a.heads;
+  const std::int64_t first = b * a.length, valid = least(tile, a.length - begin);
+  const int lane = threadIdx.x % warp_size, row = threadIdx.x / warp_size * rows_a_warp;
+  q.load(a.q + (first + begin) * a.qkv_stride + h * a.head_dim, a.qkv_stride, valid, a.head_dim);
+  float sums[rows_a_warp][D / warp_size], peak[rows_a_warp], total[rows_a_warp] = {};
+  clear<D>(sums);
+  for (float& p : peak) p = low;
+  for (std::int64_t j = 0; j < begin + tile && j < a.length; j += tile) {
+    __syncthreads();
+    const std::int64_t from = (first + j) * a.qkv_stride + kv * a.head_dim, there = least(tile, a.length - j);
+    k.load(a.k + from, a.qkv_stride, there, a.head_dim);
+    v.load(a.v + from, a.qkv_stride, there, a.head_dim);
+    __syncthreads();
+    float s[rows_a_warp];
+    k.scores(q, s);
+#pragma unroll
+    for (int i = 0; i < rows_a_warp; ++i) {
+      const bool seen = j + lane <= begin + row + i && lane < there;
+      s[i] = seen ? s[i] * a.scale : low;
+      const float peak_now = fmaxf(peak[i], warp_max(s[i])), keep = __expf(peak[i] - peak_now);
+      s[i] = seen ? __expf(s[i] - peak_now) : 0.0F;
+      total[i] = total[i] * keep + warp_sum(s[i]);
+      peak[i] = peak_now;
+#pragma unroll
+      for (float& sum : sums[i]) sum *= keep;
+    }
+    v.add_weighted(s, sums);
+  }
+  float scales[rows_a_warp];
+  for (int i = 0; i < rows_a_warp; ++i) {
+    scales[i] = 1 / total[i];
+    if (lane == 0 && row + i < valid) a.lse[(b * a.heads + h) * a.length + begin + row + i] = peak[i] + logf(total[i]);
+  }
+  write_rows<D>(sums, scales, a.o + ((first + begin) * a.heads + h) * a.head_dim, a.heads * a.head_dim, valid, a.head_dim);
+}
+
+template <int D>
+__global__ void attention_dq(attention_backward_args<float> a, const float* mean) {
+  extern __shared__ float memory[];
+  constexpr int floats = rows_tile<D>::floats;
+  const rows_tile<D> q{memory}, d_o{memory + floats}, k{memory + 2 * floats}, v{memory + 3 * floats};
+  const std::int64_t h = blockIdx.y, b = blockIdx.z, begin = blockIdx.x * tile, kv = h * a.kv_heads / a.heads;
+  const std::int64_t first = b * a.length, valid = least(tile, a.length - begin), at = (b * a.heads + h) * a.length + begin;
+  const int lane = threadIdx.x % warp_size, row = threadIdx.x / warp_size * rows_a_warp;
+  q.load(a.q + (first + begin) * a.qkv_stride + h * a.head_dim, a.qkv_stride, valid, a.head_dim);
+  d_o.load(a.d_o + ((first + begin) * a.heads + h) * a.head_dim, a.heads * a.head_dim, valid, a.head_dim);
+  float sums[rows_a_warp][D / warp_size];
+  clear<D>(sums);
+  for (std::int64_t j = 0; j < begin + tile && j < a.length; j += tile) {
+    __syncthreads();
+    const std::int64_t from = (first + j) * a.qkv_stride + kv * a.head_dim, there = least(tile, a.length - j);
+    k.load(a.k + from, a.qkv_stride, there, a.head_dim);
+    v.load(a.v + from, a.qkv_stride, there, a.head_dim);
+    __syncthreads();
+    float s[rows_a_warp], dp[rows_a_warp];
+    k.scores(q, s);
+    v.scores(d_o, dp);
+#pragma unroll
+    for (int i = 0; i < rows_a_warp; ++i) {
+      const bool seen = j + lane <= begin + row + i && lane < there && row + i < valid;
+      s[i] = seen ? a.scale * __expf(a.scale * s[i] - a.lse[at + row + i]) * (dp[i] - mean[at + row + i]) : 0.0F;
+    }
+    k.add_weighted(s, sums);
+  }
+  const float ones[rows_a_warp] = {1, 1, 1, 1};
+  write_rows<D>(sums, ones, a.dq + (first + begin) * a.d_qkv_stride + h * a.head_dim, a.d_qkv_stride, valid, a.head_dim);
+}
+
+template <int D>
+__global__ void attention_dk_dv(attention_backward_args<float> a, const float* mean) {
+  extern __shared__ float memory[];
+  constexpr int floats = rows_tile<D>::floats;
+  const rows_tile<D> k{memory}, v{memory + floats}, q{memory + 2 * floats}, d_o{memory + 3 * floats};
+  const std::int64_t kv = blockIdx.y, b = blockIdx.z, begin = blockIdx.x * tile, group = a.heads / a.kv_heads;
+  const std::int64_t first = b * a.length, valid = least(tile, a.length - begin);
+  const int lane = threadIdx.x % warp_size, row = threadIdx.x / warp_size * rows_a_warp;
+  const std::int64_t from = (first + begin) * a.qkv_stride + kv * a.head_dim;
+  k.load(a.k + from, a.qkv_stride, valid, a.head_dim);
+  v.load(a.v + from, a.qkv_stride, valid, a.head_dim);
+  float dk[rows_a_warp][D / warp_size], dv[rows_a_warp][D / warp_size];
+  clear<D>(dk);
+  clear<D>(dv);
+  for (std::int64_t h = kv * group; h < (kv + 1) * group; ++h) {
+    for (std::int64_t i = begin; i < a.length; i += tile) {
+      __syncthreads();
+      const std::int64_t there = least(tile, a.length - i), at = (b * a.heads + h) * a.length + i + lane;
+      q.load(a.q + (first + i) * a.qkv_stride + h * a.head_dim, a.qkv_stride, there, a.head_dim);
+      d_o.load(a.d_o + ((first + i) * a.heads + h) * a.head_dim, a.heads * a.head_dim, there, a.head_dim);
+      const float lse = lane < there ? a.lse[at] : 0, mine = lane < there ? mean[at] : 0;
+      __syncthreads();
+      float p[rows_a_warp], ds[rows_a_warp];
+      q.scores(k, p);
+      d_o.scores(v, ds);
+#pragma unroll
+      for (int j = 0; j < rows_a_warp; ++j) {
+        const bool seen = begin + row + j <= i + lane && lane < there;
+        p[j] = seen ? __expf(a.scale * p[j] - lse) : 0.0F;
+        ds[j] = a.scale * p[j] * (ds[j] - mine);
+      }
+      d_o.add_weighted(p, dv);
+      q.add_weighted(ds, dk);
+    }
+  }
+  const std::int64_t to = (first + begin) * a.d_qkv_stride + kv * a.head_dim;
+  const float ones[rows_a_warp] = {1, 1, 1, 1};
+  write_rows<D>(dk, ones, a.dk + to, a.d_qkv_stride, valid, a.head_dim);
+  write_rows<D>(dv, ones, a.dv + to, a.d_qkv_stride, valid, a.head_dim);
+}
+
+/// mean[b, h, i] = d_o . o of the row, by `lanes` lanes of a warp, a power of two; four columns at a time if Fours.
+template <class Act, bool Fours>
+__global__ void means_of_rows(const Act* o, const Act* d_o, float* mean, std::int64_t length, std::int64_t heads, std::int64_t head_dim,
+                              std::int64_t rows, int lanes) {
+  const std::int64_t i = (static_cast<std::int64_t>(blockIdx.x) * threads + threadIdx.x) / lanes;  // row of [batch * length, heads]
+  const int lane = static_cast<int>(threadIdx.x) % lanes;
+  float sum = 0;
+  if (i < rows) {
+    if constexpr (Fours) {
+      for (std::int64_t c = lane * 4; c < head_dim; c += lanes * 4) {
+        const float4 x = load4(o + i * head_dim + c), y = load4(d_o + i * head_dim + c);
+        sum += (x.x * y.x + x.y * y.y) + (x.z * y.z + x.w * y.w);
+      }
+    } else {
+      for (std::int64_t c = lane; c < head_dim; c += lanes) sum += wide(o[i * head_dim + c]) * wide(d_o[i * head_dim + c]);
+    }
+  }
+  for (int step = lanes / 2; step > 0; step /= 2) sum += __shfl_xor_sync(~0U, sum, step);
+  if (lane != 0 || i >= rows) return;
+  const std::int64_t row = i / heads, h = i - row * heads, b = row / length;
+  mean[(b * heads + h) * length + row - b * length] = sum;
+}
+
+/// What a part of a cache gives one query and head: the largest score, the sum of exp(score - largest), and the weighted sum of values.
+struct cache_parts {
+  float* numbers;  // [tokens, heads, splits, head_dim + 2], or null: one split, straight to the output
+  std::int64_t splits, keys_a_split;
+};
+
+/// One block a token, head and split: each warp goes over every eighth key, four at a time, with lanes as columns; then the warps' sums
+/// are merged.
+template <class Act, int Columns>
+__global__ void attention_of_cache(attention_cached_args<Act> a, cache_parts to) {
+  constexpr int at_once = 4;
+  __shared__ float peaks[warps], totals[warps], parts[warps][Columns * warp_size];
+  const std::int64_t t = blockIdx.x, h = blockIdx.y, kv = h * a.kv_heads / a.heads, stride = a.kv_heads * a.head_dim;
+  const std::int64_t begin = blockIdx.z * to.keys_a_split, end = least(begin + to.keys_a_split, a.past + t + 1);
+  const int lane = threadIdx.x % warp_size, warp = threadIdx.x / warp_size;
+  float q[Columns], sum[Columns] = {}, peak = low, total = 0;
+#pragma unroll
+  for (int i = 0; i < Columns; ++i) {
+    const int c = i * warp_size + lane;
+    q[i] = c < a.head_dim ? a.scale * wide(a.q[t * a.q_stride + h * a.head_dim + c]) : 0.0F;
+  }
+  for (std::int64_t j = begin + warp; j < end; j += warps * at_once) {
+    float score[at_once] = {}, v[at_once][Columns], peak_now = peak;
+#pragma unroll
+    for (int k = 0; k < at_once; ++k) {
+      const std::int64_t row = least(j + k * warps, end - 1) * stride + kv * a.head_dim;
+#pragma unroll
+      for (int i = 0; i < Columns; ++i) {
+        const int c = i * warp_size + lane;
+        if (c < a.head_dim) score[k] += q[i] * wide(a.keys[row + c]);
+        v[k][i] = c < a.head_dim ? wide(a.values[row + c]) : 0.0F;
+      }
+    }
+#pragma unroll
+    for (int k = 0; k < at_once; ++k) {
+      score[k] = warp_sum(score[k]);
+      if (j + k * warps >= end) score[k] = low;
+      peak_now = fmaxf(peak_now, score[k]);
+    }
+    const float keep = __expf(peak - peak_now);
+    peak = peak_now;
+    total *= keep;
+#pragma unroll
+    for (float& s : sum) s *= keep;
+#pragma unroll
+    for (int k = 0; k < at_once; ++k) {
+      const float weight = j + k * warps < end ? __expf(score[k] - peak) : 0.0F;
+      total += weight;
+#pragma unroll
+      for (int i = 0; i < Columns; ++i) sum[i] += weight * v[k][i];
+    }
+  }
+#pragma unroll
+  for (int i = 0; i < Columns; ++i) parts[warp][i * warp_size + lane] = sum[i];
+  if (lane == 0) {
+    peaks[warp] = peak;
+    totals[warp] = total;
+  }
+  __syncthreads();
+  float top = low, all = 0;
+  for (int w = 0; w < warps; ++w) top = fmaxf(top, peaks[w]);
+  for (int w = 0; w < warps; ++w) all += totals[w] * __expf(peaks[w] - top);
+  float* part = to.numbers ? to.numbers + ((t * a.heads + h) * to.splits + blockIdx.z) * (a.head_dim + 2) : nullptr;
+  for (std::int64_t c = threadIdx.x; c < a.head_dim; c += threads) {
+    float o = 0;
+    for (int w = 0; w < warps; ++w) o += parts[w][c] * __expf(peaks[w] - top);
+    if (part)
+      part[2 + c] = o;
+    else
+      a.o[(t * a.heads + h) * a.head_dim + c] = narrow<Act>(o / all);
+  }
+  if (part && threadIdx.x == 0) {
+    part[0] = top;
+    part[1] = all;
+  }
+}
+
+/// One block a token and head.
+template <class Act>
+__global__ void merge_splits(attention_cached_args<Act> a, cache_parts from) {
+  const std::int64_t i = blockIdx.x * a.heads + blockIdx.y, stride = a.head_dim + 2;
+  const float* part = from.numbers + i * from.splits * stride;
+  float top = low, all = 0;
+  for (std::int64_t s = 0; s < from.splits; ++s) top = fmaxf(top, part[s * stride]);
+  for (std::int64_t s = 0; s < from.splits; ++s) all += part[s * stride + 1] * __expf(part[s * stride] - top);
+  for (std::int64_t c = threadIdx.x; c < a.head_dim; c += blockDim.x) {
+    float o = 0;
+    for (std::int64_t s = 0; s < from.splits; ++s) o += part[s * stride + 2 + c] * __expf(part[s * stride] - top);
+    a.o[i * a.head_dim + c] = narrow<Act>(o / all);
+  }
+}
+
+/// f.operator()<D>() for the smallest D there is that holds a head.
+template <class F>
+void for_head_dim(std::int64_t head_dim, F f) {
+  if (head_dim <= 32) return f.template operator()<32>();
+  if (head_dim <= 64) return f.template operator()<64>();
+  if (head_dim <= 128) return f.template operator()<128>();
+  if (head_dim <= 256) return f.template operator()<256>();
+  throw device_error("attention on the GPU: head_dim is " + std::to_string(head_dim) + ", at most 256 are there");
+}
+
+dim3 grid_of(std::int64_t length, std::int64_t heads, std::int64_t batch) {
+  return {static_cast<unsigned>(ceil_div(length, tile)), static_cast<unsigned>(heads), static_cast<unsigned>(batch)};
+}
+
+template <int D>
+constexpr std::size_t tiles_bytes(int tiles) {
+  return static_cast<std::size_t>(tiles) * rows_tile<D>::floats * sizeof(float);
+}
+
+}  // namespace
+
+template <class Act>
+const float* means_of(queue& q, const attention_backward_args<Act>& a) {
+  const std::int64_t rows = a.batch * a.length * a.heads;
+  float* mean = q.scratch_floats(rows);
+  const bool vectors = fours(a.head_dim, a.o, a.d_o);
+  int lanes = 1;
+  while (lanes < warp_size && lanes * (vectors ? 4 : 1) < a.head_dim) lanes *= 2;
+  launch(q, "attention's d_o . o", vectors ? means_of_rows<Act, true> : means_of_rows<Act, false>,
+         static_cast<unsigned>(ceil_div(rows * lanes, threads)), threads, 0, a.o, a.d_o, mean, a.length, a.heads, a.head_dim, rows, lanes);
+  return mean;
+}
+template const float* means_of(queue&, const attention_backward_args<float>&);
+template const float* means_of(queue&, const attention_backward_args<bf16>&);
+
+template <>
+void attention(stream& s, const attention_args<float>& a) {
+  for_head_dim(a.head_dim, [&]<int D>() {
+    launch(queue_of(s), "attention", attention_rows<D>, grid_of(a.length, a.heads, a.batch), threads, tiles_bytes<D>(3), a);
+  });
+}
+
+template <>
+void attention_backward(stream& s, const attention_backward_args<float>& a) {
+  queue& q = queue_of(s);
+  const float* mean = means_of(q, a);
+  for_head_dim(a.head_dim, [&]<int D>() {
+    launch(q, "attention's dq", attention_dq<D>, grid_of(a.length, a.heads, a.batch), threads, tiles_bytes<D>(4), a, mean);
+    launch(q, "attention's dk and dv", attention_dk_dv<D>, grid_of(a.length, a.kv_heads, a.batch), threads, tiles_bytes<D>(4), a, mean);
+  });
+}
+
+template <class Act>
+void attention_cached(stream& s, const attention_cached_args<Act>& a) {
+  queue& q = queue_of(s);
+  if (a.tokens == 0) return;
+  const std::int64_t keys = a.past + a.tokens, blocks_wanted = 512;
+  const std::int64_t splits = std::clamp<std::int64_t>(blocks_wanted / (a.tokens * a.heads), 1, ceil_div(keys, warps * 8));
+  const cache_parts parts{splits > 1 ? q.scratch_floats(a.tokens * a.heads * splits * (a.head_dim + 2)) : nullptr, splits,
+                          ceil_div(keys, splits)};
+  const auto tokens = static_cast<unsigned>(a.tokens), heads = static_cast<unsigned>(a.heads);
+  for_head_dim(a.head_dim, [&]<int D>() {
+    launch(q, "attention_cached", attention_of_cache<Act, D / warp_size>, dim3(tokens, heads, static_cast<unsigned>(splits)), threads, 0, a,
+           parts);
+  });
+  if (splits > 1) launch(q, "attention_cached's merge", merge_splits<Act>, dim3(tokens, heads), 64, 0, a, parts);
+}
+template void attention_cached(stream&, const attention_cached_args<float>&);
+template void attention_cached(stream&, const attention_cached_args<bf16>&);
+
+}  // namespace isthmus::kernels::cuda

@@ -1,0 +1,161 @@
+#include "kernels/cuda/column_sums.cuh"
+#include "kernels/cuda/ops.hpp"
+
+#include <string>
+
+namespace isthmus::kernels::cuda {
+
+namespace {
+
+constexpr int threads = 128, run = 32;  // a thread takes `run` rows of one channel
+
+/// Rows of one thread: channel c of sequence b, rows [begin, end).
+struct rows_of_thread {
+  std::int64_t c, b, begin, end;
+};
+__device__ rows_of_thread my_rows(std::int64_t length) {
+  const std::int64_t begin = static_cast<std::int64_t>(blockIdx.y) * run;
+  return {static_cast<std::int64_t>(blockIdx.x) * threads + threadIdx.x, blockIdx.z, begin, min(begin + run, length)};
+}
+dim3 grid_of(std::int64_t batch, std::int64_t length, std::int64_t channels) {
+  return {static_cast<unsigned>(ceil_div(channels, threads)), static_cast<unsigned>(ceil_div(length, run)), static_cast<unsigned>(batch)};
+}
+
+/// Input t of the channel; t < 0 reaches into the rows before the first.
+template <class Act, int Width>
+__device__ float input(const conv1d_args<Act>& a, std::int64_t b, std::int64_t t, std::int64_t c) {
+  if (t >= 0) return wide(a.x[(b * a.length + t) * a.x_stride + c]);
+  return a.initial ? wide(a.initial[(b * (Width - 1) + Width - 1 + t) * a.channels + c]) : 0.0F;
+}
+
+template <class Act, int Width>
+__global__ void conv1d_rows(conv1d_args<Act> a) {
+  const auto [c, b, begin, end] = my_rows(a.length);
+  if (c >= a.channels) return;
+  float weight[Width], window[Width];
+  for (int k = 0; k < Width; ++k) weight[k] = a.weight[c * Width + k];
+  for (int k = 0; k < Width - 1; ++k) window[k + 1] = input<Act, Width>(a, b, begin - (Width - 1) + k, c);
+#pragma unroll 8
+  for (std::int64_t t = begin; t < end; ++t) {
+    for (int k = 0; k + 1 < Width; ++k) window[k] = window[k + 1];
+    window[Width - 1] = wide(a.x[(b * a.length + t) * a.x_stride + c]);
+    float sum = a.bias[c];
+    for (int k = 0; k < Width; ++k) sum += weight[k] * window[k];
+    a.y[(b * a.length + t) * a.channels + c] = narrow<Act>(sum * sigmoid(sum));
+  }
+}
+
+/// After conv1d_rows, which reads `initial`: they may be the same memory.
+template <class Act, int Width>
+__global__ void keep_last_rows(conv1d_args<Act> a) {
+  const std::int64_t c = static_cast<std::int64_t>(blockIdx.x) * threads + threadIdx.x, b = blockIdx.z;
+  if (c >= a.channels) return;
+  float last[Width];
+  for (int k = 0; k < Width - 1; ++k) last[k] = input<Act, Width>(a, b, a.length - (Width - 1) + k, c);
+  for (int k = 0; k < Width - 1; ++k) a.final[(b * (Width - 1) + k) * a.channels + c] = narrow<Act>(last[k]);
+}
+
+/// dx of a run of rows, and what the run adds to d_weight and d_bias: partial [runs, channels * (Width + 1)], Width taps and the bias.
+template <class Act, int Width>
+__global__ void conv1d_backward_rows(conv1d_backward_args<Act> a, float* partial) {
+  const auto [c, b, begin, end] = my_rows(a.length);
+  if (c >= a.channels) return;
+  float weight[Width], window[Width], d_sums[Width], d_weight[Width];
+  const auto x_at = [&](std::int64_t t) { return t >= 0 ? wide(a.x[(b * a.length + t) * a.x_stride + c]) : 0.0F; };
+  for (int k = 0; k < Width; ++k) {
+    weight[k] = a.weight[c * Width + k];
+    d_sums[k] = d_weight[k] = 0;
+  }
+  for (int k = 0; k < Width - 1; ++k) window[k + 1] = x_at(begin - (Width - 1) + k);
+  float d_bias = 0;
+#pragma unroll 4
+  for (std::int64_t t = begin; t < end + Width - 1; ++t) {  // dx of a row needs the d_sums of the Width - 1 rows behind it
+    float d_sum = 0;
+    if (t < a.length) {
+      for (int k = 0; k + 1 < Width; ++k) window[k] = window[k + 1];
+      window[Width - 1] = x_at(t);
+      float sum = a.bias[c];
+      for (int k = 0; k < Width; ++k) sum += weight[k] * window[k];
+      d_sum = wide(a.dy[(b * a.length + t) * a.channels + c]) * silu_slope(sum, sigmoid(sum));
+      if (t < end) {
+        d_bias += d_sum;
+        for (int k = 0; k < Width; ++k) d_weight[k] += d_sum * window[k];
+      }
+    }
+    for (int k = 0; k + 1 < Width; ++k) d_sums[k] = d_sums[k + 1];
+    d_sums[Width - 1] = d_sum;
+    const std::int64_t row = t - (Width - 1);
+    if (row < begin) continue;
+    float dx = 0;
+    for (int k = 0; k < Width; ++k) dx += weight[Width - 1 - k] * d_sums[k];
+    a.dx[(b * a.length + row) * a.dx_stride + c] = narrow<Act>(dx);
+  }
+  float* mine = partial + (static_cast<std::int64_t>(blockIdx.z) * gridDim.y + blockIdx.y) * a.channels * (Width + 1);
+  for (int k = 0; k < Width; ++k) mine[c * Width + k] = d_weight[k];
+  mine[a.channels * Width + c] = d_bias;
+}
+
+/// f.operator()<Width>() for the width that it is at run time.
+template <class F>
+void for_width(std::int64_t width, F f) {
+  switch (width) {
+    case 1: return f.template operator()<1>();
+    case 2: return f.template operator()<2>();
+    case 3: return f.template operator()<3>();
+    case 4: return f.template operator()<4>();
+    case 5: return f.template operator()<5>();
+    case 6: return f.template operator()<6>();
+    case 7: return f.template operator()<7>();
+    case 8: return f.template operator()<8>();
+    default: throw device_error("conv1d on the GPU: width is " + std::to_string(width) + ", 1 to 8 are there");
+  }
+}
+
+}  // namespace
+
+template <class Act>
+void conv1d(stream& s, const conv1d_args<Act>& a) {
+  queue& q = queue_of(s);
+  for_width(a.width, [&]<int Width>() {
+    launch(q, "conv1d", conv1d_rows<Act, Width>, grid_of(a.batch, a.length, a.channels), threads, 0, a);
+    if (a.final) launch(q, "conv1d's last rows", keep_last_rows<Act, Width>, grid_of(a.batch, 1, a.channels), threads, 0, a);
+  });
+}
+
+template <class Act>
+void conv1d_backward(stream& s, const conv1d_backward_args<Act>& a) {
+  queue& q = queue_of(s);
+  const std::int64_t runs = a.batch * ceil_div(a.length, run), stride = a.channels * (a.width + 1), taps = a.channels * a.width;
+  if (runs == 0 || a.channels == 0) return;
+  float* partial = q.scratch_floats(runs * stride);
+  for_width(a.width, [&]<int Width>() {
+    launch(q, "conv1d_backward", conv1d_backward_rows<Act, Width>, grid_of(a.batch, a.length, a.channels), threads, 0, a, partial);
+  });
+  add_partial_sums(q, partial, runs, stride, taps, a.d_weight);
+  add_partial_sums(q, partial + taps, runs, stride, a.channels, a.d_bias);
+}
+
+template <class Act>
+void conv1d_step(stream& s, const conv1d_step_args<Act>& a) {
+  conv1d<Act>(s, {.x = a.x,
+                  .weight = a.weight,
+                  .bias = a.bias,
+                  .y = a.y,
+                  .initial = a.state,
+                  .final = a.state,
+                  .batch = 1,
+                  .length = 1,
+                  .channels = a.channels,
+                  .width = a.width,
+                  .x_stride = a.channels});
+}
+
+#define ISTHMUS_FOR(Act)                                                    \
+  template void conv1d(stream&, const conv1d_args<Act>&);                   \
+  template void conv1d_backward(stream&, const conv1d_backward_args<Act>&); \
+  template void conv1d_step(stream&, const conv1d_step_args<Act>&);
+ISTHMUS_FOR(float)
+ISTHMUS_FOR(bf16)
+#undef ISTHMUS_FOR
+
+}  // namespace isthmus::kernels::cuda

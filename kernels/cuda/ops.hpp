@@ -1,0 +1,55 @@
+#pragma once
+
+#include "kernels/backend.hpp"
+
+namespace isthmus::kernels::cuda {
+
+// The kernels of kernels/*.hpp on a GPU, instantiated for float and bf16.
+template <class Act>
+std::unique_ptr<matrix<Act>> make_matrix(const real<Act>* master, std::int64_t out, std::int64_t in);
+template <class Act>
+void linear(stream&, const linear_args<Act>&);
+template <class Act>
+void linear_backward_input(stream&, const linear_backward_input_args<Act>&);
+template <class Act>
+void linear_backward_weight(stream&, const linear_backward_weight_args<Act>&);
+void embedding(stream&, const embedding_args<float>&);
+void embedding_backward(stream&, const embedding_backward_args<float>&);
+template <class Act>
+void rms_norm(stream&, const rms_norm_args<Act>&);
+template <class Act>
+void rms_norm_backward(stream&, const rms_norm_backward_args<Act>&);
+template <class Act>
+void gated_norm(stream&, const gated_norm_args<Act>&);
+template <class Act>
+void gated_norm_backward(stream&, const gated_norm_backward_args<Act>&);
+template <class Act>
+void swiglu(stream&, const swiglu_args<Act>&);
+template <class Act>
+void swiglu_backward(stream&, const swiglu_backward_args<Act>&);
+template <class Act>
+void rope(stream&, const rope_args<Act>&);
+template <class Act>
+void attention(stream&, const attention_args<Act>&);
+template <class Act>
+void attention_backward(stream&, const attention_backward_args<Act>&);
+template <class Act>
+void attention_cached(stream&, const attention_cached_args<Act>&);
+template <class Act>
+void conv1d(stream&, const conv1d_args<Act>&);
+template <class Act>
+void conv1d_backward(stream&, const conv1d_backward_args<Act>&);
+template <class Act>
+void conv1d_step(stream&, const conv1d_step_args<Act>&);
+template <class Act>
+void ssd(stream&, const ssd_args<Act>&);
+template <class Act>
+void ssd_backward(stream&, const ssd_backward_args<Act>&);
+template <class Act>
+void ssd_step(stream&, const ssd_step_args<Act>&);
+template <class Act>
+void cross_entropy(stream&, const cross_entropy_args<Act>&);
+void adamw(stream&, const adamw_args&);
+void sum_of_squares(stream&, const sum_of_squares_args&);
+
+}  // namespace isthmus::kernels::cuda
