@@ -237,7 +237,7 @@ int run_coordinator(coordinator_process process) {
            exit_environment;
   const auto incarnation = next_incarnation(**disk, folder, std::random_device{}());
   if (!incarnation) return say(who, incarnation.error().message), exit_code_of(incarnation.error().code);
-  auto log = coordinator_log::open(**disk, "coordinator.jsonl");
+  auto log = file_log::open(**disk, "coordinator.jsonl");
   if (!log) return say(who, log.error().message), exit_code_of(log.error().code);
   const real_clock time;
   auto wire =

@@ -1,7 +1,7 @@
 #include "launcher/resume_check.hpp"
 
 #include "framework/core/storage.hpp"
-#include "framework/rounds/coordinator_log.hpp"
+#include "framework/rounds/file_log.hpp"
 #include "framework/rounds/ledger.hpp"
 
 #include <fmt/format.h>
@@ -53,7 +53,7 @@ expected<void> check_resumable(const run_folder& run) {
       return fail(errc::not_found, fmt::format("{}/{} is missing, though the run was trained: {}", run.path, roster_name, bring_back));
     return fail(errc::not_found, fmt::format("{} was stopped before its text was prepared; launch it anew", run.path));
   }
-  const auto entries = coordinator_log::read(**disk, "coordinator.jsonl");
+  const auto entries = file_log::read(**disk, "coordinator.jsonl");
   if (!entries) return fail(entries.error().code, fmt::format("{}/{}; {}", run.path, entries.error().message, bring_back));
   if (entries->empty() && !known->epoch.empty())
     return fail(errc::not_found, fmt::format("{}/coordinator.jsonl has no epoch or is missing, though {} tells of some: {}", run.path,

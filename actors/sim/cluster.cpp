@@ -274,7 +274,7 @@ void cluster::start_coordinator() {
   made->disk = disk.open("run");
   const incarnation_number incarnation = start_of(coordinator_id, *made->disk, lives_.next());
   made->wire = net.make_transport({"run", wire::version, recipe_hash(plan), coordinator_id, incarnation});
-  auto log = coordinator_log::open(*made->disk, "coordinator.jsonl");
+  auto log = file_log::open(*made->disk, "coordinator.jsonl");
   if (!log) throw std::runtime_error(log.error().message);
   const auto layout = arithmetic_ == "grid" ? grid_layout() : hybrid_layout(plan.model);
   const auto groups = cut_groups(layout, static_cast<std::uint32_t>(plan.round.groups)).size();

@@ -1,10 +1,8 @@
 #pragma once
 
 #include "framework/core/expected.hpp"
-#include "framework/core/storage.hpp"
 #include "framework/rounds/messages.hpp"
 
-#include <memory>
 #include <string>
 #include <vector>
 
@@ -20,28 +18,30 @@ struct coordinator_entry {
   bool operator==(const coordinator_entry&) const = default;
 };
 
+/// A line of JSON with its checksum and newline; docs/ledger.md.
 std::string to_line(const coordinator_entry& entry);
 expected<coordinator_entry> parse_coordinator_line(const std::string& line, const std::string& where);
 
-/// The append-only log that decides which epoch follows which: JSON Lines with a checksum each; docs/ledger.md. One writer: whoever
-/// opens it holds the run's lock file (the launcher's duty), and append() compares with what the file holds. A torn last line is
-/// dropped (it was never answered).
+/// The append-only log that decides which epoch follows which: a file (file_log.hpp), or etcd (framework/transport/etcd_log.hpp). One
+/// writer: an entry that another coordinator's got in before is never written.
 class coordinator_log {
 public:
-  /// Reads what is there. Errors: malformed or checksum_mismatch before the last line, with file:line.
-  static expected<coordinator_log> open(storage& disk, std::string path);
-  /// The entries that open() would find, without touching the file; none when it is not there. Errors as open().
-  static expected<std::vector<coordinator_entry>> read(const storage& disk, const std::string& path);
+  virtual ~coordinator_log() = default;
 
+  /// What it held when it was opened, and what was appended since.
   const std::vector<coordinator_entry>& entries() const { return entries_; }
-  /// Compare-and-swap: entry.view.number must be the last number + 1 (or equal for an end entry), else stale_epoch. Synced on return.
+  /// Compare-and-swap: entry.view.number must be the last number + 1 (or equal for an end entry), and nobody else may have written or
+  /// have taken over, else stale_epoch. Durable on return. May block: not for an actor that others wait for.
   expected<void> append(const coordinator_entry& entry);
 
-private:
-  coordinator_log(storage& disk, std::string path) : disk_(&disk), path_(std::move(path)) {}
-  storage* disk_;
-  std::string path_;
-  std::size_t bytes_ = 0;
+protected:
+  coordinator_log() = default;
+  coordinator_log(const coordinator_log&) = default;
+  coordinator_log(coordinator_log&&) = default;
+  coordinator_log& operator=(coordinator_log&&) = default;
+
+  virtual expected<void> write(const coordinator_entry& entry) = 0;
+  virtual std::string place() const = 0;  // for messages
   std::vector<coordinator_entry> entries_;
 };
 

@@ -139,7 +139,7 @@ BOOST_AUTO_TEST_CASE(nobody_hears_of_an_epoch_that_another_coordinators_entry_ke
   BOOST_REQUIRE(c.run_until([&] { return c.last_round() >= 2; }, 60s));
   {
     const auto disk = c.disk.open("run");
-    auto log = *coordinator_log::open(*disk, "coordinator.jsonl");
+    auto log = *file_log::open(*disk, "coordinator.jsonl");
     auto entry = log.entries().back();
     ++entry.view.number;
     BOOST_TEST_REQUIRE(log.append(entry).has_value());

@@ -1,6 +1,6 @@
 // docs/manual.md lists every key of every answer; each verb is asked, and both lists must be the same.
 #include "framework/metrics/run_store.hpp"
-#include "framework/rounds/coordinator_log.hpp"
+#include "framework/rounds/file_log.hpp"
 #include "framework/rounds/ledger.hpp"
 #include "tests/launcher/prepared_run.hpp"
 
@@ -83,7 +83,7 @@ void fill_ledgers(const std::string& run) {
   auto disk = open_disk(run);
   coordinator_entry entry;
   entry.view = {1, {{0, 1, false, 0}}, {{0, 0, 0, 0, {}, {}, 0}}, "begin"};
-  auto log = coordinator_log::open(**disk, "coordinator.jsonl");
+  auto log = file_log::open(**disk, "coordinator.jsonl");
   BOOST_TEST_REQUIRE(log->append(entry).has_value());
   round_record record;
   record.round = record.epoch = 1;

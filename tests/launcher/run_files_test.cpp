@@ -1,6 +1,6 @@
 // What is in a run's folder, and what verbs and processes say when it does not fit.
 #include "framework/metrics/run_store.hpp"
-#include "framework/rounds/coordinator_log.hpp"
+#include "framework/rounds/file_log.hpp"
 #include "framework/rounds/ledger.hpp"
 #include "tests/launcher/prepared_run.hpp"
 
@@ -35,7 +35,7 @@ void add_epoch(const std::string& run) {
   coordinator_entry entry;
   entry.view.number = 1;
   entry.view.members = {{0, 1, false, 0}};
-  BOOST_TEST_REQUIRE(coordinator_log::open(**disk, "coordinator.jsonl")->append(entry).has_value());
+  BOOST_TEST_REQUIRE(file_log::open(**disk, "coordinator.jsonl")->append(entry).has_value());
 }
 
 round_row settled(group_id group, round_number round) {

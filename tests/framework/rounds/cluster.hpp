@@ -2,7 +2,7 @@
 
 #include "framework/data/lease_book.hpp"
 #include "framework/rounds/contribution_book.hpp"
-#include "framework/rounds/coordinator_log.hpp"
+#include "framework/rounds/file_log.hpp"
 #include "framework/rounds/ledger.hpp"
 #include "framework/rounds/ledger_check.hpp"
 #include "framework/rounds/membership.hpp"
@@ -121,7 +121,7 @@ private:
   std::map<std::tuple<site_id, site_id, bool>, time_point> last_arrival_;
   sim::disk coordinator_disk_, shared_disk_;
   std::unique_ptr<storage> coordinator_storage_;
-  std::optional<coordinator_log> log_;
+  std::optional<file_log> log_;
   std::unique_ptr<membership> members_;
   std::uint64_t coordinator_life_ = 0, delivered_ = 0;
 };

@@ -9,7 +9,7 @@ void cluster::kill_coordinator() {
 }
 
 void cluster::restart_coordinator() {
-  log_ = *coordinator_log::open(*coordinator_storage_, log_path);
+  log_ = *file_log::open(*coordinator_storage_, log_path);
   membership_settings m;
   for (site_id i = 0; i < settings_.sites; ++i) m.roster.push_back({i, true});
   m.groups = settings_.groups;

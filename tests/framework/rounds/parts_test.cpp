@@ -1,4 +1,4 @@
-#include "framework/rounds/coordinator_log.hpp"
+#include "framework/rounds/file_log.hpp"
 #include "framework/rounds/deadline.hpp"
 #include "framework/rounds/ledger.hpp"
 #include "framework/rounds/parameter_group.hpp"
@@ -109,25 +109,25 @@ BOOST_AUTO_TEST_CASE(the_coordinator_s_log_is_compare_and_swap_and_survives_a_to
   two.sealed = {0};
   two.ended = {{1, 4, false, 0}};
   {
-    auto log = *coordinator_log::open(*disk, "coordinator.jsonl");
+    auto log = *file_log::open(*disk, "coordinator.jsonl");
     BOOST_TEST(!log.append(two).has_value());
     BOOST_TEST(log.append(one).has_value());
     BOOST_TEST(!log.append(one).has_value());
-    auto other = *coordinator_log::open(*disk, "coordinator.jsonl");
+    auto other = *file_log::open(*disk, "coordinator.jsonl");
     BOOST_TEST((other.entries() == std::vector{one}));
     BOOST_TEST(other.append(two).has_value());
     BOOST_TEST(static_cast<int>(log.append(two).error().code) == static_cast<int>(errc::stale_epoch));  // fenced
   }
   const auto bytes = *disk->read("coordinator.jsonl", 1 << 20);
   BOOST_TEST_REQUIRE(disk->write_synced("coordinator.jsonl", std::span(bytes).first(bytes.size() - 5)).has_value());
-  auto log = *coordinator_log::open(*disk, "coordinator.jsonl");
+  auto log = *file_log::open(*disk, "coordinator.jsonl");
   BOOST_TEST((log.entries() == std::vector{one}));
   BOOST_TEST(log.append(two).has_value());
-  BOOST_TEST((coordinator_log::open(*disk, "coordinator.jsonl")->entries() == std::vector{one, two}));
+  BOOST_TEST((file_log::open(*disk, "coordinator.jsonl")->entries() == std::vector{one, two}));
   auto rotten = *disk->read("coordinator.jsonl", 1 << 20);
   rotten[20] = std::byte{'#'};
   BOOST_TEST_REQUIRE(disk->write_synced("coordinator.jsonl", rotten).has_value());
-  BOOST_TEST(coordinator_log::open(*disk, "coordinator.jsonl").error().message.find("coordinator.jsonl:1") != std::string::npos);
+  BOOST_TEST(file_log::open(*disk, "coordinator.jsonl").error().message.find("coordinator.jsonl:1") != std::string::npos);
   std::filesystem::remove_all(root);
 }
 
