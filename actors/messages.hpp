@@ -2,6 +2,7 @@
 
 #include "framework/core/buffer.hpp"
 #include "framework/core/error.hpp"
+#include "framework/rounds/coordinator_log.hpp"
 #include "framework/rounds/messages.hpp"
 #include "framework/transport/transport.hpp"
 
@@ -111,6 +112,11 @@ struct flush_rows {};                     // supervisor -> metrics: what waits i
 struct metrics_tick {};
 struct metrics_restarted { caf::actor handle; };  // supervisor -> trainer, groups: where measurements go from now on
 
+// --- coordinator <-> its log. One entry at a time; an answer without error says that it stands there.
+struct append_entry { coordinator_entry entry; };
+struct entry_appended { error why; };
+struct log_closed { error why; };         // from the log itself: this coordinator leads no longer
+
 // --- life of a site
 struct begin_training { step_number after_step; };
 struct drain { std::string reason; };     // finish the step, checkpoint, stop: resumable
@@ -154,5 +160,6 @@ ISTHMUS_LOCAL_MESSAGE(link_sample) ISTHMUS_LOCAL_MESSAGE(site_progress) ISTHMUS_
 ISTHMUS_LOCAL_MESSAGE(save_copy) ISTHMUS_LOCAL_MESSAGE(checkpoint_written) ISTHMUS_LOCAL_MESSAGE(recover_leases)
 ISTHMUS_LOCAL_MESSAGE(leases_recovered) ISTHMUS_LOCAL_MESSAGE(close_leases) ISTHMUS_LOCAL_MESSAGE(leases_closed) ISTHMUS_LOCAL_MESSAGE(group_started) ISTHMUS_LOCAL_MESSAGE(restore_book)
 ISTHMUS_LOCAL_MESSAGE(begin_training) ISTHMUS_LOCAL_MESSAGE(link_heard) ISTHMUS_LOCAL_MESSAGE(link_refused) ISTHMUS_LOCAL_MESSAGE(fail_link) ISTHMUS_LOCAL_MESSAGE(fail_device) ISTHMUS_LOCAL_MESSAGE(fail_child) ISTHMUS_LOCAL_MESSAGE(metrics_restarted) ISTHMUS_LOCAL_MESSAGE(save_group) ISTHMUS_LOCAL_MESSAGE(group_saved) ISTHMUS_LOCAL_MESSAGE(save_now) ISTHMUS_LOCAL_MESSAGE(run_finished) ISTHMUS_LOCAL_MESSAGE(run_reopened) ISTHMUS_LOCAL_MESSAGE(site_stopped)
+ISTHMUS_LOCAL_MESSAGE(append_entry) ISTHMUS_LOCAL_MESSAGE(entry_appended) ISTHMUS_LOCAL_MESSAGE(log_closed)
 ISTHMUS_LOCAL_MESSAGE(register_actor) ISTHMUS_LOCAL_MESSAGE(send_to_actor) ISTHMUS_LOCAL_MESSAGE(from_actor)
 #undef ISTHMUS_LOCAL_MESSAGE

@@ -1,28 +1,20 @@
 #include "actors/run.hpp"
 
-#include "actors/coordinator.hpp"
 #include "actors/incarnation.hpp"
 #include "actors/lock_file.hpp"
 #include "actors/messages.hpp"
+#include "actors/process.hpp"
 #include "framework/core/exit_code.hpp"
 #include "framework/models/hybrid_model.hpp"
 #include "framework/optim/adamw.hpp"
-#include "framework/transport/ucx_transport.hpp"
-#include "framework/wire/wire.hpp"
 #include "kernels/select.hpp"
 #include "kernels/stealing_team.hpp"
 
 #include <caf/actor_system.hpp>
-#include <caf/atom.hpp>
-#include <caf/actor_system_config.hpp>
 #include <caf/exit_reason.hpp>
 #include <caf/send.hpp>
 
-#include <signal.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <atomic>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -34,73 +26,6 @@ namespace isthmus::actors {
 
 namespace {
 
-constexpr auto lock_patience = std::chrono::seconds(30);
-
-void say(const std::string& who, const std::string& text) { std::fprintf(stderr, "%s: %s\n", who.c_str(), text.c_str()); }
-
-expected<std::unique_ptr<transport>> open_wire(const recipe& plan, const std::string& run_id, site_id self, incarnation_number incarnation,
-                                               const std::string& listen, std::shared_ptr<const link_keys> keys,
-                                               const isthmus::clock& time) {
-  ucx_transport_options options;
-  options.hello = {run_id, wire::version, recipe_hash(plan), self, incarnation};
-  options.keys = std::move(keys);
-  options.listen = listen;
-  options.allow_test_network = std::getenv("ISTHMUS_TEST_NETWORK") != nullptr;
-  options.data_ports = plan.links.data_ports;
-  options.endpoints = static_cast<int>(plan.links.endpoints);
-  options.chunk_bytes = static_cast<std::size_t>(plan.links.chunk_bytes);
-  options.window_bytes = static_cast<std::size_t>(plan.links.window_bytes);
-  options.log = [self](const std::string& line) { say(self == coordinator_id ? "coordinator" : "site " + std::to_string(self), line); };
-  return make_ucx_transport(std::move(options), time);
-}
-
-/// Set by the end of the tree of actors, awaited by the process's first thread, which also hears signals.
-struct ending {
-  std::atomic<bool> done{false};
-  std::atomic<int> code{1};
-};
-
-/// Signals reach the first thread only; call before any thread starts.
-sigset_t block_signals() {
-  sigset_t set;
-  sigemptyset(&set);
-  for (const int s : {SIGTERM, SIGUSR1, SIGUSR2, SIGHUP, SIGINT, SIGPIPE}) sigaddset(&set, s);
-  pthread_sigmask(SIG_BLOCK, &set, nullptr);
-  return set;
-}
-
-/// The process must not outlive its root: one that failed by itself ends it with 1.
-void end_with(const caf::actor& root, const std::string& who, ending& end) {
-  root->attach_functor([who, &end](const caf::error& why) {
-    if (end.done) return;
-    say(who, "its supervisor failed: " + caf::to_string(why));
-    end.done = true;
-  });
-}
-
-/// devices: of the site; none are at a coordinator.
-int wait_for_end(const std::string& who, const sigset_t& signals, const ending& end, const caf::actor& root, std::int64_t devices) {
-  int asked = 0;
-  while (!end.done) {
-    const timespec wait{0, 100'000'000};
-    const int s = sigtimedwait(&signals, nullptr, &wait);
-    if (s == SIGUSR1) {
-      say(who, "checkpoint asked for");
-      caf::anon_send(root, save_now{});
-    } else if (s == SIGUSR2 && devices > 0) {
-      say(who, "a rehearsal: the last device fails");
-      caf::anon_send(root, fail_device{static_cast<std::uint32_t>(devices - 1)});
-    } else if (s == SIGTERM && ++asked == 1) {
-      say(who, "stopping: the period is finished and saved first; a second signal stops at once");
-      caf::anon_send(root, drain{"asked to stop"});
-    } else if (s == SIGTERM) {
-      say(who, "stopped at once; the last checkpoint is kept");
-      std::_Exit(exit_stopped);
-    }
-  }
-  return end.code;
-}
-
 /// The rest of a step that keeps the site to its pace, and as slow as a rehearsal wants it; empty when neither is asked for.
 std::function<duration(duration)> pace_of(const site_process& process) {
   const auto& site = process.plan.sites.at(process.self);
@@ -111,13 +36,6 @@ std::function<duration(duration)> pace_of(const site_process& process) {
     return from_seconds(std::max(seconds, to_seconds(spent)) * slowness) - spent;
   };
 }
-
-struct config final : caf::actor_system_config {
-  config() {
-    set("scheduler.policy", caf::atom("sharing"));
-    set("scheduler.max-threads", std::size_t{2});
-  }
-};
 
 }  // namespace
 
@@ -186,7 +104,7 @@ int run_site(site_process process) {
   if (process.steering) *wire = process.steering->over(std::move(*wire), static_cast<std::uint64_t>(process.plan.run.seed));
 
   ending end;
-  config settings;
+  actor_config settings;
   caf::actor_system system(settings);
   const std::int64_t devices = process.plan.sites.at(process.self).devices;
   auto peers = process.addresses;
@@ -223,57 +141,6 @@ int run_site(site_process process) {
   caf::anon_send_exit(root, caf::exit_reason::kill);
   std::fflush(nullptr);
   std::_Exit(code);  // device threads may be inside a step; everything durable is on disk
-}
-
-int run_coordinator(coordinator_process process) {
-  const sigset_t signals = block_signals();
-  const std::string who = "coordinator", folder = own_folder(coordinator_id);
-  auto disk = open_disk(process.run_folder);
-  if (!disk) return say(who, disk.error().message), exit_environment;
-  if (auto ok = (*disk)->make_folders(folder); !ok) return say(who, ok.error().message), exit_environment;
-  const lock_file lock(process.run_folder + "/" + folder + "/lock", lock_patience);
-  if (!lock.held())
-    return say(who, lock.holder_text() + " is the coordinator already (it holds " + folder + "/lock); end it, then resume"),
-           exit_environment;
-  const auto incarnation = next_incarnation(**disk, folder, std::random_device{}());
-  if (!incarnation) return say(who, incarnation.error().message), exit_code_of(incarnation.error().code);
-  auto log = file_log::open(**disk, "coordinator.jsonl");
-  if (!log) return say(who, log.error().message), exit_code_of(log.error().code);
-  const real_clock time;
-  auto wire =
-      open_wire(process.plan, process.run_id, coordinator_id, *incarnation, process.addresses.at(coordinator_id), process.keys, time);
-  if (!wire) return say(who, wire.error().message), exit_environment;
-  if (process.steering) *wire = process.steering->over(std::move(*wire), static_cast<std::uint64_t>(process.plan.run.seed));
-
-  ending end;
-  config settings;
-  caf::actor_system system(settings);
-  auto parts = std::make_shared<coordinator_parts>(
-      coordinator_parts{.plan = process.plan,
-                        .run_id = process.run_id,
-                        .incarnation = *incarnation,
-                        .groups = static_cast<std::uint32_t>(
-                            cut_groups(hybrid_layout(process.plan.model), static_cast<std::uint32_t>(process.plan.round.groups)).size()),
-                        .wire = **wire,
-                        .log = std::move(*log),
-                        .decided = {},
-                        .stopped = {}});
-  parts->decided = [sink = process.metrics, &time](const std::string& kind, const std::string& text) {
-    sink->put(event_row{0, "coordinator", kind, text, time.wall_seconds()});
-    sink->flush();
-  };
-  parts->stopped = [&end, who](int code, std::string reason) {
-    if (code != 0) say(who, reason);
-    end.code = code;
-    end.done = true;
-  };
-  const caf::actor root = spawn_coordinator(system, std::move(parts));
-  end_with(root, who, end);
-  const int code = wait_for_end(who, signals, end, root, 0);
-  (*wire)->stop();
-  caf::anon_send_exit(root, caf::exit_reason::kill);
-  std::fflush(nullptr);
-  std::_Exit(code);
 }
 
 }  // namespace isthmus::actors

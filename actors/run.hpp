@@ -11,7 +11,7 @@
 namespace isthmus::actors {
 
 /// One process that is a site of a run. Files lie below run_folder (ledger/, checkpoints/, sites/); addresses hold every site's and the
-/// coordinator's, ours included: that is where we listen.
+/// coordinator's (all of them, parted by commas, where several stand by), ours included: that is where we listen.
 struct site_process {
   recipe plan;
   std::string run_id, run_folder;
@@ -31,15 +31,19 @@ struct site_process {
 /// Messages for people go to stderr.
 int run_site(site_process process);
 
-/// The process that is the run's coordinator: fenced by a lock file, its memory is coordinator.jsonl.
+/// A process that is a coordinator of the run, run_coordinator.cpp. With its log in a file it leads at once: a lock file keeps others off,
+/// and its memory is coordinator.jsonl. With its log in etcd it waits for the lead, and coordinator.jsonl is a copy, for `isthmus ledger`
+/// and all that reads the run's folder.
 struct coordinator_process {
   recipe plan;
   std::string run_id, run_folder;
-  std::map<site_id, std::string> addresses;
+  std::string name = "coordinator";       // of the process; its files are in sites/NAME
+  std::string listen;                     // once it leads
   std::shared_ptr<const link_keys> keys;  // as of a site
   metrics_sink* metrics = nullptr;        // borrowed
   std::shared_ptr<emulator::steering> steering{};
 };
+/// Its exit code: 0 the run is finished, 7 asked to stop, 1 fenced or failed, 4 and 5 as of a site.
 int run_coordinator(coordinator_process process);
 
 /// The arithmetic of the recipe's model on this machine's fastest kernels.

@@ -184,7 +184,8 @@ double cost_of_sites(const train_shape& shape, step_window window, std::int64_t 
     });
   };
   std::vector<pid_t> children{start([&](actors::metrics_sink& metrics) {
-    return actors::run_coordinator({plan, "bench", run.path, addresses, keys.at(coordinator_id), &metrics});
+    return actors::run_coordinator(
+        {plan, "bench", run.path, "coordinator", addresses.at(coordinator_id), keys.at(coordinator_id), &metrics});
   })};
   for (site_id id = 0; id < sites; ++id)
     children.push_back(start([&, id](actors::metrics_sink& metrics) {

@@ -76,8 +76,12 @@ int run_child(const child_options& options, console& out) {
   store_sink metrics(run->path);
   const auto keys = read_keys(*run, options.site < 0 ? coordinator_id : static_cast<site_id>(options.site));
   if (options.site < 0 && !keys) return out.error(keys.error());
+  const auto place = static_cast<std::size_t>(options.place);
+  if (options.site < 0 && place >= run->people.coordinators.size())
+    return out.error(exit_usage, fmt::format("no coordinator {} in {}", options.place, run->path));
   if (options.site < 0)
-    return actors::run_coordinator({run->plan, run->people.run_id, run->path, run->people.addresses(), *keys, &metrics, steering});
+    return actors::run_coordinator(
+        {run->plan, run->people.run_id, run->path, coordinator_name(place), run->people.coordinators[place], *keys, &metrics, steering});
   const auto id = static_cast<std::size_t>(options.site);
   if (id >= run->people.sites.size()) return out.error(exit_usage, fmt::format("no site {} in {}", options.site, run->path));
   if (!keys) return out.error(keys.error());

@@ -47,7 +47,11 @@ conductor::conductor(run_folder& run, launch_memory& memory, console& out, stage
       trained_before_(memory.trained_seconds) {
   const auto set = hold_signals();
   signals_ = ::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-  members_.emplace_back().name = "coordinator";
+  for (std::size_t place = 0; place < run.people.coordinators.size(); ++place) {
+    auto& m = members_.emplace_back();
+    m.name = coordinator_name(place);
+    m.place = place;
+  }
   for (const auto& site : run.people.sites) {
     auto& m = members_.emplace_back();
     m.name = site.name;
@@ -107,7 +111,10 @@ void conductor::start(member& m) {
   m.start_at.reset();
   std::vector<std::string> arguments{m.site < 0 ? "coordinator" : "site", "--run", run_.path, "--log", log_of(m), "--launcher",
                                      std::to_string(::getpid())};
-  if (m.site >= 0) arguments.insert(arguments.end(), {"--site", std::to_string(m.site)});
+  if (m.site >= 0)
+    arguments.insert(arguments.end(), {"--site", std::to_string(m.site)});
+  else
+    arguments.insert(arguments.end(), {"--place", std::to_string(m.place)});
   const auto door = stage_ != nullptr ? stage_->open_door(m.id()) : expected<stage::door>(stage::door{});
   if (!door) return try_again(m, door.error().message);
   arguments.insert(arguments.end(), door->arguments.begin(), door->arguments.end());
@@ -194,6 +201,7 @@ void conductor::look() {
     for (const auto& e : *events) {
       if (e.kind != "epoch")
         display_.line(event_line_text(e), event_text_column);  // the coordinator's decision says the same once for all sites
+      if (e.kind == "leads") leader_ = e.who;
       last_event_ = e.number;
     }
   const auto view = read_view(*reader_, group_count(run_.plan));
@@ -206,16 +214,24 @@ void conductor::look() {
                   stopping_ ? "stopping: the last period and its checkpoint" : "");
 }
 
-/// Nobody is left to coordinate: it is given a moment to see that itself, then asked, then killed.
-void conductor::dismiss_coordinator(time_point now) {
-  auto& coordinator = members_[0];
+/// Nobody is left to coordinate: they are given a moment to see that themselves, then asked, then killed.
+void conductor::dismiss_coordinators(time_point now) {
   stopping_ = true;
-  if (!coordinator.child) return;
+  if (std::none_of(members_.begin(), members_.end(), [](const member& m) { return m.site < 0 && m.child; })) return;
   if (!dismiss_at_) dismiss_at_ = now + (asked_to_stop_ > 0 || code_ != 0 ? 1s : 5s);
   if (now < *dismiss_at_ || dismissed_) return;
   dismissed_ = true;
-  coordinator.child->signal(SIGTERM);
+  dismiss_standing_by();
   stop_deadline_ = now + 10s;
+}
+
+/// Every coordinator that still runs is asked to end.
+void conductor::dismiss_standing_by() {
+  for (const auto& m : members_)
+    if (m.site < 0 && m.child) {
+      m.child->signal(SIGCONT);
+      m.child->signal(SIGTERM);
+    }
 }
 
 int conductor::conduct() {
@@ -239,7 +255,7 @@ int conductor::conduct() {
     if (stage_ != nullptr) follow_scenario(now);
     end_stragglers(now);
     if (stop_deadline_ && now > *stop_deadline_) kill_all();
-    if (sites_ended()) dismiss_coordinator(now);
+    if (sites_ended()) dismiss_coordinators(now);
     if (now >= next_look) {
       look();
       if (stage_ != nullptr && !finished_at_) look_at_processes();

@@ -55,7 +55,8 @@ public:
 private:
   struct member {
     std::string name;
-    std::int64_t site = -1;  // -1: the coordinator
+    std::int64_t site = -1;  // -1: a coordinator
+    std::size_t place = 0;   // of a coordinator: which
     std::optional<process> child;
     std::optional<time_point> start_at;  // a restart that is due
     restart_budget budget{5, std::chrono::minutes(2)};
@@ -94,7 +95,8 @@ private:
   void hear_signals();
   void stop_all(const std::string& why);
   void kill_all();
-  void dismiss_coordinator(time_point now);
+  void dismiss_coordinators(time_point now);
+  void dismiss_standing_by();
   void mark_down(const member& m);
   bool sites_ended() const;
   bool all_ended() const;
@@ -114,7 +116,8 @@ private:
   run_store_writer store_;
   std::optional<run_store_reader> reader_;
   std::vector<sim::planned_fault> faults_;
-  std::vector<member> members_;  // the coordinator first
+  std::vector<member> members_;         // coordinators first
+  std::string leader_ = "coordinator";  // the one that leads, as far as is known
   std::vector<played_fault> played_;
   std::map<std::string, std::vector<process_use>> uses_;
   struct undoing {

@@ -41,7 +41,7 @@ std::uintmax_t conductor::log_bytes() const {
 
 /// So many sites must be left, or no epoch can ever begin again (docs/rounds.md, section 4).
 std::size_t conductor::sites_needed() const {
-  const std::size_t all = members_.size() - 1;
+  const std::size_t all = run_.people.sites.size();
   const auto log = log_bytes();
   if (log == 0) return run_.plan.run.deterministic ? all : all / 2 + 1;  // the first epoch waits for a majority
   if (log == log_at_start_) return all;                                  // resumed: of the last epoch every member must come back
@@ -52,12 +52,15 @@ std::size_t conductor::sites_needed() const {
 void conductor::lose(member& m, int code, const std::string& how) {
   m.over = true;
   event("given_up", fmt::format("{}: {}", m.name, how));
+  const bool last = std::none_of(members_.begin(), members_.end(), [](const member& o) { return o.site < 0 && !o.over; });
+  if (m.site < 0 && !last) return;  // another one leads
   if (m.site < 0) return give_up(code, fmt::format("{}: {}", m.name, how));
   lost_.push_back(fmt::format("{}: {}", m.name, how));
   const auto left =
       std::count_if(members_.begin(), members_.end(), [](const member& o) { return o.site >= 0 && (!o.over || o.code == exit_ok); });
   if (left == 0 || static_cast<std::size_t>(left) < sites_needed())
-    give_up(code, left == 0 ? lost_text() : fmt::format("{}; {} of {} sites are too few to go on", lost_text(), left, members_.size() - 1));
+    give_up(code,
+            left == 0 ? lost_text() : fmt::format("{}; {} of {} sites are too few to go on", lost_text(), left, run_.people.sites.size()));
 }
 
 std::string conductor::lost_text() const { return fmt::format("{}", fmt::join(lost_, "; ")); }
@@ -87,7 +90,10 @@ void conductor::on_end(member& m, const process_end& end) {
   }
   if (end.signal == 0 && end.code == exit_ok) {
     m.over = true;
-    if (m.site < 0) finished_at_ = clock_.now();
+    if (m.site < 0) {
+      finished_at_ = clock_.now();
+      dismiss_standing_by();
+    }
     return;
   }
   if (stopping_ || finished_at_ || (end.signal == 0 && end.code == exit_stopped)) {

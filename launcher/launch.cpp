@@ -20,6 +20,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <future>
+#include <sstream>
 
 namespace isthmus::launcher {
 
@@ -125,7 +126,9 @@ int prepare_text(run_folder& run, const sigset_t& signals, console& out) {
 }
 
 expected<void> give_addresses(run_folder& run, const std::map<site_id, std::string>& addresses) {
-  run.people.coordinator = addresses.at(coordinator_id);
+  run.people.coordinators.clear();
+  std::istringstream all(addresses.at(coordinator_id));
+  for (std::string one; std::getline(all, one, ',');) run.people.coordinators.push_back(one);
   for (auto& site : run.people.sites) site.address = addresses.at(site.id);
   if (auto ok = prepare_keys(run); !ok) return ok;
   if (auto ok = prepare_incarnations(run); !ok) return ok;
@@ -139,6 +142,7 @@ int run_launch(const launch_options& options, console& out) {
   if (const auto ok = check(plan->model); !ok) return out.error(exit_recipe, ok.error().message);
   if (const auto ok = check_faults(*plan); !ok) return out.error(ok.error());
   if (const auto ok = check_fixed_addresses(*plan, std::chrono::milliseconds(0)); !ok) return out.error(ok.error());
+  if (const auto ok = check_etcd(*plan); !ok) return out.error(ok.error());
   if (const auto ok = pick_addresses(*plan); !ok) return out.error(ok.error());  // before minutes of preparing text
   if (const auto ok = check_memory(*plan); !ok) return out.error(ok.error());
   const auto signals = hold_signals();
@@ -167,6 +171,7 @@ int run_resume(const resume_options& options, console& out) {
       return show_end_card(*run, exit_ok, "", out);
     }
   if (const auto ok = check_fixed_addresses(run->plan, std::chrono::seconds(10)); !ok) return out.error(ok.error());
+  if (const auto ok = check_etcd(run->plan); !ok) return out.error(ok.error());
   if (const auto ok = check_memory(run->plan); !ok) return out.error(ok.error());
   show_header(*run, out);
   return drive(*run, out);

@@ -261,6 +261,7 @@ private:
         sub.add_option("--site", o.site);
         sub.add_option("--space", o.space);
         sub.add_option("--steering", o.steering);
+        sub.add_option("--place", o.place);
       });
     }
   }

@@ -2,6 +2,7 @@
 
 #include "framework/recipe/nearest.hpp"
 #include "framework/transport/address.hpp"
+#include "framework/transport/etcd_client.hpp"
 #include "launcher/console.hpp"
 
 #include <arpa/inet.h>
@@ -87,7 +88,7 @@ expected<std::string> chosen_folder(const std::string& path) {
 }  // namespace
 
 std::map<site_id, std::string> roster::addresses() const {
-  std::map<site_id, std::string> out{{coordinator_id, coordinator}};
+  std::map<site_id, std::string> out{{coordinator_id, fmt::format("{}", fmt::join(coordinators, ","))}};
   for (const auto& s : sites) out[s.id] = s.address;
   return out;
 }
@@ -127,7 +128,9 @@ expected<run_folder> open_run_folder(const std::string& path) {
   try {
     run.people.run_id = parsed->at("run_id").get<std::string>();
     run.people.recipe_hash = parsed->at("recipe_hash").get<std::string>();
-    run.people.coordinator = parsed->at("coordinator").at("address").get<std::string>();
+    run.people.coordinators = {parsed->at("coordinator").at("address").get<std::string>()};
+    if (const auto& standing_by = parsed->at("coordinator").value("standing_by", json::array()); !standing_by.empty())
+      for (const auto& address : standing_by) run.people.coordinators.push_back(address.get<std::string>());
     run.people.coordinator_key = parsed->at("coordinator").value("key", "");
     for (const auto& s : parsed->at("sites"))
       run.people.sites.push_back({s.at("id").get<site_id>(), s.at("name").get<std::string>(), s.at("address").get<std::string>(),
@@ -200,11 +203,11 @@ expected<void> write_roster(const std::string& path, const roster& people) {
                      {"key", s.key}});
     if (s.key_elsewhere) sites.back()["key_elsewhere"] = true;
   }
-  const json all{{"schema", 1},
-                 {"run_id", people.run_id},
-                 {"recipe_hash", people.recipe_hash},
-                 {"coordinator", {{"address", people.coordinator}, {"key", people.coordinator_key}}},
-                 {"sites", sites}};
+  json coordinator{{"address", people.coordinators.at(0)}, {"key", people.coordinator_key}};
+  if (people.coordinators.size() > 1)
+    coordinator["standing_by"] = std::vector<std::string>(people.coordinators.begin() + 1, people.coordinators.end());
+  const json all{
+      {"schema", 1}, {"run_id", people.run_id}, {"recipe_hash", people.recipe_hash}, {"coordinator", coordinator}, {"sites", sites}};
   return write_file(path, roster_name, all.dump(2) + "\n");
 }
 
@@ -274,14 +277,26 @@ expected<void> check_fixed_addresses(const recipe& plan, std::chrono::millisecon
   return {};
 }
 
+std::string coordinator_name(std::size_t place) { return place == 0 ? "coordinator" : fmt::format("coordinator-{}", place + 1); }
+
+expected<void> check_etcd(const recipe& plan) {
+  if (plan.coordinator.log != "etcd") return {};
+  const auto client = etcd_client::make(
+      plan.coordinator.etcd, {.sealed = true, .test_network = std::getenv("ISTHMUS_TEST_NETWORK") != nullptr}, std::chrono::seconds(2));
+  if (!client) return client.failure();
+  if (const auto answer = client->get("/isthmus"); !answer)
+    return fail(errc::environment, fmt::format("{}; start it, or use coordinator.log = \"file\"", answer.error().message));
+  return {};
+}
+
 expected<std::map<site_id, std::string>> pick_addresses(const recipe& plan) {
   // Bulk data go from device to device: the coordinator is where the sites are.
   const auto& beside = plan.sites.front().address;
-  std::map<site_id, std::string> out{{coordinator_id, beside.substr(0, beside.rfind(':')) + ":0"}};
-  for (std::size_t i = 0; i < plan.sites.size(); ++i) out[static_cast<site_id>(i)] = plan.sites[i].address;
+  std::vector<std::string> all(static_cast<std::size_t>(plan.coordinator.processes), beside.substr(0, beside.rfind(':')) + ":0");
+  for (const auto& site : plan.sites) all.push_back(site.address);
   std::vector<int> held;  // until all are picked, so that no port comes twice
   std::string failed;
-  for (auto& [id, address] : out) {
+  for (auto& address : all) {
     if (!wants_free_port(address)) continue;
     const auto host = address.substr(0, address.rfind(':'));
     sockaddr_in socket_address{};
@@ -299,6 +314,9 @@ expected<std::map<site_id, std::string>> pick_addresses(const recipe& plan) {
   }
   for (const int fd : held) ::close(fd);
   if (!failed.empty()) return fail(errc::environment, failed);
+  const auto first_site = all.begin() + plan.coordinator.processes;
+  std::map<site_id, std::string> out{{coordinator_id, fmt::format("{}", fmt::join(all.begin(), first_site, ","))}};
+  for (auto at = first_site; at != all.end(); ++at) out[static_cast<site_id>(at - first_site)] = *at;
   return out;
 }
 

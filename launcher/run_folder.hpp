@@ -25,10 +25,11 @@ struct roster_site {
 
 /// Who takes part in a run and where; written anew at each launch, since ports are picked free.
 struct roster {
-  std::string run_id, recipe_hash, coordinator;  // coordinator: its address
-  std::string coordinator_key;                   // as a site's
+  std::string run_id, recipe_hash;
+  std::vector<std::string> coordinators;  // addresses of its processes: one of them leads
+  std::string coordinator_key;            // as a site's; of all of them
   std::vector<roster_site> sites;
-  std::map<site_id, std::string> addresses() const;  // the coordinator's too
+  std::map<site_id, std::string> addresses() const;  // the coordinators' too, parted by commas
 };
 
 /// What the launcher itself must remember over a crash.
@@ -71,8 +72,12 @@ expected<void> check_may_listen(const std::string& address);
 /// Whether all sites' addresses may be listened on, and those that the recipe fixes can be; waits so long for those of a run that is
 /// still ending. Errors: environment, naming site and address.
 expected<void> check_fixed_addresses(const recipe& plan, std::chrono::milliseconds patience);
-/// Addresses of all sites and the coordinator: the recipe's, port 0 replaced by free loopback ports.
+/// Of the process in that place: "coordinator", "coordinator-2".
+std::string coordinator_name(std::size_t place);
+/// Addresses of all sites, and of the coordinators, parted by commas: the recipe's, port 0 replaced by free loopback ports.
 expected<std::map<site_id, std::string>> pick_addresses(const recipe& plan);
+/// That the etcd of the recipe, if it names one, may be spoken to, and answers. Errors: environment.
+expected<void> check_etcd(const recipe& plan);
 
 /// Held for the life of a launcher: two launchers never drive one run. Errors: environment, naming the holder.
 class run_lock {

@@ -84,6 +84,9 @@ int run_sim_real(const sim_options& options, const recipe& plan, console& out) {
   auto where = build_stage(options.links, plan, out);
   if (!where) return out.error(where.error());
   if (const auto ok = check_faults(plan, (*where)->in_spaces()); !ok) return out.error(ok.error());
+  if ((*where)->in_spaces() && plan.coordinator.log == "etcd")
+    return out.error(exit_environment, "coordinator.log = \"etcd\": from the namespaces of a rehearsal no etcd can be reached; --links frames does "
+                                       "without them");
   const auto signals = hold_signals();
   auto run = make_run_folder(plan, options.run_folder);
   if (!run) return out.error(run.error());

@@ -4,6 +4,7 @@
 #include "actors/messages.hpp"
 #include "framework/core/exit_code.hpp"
 #include "framework/models/hybrid_model.hpp"
+#include "framework/rounds/file_log.hpp"
 #include "framework/wire/wire.hpp"
 #include "kernels/team.hpp"
 
@@ -282,8 +283,9 @@ void cluster::start_coordinator() {
                                                                      .run_id = "run",
                                                                      .incarnation = incarnation,
                                                                      .groups = static_cast<std::uint32_t>(groups),
+                                                                     .where = tier::simulated,
                                                                      .wire = *made->wire,
-                                                                     .log = std::move(*log),
+                                                                     .log = std::make_unique<file_log>(std::move(*log)),
                                                                      .decided = {},
                                                                      .stopped = {}});
   parts->decided = [this](const std::string& kind, const std::string& text) {

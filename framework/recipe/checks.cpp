@@ -24,6 +24,7 @@ public:
     if (clean({"run", "train", "data", "sites"})) train();
     if (clean({"round", "sites"})) round();
     if (clean({"links"})) links();
+    if (clean({"coordinator"})) coordinator();
     if (clean({"links", "sites"}) && !r_.links.data_ports.empty()) data_ports();
     if (clean({"sites", "data", "train"})) sites();
     if (clean({"run", "train", "round", "sites", "faults"})) faults();
@@ -126,6 +127,18 @@ private:
             fmt::format("links.window_bytes = {} is under links.chunk_bytes = {}", l.window_bytes, l.chunk_bytes), "at least one chunk");
   }
 
+  void coordinator() {
+    const auto& c = r_.coordinator;
+    if (c.log == "etcd" && c.etcd.empty())
+      wrong("R039", "coordinator.etcd", "coordinator.log = \"etcd\", but coordinator.etcd names no member",
+            "etcd = [\"http://127.0.0.1:2379\"]", "all members of it: while a majority of them answers, membership goes on");
+    if (c.log == "file" && !c.etcd.empty())
+      wrong("R039", "coordinator.log", "coordinator.etcd has members, but coordinator.log = \"file\"", "log = \"etcd\"");
+    if (c.log == "file" && c.processes > 1)
+      wrong("R039", "coordinator.processes", fmt::format("{} coordinators cannot share the log of one file", c.processes), "1",
+            "a coordinator that dies is started again; with log = \"etcd\" others stand by");
+  }
+
   /// Each end of a link listens on a port of its own, all of loopback on the same address, where the coordinator is, too.
   void data_ports() {
     const auto links = static_cast<std::int64_t>(r_.sites.size());  // of a site: to the other sites and the coordinator
@@ -161,7 +174,8 @@ private:
       wrong("R041", path + ".name", fmt::format("two sites are named \"{}\"", s.name), "unique names");
     if (!s.address.ends_with(":0") && !addresses.insert(s.address).second)
       wrong("R041", path + ".address", fmt::format("two sites have the address {}", s.address), "unique addresses, or port 0");
-    if (s.name == "coordinator") wrong("R041", path + ".name", "\"coordinator\" is the name of the coordinator", "another name");
+    if (s.name == "coordinator" || s.name.starts_with("coordinator-"))
+      wrong("R041", path + ".name", fmt::format("\"{}\" is a name for coordinators", s.name), "another name");
     if (r_.data.split == "by_domain" && s.source.empty())
       wrong("R043", path + ".source", fmt::format("site \"{}\" has no source, but data.split = \"by_domain\"", s.name),
             "source = the name of a corpus source", "`isthmus doctor` lists the sources; data.split = \"alike\" needs none");

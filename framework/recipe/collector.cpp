@@ -19,6 +19,7 @@ public:
   void real(const char* key, float&, double, double, const char*) override { keys.emplace_back(key); }
   void flag(const char* key, bool&, const char*) override { keys.emplace_back(key); }
   void text(const char* key, std::string&, text_rule, const char*) override { keys.emplace_back(key); }
+  void texts(const char* key, std::vector<std::string>&, text_rule, std::size_t, const char*) override { keys.emplace_back(key); }
   void choice(const char* key, std::string&, std::initializer_list<const char*>, const char*) override { keys.emplace_back(key); }
   void precision(const char* key, precision_kind&, const char*) override { keys.emplace_back(key); }
   void layers(std::vector<mixer_kind>&) override { keys.insert(keys.end(), {"layers", "pattern", "n_layers"}); }

@@ -110,6 +110,19 @@ public:
     keep(key, toml_text(value), help);
   }
 
+  void texts(const char* key, std::vector<std::string>& value, text_rule rule, std::size_t most, const char* help) override {
+    if (const auto* node = find(key)) {
+      const auto* list = node->as_array();
+      if (list == nullptr)
+        bad_type(*node, key, fmt::format("a list of up to {}", most));
+      else if (list->size() > most)
+        bad_value(*node, key, fmt::format("a list of up to {}", most));
+      else
+        value = strings(*list, key, rule);
+    }
+    keep(key, toml_text(value), help);
+  }
+
   void choice(const char* key, std::string& value, std::initializer_list<const char*> allowed, const char* help) override {
     if (const auto word = one_of(key, {allowed.begin(), allowed.end()})) value = *word;
     keep(key, toml_text(value), help);
@@ -204,6 +217,20 @@ private:
       return std::nullopt;
     }
     return word->get();
+  }
+
+  std::vector<std::string> strings(const toml::array& list, const char* key, text_rule rule) {
+    std::vector<std::string> out;
+    for (const auto& entry : list) {
+      const auto* text = entry.as_string();
+      if (text == nullptr)
+        bad_type(entry, key, "a list of texts in quotes");
+      else if (const auto allowed = breaks_rule(text->get(), rule); !allowed.empty())
+        bad_value(entry, key, allowed);
+      else
+        out.push_back(text->get());
+    }
+    return out;
   }
 
   std::vector<mixer_kind> mixers(const toml::node& node, const char* key) {

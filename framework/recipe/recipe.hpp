@@ -92,6 +92,14 @@ struct recipe {
     bool operator==(const links_section&) const = default;
   } links;
 
+  struct coordinator_section {
+    std::string log = "file";        // file | etcd: where its decisions stand
+    std::vector<std::string> etcd;   // members of an etcd, "http://127.0.0.1:2379"
+    std::int64_t processes = 1;      // one leads, the others wait for the lead to become free
+    std::int64_t lease_seconds = 4;  // a lead that is not renewed ends so long after
+    bool operator==(const coordinator_section&) const = default;
+  } coordinator;
+
   struct checkpoint_section {
     std::int64_t every_rounds = 5;
     std::int64_t keep = 2;

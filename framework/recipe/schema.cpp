@@ -101,6 +101,13 @@ void visit_fields(recipe::links_section& s, field_visitor& v) {
   v.text("data_ports", s.data_ports, text_rule::ports, "that bulk data may come in at, one a link and site, as in 20000-20100; empty: any");
 }
 
+void visit_fields(recipe::coordinator_section& s, field_visitor& v) {
+  v.choice("log", s.log, {"file", "etcd"}, "where the coordinator's decisions stand: the run folder, or etcd");
+  v.texts("etcd", s.etcd, text_rule::etcd, etcd_members_max, "members of the etcd, asked in turn; for log = \"etcd\"");
+  v.integer("processes", s.processes, 1, 5, "one leads, the others wait for the lead to become free; 1 with log = \"file\"");
+  v.integer("lease_seconds", s.lease_seconds, 2, 60, "a lead that is not renewed in etcd ends so long after");
+}
+
 void visit_fields(recipe::checkpoint_section& s, field_visitor& v) {
   v.integer("every_rounds", s.every_rounds, 1, 1'000'000, "rounds between two checkpoints");
   v.integer("keep", s.keep, 2, 1000, "complete checkpoints kept at each site");
@@ -172,6 +179,17 @@ bool is_address(const std::string& s) {
   return read_number(s, at, 65535) >= 0 && at == s.size();
 }
 
+/// "http://" and an address with a port above 0; what stands in brackets is looked at when it is dialled.
+bool is_etcd(const std::string& s) {
+  constexpr std::string_view scheme = "http://";
+  if (!s.starts_with(scheme) || s.ends_with(":0")) return false;
+  const std::string address = s.substr(scheme.size());
+  const auto close = address.rfind("]:");
+  if (!address.starts_with('[') || close == std::string::npos || address.size() > 64) return is_address(address);
+  std::size_t at = close + 2;
+  return address.find_first_not_of("0123456789abcdefABCDEF:.", 1) == close && read_number(address, at, 65535) > 0 && at == address.size();
+}
+
 /// Two ports, the lower first.
 bool is_port_range(const std::string& s) {
   std::size_t at = 0;
@@ -190,6 +208,7 @@ std::string breaks_rule(const std::string& value, text_rule rule) {
       [[fallthrough]];
     case text_rule::name: return is_name(value) ? "" : "1 to 64 of a-z A-Z 0-9 _ - . and the first a letter or digit";
     case text_rule::address: return is_address(value) ? "" : "IPv4 address and port, as in \"127.0.0.1:0\"";
+    case text_rule::etcd: return is_etcd(value) ? "" : "address and port, as in \"http://127.0.0.1:2379\"";
     case text_rule::ports:
       return value.empty() || is_port_range(value) ? "" : "two ports from 1024 to 65535, as in \"20000-20100\", or nothing";
     case text_rule::path:
@@ -223,6 +242,12 @@ std::string toml_text(const std::string& value) {
 std::string toml_text(const std::vector<mixer_kind>& value) {
   std::string out = "[";
   for (std::size_t i = 0; i < value.size(); ++i) out += fmt::format("{}\"{}\"", i == 0 ? "" : ", ", mixer_name(value[i]));
+  return out + "]";
+}
+
+std::string toml_text(const std::vector<std::string>& value) {
+  std::string out = "[";
+  for (const auto& one : value) out += (out.size() == 1 ? "" : ", ") + toml_text(one);
   return out + "]";
 }
 

@@ -13,6 +13,7 @@ enum class text_rule {
   address,  // "127.0.0.1:0": IPv4 and port
   path,     // 1 to 4096 bytes without NUL
   ports,    // "20000-20100", or empty
+  etcd,     // "http://127.0.0.1:2379": IPv4 or [IPv6], and port
 };
 
 /// Walks over the keys of a recipe. The reader, the writer and the help are three visitors of one list, so that they cannot differ.
@@ -24,6 +25,8 @@ public:
   virtual void real(const char* key, float& value, double min, double max, const char* help) = 0;
   virtual void flag(const char* key, bool& value, const char* help) = 0;
   virtual void text(const char* key, std::string& value, text_rule rule, const char* help) = 0;
+  /// A list of up to `most`.
+  virtual void texts(const char* key, std::vector<std::string>& value, text_rule rule, std::size_t most, const char* help) = 0;
   /// One that ends in ".*" allows every name that begins so: "own.*".
   virtual void choice(const char* key, std::string& value, std::initializer_list<const char*> allowed, const char* help) = 0;
   virtual void precision(const char* key, precision_kind& value, const char* help) = 0;
@@ -38,6 +41,7 @@ void visit_fields(recipe::round_section& s, field_visitor& v);
 void visit_fields(recipe::guard_section& s, field_visitor& v);
 void visit_fields(recipe::data_section& s, field_visitor& v);
 void visit_fields(recipe::links_section& s, field_visitor& v);
+void visit_fields(recipe::coordinator_section& s, field_visitor& v);
 void visit_fields(recipe::checkpoint_section& s, field_visitor& v);
 void visit_fields(recipe::site& s, field_visitor& v);
 void visit_fields(recipe::fault& s, field_visitor& v);
@@ -53,11 +57,12 @@ void for_each_section(recipe& r, F&& f) {
   f("guard", r.guard);
   f("data", r.data);
   f("links", r.links);
+  f("coordinator", r.coordinator);
   f("checkpoint", r.checkpoint);
   f("scenario", r.scenario);
 }
 
-inline constexpr std::size_t layers_max = 1024, sites_max = 256, faults_max = 256;
+inline constexpr std::size_t layers_max = 1024, sites_max = 256, faults_max = 256, etcd_members_max = 9;
 inline constexpr std::size_t recipe_bytes_max = 1 << 20;
 
 const char* mixer_name(mixer_kind kind);
@@ -69,6 +74,7 @@ std::string toml_text(float value);
 std::string toml_text(bool value);
 std::string toml_text(const std::string& value);
 std::string toml_text(const std::vector<mixer_kind>& value);
+std::string toml_text(const std::vector<std::string>& value);
 
 /// Empty when the text obeys the rule, else what is allowed.
 std::string breaks_rule(const std::string& value, text_rule rule);

@@ -21,6 +21,9 @@ public:
     if (rule == text_rule::ports && value.empty()) return;  // recipes from before there was such a key keep their hash
     line(key, toml_text(value));
   }
+  void texts(const char* key, std::vector<std::string>& value, text_rule, std::size_t, const char*) override {
+    line(key, toml_text(value));
+  }
   void choice(const char* key, std::string& value, std::initializer_list<const char*>, const char*) override {
     line(key, toml_text(value));
   }
@@ -77,6 +80,9 @@ public:
                                    : "name",
         help);
   }
+  void texts(const char* key, std::vector<std::string>&, text_rule, std::size_t most, const char* help) override {
+    row(key, "[]", fmt::format("up to {} of \"http://address:port\"", most), help);
+  }
   void choice(const char* key, std::string& value, std::initializer_list<const char*> allowed, const char* help) override {
     row(key, toml_text(value), fmt::format("{}", fmt::join(allowed, ", ")), help);
   }
@@ -99,8 +105,9 @@ std::string write_recipe(const recipe& r) {
   auto copy = r;  // visitors take their fields by reference
   std::string out;
   for_each_section(copy, [&](std::string_view name, const auto& section) {
-    if (name == "scenario" && r.scenario == recipe::scenario_section{}) return;  // also a later one
+    if (name == "scenario" && r.scenario == recipe::scenario_section{}) return;  // these came later
     if (name == "guard" && r.guard == recipe::guard_section{}) return;
+    if (name == "coordinator" && r.coordinator == recipe::coordinator_section{}) return;
     out += fmt::format("[{}]\n{}\n", name, lines_of(section, {"aggregate"}));
   });
   for (const auto& site : r.sites) out += fmt::format("[[sites]]\n{}\n", lines_of(site, {"tokens_per_second"}));

@@ -192,8 +192,7 @@ expected<etcd_client::outcome> etcd_client::create(const std::string& key, const
   }
   json put{{"key", encoded(key)}, {"value", encoded(value)}};
   if (lease != 0) put["lease"] = std::to_string(lease);
-  const auto answer =
-      post("/v3/kv/txn", {{"compare", compare}, {"success", json::array({{{"requestPut", put}}})}, {"failure", look}});
+  const auto answer = post("/v3/kv/txn", {{"compare", compare}, {"success", json::array({{{"requestPut", put}}})}, {"failure", look}});
   if (!answer) return answer.failure();
   return reading([&] {
     outcome out;

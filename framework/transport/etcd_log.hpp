@@ -25,7 +25,7 @@ struct candidate_facts {
 ///
 /// /isthmus/RUN/leader is held by a lease; its value names the leader's process, address and public key. Whoever makes it leads, until the
 /// lease ends. /isthmus/RUN/log/00000000 and on are the entries, each made by one transaction that demands that the entry is not there and
-/// that the leader's key is the very one that we made. So of two at once, one writes (docs/rounds.md, section 6).
+/// that the leader's key is the very one that we made. So of two at once, one writes (docs/rounds.md, section 8).
 class etcd_log final : public coordinator_log {
 public:
   /// Stands for the lead until it has it: looks every 300 ms. `told` hears what it waits for, each thing once; `given_up` is asked in

@@ -26,8 +26,7 @@ tcp::endpoint endpoint_of(const socket_address& a) {
 
 unexpected trouble(const boost::system::error_code& why) {
   if (why == beast::error::timeout || why == boost::asio::error::operation_aborted) return fail(errc::timed_out, "no answer in time");
-  if (why == http::error::body_limit)
-    return fail(errc::too_large, "an answer of more than " + std::to_string(answer_bytes_max) + " bytes");
+  if (why == http::error::body_limit) return fail(errc::too_large, "an answer of more than " + std::to_string(answer_bytes_max) + " bytes");
   return fail(errc::disconnected, why.message());
 }
 

@@ -20,8 +20,10 @@ namespace isthmus {
 namespace {
 
 constexpr duration drain_time = std::chrono::seconds(1);
-constexpr int user_timeout_ms = 20'000;  // unacknowledged control bytes; heartbeats decide long before
-constexpr int reads_in_a_row = 8;        // of 64 KiB, before others have their turn
+constexpr duration search_pause_max = std::chrono::seconds(1);  // between two turns through the addresses of one peer
+constexpr duration search_patience = std::chrono::seconds(2);   // with one of them: who was stopped takes calls and says nothing
+constexpr int user_timeout_ms = 20'000;                         // unacknowledged control bytes; heartbeats decide long before
+constexpr int reads_in_a_row = 8;                               // of 64 KiB, before others have their turn
 constexpr int accepts_in_a_row = 32;
 constexpr duration accept_pause = std::chrono::milliseconds(500);
 constexpr std::size_t handshake_frame_bytes_max = 4 + 1 + handshake_bytes_max;
@@ -144,18 +146,19 @@ void wire_site::make_room() {
 void wire_site::dial(site_id peer) {
   peer_state& p = peers_[peer];
   p.next_dial.reset();
-  if (!p.kept || !p.address || p.session != 0) return;
-  const int socket = ::socket(p.address->storage.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  if (!p.kept || p.addresses.empty() || p.session != 0) return;
+  const socket_address& where = p.next().where;
+  const int socket = ::socket(where.storage.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   if (socket < 0) {
     log("no socket: " + std::string(std::strerror(errno)));
     return schedule_dial(peer, false);
   }
-  session& s = add_session(socket, *p.address);
+  session& s = add_session(socket, where);
   s.dialled = true;
   s.peer = peer;
   p.session = s.id;
   if (const auto ok = make_worker(s); !ok) return broken(s, ok.error());
-  if (::connect(socket, p.address->get(), p.address->size) == 0) return open_conversation(s);
+  if (::connect(socket, where.get(), where.size) == 0) return open_conversation(s);
   if (errno != EINPROGRESS) return broken(s, {errc::disconnected, std::string("cannot connect: ") + std::strerror(errno)});
   s.at = stage::connecting;
   epoll_event e{};
@@ -166,13 +169,16 @@ void wire_site::dial(site_id peer) {
 
 void wire_site::schedule_dial(site_id peer, bool refused) {
   peer_state& p = peers_[peer];
-  if (!p.kept || !p.address || stopping_) return;
-  const duration longest = options_.back_off_max;
+  if (!p.kept || p.addresses.empty() || stopping_) return;
+  ++p.turn;
+  const bool all_tried = p.turn % p.addresses.size() == 0;
+  const duration longest = p.addresses.size() > 1 ? std::min(options_.back_off_max, search_pause_max) : options_.back_off_max;
   duration wait = refused ? longest : std::min(longest, options_.back_off_min * (1U << std::min(p.attempts, 10U)));
+  if (!all_tried) wait = options_.back_off_min;
   // Jitter, so that sites that lost the same peer do not come back in step: half of it drawn.
   rng draws(options_.hello.incarnation, options_.hello.site, p.attempts, draw::back_off);
   wait = wait / 2 + std::chrono::duration_cast<duration>(wait / 2 * draws.uniform());
-  ++p.attempts;
+  if (all_tried) ++p.attempts;
   p.next_dial = time_.now() + wait;
 }
 
@@ -195,7 +201,9 @@ void wire_site::on_connected(session& s) {
   socklen_t size = sizeof status;
   ::getsockopt(s.wire.socket(), SOL_SOCKET, SO_ERROR, &status, &size);
   if (status != 0) return broken(s, {errc::disconnected, std::string("cannot connect: ") + std::strerror(status)});
-  s.deadline = time_.now() + options_.greeting_timeout;  // its worker and those of other links may have taken long to make
+  const bool one_of_several = peers_[s.peer].addresses.size() > 1;
+  // Its worker and those of other links may have taken long to make.
+  s.deadline = time_.now() + (one_of_several ? std::min(options_.greeting_timeout, search_patience) : options_.greeting_timeout);
   open_conversation(s);
 }
 
@@ -345,7 +353,7 @@ void wire_site::dial_failed(session& s, const error& why, by whom) {
   peer_state& p = peers_[s.peer];
   if (p.session == s.id) p.session = 0;
   const std::string trouble = name_of(s.peer) + " at " + s.remote.text() + ": " + std::string(describe(why.code)) + ": " + why.message;
-  if (std::exchange(p.trouble, trouble) != trouble) log(trouble);
+  if (!p.addresses.empty() && std::exchange(p.next().trouble, trouble) != trouble) log(trouble);
   schedule_dial(s.peer, is_final(why.code));
   const bool of_us = whom == by::peer || why.code != errc::stale_incarnation;  // else it is the peer that was replaced
   if (is_final(why.code) && of_us) events_.refused(s.peer, why);
@@ -361,7 +369,7 @@ void wire_site::admit(session& s) {
   p.incarnation_seen = s.incarnation;
   p.attempts = 0;
   p.next_dial.reset();
-  p.trouble.clear();
+  for (auto& address : p.addresses) address.trouble.clear();
   s.at = stage::up;
   s.next_ping = time_.now();
   guard_data_port(s);

@@ -55,6 +55,7 @@ public:
   /// Begins; events may come from now on.
   virtual void start(transport_events events) = 0;
   /// Keeps a link up, with back-off (said again: dials now), until forget(). The larger id dials, the coordinator is dialled by all.
+  /// address: where the peer listens; of several, parted by commas, it listens at one, and they are tried in turn.
   virtual void keep(site_id peer, const std::string& address) = 0;
   virtual void forget(site_id peer) = 0;
   /// Breaks the link now (liveness decided so); a kept peer is dialled again.

@@ -240,10 +240,23 @@ void wire_site::log(const std::string& line) {
     options_.log("transport: " + line);
 }
 
+expected<std::vector<wire_site::dialled_address>> wire_site::addresses_in(const std::string& text) const {
+  std::vector<dialled_address> out;
+  for (std::size_t at = 0; at <= text.size();) {
+    const std::size_t end = std::min(text.find(',', at), text.size());
+    const auto parsed = parse_address(text.substr(at, end - at));
+    if (!parsed) return parsed.failure();
+    if (const auto ok = check_allowed(*parsed, reach()); !ok) return ok.failure();
+    out.push_back({*parsed, {}});
+    at = end + 1;
+  }
+  return out;
+}
+
 void wire_site::keep(site_id peer, const std::string& address) {
   peer_state& p = peers_[peer];
   if (p.kept && p.address_text == address) {
-    if (p.address && p.session == 0 && p.next_dial) {
+    if (!p.addresses.empty() && p.session == 0 && p.next_dial) {
       p.attempts = 0;
       p.next_dial = time_.now();
     }
@@ -251,17 +264,17 @@ void wire_site::keep(site_id peer, const std::string& address) {
   }
   p.kept = true;
   p.address_text = address;
-  p.address.reset();
+  p.addresses.clear();
   if (!we_dial(peer)) return;
-  auto parsed = parse_address(address);
-  const auto allowed = parsed ? check_allowed(*parsed, reach()) : expected<void>(parsed.failure());
-  if (!allowed) {
-    log(name_of(peer) + ": " + allowed.error().message);
-    events_.down(peer, allowed.error());
+  auto all = addresses_in(address);
+  if (!all) {
+    log(name_of(peer) + ": " + all.error().message);
+    events_.down(peer, all.error());
     return;
   }
-  p.address = *parsed;
+  p.addresses = std::move(*all);
   p.attempts = 0;
+  p.turn = 0;
   if (p.session == 0) p.next_dial = time_.now();
 }
 

@@ -92,15 +92,20 @@ private:
     time_point next_ping{};
   };
 
+  struct dialled_address {
+    socket_address where;
+    std::string trouble;  // last thing logged, so that a retry says nothing new
+  };
   struct peer_state {
     bool kept = false;
     std::string address_text;
-    std::optional<socket_address> address;
+    std::vector<dialled_address> addresses;
+    std::size_t turn = 0;        // whose it is, of the addresses
     std::uint64_t session = 0;   // the one that is up, or being dialled
-    std::uint32_t attempts = 0;  // dials since it was last up
+    std::uint32_t attempts = 0;  // turns through all addresses since it was last up
     std::optional<time_point> next_dial;
     incarnation_number incarnation_seen = 0;
-    std::string trouble;  // last thing logged, so that a retry says nothing new
+    dialled_address& next() { return addresses[turn % addresses.size()]; }
   };
 
   // wire_site.cpp: the loop
@@ -125,6 +130,7 @@ private:
   void dial(site_id peer);
   void dial_failed(session& s, const error& why, by whom);
   void schedule_dial(site_id peer, bool refused);
+  expected<std::vector<dialled_address>> addresses_in(const std::string& text) const;
   void on_socket(session& s, std::uint32_t events);
   void on_connected(session& s);
   void read_frames(session& s);

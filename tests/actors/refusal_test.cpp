@@ -1,6 +1,7 @@
 // Who does not belong to the run, links that fail, and a coordinator without a log.
 #include "actors/incarnation.hpp"
 #include "actors/sim/cluster.hpp"
+#include "framework/rounds/file_log.hpp"
 
 #include <boost/test/unit_test.hpp>
 

@@ -36,7 +36,7 @@ std::pair<char, pid_t> stat_of(pid_t pid) {
   return {state, parent};
 }
 
-/// Processes of a launcher by the arguments that it starts them with: "coordinator", or a site's number.
+/// Processes of a launcher by the arguments that it starts them with: "coordinator", "coordinator-2", or a site's number.
 std::map<std::string, pid_t> children_of(pid_t launcher) {
   std::map<std::string, pid_t> out;
   for (const auto& entry : fs::directory_iterator("/proc")) {
@@ -48,9 +48,13 @@ std::map<std::string, pid_t> children_of(pid_t launcher) {
     std::vector<std::string> arguments;
     std::istringstream line(text_of(entry.path() / "cmdline"));
     for (std::string a; std::getline(line, a, '\0');) arguments.push_back(a);
-    const auto site = std::find(arguments.begin(), arguments.end(), "--site");
-    if (arguments.size() > 1 && arguments[1] == "coordinator") out["coordinator"] = pid;
-    if (site != arguments.end() && std::next(site) != arguments.end()) out[*std::next(site)] = pid;
+    const auto behind = [&](const char* flag) {
+      const auto found = std::find(arguments.begin(), arguments.end(), flag);
+      return found == arguments.end() || std::next(found) == arguments.end() ? std::string() : *std::next(found);
+    };
+    if (arguments.size() > 1 && arguments[1] == "coordinator")
+      out[behind("--place") == "0" ? "coordinator" : "coordinator-" + std::to_string(std::stoi(behind("--place")) + 1)] = pid;
+    if (const auto site = behind("--site"); !site.empty()) out[site] = pid;
   }
   return out;
 }
@@ -236,7 +240,7 @@ std::vector<nlohmann::json> live_run::lines(site_id site) const {
 std::string live_run::told() const {
   const auto tail = [](std::string text) { return text.size() > 3000 ? text.substr(text.size() - 3000) : text; };
   std::string out = "launcher: " + tail(text_of(path_ + ".out"));
-  for (const auto* name : {"coordinator", "alpha", "beta", "gamma"})
+  for (const auto* name : {"coordinator", "coordinator-2", "alpha", "beta", "gamma"})
     out += std::string("\n") + name + ": " + tail(text_of(path_ + "/logs/" + name + ".log"));
   return out;
 }

@@ -28,7 +28,7 @@ public:
   void resume();
   /// The launcher's exit code (128 + signal); kills all and gives -1 when it has not ended in time.
   int wait(double seconds = 240);
-  /// A process by name: "launcher", "coordinator", or a site's; 0 while there is none.
+  /// A process by name: "launcher", "coordinator", "coordinator-2", or a site's; 0 while there is none.
   pid_t pid_of(const std::string& name) const;
   void signal(const std::string& name, int number) const;
   /// SIGKILL to everything, the launcher held still meanwhile so that it starts nobody; returns when all are gone.

@@ -156,11 +156,22 @@ BOOST_AUTO_TEST_CASE(keys_that_do_not_fit_each_other) {
   refused(head + "[round]\nquorum = 2\n" + site, "R035", "t.toml:4:10");
   refused(head + "[links]\nheartbeat_ms = 1000\n" + site, "R036", "");
   refused(head + "[links]\nwindow_bytes = 70_000\n" + site, "R036", "t.toml:4:16");
+  refused(head + "[coordinator]\nlog = \"etcd\"\n" + site, "R039", "t.toml:3:1", "http://127.0.0.1:2379");
+  refused(head + "[coordinator]\netcd = [\"http://127.0.0.1:2379\"]\n" + site, "R039", "", "log = \"etcd\"");
+  refused(head + "[coordinator]\nprocesses = 2\n" + site, "R039", "t.toml:4:13", "stand by");
+  refused(head + "[coordinator]\netcd = \"http://127.0.0.1:2379\"\n" + site, "R013", "t.toml:4:8", "a list of up to 9");
+  refused(head + "[coordinator]\netcd = [7]\n" + site, "R013", "t.toml:4:9", "texts in quotes");
+  for (const auto* bad : {"127.0.0.1:2379", "https://127.0.0.1:2379", "http://localhost:2379", "http://127.0.0.1", "http://127.0.0.1:0",
+                          "http://[::1]", "http://[::1]:99999", "http://[x]:1", ""})
+    refused(head + "[coordinator]\nlog = \"etcd\"\netcd = [\"" + bad + "\"]\n" + site, "R014", "t.toml:5:9", "http://127.0.0.1:2379");
+  refused(head + "[coordinator]\nlog = \"etc\"\n" + site, "R016", "t.toml:4:7", "did you mean \"etcd\"?");
+  refused(head + "[coordinator]\nproceses = 1\n" + site, "R012", "t.toml:4:1", "did you mean \"coordinator.processes\"?");
   refused(head, "R040", "t.toml");
   refused(site, "R030", "t.toml");
   refused(head + site + site, "R041", "t.toml:7:8");
   refused(head + site + "address = \"127.0.0.1:9\"\n[[sites]]\nname=\"b\"\nsource=\"vim\"\naddress = \"127.0.0.1:9\"\n", "R041", "");
   refused(head + "[[sites]]\nname = \"coordinator\"\nsource = \"perl\"\n", "R041", "t.toml:4:8");
+  refused(head + "[[sites]]\nname = \"coordinator-2\"\nsource = \"perl\"\n", "R041", "t.toml:4:8");
   refused(head + site + "home = false\n", "R042", "");
   refused(head + "[[sites]]\nname = \"a\"\n", "R043", "t.toml:3:1");
   refused(head + site + "devices = 5\n", "R044", "t.toml:6:11", "1 to 4");

@@ -241,4 +241,15 @@ BOOST_AUTO_TEST_CASE(data_ports_are_enough_for_every_end_of_a_link) {
   BOOST_TEST(problems({apart[0], "sites.beta.address=10.0.0.1:0", "links.data_ports=20000-20002"}).size() == 1U);
 }
 
+BOOST_AUTO_TEST_CASE(a_coordinator_in_etcd_is_written_as_it_was_read_and_at_its_default_not_at_all) {
+  BOOST_TEST(write_recipe(must_read(small)).find("[coordinator]") == std::string::npos);
+  const auto r = must_read(small, {"coordinator.log=etcd", "coordinator.etcd=[\"http://127.0.0.1:2379\", \"http://[fd00::1]:2379\"]",
+                                   "coordinator.processes=2"});
+  BOOST_TEST(r.coordinator.etcd == (std::vector<std::string>{"http://127.0.0.1:2379", "http://[fd00::1]:2379"}),
+             boost::test_tools::per_element());
+  const auto text = write_recipe(r);
+  BOOST_TEST(text.find("etcd = [\"http://127.0.0.1:2379\", \"http://[fd00::1]:2379\"]\nprocesses = 2\n") != std::string::npos, text);
+  BOOST_TEST((must_read(text) == r));
+}
+
 BOOST_AUTO_TEST_SUITE_END()

@@ -129,7 +129,8 @@ BOOST_AUTO_TEST_CASE(members_that_do_not_answer_are_passed_over_and_named) {
 }
 
 BOOST_AUTO_TEST_CASE(addresses_are_loopback_or_private) {
-  for (const auto* bad : {"http://8.8.8.8:2379", "https://127.0.0.1:2379", "127.0.0.1:2379", "http://etcd.example:2379", "http://127.0.0.1"})
+  for (const auto* bad :
+       {"http://8.8.8.8:2379", "https://127.0.0.1:2379", "127.0.0.1:2379", "http://etcd.example:2379", "http://127.0.0.1"})
     BOOST_TEST(!etcd_client::make({bad}, reach, 1s).has_value(), bad);
   BOOST_TEST(!etcd_client::make({}, reach, 1s).has_value());
   BOOST_TEST(etcd_client::make({"http://[::1]:2379", "http://10.1.2.3:2379"}, reach, 1s).has_value());

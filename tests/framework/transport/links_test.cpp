@@ -30,6 +30,28 @@ BOOST_AUTO_TEST_CASE(both_ends_come_up_and_hear_control_messages_in_order) {
   BOOST_TEST(same_bytes(heard[100].second, patterned(1U << 20, 5)));
 }
 
+BOOST_AUTO_TEST_CASE(a_peer_of_several_addresses_is_found_where_it_listens) {
+  auto one = std::make_unique<probe>(options_of(coordinator_id, 1));
+  probe site(options_of(1));
+  const std::string first = one->wire().address();
+  std::string second;
+  {
+    probe reserved(options_of(coordinator_id, 2));  // a free port, where nobody listens for now
+    second = reserved.wire().address();
+  }
+  site.wire().keep(coordinator_id, second + "," + first);
+  BOOST_REQUIRE(site.wait_up());
+  one.reset();
+  BOOST_REQUIRE(site.wait_down());
+  auto options = options_of(coordinator_id, 2);
+  options.listen = second;
+  const probe other(options);
+  BOOST_REQUIRE(site.wait_up(2));
+  BOOST_TEST((site.now().ups.at(1) == std::pair<site_id, incarnation_number>{coordinator_id, 2}));
+  const auto log = site.now().log;
+  for (const auto& line : log) BOOST_TEST(std::count(log.begin(), log.end(), line) == 1, line);  // a retry says nothing new
+}
+
 BOOST_AUTO_TEST_CASE(bulk_messages_of_all_sizes_arrive_whole) {
   auto options = options_of(1);
   options.endpoints = 3;
