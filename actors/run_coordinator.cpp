@@ -68,9 +68,10 @@ public:
     const auto copied = file_log::read(disk_, log_name);
     if (!copied) return copied.failure();
     if (copied->size() > entries_.size() || !std::equal(copied->begin(), copied->end(), entries_.begin()))
-      return fail(errc::malformed, fmt::format("{} has {} entries, etcd {}, or other ones: this is not the etcd that the run began with, or it "
-                                               "has lost its data; bring them back",
-                                               log_name, copied->size(), entries_.size()));
+      return fail(errc::malformed,
+                  fmt::format("{} has {} entries, etcd {}, or other ones: this is not the etcd that the run began with, or it "
+                              "has lost its data; bring them back",
+                              log_name, copied->size(), entries_.size()));
     copy(entries_);
     return {};
   }
@@ -95,7 +96,9 @@ private:
     auto ok = disk_.write_synced(fresh, std::as_bytes(std::span(text)));
     if (ok) ok = disk_.rename(fresh, log_name);
     if (ok) ok = disk_.sync_folder("");
-    if (!ok) told_("copy", fmt::format("{} cannot be brought up to what etcd has: {}; it is tried again with the next entry", log_name, ok.error().message));
+    if (!ok)
+      told_("copy", fmt::format("{} cannot be brought up to what etcd has: {}; it is tried again with the next entry", log_name,
+                                ok.error().message));
   }
 
   std::unique_ptr<etcd_log> log_;
@@ -173,7 +176,9 @@ int run_coordinator(coordinator_process process) {
   auto wire = open_wire(process.plan, process.run_id, coordinator_id, got->incarnation, process.listen, process.keys, time);
   if (!wire) return say(who, wire.error().message), exit_environment;
   if (process.steering) *wire = process.steering->over(std::move(*wire), static_cast<std::uint64_t>(process.plan.run.seed));
-  told("leads", fmt::format("{} leads the run, {} in its log", who, got->log->entries().empty() ? "with nothing" : fmt::format("epoch {}", got->log->entries().back().view.number)));
+  told("leads",
+       fmt::format("{} leads the run, {} in its log", who,
+                   got->log->entries().empty() ? "with nothing" : fmt::format("epoch {}", got->log->entries().back().view.number)));
 
   ending end;
   actor_config settings;

@@ -54,6 +54,7 @@ expected<group_settings> settings_of(const site_parts& parts, const group_shape&
   s.deadline.min = from_seconds(plan.deadline_min_seconds);
   s.deadline.max = from_seconds(plan.deadline_max_seconds);
   s.deadline.grace = from_seconds(plan.grace_seconds);
+  if (parts.where == tier::simulated) s.piece_floats = 512;  // states are small there: several pieces all the same
   return s;
 }
 

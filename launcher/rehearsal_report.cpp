@@ -1,7 +1,7 @@
 #include "launcher/rehearsal_report.hpp"
 
 #include "framework/metrics/terminal.hpp"
-#include "framework/rounds/coordinator_log.hpp"
+#include "framework/rounds/file_log.hpp"
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
@@ -41,7 +41,7 @@ run_history read_history(const run_folder& run, const storage& disk) {
   std::sort(h.rounds.begin(), h.rounds.end(), [](const round_row& a, const round_row& b) { return a.wall < b.wall; });
   if (auto events = store->events()) h.events = std::move(*events);
   if (auto evaluations = store->evaluations()) h.evaluations = std::move(*evaluations);
-  const auto log = coordinator_log::read(disk, "coordinator.jsonl");
+  const auto log = file_log::read(disk, "coordinator.jsonl");
   if (!log) return h;
   for (const auto& entry : *log) {
     if (entry.end) continue;

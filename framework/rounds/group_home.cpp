@@ -239,7 +239,7 @@ void parameter_group::state::on_stored(site_id from, const message::stored& m, t
     if (it != kept.end() && it->second.hash == m.record_hash)
       send(from, message::commit{view.number, s.shape.id, m.round, m.record_hash});
     else if (settled && !copying)
-      send_state(from);
+      offer_state(from, m.round, now);
   }
   trim_kept();
 }

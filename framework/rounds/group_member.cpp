@@ -6,7 +6,6 @@
 #include "framework/rounds/ledger.hpp"
 
 #include <algorithm>
-#include <cstring>
 
 /// The role that every site has: store records, apply what is committed, keep a contribution until its fate is known.
 namespace isthmus {
@@ -14,8 +13,6 @@ namespace isthmus {
 namespace {
 
 rare_site asks_at_once("a member asks again at once");
-
-shared_bytes copy_of(const float_array& values) { return make_shared_bytes(std::as_bytes(values.span())); }
 
 }  // namespace
 
@@ -95,8 +92,8 @@ void parameter_group::state::advance_chain(time_point now) {
     if (forked) {
       unsettle();
       copying = true;
-      state_source = cut.holder;
-      ask_for_state(now);
+      fetch_state({}, cut.holder);
+      reset_poll(now);
       return;
     }
     if (d) {
@@ -181,6 +178,7 @@ void parameter_group::state::moved_on(const delivered& d, time_point now) {
   if (pending && pending->record.round <= round) pending.reset();
   next.reset();
   kept[round] = d;
+  copied_at.reset();
   trim_kept();
   std::erase_if(ahead, [&](const auto& e) { return e.first <= round; });
   std::erase_if(commits, [&](const auto& e) { return e.first <= round; });
@@ -213,10 +211,9 @@ void parameter_group::state::divergence(const round_record& r, const hash128& fo
   diverged = copying = true;
   pending.reset();
   next.reset();
-  state_source = cut.home;
-  for (const epoch_member& m : view.members)
-    if (state_source == s.self && m.site != s.self && !m.joining) state_source = m.site;
-  ask_for_state(now);
+  if (copied_at) ++copies_failed;  // what came behind the anchor, and has no hash of its own, was wrong
+  fetch_state({}, cut.home);
+  reset_poll(now);
 }
 
 // --- asking and being asked
@@ -233,9 +230,10 @@ void parameter_group::state::poll(time_point now) {
   poll_wait = std::min(poll_wait * 2, s.retry * 16);
   next_poll = now + poll_wait;
   say(group_effect::wake_at{next_poll});
-  if (copying)
-    ask_for_state(now);
-  else if (round < cut.round)
+  if (copy && !copying && (!copy->wanted() || copy->wanted()->round <= round)) copy.reset();
+  if (copy) ask(copy->again());
+  if (copying) return;
+  if (round < cut.round)
     send(cut.holder, message::want_record{view.number, s.shape.id, round + 1});
   else if (pending)
     send(cut.home, message::stored{view.number, s.shape.id, pending->record.round, pending->hash});
@@ -243,11 +241,11 @@ void parameter_group::state::poll(time_point now) {
     send(cut.home, message::want_record{view.number, s.shape.id, round + 1});
 }
 
-void parameter_group::state::on_want_record(site_id from, const message::want_record& m) {
+void parameter_group::state::on_want_record(site_id from, const message::want_record& m, time_point now) {
   if (copying) return;
   if (m.round <= round) {
     const auto it = kept.find(m.round);
-    if (it == kept.end()) return send_state(from);
+    if (it == kept.end()) return offer_state(from, m.round, now);
     send(from, message::delta{it->second.record}, it->second.bytes);
     send(from, message::commit{view.number, s.shape.id, m.round, it->second.hash});
   } else if (m.round == round + 1 && pending) {
@@ -258,92 +256,12 @@ void parameter_group::state::on_want_record(site_id from, const message::want_re
 }
 
 void parameter_group::state::on_refused(site_id from, const message::refused& m, time_point now) {
+  if (copy && m.epoch == view.number && static_cast<errc>(m.code) == errc::stale_round) ask(copy->not_there(from));
   if (from != cut.home || m.epoch != view.number || !in_flight || in_flight->round != m.round) return;
   switch (static_cast<errc>(m.code)) {
     case errc::not_found: return send_frame(now);
     default: return reset_poll(now);  // its round is closed: the record is on its way
   }
-}
-
-void parameter_group::state::ask_for_state(time_point) { send(state_source, message::want_state{view.number, s.shape.id}); }
-
-void parameter_group::state::on_want_state(site_id from) {
-  if (settled && !copying) send_state(from);
-}
-
-void parameter_group::state::send_state(site_id to) {
-  message::state_part part{view.number, s.shape.id, round, 0, record, marks.entries()};
-  send(to, part, copy_of(*anchor));
-  if (momentum->size() == 0) return;
-  part.part = 1;
-  send(to, part, copy_of(*momentum));
-}
-
-// --- a state copied from a peer
-
-void parameter_group::state::on_state_part(site_id from, const message::state_part& m, const shared_bytes& payload, time_point now) {
-  if (m.epoch != view.number || m.round < cut.round || (!copying && m.round <= round)) {
-    ++counters.stale_round;
-    return;
-  }
-  const std::size_t size = m.part == 0 ? anchor->size() : momentum->size();
-  if (payload == nullptr || m.part > 1 || size == 0 || payload->size() != size * sizeof(float)) {
-    ++counters.malformed;
-    return;
-  }
-  if (parts_from != from || parts_of.round != m.round || parts_of.record != m.record) parts.clear();
-  parts_from = from;
-  parts_of = m;
-  parts[m.part] = payload;
-  if (parts.size() == (momentum->size() == 0 ? 1U : 2U)) install(from, now);
-}
-
-void parameter_group::state::install(site_id from, time_point now) {
-  const auto given = std::exchange(parts, {});
-  const message::state_part& p = parts_of;
-  const hash128 hash = p.round == 0 ? hash128{} : hash_record(p.record);
-  const hash128 expected = p.round == 0 ? cut.anchor_hash : p.record.anchor_hash;
-  const bool fits_cut = p.round > cut.round || hash == cut.record_hash;
-  if (!fits_cut || p.record.round != p.round || hash_bytes(given.at(0)->bytes()) != expected) {
-    ++counters.malformed;
-    return;
-  }
-  const auto overwrite = [&](float_array& values, std::uint32_t part) {
-    if (values.size() > 0) std::memcpy(values.data(), given.at(part)->data(), given.at(part)->size());
-  };
-  if (hash != record_hash) {  // what we kept as home belongs to rounds that are void
-    return_residual(p.round);
-    watch.forget();
-  }
-  overwrite(*anchor, 0);
-  if (!is_planted(planted::copy_without_momentum)) overwrite(*momentum, 1);
-  round = p.round;
-  record = p.record;
-  record.group = s.shape.id;
-  record_hash = hash;
-  anchor_hash = expected;
-  const contributor before = marks.of(s.self);
-  marks = watermark_table(p.watermarks);
-  const contributor after = marks.of(s.self);
-  diverged = copying = false;
-  pending.reset();
-  next.reset();
-  kept.clear();
-  reopen();
-  std::erase_if(ahead, [&](const auto& e) { return e.first <= round; });
-  std::erase_if(commits, [&](const auto& e) { return e.first <= round; });
-  ++counters.state_copies;
-  note(ledger::copied(record, from, view.number));
-  if (auto gone = without(before.leases, after.leases); !gone.empty()) {
-    ++counters.rollbacks;
-    say(group_effect::rolled_back{after.step, std::move(gone)});
-  }
-  report_applied();
-  if (in_flight && in_flight->base != record_hash) lose_frame();  // formed from an anchor that is void
-  settle(now);
-  if (in_flight) send_frame(now);
-  advance_chain(now);
-  replay_early(now);
 }
 
 }  // namespace isthmus

@@ -2,6 +2,7 @@
 
 #include "framework/rounds/guard.hpp"
 #include "framework/rounds/parameter_group.hpp"
+#include "framework/rounds/state_copy.hpp"
 
 #include <map>
 #include <set>
@@ -10,7 +11,7 @@
 
 namespace isthmus {
 
-/// The insides of parameter_group, shared by its files: parameter_group.cpp (epochs), group_member.cpp, group_home.cpp.
+/// The insides of parameter_group, shared by its files: parameter_group.cpp (epochs), group_member.cpp, group_copy.cpp, group_home.cpp.
 struct parameter_group::state {
   struct delivered {  // a record with its delta's bytes
     round_record record;
@@ -42,13 +43,23 @@ struct parameter_group::state {
     envelope what;
   };
 
+  struct served_state {  // as it was when somebody asked for it: the anchor moves on meanwhile
+    state_name name;
+    round_record record;
+    std::vector<contributor> marks;
+    float_array values;
+    time_point asked{};
+    served_state(state_name n, round_record r, std::vector<contributor> m, std::size_t floats, time_point now)
+        : name(n), record(std::move(r)), marks(std::move(m)), values(floats), asked(now) {}
+  };
+
   explicit state(group_settings s);
 
   // --- parameter_group.cpp: epochs and shared helpers
   void enter(const epoch_view& view, time_point now);
   void receive(site_id from, incarnation_number incarnation, const envelope& what, time_point now);
   void settle_pending_by_cut(time_point now);
-  void start_catching_up(const epoch_member& me, time_point now);
+  void start_catching_up(const epoch_member& me);
   void replay_early(time_point now);
   void send(site_id to, peer_message body, shared_bytes payload = nullptr);
   template <class Effect>
@@ -68,10 +79,7 @@ struct parameter_group::state {
   void on_delta(site_id from, const message::delta& m, const shared_bytes& payload, time_point now);
   void on_commit(const message::commit& m, time_point now);
   void on_refused(site_id from, const message::refused& m, time_point now);
-  void on_want_record(site_id from, const message::want_record& m);
-  void on_want_state(site_id from);
-  void on_state_part(site_id from, const message::state_part& m, const shared_bytes& payload, time_point now);
-  void install(site_id from, time_point now);
+  void on_want_record(site_id from, const message::want_record& m, time_point now);
   void advance_chain(time_point now);
   /// Applies one committed record. False on a divergence.
   bool apply(const delivered& d, time_point now);
@@ -80,13 +88,25 @@ struct parameter_group::state {
   void divergence(const round_record& r, const hash128& found, time_point now);
   void lose_frame();
   void send_frame(time_point now);
-  void send_state(site_id to);
-  void ask_for_state(time_point now);
   void poll(time_point now);
   void reset_poll(time_point now);
   bool store_next(time_point now);
   /// The record of round + 1 if we have it and know that it is committed. Sets `forked` when committed history does not fit ours.
   std::optional<delivered> next_committed(bool& forked) const;
+
+  // --- group_copy.cpp
+  /// Goes for that state, or whatever others have; the first of them is asked first.
+  void fetch_state(const std::optional<state_name>& wanted, site_id first);
+  void ask(const state_copy::questions& questions);
+  void on_want_state(site_id from, const message::want_state& m, time_point now);
+  void on_state_part(site_id from, const message::state_part& m, const shared_bytes& payload, time_point now);
+  void install(time_point now);
+  /// For who lags too far behind: a piece of a state of that round or a later one. It asks for the rest.
+  void offer_state(site_id to, round_number at_least, time_point now);
+  void serve(time_point now);
+  void send_piece(site_id to, std::uint64_t begin);
+  state_name name() const { return {round, record_hash}; }
+  state_name name_of_cut() const { return {cut.round, cut.record_hash}; }
 
   // --- group_home.cpp
   void on_contribution(site_id from, const message::contribution& m, const shared_bytes& payload, time_point now);
@@ -136,10 +156,10 @@ struct parameter_group::state {
   std::map<round_number, delivered> ahead;  // not yet in line
   std::map<round_number, hash128> commits;  // heard of before the record came
   std::optional<frame_in_flight> in_flight;
-  std::map<std::uint32_t, shared_bytes> parts;
-  message::state_part parts_of;
-  site_id parts_from = 0;
-  site_id state_source = 0;
+  std::unique_ptr<state_copy> copy;  // on its way here
+  std::size_t copies_failed = 0;
+  std::optional<round_number> copied_at;  // the anchor came from others then, and has not moved since
+  std::unique_ptr<served_state> served;   // to others
   duration poll_wait{};
   time_point next_poll{};
 

@@ -23,6 +23,7 @@ struct account {
   bool in_flight = false;
   double frame = 0;
   step_number step = 0;
+  round_number round = 0;  // that it was formed for
 };
 
 bool differs(double a, double b, double norm) { return std::abs(a - b) > tolerance * norm + 1e-9; }
@@ -32,8 +33,8 @@ using norms = std::map<std::tuple<site_id, group_id, step_number>, double>;
 
 class site_masses {
 public:
-  site_masses(site_id site, const std::map<hash128, known_record>& records, norms& sizes, std::uint64_t& vetoes, violations& wrong)
-      : site_(site), records_(records), sizes_(sizes), vetoes_(vetoes), wrong_(wrong) {}
+  site_masses(site_id site, const std::map<hash128, known_record>& records, norms& sizes, ledger_report& report, violations& wrong)
+      : site_(site), records_(records), sizes_(sizes), logs_are_lost_(report.lost_logs > 0), vetoes_(report.vetoes), wrong_(wrong) {}
 
   void line(const site_line& l) {
     if (l.type == "started") {
@@ -58,6 +59,7 @@ public:
       a.in_flight = true;
       a.frame = frame;
       a.step = l.body->at("step").get<step_number>();
+      a.round = l.body->at("round").get<round_number>();
       sizes_[{site_, group, a.step}] = number("norm");
       formed_[group].insert(a.step);
     } else if (event == "late") {
@@ -127,6 +129,8 @@ private:
     const auto same = [&](const contributor* c) { return !differs(c->mass, a.frame, norm); };
     if (!a.in_flight)
       wrong_.add(l.where, "mass", "a contribution to group " + std::to_string(group) + " was counted that was not in flight");
+    else if (named.empty() && logs_are_lost_ && !is_known(group, a.round))
+      return;  // all who wrote that record down have lost their disks; the site learnt of it from the state that it copied
     else if (named.empty())
       wrong_.add(l.where, "mass",
                  "the site counts its contribution of step " + std::to_string(a.step) + " to group " + std::to_string(group) +
@@ -147,6 +151,10 @@ private:
     stood.push_back(residual);
     accounts_[group].step = step;
   }
+  bool is_known(group_id group, round_number round) const {
+    return std::any_of(records_.begin(), records_.end(),
+                       [&](const auto& entry) { return entry.second.record.group == group && entry.second.record.round == round; });
+  }
   /// More than one where a record that became void named it, and what was lost by that went again without further training.
   std::vector<const contributor*> find_contributions(group_id group, incarnation_number incarnation, step_number step) const {
     std::vector<const contributor*> found;
@@ -159,6 +167,7 @@ private:
   site_id site_;
   const std::map<hash128, known_record>& records_;
   norms& sizes_;
+  bool logs_are_lost_;
   std::uint64_t& vetoes_;
   violations& wrong_;
   std::map<group_id, account> accounts_;
@@ -261,7 +270,7 @@ void check_mass(const logs& all, const history& h, const std::map<hash128, known
   violations wrong(report);
   norms sizes;
   for (const auto& [site, lines] : all.sites) {
-    site_masses masses(site, records, sizes, report.vetoes, wrong);
+    site_masses masses(site, records, sizes, report, wrong);
     for (const site_line& l : lines) masses.line(l);
     check_returns(all, site, lines, wrong);
   }

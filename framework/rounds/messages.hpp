@@ -189,11 +189,11 @@ struct contribution {
 struct delta {
   round_record record;
 };                   // payload: the delta's bytes
-struct state_part {  // payload: bytes of the part
+struct state_part {  // payload: floats of a piece of the state, which is the anchor and behind it the outer momentum
   epoch_number epoch = 0;
   group_id group = 0;
   round_number round = 0;
-  std::uint32_t part = 0;               // part 0: anchor, 1: outer momentum
+  std::uint64_t begin = 0;              // the piece's first float, in the state
   round_record record;                  // the record that made this anchor
   std::vector<contributor> watermarks;  // of every site, for this group: step, tokens
                                         // and leases of all its committed rounds, joined
@@ -219,10 +219,16 @@ struct refused {
   std::uint32_t code = 0;
   std::string reason;
 };
+/// Who lacks a group -> who has it: a piece of the state behind that record (both zero: the initial one), or of whatever the other has.
+/// Answered by state_part; by refused with stale_round, and the other's round, where it has another state.
 struct want_state {
   epoch_number epoch = 0;
   group_id group = 0;
-};  // who lacks a group -> who has it; answered by state_part
+  round_number round = 0;
+  hash128 record_hash;
+  std::uint64_t begin = 0;  // in floats
+  bool any = false;
+};
 struct want_record {
   epoch_number epoch = 0;
   group_id group = 0;

@@ -83,9 +83,10 @@ void parameter_group::state::enter(const epoch_view& next_view, time_point now) 
   reset_poll(now);
   if (holds_cut() && !diverged) {
     copying = false;
+    copy.reset();
     settle(now);
   } else {
-    start_catching_up(*me, now);
+    start_catching_up(*me);
   }
   if (in_flight && !copying && (first || old_home != cut.home || at_home())) send_frame(now);
   replay_early(now);
@@ -113,16 +114,17 @@ bool parameter_group::state::holds_cut() const {
   return round == 0 ? anchor_hash == cut.anchor_hash : record_hash == cut.record_hash;
 }
 
-void parameter_group::state::start_catching_up(const epoch_member& me, time_point now) {
+void parameter_group::state::start_catching_up(const epoch_member& me) {
   unsettle();
   pending.reset();
   next.reset();
   if (me.joining || diverged || round >= cut.round) {  // what we have is not this history, or may not be
     copying = true;
-    state_source = cut.holder != s.self ? cut.holder : me.source;
-    ask_for_state(now);
+    const bool of_use = copy && copy->pieces_here() > 0 && copy->wanted()->round < cut.round && copy->wanted()->round + 2 >= cut.round;
+    fetch_state(of_use ? *copy->wanted() : name_of_cut(), cut.holder != s.self ? cut.holder : me.source);
   } else {
     copying = false;
+    copy.reset();
     send(cut.holder, message::want_record{view.number, s.shape.id, round + 1});
   }
 }
@@ -193,9 +195,9 @@ void parameter_group::state::receive(site_id from, incarnation_number incarnatio
   else if (const auto* p = std::get_if<message::state_part>(&what.body))
     on_state_part(from, *p, what.payload, now);
   else if (const auto* w = std::get_if<message::want_record>(&what.body))
-    on_want_record(from, *w);
-  else if (std::holds_alternative<message::want_state>(what.body))
-    on_want_state(from);
+    on_want_record(from, *w, now);
+  else if (const auto* ws = std::get_if<message::want_state>(&what.body))
+    on_want_state(from, *ws, now);
   else
     ++counters.malformed;
 }
@@ -215,6 +217,7 @@ group_actions parameter_group::tick(time_point now) {
   if (g.view.number > 0) {
     g.try_close(now);
     if (now >= g.next_poll) g.poll(now);
+    if (g.served && now - g.served->asked > 32 * g.s.retry) g.served.reset();
   }
   return g.take();
 }

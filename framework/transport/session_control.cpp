@@ -20,7 +20,6 @@ namespace isthmus {
 namespace {
 
 constexpr duration drain_time = std::chrono::seconds(1);
-constexpr duration search_pause_max = std::chrono::seconds(1);  // between two turns through the addresses of one peer
 constexpr duration search_patience = std::chrono::seconds(2);   // with one of them: who was stopped takes calls and says nothing
 constexpr int user_timeout_ms = 20'000;                         // unacknowledged control bytes; heartbeats decide long before
 constexpr int reads_in_a_row = 8;                               // of 64 KiB, before others have their turn
@@ -165,21 +164,6 @@ void wire_site::dial(site_id peer) {
   e.events = s.interest = EPOLLOUT;
   e.data.u64 = s.id;
   ::epoll_ctl(epoll_, EPOLL_CTL_MOD, socket, &e);
-}
-
-void wire_site::schedule_dial(site_id peer, bool refused) {
-  peer_state& p = peers_[peer];
-  if (!p.kept || p.addresses.empty() || stopping_) return;
-  ++p.turn;
-  const bool all_tried = p.turn % p.addresses.size() == 0;
-  const duration longest = p.addresses.size() > 1 ? std::min(options_.back_off_max, search_pause_max) : options_.back_off_max;
-  duration wait = refused ? longest : std::min(longest, options_.back_off_min * (1U << std::min(p.attempts, 10U)));
-  if (!all_tried) wait = options_.back_off_min;
-  // Jitter, so that sites that lost the same peer do not come back in step: half of it drawn.
-  rng draws(options_.hello.incarnation, options_.hello.site, p.attempts, draw::back_off);
-  wait = wait / 2 + std::chrono::duration_cast<duration>(wait / 2 * draws.uniform());
-  if (all_tried) ++p.attempts;
-  p.next_dial = time_.now() + wait;
 }
 
 void wire_site::on_socket(session& s, std::uint32_t events) {

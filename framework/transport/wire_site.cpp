@@ -20,6 +20,7 @@ constexpr duration bulk_failure_grace = std::chrono::milliseconds(100);  // a go
 constexpr std::size_t control_queue_bytes_max = 64U << 20;               // to a peer that does not read
 constexpr duration ping_interval = std::chrono::seconds(1);
 constexpr std::uint32_t log_lines_max = 40;  // in ten seconds
+constexpr duration search_pause_max = std::chrono::seconds(1);  // between two turns through the addresses of one peer
 
 unexpected system_failure(const std::string& what) { return fail(errc::environment, what + ": " + std::strerror(errno)); }
 
@@ -276,6 +277,21 @@ void wire_site::keep(site_id peer, const std::string& address) {
   p.attempts = 0;
   p.turn = 0;
   if (p.session == 0) p.next_dial = time_.now();
+}
+
+void wire_site::schedule_dial(site_id peer, bool refused) {
+  peer_state& p = peers_[peer];
+  if (!p.kept || p.addresses.empty() || stopping_) return;
+  ++p.turn;
+  const bool all_tried = p.turn % p.addresses.size() == 0;
+  const duration longest = p.addresses.size() > 1 ? std::min(options_.back_off_max, search_pause_max) : options_.back_off_max;
+  duration wait = refused ? longest : std::min(longest, options_.back_off_min * (1U << std::min(p.attempts, 10U)));
+  if (!all_tried) wait = options_.back_off_min;
+  // Jitter, so that sites that lost the same peer do not come back in step: half of it drawn.
+  rng draws(options_.hello.incarnation, options_.hello.site, p.attempts, draw::back_off);
+  wait = wait / 2 + std::chrono::duration_cast<duration>(wait / 2 * draws.uniform());
+  if (all_tried) ++p.attempts;
+  p.next_dial = time_.now() + wait;
 }
 
 void wire_site::forget(site_id peer) {

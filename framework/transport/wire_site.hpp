@@ -113,6 +113,7 @@ private:
   void run_commands();
   void wait(bool busy);
   void check_timers();
+  void schedule_dial(site_id peer, bool refused);
   time_point next_deadline() const;
   void flush_all();
   void sweep();
@@ -129,7 +130,6 @@ private:
   bool we_dial(site_id peer) const;
   void dial(site_id peer);
   void dial_failed(session& s, const error& why, by whom);
-  void schedule_dial(site_id peer, bool refused);
   expected<std::vector<dialled_address>> addresses_in(const std::string& text) const;
   void on_socket(session& s, std::uint32_t events);
   void on_connected(session& s);

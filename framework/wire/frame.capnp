@@ -135,7 +135,7 @@ struct Frame {
     delta @29 :RoundRecord;
     statePart :group {
       place @30 :Place;
-      part @31 :UInt32;
+      begin @31 :UInt64;  # in floats
       record @32 :RoundRecord;
       watermarks @33 :List(Contributor);
     }
@@ -155,6 +155,10 @@ struct Frame {
     wantState :group {
       epoch @41 :UInt64;
       group @42 :UInt32;
+      round @49 :UInt64;
+      recordHash @50 :Hash;
+      begin @51 :UInt64;  # in floats
+      any @52 :Bool;
     }
     wantRecord @43 :Place;
     toActor @44 :Text;  # name

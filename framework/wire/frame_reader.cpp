@@ -150,8 +150,7 @@ message::state_part read_state_part(field_reader& f, schema::Frame::Body::StateP
   m.epoch = f.epoch(place.getEpoch());
   m.group = place.getGroup();
   m.round = place.getRound();  // 0: the initial anchor
-  m.part = in.getPart();
-  f.require(m.part < 16, errc::out_of_range, "a state part's number", "is 16 or more");
+  m.begin = in.getBegin();
   m.record = f.one(in.getRecord());
   m.watermarks = f.list<contributor>(in.getWatermarks(), members_max, "a state part's watermarks");
   return m;
@@ -194,7 +193,10 @@ peer_message read_exchange(field_reader& f, schema::Frame::Body::Reader body) {
       return message::refused{place.getEpoch(), place.getGroup(), place.getRound(), in.getCode(),
                               f.text(in.getReason(), text_bytes_max, "a refusal's reason")};
     }
-    case which::WANT_STATE: return message::want_state{body.getWantState().getEpoch(), body.getWantState().getGroup()};
+    case which::WANT_STATE: {
+      const auto in = body.getWantState();
+      return message::want_state{in.getEpoch(), in.getGroup(), in.getRound(), f.hash(in.getRecordHash()), in.getBegin(), in.getAny()};
+    }
     case which::WANT_RECORD: {
       const auto place = body.getWantRecord();
       return message::want_record{place.getEpoch(), place.getGroup(), f.round(place.getRound())};

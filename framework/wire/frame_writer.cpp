@@ -171,7 +171,7 @@ void write_body(body_builder out, const message::delta& m) { write(out.initDelta
 void write_body(body_builder out, const message::state_part& m) {
   auto state = out.initStatePart();
   write_place(state.initPlace(), m.epoch, m.group, m.round);
-  state.setPart(m.part);
+  state.setBegin(m.begin);
   write(state.initRecord(), m.record);
   write_list(state.initWatermarks(counted(m.watermarks, members_max)), m.watermarks);
 }
@@ -199,6 +199,10 @@ void write_body(body_builder out, const message::want_state& m) {
   auto want = out.initWantState();
   want.setEpoch(m.epoch);
   want.setGroup(m.group);
+  want.setRound(m.round);
+  write(want.initRecordHash(), m.record_hash);
+  want.setBegin(m.begin);
+  want.setAny(m.any);
 }
 
 void write_body(body_builder out, const message::want_record& m) { write_place(out.initWantRecord(), m.epoch, m.group, m.round); }

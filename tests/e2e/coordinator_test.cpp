@@ -137,11 +137,13 @@ BOOST_AUTO_TEST_CASE(without_etcd_rounds_go_on_and_membership_waits) {
 BOOST_AUTO_TEST_CASE(an_etcd_that_is_not_there_is_told_before_anything_begins) {
   surroundings where;
   where.environment = {"ISTHMUS_RUNS=" + path.string()};
-  const auto o = run_isthmus({"launch", "tests/e2e/tiny.toml", "coordinator.log=\"etcd\"", "coordinator.etcd=[\"http://127.0.0.1:1\"]"}, where);
+  const auto o =
+      run_isthmus({"launch", "tests/e2e/tiny.toml", "coordinator.log=\"etcd\"", "coordinator.etcd=[\"http://127.0.0.1:1\"]"}, where);
   BOOST_TEST(o.code == 4);
   BOOST_TEST(contains(o.err, "http://127.0.0.1:1: Connection refused"), o.err);
   BOOST_TEST(contains(o.err, "start it, or use coordinator.log"), o.err);
-  const auto far = run_isthmus({"launch", "tests/e2e/tiny.toml", "coordinator.log=\"etcd\"", "coordinator.etcd=[\"http://8.8.8.8:2379\"]"}, where);
+  const auto far =
+      run_isthmus({"launch", "tests/e2e/tiny.toml", "coordinator.log=\"etcd\"", "coordinator.etcd=[\"http://8.8.8.8:2379\"]"}, where);
   BOOST_TEST(far.code == 4);
   BOOST_TEST(contains(far.err, "8.8.8.8"), far.err);
 }

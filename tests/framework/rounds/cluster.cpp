@@ -59,6 +59,7 @@ group_settings cluster::settings_of(site_id site, incarnation_number incarnation
   s.outer.kind = settings_.outer;
   s.reference_tokens = static_cast<double>(reference);
   s.tokens_goal = settings_.rounds * reference * settings_.sites;
+  s.piece_floats = 5;  // a few pieces, and a shorter one
   s.deadline.grace = std::chrono::milliseconds(150);
   s.deadline.min = std::chrono::milliseconds(100);
   s.deadline.max = std::chrono::milliseconds(2000);

@@ -105,6 +105,23 @@ BOOST_AUTO_TEST_CASE(logs_that_are_gone_are_counted_and_without_the_coordinators
   BOOST_TEST(nothing.error().message.starts_with("coordinator.jsonl has no epoch or is missing"), nothing.error().message);
 }
 
+// A site that was away learns from the state that it copies that its contribution counts; then all who had written that record down are
+// wiped.
+BOOST_AUTO_TEST_CASE(a_contribution_whose_record_was_lost_with_its_logs_is_no_violation) {
+  const auto forget_round_2 = [](nlohmann::json& line) {
+    return !line.contains("record") || !line["record"].is_object() || line["record"].at("round") != 2 || line["record"].at("group") != 0;
+  };
+  BOOST_TEST(edit(site_log(0), forget_round_2) > 0);
+  BOOST_TEST_REQUIRE(files->remove(site_log(1)).has_value());
+  BOOST_TEST(edit(site_log(2), forget_round_2) > 0);
+  BOOST_TEST(report().lost_logs == 1U);
+  BOOST_TEST(report().unproved_rounds == 1U);
+  BOOST_TEST(!finds("mass"));
+  put(site_log(1), json_lines::seal(R"({"site":1,"incarnation":1,"t":"started","groups":2})") +
+                       json_lines::seal(R"({"site":1,"incarnation":1,"t":"entered","epoch":1,"group":0,"round":0})"));
+  BOOST_TEST(finds("mass"));  // nothing is lost, and still nobody has it
+}
+
 BOOST_AUTO_TEST_CASE(lines_without_fields_are_an_error_not_a_crash) {
   const std::string whole = text(site_log(0));
   for (const char* line :

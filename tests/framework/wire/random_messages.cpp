@@ -102,12 +102,14 @@ bool equal(const message::contribution& a, const message::contribution& b) {
 }
 bool equal(const message::delta& a, const message::delta& b) { return a.record == b.record; }
 bool equal(const message::state_part& a, const message::state_part& b) {
-  return same_place(a, b) && a.part == b.part && a.record == b.record && a.watermarks == b.watermarks;
+  return same_place(a, b) && a.begin == b.begin && a.record == b.record && a.watermarks == b.watermarks;
 }
 bool equal(const message::stored& a, const message::stored& b) { return same_place(a, b) && a.record_hash == b.record_hash; }
 bool equal(const message::commit& a, const message::commit& b) { return same_place(a, b) && a.record_hash == b.record_hash; }
 bool equal(const message::refused& a, const message::refused& b) { return same_place(a, b) && a.code == b.code && a.reason == b.reason; }
-bool equal(const message::want_state& a, const message::want_state& b) { return a.epoch == b.epoch && a.group == b.group; }
+bool equal(const message::want_state& a, const message::want_state& b) {
+  return same_place(a, b) && a.record_hash == b.record_hash && a.begin == b.begin && a.any == b.any;
+}
 bool equal(const message::want_record& a, const message::want_record& b) { return same_place(a, b); }
 bool equal(const message::to_actor& a, const message::to_actor& b) { return a.name == b.name; }
 
@@ -129,11 +131,11 @@ peer_message random_message(rng& r, std::size_t kind, std::size_t longest) {
       return message::contribution{positive(r), small(r), positive(r), random_contributor(r, longest), random_hash(r), random_hash(r)};
     case 11: return message::delta{random_record(r, longest)};
     case 12:
-      return message::state_part{positive(r), small(r), r.next(), small(r) % 2, random_record(r, longest), random_contributors(r, longest)};
+      return message::state_part{positive(r), small(r), r.next(), r.next(), random_record(r, longest), random_contributors(r, longest)};
     case 13: return message::stored{positive(r), small(r), positive(r), random_hash(r)};
     case 14: return message::commit{positive(r), small(r), positive(r), random_hash(r)};
     case 15: return message::refused{r.next(), small(r), r.next(), small(r) % 10, random_text(r, 1024)};
-    case 16: return message::want_state{r.next(), small(r)};
+    case 16: return message::want_state{r.next(), small(r), r.next(), random_hash(r), r.next(), r.below(2) == 1};
     case 17: return message::want_record{r.next(), small(r), positive(r)};
     case 18: return message::to_actor{"actor" + random_text(r, 100)};
     case 19: return message::freeze{positive(r)};
