@@ -123,7 +123,7 @@ void take(coordinator_actor* self, const inbound& m) {
                  [&](const message::frozen& x) { happen(self, [=](auto& s, time_point t) { return s.frozen(site, x, t); }); },
                  [&](const message::synced& x) { happen(self, [=](auto& s, time_point t) { return s.synced(site, x, t); }); },
                  [&](const message::leave& x) { happen(self, [=](auto& s, time_point t) { return s.leave(site, x, t); }); },
-                 [&](const message::report& x) { perform(self, self->state.members->report(site, x, now(self))); },
+                 [&](const message::report& x) { happen(self, [=](auto& s, time_point t) { return s.report(site, x, t); }); },
                  [](const auto&) {},
              },
              m.what.body);

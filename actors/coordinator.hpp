@@ -21,8 +21,8 @@ struct coordinator_parts {
   tier where = tier::real;
   transport& wire;
   std::unique_ptr<coordinator_log> log;
-  std::function<void(const std::string& kind, const std::string& text)> decided;  // for people
-  std::function<void(int exit_code, std::string reason)> stopped;                 // 0 finished, 7 stopped, 4 disk full, 1 fenced, failed
+  std::function<void(const std::string& kind, const std::string& text)> decided{};  // for people
+  std::function<void(int exit_code, std::string reason)> stopped{};                 // 0 finished, 7 stopped, 4 disk full, 1 fenced, failed
 };
 
 /// The coordinator: feeds joins, seals and silence to `membership`, has its decisions appended to the log before anybody hears of them, and

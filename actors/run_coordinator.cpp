@@ -88,6 +88,7 @@ private:
   /// A longer copy is newer: another coordinator leads by now, and has written it.
   void copy(const std::vector<coordinator_entry>& all) {
     const lock_file lock(lock_, copy_patience);
+    if (!lock.held()) return behind(lock.holder_text() + " holds " + lock_);
     const auto there = file_log::read(disk_, log_name);
     if (there && there->size() >= all.size()) return;
     std::string text;
@@ -96,9 +97,10 @@ private:
     auto ok = disk_.write_synced(fresh, std::as_bytes(std::span(text)));
     if (ok) ok = disk_.rename(fresh, log_name);
     if (ok) ok = disk_.sync_folder("");
-    if (!ok)
-      told_("copy", fmt::format("{} cannot be brought up to what etcd has: {}; it is tried again with the next entry", log_name,
-                                ok.error().message));
+    if (!ok) behind(ok.error().message);
+  }
+  void behind(const std::string& why) {
+    told_("copy", fmt::format("{} cannot be brought up to what etcd has: {}; it is tried again with the next entry", log_name, why));
   }
 
   std::unique_ptr<etcd_log> log_;
@@ -192,14 +194,13 @@ int run_coordinator(coordinator_process process) {
                         .where = tier::real,
                         .wire = **wire,
                         .log = std::move(got->log),
-                        .decided = told,
-                        .stopped = {}});
+                        .decided = told});
   parts->stopped = [&end, who](int code, std::string reason) {
     if (code != 0) say(who, reason);
     end.code = code;
     end.done = true;
   };
-  const caf::actor root = spawn_coordinator(system, std::move(parts));
+  const caf::actor root = spawn_coordinator(system, parts);  // its log is ours, too: we end the lead, whatever becomes of the actor
   end_with(root, who, end);
   if (got->in_etcd != nullptr) got->in_etcd->when_lost([root](error why) { caf::anon_send(root, log_closed{std::move(why)}); });
   const int code = wait_for_end(who, signals, end, root, 0);

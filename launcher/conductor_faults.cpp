@@ -51,7 +51,8 @@ void conductor::fire_faults(const run_view& view) {
 
 /// False when its process is not up: it fires when that is back.
 bool conductor::fire(const sim::planned_fault& f) {
-  const auto m = std::find_if(members_.begin(), members_.end(), [&](const member& o) { return o.id() == f.site && (o.site >= 0 || o.name == leader_); });
+  const auto m = std::find_if(members_.begin(), members_.end(),
+                              [&](const member& o) { return o.id() == f.site && (o.site >= 0 || o.name == leader_); });
   if (m == members_.end() || (!is_of_links(f.kind) && !m->child)) return false;
   event("fault", fmt::format("rehearsal: {}", sim::describe(f)));
   played_.push_back({f, clock_.wall_seconds(), 0});

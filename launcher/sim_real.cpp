@@ -85,8 +85,13 @@ int run_sim_real(const sim_options& options, const recipe& plan, console& out) {
   if (!where) return out.error(where.error());
   if (const auto ok = check_faults(plan, (*where)->in_spaces()); !ok) return out.error(ok.error());
   if ((*where)->in_spaces() && plan.coordinator.log == "etcd")
-    return out.error(exit_environment, "coordinator.log = \"etcd\": from the namespaces of a rehearsal no etcd can be reached; --links frames does "
-                                       "without them");
+    return out.error(exit_environment,
+                     "coordinator.log = \"etcd\": from the namespaces of a rehearsal no etcd can be reached; --links frames does "
+                     "without them");
+  if (plan.coordinator.processes > 1)
+    return out.error(exit_environment,
+                     fmt::format("coordinator.processes = {}: a rehearsal steers one; it is started again when it is killed",
+                                 plan.coordinator.processes));
   const auto signals = hold_signals();
   auto run = make_run_folder(plan, options.run_folder);
   if (!run) return out.error(run.error());

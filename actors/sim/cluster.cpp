@@ -285,9 +285,7 @@ void cluster::start_coordinator() {
                                                                      .groups = static_cast<std::uint32_t>(groups),
                                                                      .where = tier::simulated,
                                                                      .wire = *made->wire,
-                                                                     .log = std::make_unique<file_log>(std::move(*log)),
-                                                                     .decided = {},
-                                                                     .stopped = {}});
+                                                                     .log = std::make_unique<file_log>(std::move(*log))});
   parts->decided = [this](const std::string& kind, const std::string& text) {
     tell({0, "coordinator", kind, text, 0});
     world.note("coordinator " + kind + " " + text);

@@ -102,12 +102,13 @@ void replay(const logs& all, accounts& a, ledger_report& report, violations& wro
       const std::pair key(site, l.shard);
       a[key].each(l, [&](stretch& s) {
         const bool lost_grant = s.now != state::outstanding && line.type != "granted";
-        if (lost_grant && s.now == state::written_off) return;              // said before
-        if (lost_grant && s.named_by.empty()) report.assigned += s.size();  // its grant was lost with the disk
+        if (lost_grant && s.now == state::written_off) return;                           // said before
+        const bool declared = s.now == state::untouched && s.declared_by > 0;            // a lost grant that is counted already
+        if (lost_grant && s.named_by.empty() && !declared) report.assigned += s.size();  // its grant was lost with the disk
         if (line.type == "granted") {
           if (s.now == state::outstanding && s.granted_by == line.incarnation)
             wrong.add(line.where, "granted_twice", range(s, key) + " are handed out, but were not back from " + s.where);
-          if (s.now == state::outstanding) report.returned += s.size();  // by the crash between
+          if (s.now == state::outstanding || (declared && s.named_by.empty())) report.returned += s.size();  // by the crash between
           if (s.now == state::written_off) wrong.add(line.where, "granted_twice", range(s, key) + " had been written off");
           report.assigned += s.size();
           s.now = state::outstanding;

@@ -120,7 +120,8 @@ void parameter_group::state::start_catching_up(const epoch_member& me) {
   next.reset();
   if (me.joining || diverged || round >= cut.round) {  // what we have is not this history, or may not be
     copying = true;
-    const bool of_use = copy && copy->pieces_here() > 0 && copy->wanted()->round < cut.round && copy->wanted()->round + 2 >= cut.round;
+    const round_number coming = copy && copy->pieces_here() > 0 ? copy->wanted()->round : 0;  // the initial state has no record
+    const bool of_use = coming > 0 && coming < cut.round && coming + 2 >= cut.round;
     fetch_state(of_use ? *copy->wanted() : name_of_cut(), cut.holder != s.self ? cut.holder : me.source);
   } else {
     copying = false;

@@ -31,7 +31,7 @@ struct group_settings {
   duration retry = std::chrono::seconds(2);  // what we wait for is asked for again after this, then after twice as long, ...
   guard_settings guarding;                   // what a home makes of contributions that may be wrong
   std::uint32_t deltas_kept_max = 4;         // committed deltas kept for members that lag; further behind: state is copied
-  std::size_t piece_floats = 1U << 20;       // of a state that is handed on: asked of several holders at once
+  std::size_t piece_floats = 1U << 16;       // of a state that is handed on: asked of several holders at once
 };
 
 /// What a parameter group wants done, in order.

@@ -9,7 +9,7 @@ namespace isthmus {
 
 namespace {
 
-constexpr std::size_t asked_of_one_max = 4;  // pieces: a link is kept busy over its round trip
+constexpr std::size_t window_max = 16;  // pieces asked of one holder: its link is kept busy over the round trip
 
 }  // namespace
 
@@ -61,13 +61,15 @@ state_copy::taken state_copy::take(site_id from, const message::state_part& m, c
   here_[piece] = true;
   ++here_count_;
   source->second.gave = true;
+  source->second.window = std::min(source->second.window + 1, window_max);
   return here_count_ == here_.size() ? taken::whole : taken::kept;
 }
 
 std::optional<std::size_t> state_copy::next_piece() const {
   for (std::size_t piece = 0; piece < here_.size(); ++piece) {
+    if (here_[piece]) continue;
     const bool asked = std::any_of(holders_.begin(), holders_.end(), [&](const auto& h) { return h.second.asked.contains(piece); });
-    if (!here_[piece] && !asked) return piece;
+    if (!asked) return piece;
   }
   return std::nullopt;
 }
@@ -86,10 +88,10 @@ state_copy::questions state_copy::ask() {
     out.push_back({order.front(), {}, 0, true});
     return out;
   }
-  for (std::size_t i = 0; i < asked_of_one_max; ++i) {  // in turn, so that all have something to send
+  for (std::size_t i = 0; i < window_max; ++i) {  // in turn, so that all have something to send
     for (const site_id site : order) {
       holder& h = holders_[site];
-      const auto piece = h.elsewhere || h.asked.size() >= asked_of_one_max ? std::nullopt : next_piece();
+      const auto piece = h.elsewhere || h.asked.size() >= h.window ? std::nullopt : next_piece();
       if (!piece) continue;
       h.asked.insert(*piece);
       out.push_back({site, *wanted_, *piece * piece_, false});
@@ -120,7 +122,9 @@ state_copy::questions state_copy::not_there(site_id from) {
 state_copy::questions state_copy::again() {
   for (auto& [site, h] : holders_) {
     if (!h.asked.empty()) ++h.silent;
-    if (h.slow()) h.asked.clear();
+    if (!h.slow()) continue;
+    h.asked.clear();
+    h.window = 1;  // what it was asked for may yet come: over a slow link nothing should come many times
   }
   if (one_at_a_time_ && !order_.empty() && holders_[order_[turn_ % order_.size()]].slow()) ++turn_;
   if (wanted_ && nobody_has_it()) {

@@ -42,7 +42,7 @@ public:
   questions fetch(const std::optional<state_name>& wanted, const std::vector<site_id>& holders);
   /// A piece came. useless: of another state, of another size, or here already.
   taken take(site_id from, const message::state_part& m, const shared_bytes& payload);
-  /// What to ask next: each holder has a few pieces to send at a time.
+  /// What to ask next: each holder has some pieces to send at a time, the more it has sent the more.
   questions ask();
   /// That holder does not have the state that we want. When none has it, we take another one.
   questions not_there(site_id from);
@@ -61,6 +61,7 @@ public:
 private:
   struct holder {
     std::set<std::size_t> asked;  // pieces
+    std::size_t window = 2;       // so many at a time: more with each that comes, one while it is silent
     int silent = 0;               // polls since something came
     bool gave = false, elsewhere = false;
     bool slow() const { return silent >= (gave ? 2 : 1); }

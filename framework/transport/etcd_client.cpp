@@ -15,9 +15,9 @@ using nlohmann::json;
 
 namespace {
 
-constexpr int page = 256;                          // keys in one answer
-constexpr int code_deadline = 4, code_no_key = 5;  // of gRPC
-constexpr int code_unavailable = 14;
+constexpr int page = 256;                                 // keys in one answer
+constexpr int code_deadline = 4, code_no_key = 5;         // of gRPC
+constexpr int code_cancelled = 1, code_unavailable = 14;  // the first of a member that is shutting down
 
 std::string encoded(const std::string& bytes) {
   std::string out(sodium_base64_encoded_len(bytes.size(), sodium_base64_VARIANT_ORIGINAL), '\0');
@@ -76,7 +76,7 @@ std::string behind(std::string prefix) {
   return prefix;
 }
 
-bool another_may_know(int code) { return code == code_unavailable || code == code_deadline; }
+bool another_may_know(int code) { return code == code_unavailable || code == code_deadline || code == code_cancelled; }
 
 }  // namespace
 

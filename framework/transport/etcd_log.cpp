@@ -73,6 +73,7 @@ bool etcd_log::try_to_lead(std::string& waits_for, error& fatal) {
   const std::string value =
       nlohmann::json{{"name", us_.name}, {"address", us_.address}, {"key", us_.key}, {"lease", std::to_string(*lease)}}.dump();
   const auto made = client_.create(key("leader"), value, *lease);
+  if (!made && made.error().code == errc::not_found) return false;  // we were so slow that our lease has ended
   if (!made) return failed(made.error());
   if (!made->made && (!made->there || made->there->value != value)) {  // with our value: an answer that was lost on the way
     waits_for = made->there ? name_in(made->there->value) + " leads" : "";

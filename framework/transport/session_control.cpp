@@ -20,9 +20,9 @@ namespace isthmus {
 namespace {
 
 constexpr duration drain_time = std::chrono::seconds(1);
-constexpr duration search_patience = std::chrono::seconds(2);   // with one of them: who was stopped takes calls and says nothing
-constexpr int user_timeout_ms = 20'000;                         // unacknowledged control bytes; heartbeats decide long before
-constexpr int reads_in_a_row = 8;                               // of 64 KiB, before others have their turn
+constexpr duration search_patience = std::chrono::seconds(2);  // with one of them: who was stopped takes calls and says nothing
+constexpr int user_timeout_ms = 20'000;                        // unacknowledged control bytes; heartbeats decide long before
+constexpr int reads_in_a_row = 8;                              // of 64 KiB, before others have their turn
 constexpr int accepts_in_a_row = 32;
 constexpr duration accept_pause = std::chrono::milliseconds(500);
 constexpr std::size_t handshake_frame_bytes_max = 4 + 1 + handshake_bytes_max;

@@ -19,7 +19,7 @@ constexpr int progress_slice = 64;                                       // UCX'
 constexpr duration bulk_failure_grace = std::chrono::milliseconds(100);  // a goodbye may be on its way on the other socket
 constexpr std::size_t control_queue_bytes_max = 64U << 20;               // to a peer that does not read
 constexpr duration ping_interval = std::chrono::seconds(1);
-constexpr std::uint32_t log_lines_max = 40;  // in ten seconds
+constexpr std::uint32_t log_lines_max = 40;                     // in ten seconds
 constexpr duration search_pause_max = std::chrono::seconds(1);  // between two turns through the addresses of one peer
 
 unexpected system_failure(const std::string& what) { return fail(errc::environment, what + ": " + std::strerror(errno)); }

@@ -120,6 +120,19 @@ BOOST_AUTO_TEST_CASE(one_of_three_members_of_etcd_is_killed_in_mid_run) {
   check_good_end(run);
 }
 
+BOOST_AUTO_TEST_CASE(the_coordinator_and_the_leader_of_three_members_of_etcd_are_killed_at_once) {
+  etcd_cluster etcd(3);
+  live_run run(path.string(), "both", with_etcd(etcd, 2, "4_000_000"));
+  BOOST_TEST_REQUIRE(run.under_way(), run.told());
+  const auto first = leader_of(run);
+  etcd.kill(etcd.leader());
+  run.signal(first, SIGKILL);
+  await_lead(run, wall_now(), "coordinator and the leader of three members of etcd killed");
+  BOOST_TEST(leader_of(run) != first);
+  check_that_it_decides(run);
+  check_good_end(run);
+}
+
 BOOST_AUTO_TEST_CASE(without_etcd_rounds_go_on_and_membership_waits) {
   etcd_cluster etcd(1);
   live_run run(path.string(), "gone", with_etcd(etcd, 1, "6_000_000"));

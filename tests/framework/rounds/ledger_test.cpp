@@ -84,6 +84,27 @@ BOOST_AUTO_TEST_CASE(samples_declared_partial_that_no_record_names_are_seen) {
   BOOST_TEST(report().balanced());
 }
 
+// A site whose disk is lost reads its grants back from the watermarks, and says so again each time that it starts.
+BOOST_AUTO_TEST_CASE(samples_whose_grant_and_records_are_lost_are_counted_once_however_often_they_are_declared) {
+  const std::string whole = text(site_log(1));
+  const auto line = [](int life, const std::string& rest) {
+    return json_lines::seal(R"({"site":1,"incarnation":)" + std::to_string(life) + "," + rest);
+  };
+  const auto life = [&](int n) {
+    return line(n, R"("t":"started","groups":2})") + line(n, R"("t":"partial","lease":[1,100000,100024],"missed":[0]})");
+  };
+  const std::string end = line(9, R"("t":"ended","reason":"x"})");
+  const auto before = report();
+  put(site_log(1), whole + life(7) + life(8) + life(9) + end);
+  BOOST_TEST(!finds("balance"));
+  BOOST_TEST(report().assigned == before.assigned + 24);
+  BOOST_TEST(report().partial == before.partial + 24);
+  const std::string granted = line(9, R"("t":"granted","step":900,"lease":[1,100000,100024]})");
+  put(site_log(1), whole + life(7) + life(8) + line(9, R"("t":"started","groups":2})") + granted);
+  BOOST_TEST(!finds("balance"));  // a restart has voided the watermarks: they are trained again
+  BOOST_TEST(report().returned == before.returned + 24);
+}
+
 BOOST_AUTO_TEST_CASE(a_round_missing_in_every_log_is_a_broken_chain) {
   for (site_id s = 0; s < 3; ++s)
     edit(site_log(s),

@@ -9,6 +9,7 @@
 #include <atomic>
 #include <chrono>
 #include <iostream>
+#include <map>
 #include <netinet/in.h>
 #include <optional>
 #include <sys/socket.h>
@@ -69,7 +70,64 @@ struct silent_port {
   std::string url;
 };
 
+using script = std::map<std::string, std::string>;  // what a path answers
+
+/// Says to each path what it was told to say.
+struct scripted_member : silent_port {
+  explicit scripted_member(script says) : answers(std::move(says)) {
+    talking = std::thread([this] {
+      for (int caller = 0; (caller = ::accept4(fd, nullptr, nullptr, SOCK_CLOEXEC)) >= 0; ::close(caller)) {
+        std::string heard(4096, ' ');
+        std::size_t size = 0;  // a small request comes in one piece or two
+        while (heard.find("\r\n\r\n{") >= size && size < heard.size()) {
+          const ssize_t n = ::recv(caller, heard.data() + size, heard.size() - size, 0);
+          if (n <= 0) break;
+          size += static_cast<std::size_t>(n);
+        }
+        const auto begin = heard.find(' ') + 1;
+        const auto body = answers.at(heard.substr(begin, heard.find(' ', begin) - begin));
+        const std::string all =
+            "HTTP/1.1 200 OK\r\nContent-Length: " + std::to_string(body.size()) + "\r\nConnection: close\r\n\r\n" + body;
+        if (::send(caller, all.data(), all.size(), MSG_NOSIGNAL) < 0) continue;
+      }
+    });
+  }
+  ~scripted_member() {
+    ::shutdown(fd, SHUT_RDWR);
+    talking.join();
+  }
+  script answers;
+  std::thread talking;
+};
+
 }  // namespace
+
+BOOST_AUTO_TEST_SUITE(etcd_in_trouble)
+
+BOOST_AUTO_TEST_CASE(a_member_that_is_shutting_down_is_passed_over) {
+  const scripted_member closing(script{{"/v3/kv/range", R"({"error":"grpc: the client connection is closing","code":1})"}});
+  const scripted_member well(script{{"/v3/kv/range", R"({"header":{}})"}});
+  const auto both = *etcd_client::make({closing.url, well.url}, reach, 1s);
+  BOOST_TEST(both.get("/k").has_value());
+  const auto alone = (*etcd_client::make({closing.url}, reach, 1s)).get("/k");
+  BOOST_TEST_REQUIRE(!alone.has_value());
+  BOOST_TEST(static_cast<int>(alone.error().code) == static_cast<int>(errc::timed_out));  // it passes
+}
+
+BOOST_AUTO_TEST_CASE(who_was_too_slow_for_its_own_lease_stands_for_the_lead_again) {
+  const scripted_member slow(script{{"/v3/kv/range", R"({"header":{}})"},
+                                    {"/v3/lease/grant", R"({"ID":"7","TTL":"4"})"},
+                                    {"/v3/kv/txn", R"({"error":"etcdserver: requested lease not found","code":5})"}});
+  int asked = 0;
+  const auto log = etcd_log::lead(
+      *etcd_client::make({slow.url}, reach, 1s), {"run-1", "coordinator", "", "", 4}, time_source, [&] { return ++asked > 3; },
+      [](auto) {});
+  BOOST_TEST_REQUIRE(!log.has_value());
+  BOOST_TEST(static_cast<int>(log.error().code) == static_cast<int>(errc::timed_out));  // given up, and not before
+  BOOST_TEST(asked == 4);
+}
+
+BOOST_AUTO_TEST_SUITE_END()
 
 BOOST_FIXTURE_TEST_SUITE(etcd, one_member)
 
