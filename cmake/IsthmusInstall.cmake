@@ -5,8 +5,8 @@ include(CMakePackageConfigHelpers)
 set(isthmus_private_headers
   "kernels/cpu/" "kernels/cuda/(blas|ops|queue)\\.hpp$" "kernels/reference/(math|ops)\\.hpp$"
   "framework/wire/frame\\.hpp$" "framework/recipe/collector\\.hpp$"
-  "framework/transport/(address|bulk_receiver|bulk_sender|byte_io|chunk_header|control_connection|greeting|ucx_worker|wire_site)\\.hpp$"
-  "actors/(group|link|overloaded|services|shard|site_start|site_state|trainer|wire_events)\\.hpp$")
+  "framework/transport/(address|bulk_receiver|bulk_sender|byte_io|chunk_header|control_connection|etcd_client|etcd_log|greeting|http_post|ucx_worker|wire_site)\\.hpp$"
+  "actors/(group|link|overloaded|process|services|shard|site_start|site_state|trainer|wire_events)\\.hpp$")
 set(isthmus_private_arguments)
 foreach(pattern IN LISTS isthmus_private_headers)
   list(APPEND isthmus_private_arguments REGEX "/${pattern}" EXCLUDE)
