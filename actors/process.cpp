@@ -25,6 +25,9 @@ expected<std::unique_ptr<transport>> open_wire(const recipe& plan, const std::st
   options.listen = listen;
   options.allow_test_network = std::getenv("ISTHMUS_TEST_NETWORK") != nullptr;
   options.data_ports = plan.links.data_ports;
+  options.bulk_over_tcp = plan.links.bulk == "tcp" || (self != coordinator_id && plan.sites.at(self).nat);
+  for (site_id site = 0; site < plan.sites.size(); ++site)
+    if (plan.sites[site].nat) options.outward.insert(site);
   options.endpoints = static_cast<int>(plan.links.endpoints);
   options.chunk_bytes = static_cast<std::size_t>(plan.links.chunk_bytes);
   options.window_bytes = static_cast<std::size_t>(plan.links.window_bytes);

@@ -10,6 +10,7 @@ libraries=(libcaf-dev libcapnp-dev capnproto libssl-dev libucx-dev libdnnl-dev l
            libsodium-dev libtomlplusplus-dev libcli11-dev libspdlog-dev libfmt-dev nlohmann-json3-dev libsqlite3-dev libzstd-dev
            libxxhash-dev libhwy-dev libpcre2-dev libicu-dev libbenchmark-dev)
 tests=(etcd-server)  # a coordinator's log may be there; tests start their own members on free ports
+networks=(iproute2 nftables util-linux)  # of tests and benchmarks in network namespaces
 texts=(perl-doc vim-runtime libpython3-stdlib)
 
 installed() { [ "$(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
@@ -17,7 +18,7 @@ missing() { local p; for p in "$@"; do installed "$p" || echo "$p"; done; }
 
 command -v dpkg-query >/dev/null || { echo "install_packages: needs a Debian-like system (dpkg); the package names are in $0" >&2; exit 4; }
 
-wanted=("${build[@]}" "${libraries[@]}" "${tests[@]}" "${texts[@]}")
+wanted=("${build[@]}" "${libraries[@]}" "${tests[@]}" "${networks[@]}" "${texts[@]}")
 mapfile -t lacking < <(missing "${wanted[@]}")
 
 if [ "${1:-}" = --list ]; then

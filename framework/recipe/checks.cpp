@@ -164,6 +164,10 @@ private:
     std::set<std::string> names;
     std::set<std::string> addresses;
     for (std::size_t i = 0; i < r_.sites.size(); ++i) site(r_.sites[i], fmt::format("sites.{}", i), names, addresses);
+    const auto behind = std::count_if(r_.sites.begin(), r_.sites.end(), [](const recipe::site& s) { return s.nat; });
+    if (behind > 1)
+      wrong("R048", "sites", fmt::format("{} sites can only dial out (nat = true)", behind), "one at most",
+            "two of them could not reach each other: let a port of one through to it");
     if (std::none_of(r_.sites.begin(), r_.sites.end(), [](const recipe::site& s) { return s.home; }))
       wrong("R042", "sites", "no site has home = true", "at least one home",
             "a home aggregates rounds; give it to the best connected sites");

@@ -89,6 +89,7 @@ struct recipe {
     std::int64_t window_bytes = 16 << 20;
     std::int64_t endpoints = 1;  // UCX endpoints a link
     std::string data_ports;      // that UCX listens on, "20000-20100"; empty: any
+    std::string bulk = "ucx";    // what bulk data go over: ucx, or tcp for connections of our own
     bool operator==(const links_section&) const = default;
   } links;
 
@@ -114,6 +115,7 @@ struct recipe {
     std::string address = "127.0.0.1:0";  // port 0: a free one is picked at launch
     std::string source;                   // name of its corpus source (data.split = by_domain)
     double tokens_per_second = 0;         // it trains no faster, and does not catch up; 0: as fast as it can
+    bool nat = false;                     // can only dial out
     bool operator==(const site&) const = default;
   };
   std::vector<site> sites;  // [[sites]]; a site's id is its place here

@@ -99,6 +99,7 @@ void visit_fields(recipe::links_section& s, field_visitor& v) {
   v.integer("window_bytes", s.window_bytes, 64 << 10, std::int64_t{4} << 30, "in flight on a link");
   v.integer("endpoints", s.endpoints, 1, 16, "UCX endpoints a link");
   v.text("data_ports", s.data_ports, text_rule::ports, "that bulk data may come in at, one a link and site, as in 20000-20100; empty: any");
+  v.choice("bulk", s.bulk, {"ucx", "tcp"}, "what bulk data go over; tcp: connections of our own, with no port but the site's");
 }
 
 void visit_fields(recipe::coordinator_section& s, field_visitor& v) {
@@ -121,6 +122,7 @@ void visit_fields(recipe::site& s, field_visitor& v) {
   v.text("address", s.address, text_rule::address, "IPv4 and port; port 0: a free one is picked at launch");
   v.text("source", s.source, text_rule::optional_name, "its corpus source (data.split = \"by_domain\")");
   v.real("tokens_per_second", s.tokens_per_second, 0, 1e12, "the pace it trains at, at most; 0: as fast as it can");
+  v.flag("nat", s.nat, "can only dial out: behind NAT, or a firewall that lets nobody in");
 }
 
 void visit_fields(recipe::fault& s, field_visitor& v) {

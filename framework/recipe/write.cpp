@@ -108,9 +108,9 @@ std::string write_recipe(const recipe& r) {
     if (name == "scenario" && r.scenario == recipe::scenario_section{}) return;  // these came later
     if (name == "guard" && r.guard == recipe::guard_section{}) return;
     if (name == "coordinator" && r.coordinator == recipe::coordinator_section{}) return;
-    out += fmt::format("[{}]\n{}\n", name, lines_of(section, {"aggregate"}));
+    out += fmt::format("[{}]\n{}\n", name, lines_of(section, {"aggregate", "bulk"}));
   });
-  for (const auto& site : r.sites) out += fmt::format("[[sites]]\n{}\n", lines_of(site, {"tokens_per_second"}));
+  for (const auto& site : r.sites) out += fmt::format("[[sites]]\n{}\n", lines_of(site, {"tokens_per_second", "nat"}));
   for (const auto& fault : r.faults)
     out += fmt::format("[[faults]]\n{}\n",
                        lines_of(fault, {"at_seconds", "every_seconds", "again_after_seconds", "chance", "peer", "amount"}));

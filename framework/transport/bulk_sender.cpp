@@ -9,6 +9,11 @@ bulk_sender::bulk_sender(std::size_t chunk_bytes, std::size_t window_bytes) : ch
   ensure(chunk_bytes > 0 && window_bytes >= chunk_bytes, "bulk_sender: the window must hold a chunk");
 }
 
+void bulk_sender::set_window(std::size_t bytes) {
+  ensure(bytes >= chunk_bytes_, "bulk_sender: the window must hold a chunk");
+  window_bytes_ = bytes;
+}
+
 void bulk_sender::push(std::uint64_t id, shared_bytes header, shared_bytes payload) {
   const std::uint64_t serial = next_serial_++;
   message& m = messages_[serial];

@@ -18,6 +18,9 @@ class bulk_sender {
 public:
   bulk_sender(std::size_t chunk_bytes, std::size_t window_bytes);
 
+  /// From now on; at least one chunk. What is under way stays so.
+  void set_window(std::size_t bytes);
+  std::size_t window() const { return window_bytes_; }
   /// Queues a message; `id` is the caller's name for it.
   void push(std::uint64_t id, shared_bytes header, shared_bytes payload);
 

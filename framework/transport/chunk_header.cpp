@@ -1,5 +1,7 @@
 #include "framework/transport/chunk_header.hpp"
 
+#include <algorithm>
+
 #include "framework/transport/byte_io.hpp"
 
 namespace isthmus {
@@ -42,6 +44,20 @@ expected<chunk_header> read_chunk_header(std::span<const std::byte> bytes) {
     return fail(errc::out_of_range, "chunk: offset " + std::to_string(h.offset) + " of " + std::to_string(h.total_bytes) + " bytes");
   if (h.offset != 0 && header_bytes != 0) return fail(errc::malformed, "chunk: a message header behind the first chunk");
   return h;
+}
+
+std::size_t write_bulk_front(std::span<const std::byte> header, std::span<std::byte> body) {
+  body[0] = static_cast<std::byte>(header.size());
+  body[1] = static_cast<std::byte>(header.size() >> 8);
+  std::copy(header.begin(), header.end(), body.begin() + 2);
+  return 2 + header.size();
+}
+
+expected<bulk_frame> read_bulk_frame(std::span<const std::byte> body) {
+  const std::size_t header = body.size() < 2 ? 0 : static_cast<std::size_t>(body[0]) | static_cast<std::size_t>(body[1]) << 8;
+  if (body.size() < 2 || body.size() - 2 < header)
+    return fail(errc::malformed, "bulk frame: " + std::to_string(body.size()) + " bytes, shorter than its header");
+  return bulk_frame{body.subspan(2, header), body.subspan(2 + header)};
 }
 
 }  // namespace isthmus

@@ -29,4 +29,13 @@ std::vector<std::byte> write_chunk_header(const chunk_header& h);
 /// The message's header is borrowed from `bytes`. Errors: malformed, too_large, out_of_range.
 expected<chunk_header> read_chunk_header(std::span<const std::byte> bytes);
 
+/// What travels on a bulk connection of our own, as the body of a frame: u16 bytes of the header, the header, the chunk's bytes; both as they
+/// would be given to UCX. Writes the front; the chunk's bytes belong behind it.
+std::size_t write_bulk_front(std::span<const std::byte> header, std::span<std::byte> body);
+struct bulk_frame {
+  std::span<const std::byte> header, data;  // borrowed
+};
+/// Errors: malformed.
+expected<bulk_frame> read_bulk_frame(std::span<const std::byte> body);
+
 }  // namespace isthmus

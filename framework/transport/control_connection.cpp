@@ -15,7 +15,7 @@ namespace isthmus {
 
 namespace {
 
-constexpr std::size_t prefix_bytes = 4;
+constexpr std::size_t prefix_bytes = 4, compact_bytes = 1U << 20;
 
 std::uint32_t little_endian(const std::byte* p) {
   return static_cast<std::uint32_t>(p[0]) | static_cast<std::uint32_t>(p[1]) << 8 | static_cast<std::uint32_t>(p[2]) << 16 |
@@ -61,6 +61,21 @@ void control_connection::write_frame(control_kind kind, std::span<const std::byt
   }
   out_.push_back(static_cast<std::byte>(kind));
   out_.insert(out_.end(), body.begin(), body.end());
+}
+
+std::span<std::byte> control_connection::reserve_open_frame(control_kind kind, std::size_t body_bytes) {
+  seal_.reset();
+  if (out_sent_ == out_.size()) {
+    out_.clear();
+    out_sent_ = 0;
+  } else if (out_sent_ >= compact_bytes) {
+    out_.erase(out_.begin(), out_.begin() + static_cast<std::ptrdiff_t>(std::exchange(out_sent_, 0)));
+  }
+  const auto length = static_cast<std::uint32_t>(body_bytes + 1);
+  for (unsigned i = 0; i < prefix_bytes; ++i) out_.push_back(static_cast<std::byte>(length >> (8 * i)));
+  out_.push_back(static_cast<std::byte>(kind));
+  out_.resize(out_.size() + body_bytes);
+  return std::span(out_).last(body_bytes);
 }
 
 expected<void> control_connection::flush() {

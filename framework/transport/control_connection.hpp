@@ -26,8 +26,9 @@ enum class control_kind : std::uint8_t {
   hello,    // the handshake, in the clear; nothing else is before the channel is sealed
   answer,
   confirm,
+  bulk,  // on a connection of its own: whose bulk data it carries, then their chunks
 };
-inline constexpr std::uint8_t control_kind_last = static_cast<std::uint8_t>(control_kind::confirm);
+inline constexpr std::uint8_t control_kind_last = static_cast<std::uint8_t>(control_kind::bulk);
 
 struct control_frame {
   control_kind kind;
@@ -52,6 +53,9 @@ public:
   bool is_sealed() const { return seal_ != nullptr; }
   /// Queues a frame; flush() sends it. Sealed, nothing follows a refusal, goodbye or closing: what is written after one is dropped.
   void write_frame(control_kind kind, std::span<const std::byte> body);
+  /// Queues a frame whose body the caller writes before anything else is called, and seals itself, if at all: from now on this connection
+  /// reads and writes frames as without seal().
+  std::span<std::byte> reserve_open_frame(control_kind kind, std::size_t body_bytes);
   /// Sends what the socket takes. Errors: disconnected.
   expected<void> flush();
   bool wants_to_write() const { return out_sent_ < out_.size(); }

@@ -4,7 +4,6 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <charconv>
 #include <cstdint>
@@ -35,16 +34,18 @@ bool listens_on_tcp(int descriptor) {
 
 }  // namespace
 
-std::vector<int> listening_sockets() {
-  std::vector<int> found;
+std::vector<listening_socket> listening_sockets() {
+  std::vector<listening_socket> found;
   std::error_code gone;  // a descriptor may close while we look
   for (std::filesystem::directory_iterator at("/proc/self/fd", gone), end; !gone && at != end; at.increment(gone)) {
     const std::string name = at->path().filename();
     int descriptor = -1;
     std::from_chars(name.data(), name.data() + name.size(), descriptor);
-    if (listens_on_tcp(descriptor)) found.push_back(descriptor);
+    sockaddr_in6 here{};  // a port is at the same place in IPv4's
+    socklen_t size = sizeof here;
+    if (listens_on_tcp(descriptor) && ::getsockname(descriptor, reinterpret_cast<sockaddr*>(&here), &size) == 0)
+      found.push_back({descriptor, ntohs(here.sin6_port)});
   }
-  std::sort(found.begin(), found.end());
   return found;
 }
 

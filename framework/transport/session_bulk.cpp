@@ -13,6 +13,7 @@ namespace isthmus {
 namespace {
 constexpr duration old_worker_time = std::chrono::seconds(2);
 constexpr std::uint64_t endpoints_max = 16;
+constexpr std::size_t window_chunks_min = 8;
 }  // namespace
 
 expected<void> wire_site::make_worker(session& s) {
@@ -31,7 +32,9 @@ void wire_site::guard_data_port(const session& s) {
   const auto local = *parse_address(s.remote.storage.ss_family == AF_INET6 ? "[::1]:0" : "127.0.0.1:0");
   std::vector<std::span<const std::byte>> hosts{s.remote.host()};
   if (s.remote.is_loopback()) hosts.push_back(local.host());  // what the kernel calls from whatever address of 127.0.0.0/8 is called
-  const auto guarded = s.bulk->admit_only(hosts);
+  const auto guarded =
+      ucx_->knows_host() ? s.bulk->admit_only(hosts)
+                         : expected<void>(fail(errc::environment, "UCX calls by another address of the device than the one we listen on"));
   if (!guarded && !std::exchange(told_of_open_ports_, true))
     log("data ports of links are open to every host that reaches them: " + guarded.error().message);
 }
@@ -40,6 +43,7 @@ bool wire_site::open_bulk(session& s, std::span<const std::byte> peer_address) {
   for (int i = 0; i < options_.endpoints; ++i) {
     const auto endpoint = s.bulk->connect(peer_address);
     if (!endpoint) {
+      peers_[s.peer].ucx_fails = true;
       broken(s, endpoint.error());
       return false;
     }
@@ -86,8 +90,10 @@ bool wire_site::arm_bulk() {
 }
 
 void wire_site::pump(session& s) {
-  if (s.bulk_failed || s.endpoints.empty()) return;
-  while (auto c = s.outgoing->next(time_.now())) {
+  if (s.bulk_failed || (s.endpoints.empty() && s.carriers.empty())) return;
+  for (session* carrier = nullptr; !s.over_tcp || (carrier = roomiest_carrier(s)) != nullptr;) {
+    const auto c = s.outgoing->next(time_.now());
+    if (!c) return;
     auto header =
         chunk_front(s, {s.peer_token, c->transfer, c->payload->size(), c->offset, static_cast<std::uint32_t>(options_.chunk_bytes),
                         c->offset == 0 ? c->header->bytes() : std::span<const std::byte>()});
@@ -97,7 +103,9 @@ void wire_site::pump(session& s) {
       k.bytes_in_flight = s.outgoing->bytes_in_flight();
     });
     const auto data = c->payload->bytes().subspan(c->offset, c->bytes);
-    if (s.sealer)
+    if (s.over_tcp)
+      write_chunk(*carrier, header, s, data);
+    else if (s.sealer)
       send_sealed(s, std::move(header), data);
     else
       s.bulk->send(s.endpoints[s.next_endpoint++ % s.endpoints.size()], std::move(header), c->payload, data);
@@ -229,7 +237,19 @@ void wire_site::on_acknowledge(session& s, std::span<const std::byte> body) {
     const double rate = static_cast<double>((*settled)->bytes) / std::max(1e-9, to_seconds((*settled)->took));
     c.send_bytes_per_second = c.send_bytes_per_second == 0 ? rate : 0.75 * c.send_bytes_per_second + 0.25 * rate;
   });
-  if (*settled) events_.sent(s.peer, (*settled)->id, {});
+  if (!*settled) return;
+  fit_window(s);
+  events_.sent(s.peer, (*settled)->id, {});
+}
+
+/// Twice what the path holds, by measured rate and round trip, and some chunks that are on their way through either process: no more than
+/// that waits in front of a narrow place. A window that was too small for the path doubles with each message.
+void wire_site::fit_window(session& s) {
+  const link_counters c = counters(s.peer);
+  if (c.send_bytes_per_second <= 0 || c.round_trip_seconds <= 0) return;
+  const double path = 2 * c.send_bytes_per_second * c.round_trip_seconds, most = static_cast<double>(options_.window_bytes);
+  const double least = static_cast<double>(window_chunks_min * options_.chunk_bytes);
+  s.outgoing->set_window(static_cast<std::size_t>(std::min(most, path + least)));
 }
 
 }  // namespace isthmus

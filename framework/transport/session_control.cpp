@@ -23,8 +23,7 @@ constexpr duration drain_time = std::chrono::seconds(1);
 constexpr duration search_patience = std::chrono::seconds(2);  // with one of them: who was stopped takes calls and says nothing
 constexpr int user_timeout_ms = 20'000;                        // unacknowledged control bytes; heartbeats decide long before
 constexpr int reads_in_a_row = 8;                              // of 64 KiB, before others have their turn
-constexpr int accepts_in_a_row = 32;
-constexpr duration accept_pause = std::chrono::milliseconds(500);
+constexpr std::size_t bulk_frame_bytes_max = 2 + 2 * bulk_header_bytes_max + chunk_bytes_most + chunk_sealer::tag_bytes;
 constexpr std::size_t handshake_frame_bytes_max = 4 + 1 + handshake_bytes_max;
 
 std::uint64_t random_number() {
@@ -59,6 +58,8 @@ wire_site::session* wire_site::up_session(site_id peer) {
 
 bool wire_site::we_dial(site_id peer) const {
   const site_id self = options_.hello.site;
+  const bool we_must = options_.outward.contains(self), they_must = options_.outward.contains(peer);
+  if (we_must != they_must && peer != coordinator_id && self != coordinator_id) return we_must;
   return self != coordinator_id && (peer == coordinator_id || self > peer);
 }
 
@@ -80,90 +81,41 @@ wire_site::session& wire_site::add_session(int socket, const socket_address& rem
   return s;
 }
 
-void wire_site::accept_all() {
-  if (stopping_) return;
-  for (int i = 0; i < accepts_in_a_row; ++i) {
-    socket_address from;
-    from.size = sizeof from.storage;
-    const int socket = ::accept4(listener_, reinterpret_cast<sockaddr*>(&from.storage), &from.size, SOCK_NONBLOCK | SOCK_CLOEXEC);
-    if (socket < 0) {
-      if (errno == EINTR || errno == ECONNABORTED) continue;
-      if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) pause_accepting(errno);
-      return;
-    }
-    accept_trouble_ = 0;
-    make_room();
-    add_session(socket, from);
-  }
-}
-
-/// Whoever waits in the listener's queue keeps it readable: without a pause we would look and fail as fast as we can.
-void wire_site::pause_accepting(int trouble) {
-  if (std::exchange(accept_trouble_, trouble) != trouble)
-    log(std::string("no connection can be accepted: ") + std::strerror(trouble) +
-        (trouble == EMFILE || trouble == ENFILE ? "; raise the limit (ulimit -n)" : ""));
-  listen_for_connections(false);
-  accept_again_ = time_.now() + accept_pause;
-}
-
-void wire_site::listen_for_connections(bool wanted) {
-  epoll_event e{};
-  e.events = wanted ? std::uint32_t{EPOLLIN} : 0U;
-  e.data.u64 = listener_tag;
-  ::epoll_ctl(epoll_, EPOLL_CTL_MOD, listener_, &e);
-  accept_again_.reset();
-}
-
-/// The address that holds the most connections gives way with its oldest, so that a crowd from one keeps nobody out who calls from another;
-/// where there are strangers they do, so that they keep nobody out who has shown a key.
-void wire_site::make_room() {
-  struct crowd {
-    std::size_t connections = 0;
-    session* oldest = nullptr;
-  };
-  std::map<std::pair<bool, std::string>, crowd> crowds;  // by whether they are strangers, and address
-  std::size_t unadmitted = 0;
-  for (const auto& [id, s] : sessions_)
-    if (!s->dead && !s->dialled && s->at != stage::up) ++unadmitted;
-  if (unadmitted < options_.unadmitted_max) return;
-  for (const auto& [id, s] : sessions_) {
-    if (s->dead || s->dialled || s->at == stage::up) continue;
-    crowd& c = crowds[{is_stranger(*s), call_limits::caller_of(s->remote.host())}];
-    ++c.connections;
-    if (c.oldest == nullptr) c.oldest = s.get();
-  }
-  const auto largest = std::max_element(crowds.begin(), crowds.end(), [](const auto& a, const auto& b) {
-    return std::pair(a.first.first, a.second.connections) < std::pair(b.first.first, b.second.connections);
-  });
-  session& gives_way = *largest->second.oldest;
-  log_refused(gives_way,
-              {errc::refused, "more than " + std::to_string(options_.unadmitted_max) + " connections have not said who they are"},
-              "closed");
-  gives_way.dead = true;
-}
-
 void wire_site::dial(site_id peer) {
   peer_state& p = peers_[peer];
   p.next_dial.reset();
   if (!p.kept || p.addresses.empty() || p.session != 0) return;
-  const socket_address& where = p.next().where;
-  const int socket = ::socket(where.storage.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-  if (socket < 0) {
-    log("no socket: " + std::string(std::strerror(errno)));
+  dialled_address& next = p.next();
+  const auto socket = connect_socket(next.where);
+  if (!socket) {
+    const std::string trouble = name_of(peer) + " at " + next.where.text() + ": " + socket.error().message;
+    if (std::exchange(next.trouble, trouble) != trouble) log(trouble);
     return schedule_dial(peer, false);
   }
-  session& s = add_session(socket, where);
+  session& s = add_session(*socket, next.where);
   s.dialled = true;
   s.peer = peer;
   p.session = s.id;
-  if (const auto ok = make_worker(s); !ok) return broken(s, ok.error());
-  if (::connect(socket, where.get(), where.size) == 0) return open_conversation(s);
-  if (errno != EINPROGRESS) return broken(s, {errc::disconnected, std::string("cannot connect: ") + std::strerror(errno)});
   s.at = stage::connecting;
+  if (ucx_ && !p.ucx_fails)
+    if (const auto ok = make_worker(s); !ok) return broken(s, ok.error());
+  await_connection(s);
+}
+
+/// One that connects: the loop hears of it. Errors: disconnected.
+expected<int> wire_site::connect_socket(const socket_address& to) {
+  const int socket = ::socket(to.storage.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  if (socket >= 0 && (::connect(socket, to.get(), to.size) == 0 || errno == EINPROGRESS)) return socket;
+  const std::string why = std::strerror(errno);
+  if (socket >= 0) ::close(socket);
+  return fail(errc::disconnected, "cannot connect: " + why);
+}
+
+void wire_site::await_connection(session& s) {
   epoll_event e{};
   e.events = s.interest = EPOLLOUT;
   e.data.u64 = s.id;
-  ::epoll_ctl(epoll_, EPOLL_CTL_MOD, socket, &e);
+  ::epoll_ctl(epoll_, EPOLL_CTL_MOD, s.wire.socket(), &e);
 }
 
 void wire_site::on_socket(session& s, std::uint32_t events) {
@@ -199,7 +151,8 @@ void wire_site::read_frames(session& s) {
     if (s.at == stage::up) count(s.peer, [&](link_counters& c) { c.control_bytes_in += s.wire.bytes_in() - before; });
     bool any = false;
     while (!s.dead && s.at != stage::draining) {
-      const auto frame = s.wire.read_frame(s.at == stage::up        ? wire::control_bytes_max
+      const auto frame = s.wire.read_frame(s.at == stage::bulk      ? bulk_frame_bytes_max
+                                           : s.at == stage::up      ? wire::control_bytes_max
                                            : s.at == stage::shaking ? handshake_bytes_max
                                                                     : greeting_bytes_max);
       if (!frame && frame.error().code == errc::checksum_mismatch) count(s.peer, [](link_counters& c) { ++c.forged; });
@@ -224,6 +177,8 @@ void wire_site::read_frames(session& s) {
 
 void wire_site::on_frame(session& s, const control_frame& f) {
   if (s.at == stage::up) return on_admitted_frame(s, f);
+  if (s.at == stage::bulk && f.kind == control_kind::bulk) return on_chunk(s, f.body);
+  if (s.at == stage::greeting && f.kind == control_kind::bulk && !s.dialled) return on_claim(s, f.body);
   if (s.at == stage::shaking) return on_handshake(s, f);
   if (f.kind == control_kind::greeting && s.at == stage::greeting) return on_greeting(s, f.body);
   if (f.kind == control_kind::acknowledge && s.at == stage::welcomed) return on_acknowledge(s, f.body);
@@ -267,7 +222,7 @@ void wire_site::greet(session& s) {
   g.hello = options_.hello;
   g.to = s.peer;
   g.link_token = s.token;
-  g.worker_address.assign(s.bulk->address().begin(), s.bulk->address().end());
+  if (s.bulk) g.worker_address.assign(s.bulk->address().begin(), s.bulk->address().end());
   s.wire.write_frame(control_kind::greeting, write_greeting(g));
 }
 
@@ -278,19 +233,25 @@ void wire_site::on_greeting(session& s, std::span<const std::byte> body) {
   s.peer = theirs->hello.site;
   s.incarnation = theirs->hello.incarnation;
   s.peer_token = theirs->link_token;
+  const bool over_tcp = goes_over_tcp(s, *theirs);
   if (!s.dialled) {
-    if (const auto ok = make_worker(s); !ok) return refuse(s, ok.error());
+    if (!over_tcp)
+      if (const auto ok = make_worker(s); !ok) return refuse(s, ok.error());
     greet(s);
   }
   s.outgoing = std::make_unique<bulk_sender>(options_.chunk_bytes, options_.window_bytes);
   s.incoming = std::make_unique<bulk_receiver>(options_.transfer_bytes_max, options_.incoming_bytes_max);
   s.at = stage::welcomed;
-  open_bulk(s, theirs->worker_address);
+  if (over_tcp)
+    open_bulk_connections(s);
+  else
+    open_bulk(s, theirs->worker_address);
 }
 
 expected<void> wire_site::accept_greeting(session& s, const greeting& theirs) {
   if (const auto ok = check_greeting(options_.hello, theirs); !ok) return ok;
-  if (const auto ok = ucx_->check_address(theirs.worker_address, s.remote.host()); !ok) return ok;
+  if (!goes_over_tcp(s, theirs))
+    if (const auto ok = ucx_->check_address(theirs.worker_address, s.remote.host()); !ok) return ok;
   const site_id peer = theirs.hello.site;
   if (!s.dialled && options_.keys && peer != s.peer)
     return fail(errc::refused, "the greeting is of " + name_of(peer) + ", the key of " + name_of(s.peer));
@@ -309,6 +270,7 @@ expected<void> wire_site::accept_greeting(session& s, const greeting& theirs) {
 }
 
 void wire_site::refuse(session& s, const error& why) {
+  if (s.carries != 0) return carrier_broke(s, why);
   const bool silently = is_stranger(s);  // it hears nothing from us
   if (!silently) s.wire.write_frame(control_kind::refusal, write_reason(why));
   const std::uint64_t id = s.id;
@@ -323,7 +285,11 @@ void wire_site::refuse(session& s, const error& why) {
 }
 
 void wire_site::broken(session& s, const error& why, by whom) {
+  if (s.carries != 0) return carrier_broke(s, why);
   if (s.at == stage::up) return end(s, why, false);
+  // Both ends have greeted each other, so that nothing but UCX was left to wait for.
+  const bool waited = s.dialled && time_.now() >= s.deadline - options_.greeting_timeout / 5;
+  if (s.at == stage::welcomed && !s.over_tcp && whom == by::us && (s.bulk_failed || waited)) peers_[s.peer].ucx_fails = true;
   if (s.at != stage::draining) {
     if (s.dialled)
       dial_failed(s, why, whom);
@@ -374,6 +340,7 @@ void wire_site::end(session& s, const error& reason, bool tell_peer) {
   if (tell_peer) s.wire.write_frame(control_kind::closing, write_reason(reason));
   drain(s);
   close_bulk(s);
+  drop_carriers(s);
   if (!tell_peer) s.dead = true;
   count(s.peer, [](link_counters& c) { c.bytes_in_flight = 0; });
   for (const std::uint64_t id : s.outgoing->abandon()) events_.sent(s.peer, id, fail(reason.code, reason.message));

@@ -6,7 +6,7 @@ namespace isthmus {
 
 void wire_site::open_conversation(session& s) {
   s.at = stage::greeting;
-  if (!options_.keys) return greet(s);
+  if (!options_.keys) return s.carries != 0 ? claim_link(s) : greet(s);
   s.at = stage::shaking;
   s.handshake = std::make_unique<handshake_state>();
   s.handshake->calling = std::make_unique<caller>(*options_.keys, options_.hello.run_id, options_.hello.site, s.peer);
@@ -59,7 +59,10 @@ expected<void> wire_site::take_answer(session& s, std::span<const std::byte> bod
   h.seal->begin_reading(secrets.control_in, *header);
   s.wire.write_frame(control_kind::confirm, h.calling->confirm(h.seal->header()));
   seal(s, std::move(secrets));
-  greet(s);
+  if (s.carries != 0)
+    claim_link(s);
+  else
+    greet(s);
   return {};
 }
 

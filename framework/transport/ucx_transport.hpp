@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <functional>
 #include <memory>
+#include <set>
 #include <string>
 
 namespace isthmus {
@@ -18,10 +19,12 @@ struct ucx_transport_options {
   std::shared_ptr<const link_keys> keys;  // what links are sealed with; null: they are not
   std::string listen = "127.0.0.1:0";     // "a.b.c.d:port" or "[v6]:port"; port 0: any free one
   bool allow_test_network = false;        // without keys: also private addresses, inside a network namespace that is not init's
-  int endpoints = 2;                      // UCX endpoints a peer, 1 to 16: several where one TCP stream cannot fill the path
-  std::string data_ports;                 // that UCX may listen on, "first-last", one a link; empty: any
-  std::size_t chunk_bytes = 1U << 20;     // 64 KiB to 4 MiB
-  std::size_t window_bytes = 16U << 20;   // unacknowledged bytes a peer; at least one chunk
+  bool bulk_over_tcp = false;             // bulk data over TCP connections of our own; UCX is not begun and no data port is open
+  std::set<site_id> outward;              // sites that can only dial out: they dial whatever their number
+  int endpoints = 2;       // UCX endpoints, or TCP connections, a peer, 1 to 16: several where one TCP stream cannot fill the path
+  std::string data_ports;  // that UCX may listen on, "first-last", one a link; empty: any
+  std::size_t chunk_bytes = 1U << 20;    // 64 KiB to 4 MiB
+  std::size_t window_bytes = 16U << 20;  // unacknowledged bytes a peer at most, at least one chunk; rate and round trip say less
   std::size_t transfer_bytes_max = std::size_t{1} << 30;    // of one incoming payload: more is refused before memory is taken
   std::size_t incoming_bytes_max = std::size_t{2} << 30;    // of all unfinished payloads of one peer
   std::size_t unadmitted_max = 256;                         // connections that have not said who they are; the oldest gives way

@@ -176,14 +176,18 @@ expected<void> ucx_context::learn_address_form(std::span<const std::byte> host) 
   return {};
 }
 
+bool ucx_context::check_host(std::span<const std::byte> peer_address, std::span<const std::byte> peer_host) const {
+  if (host_bytes_ == 0 || peer_address.size() < host_at_ + host_bytes_) return true;
+  const auto host = peer_address.subspan(host_at_, host_bytes_);
+  return std::equal(host.begin(), host.end(), peer_host.begin(), peer_host.end());
+}
+
 expected<void> ucx_context::check_address(std::span<const std::byte> peer_address, std::span<const std::byte> peer_host) const {
   const auto bad = [](const std::string& why) { return fail(errc::malformed, "UCX worker address: " + why); };
   if (peer_address.size() != form_.size())
     return bad(std::to_string(peer_address.size()) + " bytes, ours has " + std::to_string(form_.size()) +
                "; both ends need the same build of UCX and the same kind of network device");
-  const auto host = peer_address.subspan(host_at_, host_bytes_);
-  if (host_bytes_ > 0 && !std::equal(host.begin(), host.end(), peer_host.begin(), peer_host.end()))
-    return bad("it names another host than the control channel comes from");
+  if (!check_host(peer_address, peer_host)) return bad("it names another host than the control channel comes from");
   for (std::size_t at = 0; at < form_.size(); ++at) {
     const bool in_host = at >= host_at_ && at < host_at_ + host_bytes_;
     if (!may_differ_[at] && !in_host && peer_address[at] != form_[at])
@@ -225,15 +229,13 @@ expected<void> ucx_worker::open(const ucx_context& context) {
 }
 
 /// UCX does not say which socket it listens on: it is one that came with the worker, and its port stands in the worker's address.
-void ucx_worker::find_listeners(const std::vector<int>& before) {
-  for (const int descriptor : listening_sockets()) {
-    sockaddr_in6 at{};  // a port is at the same place in IPv4's
-    socklen_t size = sizeof at;
-    if (std::binary_search(before.begin(), before.end(), descriptor) ||
-        ::getsockname(descriptor, reinterpret_cast<sockaddr*>(&at), &size) != 0)
-      continue;
-    const auto port = std::as_bytes(std::span(&at.sin6_port, 1));
-    if (std::search(address_.begin(), address_.end(), port.begin(), port.end()) != address_.end()) listeners_.push_back(descriptor);
+void ucx_worker::find_listeners(const std::vector<listening_socket>& before) {
+  for (const auto& one : listening_sockets()) {
+    const std::uint16_t network_order = htons(one.port);
+    const auto port = std::as_bytes(std::span(&network_order, 1));
+    if (std::find(before.begin(), before.end(), one) == before.end() &&
+        std::search(address_.begin(), address_.end(), port.begin(), port.end()) != address_.end())
+      listeners_.push_back(one.descriptor);
   }
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "framework/core/expected.hpp"
+#include "framework/transport/port_guard.hpp"
 
 #include <cstddef>
 #include <cstdint>
@@ -30,6 +31,11 @@ public:
   /// UCX trusts the bytes of a worker address and aborts on bad ones. So a peer's must look like ours but for what differs from worker
   /// to worker (its id, its port) and for the IP address, which must be `peer_host`. Errors: malformed.
   expected<void> check_address(std::span<const std::byte> peer_address, std::span<const std::byte> peer_host) const;
+
+  /// Whether addresses of workers name the host that was given.
+  bool knows_host() const { return host_bytes_ > 0; }
+  /// Whether the address names that host, as far as addresses of this device name one.
+  bool check_host(std::span<const std::byte> peer_address, std::span<const std::byte> peer_host) const;
 
 private:
   friend class ucx_worker;
@@ -100,7 +106,7 @@ private:
   struct closing;
   ucx_worker() = default;
   expected<void> open(const ucx_context& context);
-  void find_listeners(const std::vector<int>& before);
+  void find_listeners(const std::vector<listening_socket>& before);
   void run_finished();
 
   receive_handler receive_;

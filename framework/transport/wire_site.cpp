@@ -46,9 +46,6 @@ expected<void> wire_site::open() {
   if (const auto ok = check_allowed(*wanted, reach()); !ok) return ok.failure();
   if (options_.keys)
     if (const auto ok = check_keys(*options_.keys, options_.hello.site); !ok) return ok.failure();
-  const auto device = device_of(*wanted);
-  if (!device) return device.failure();
-
   listener_ = ::socket(wanted->storage.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   if (listener_ < 0) return system_failure("no socket");
   const int on = 1;
@@ -59,9 +56,13 @@ expected<void> wire_site::open() {
   if (::getsockname(listener_, reinterpret_cast<sockaddr*>(&listening_.storage), &listening_.size) != 0)
     return system_failure("no address");
 
-  auto ucx = ucx_context::make(*device, wanted->host(), options_.data_ports);
-  if (!ucx) return ucx.failure();
-  ucx_ = std::move(*ucx);
+  if (!options_.bulk_over_tcp) {
+    const auto device = device_of(*wanted);
+    if (!device) return device.failure();
+    auto ucx = ucx_context::make(*device, wanted->host(), options_.data_ports);
+    if (!ucx) return ucx.failure();
+    ucx_ = std::move(*ucx);
+  }
 
   epoll_ = ::epoll_create1(EPOLL_CLOEXEC);
   wake_ = ::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
@@ -107,7 +108,7 @@ void wire_site::run(transport_events events) {
     check_timers();
     for (const auto& [id, s] : sessions_)
       if (s->at == stage::up && !s->dead) pump(*s);
-    flush_all();
+    busy = flush_all() || busy;
     sweep();
     wait(busy);
   }
@@ -140,6 +141,7 @@ time_point wire_site::next_deadline() const {
   const auto at = [&](time_point t) { next = std::min(next, t); };
   for (const auto& old : old_workers_) at(old.deadline);
   for (const auto& [id, s] : sessions_) {
+    if (s->at == stage::bulk) continue;
     if (s->at != stage::up) {
       at(s->bulk_failed ? *s->bulk_failed + bulk_failure_grace : s->deadline);
       continue;
@@ -163,7 +165,7 @@ void wire_site::check_timers() {
   const auto is_over = [&](const std::optional<time_point>& since, duration allowed) { return since && now - *since >= allowed; };
   for (const auto& [id, one] : sessions_) {
     session& s = *one;
-    if (s.dead) continue;
+    if (s.dead || s.at == stage::bulk) continue;
     if (s.at == stage::draining) {
       s.dead = now >= s.deadline;
     } else if (s.at != stage::up) {
@@ -199,12 +201,15 @@ void wire_site::check_timers() {
   for (const site_id peer : due) dial(peer);
 }
 
-void wire_site::flush_all() {
+/// Whether a bulk connection has room again for chunks that wait.
+bool wire_site::flush_all() {
+  bool moved = false;
   for (const auto& [id, one] : sessions_) {
     session& s = *one;
     if (s.dead || s.at == stage::connecting) continue;
     const std::uint64_t before = s.wire.bytes_out();
     const auto ok = s.wire.flush();
+    moved = moved || (s.at == stage::bulk && s.wire.bytes_out() != before);
     if (s.at == stage::up) count(s.peer, [&](link_counters& c) { c.control_bytes_out += s.wire.bytes_out() - before; });
     if (!ok) {
       broken(s, ok.error());
@@ -218,12 +223,14 @@ void wire_site::flush_all() {
     e.data.u64 = id;
     ::epoll_ctl(epoll_, EPOLL_CTL_MOD, s.wire.socket(), &e);
   }
+  return moved;
 }
 
 void wire_site::sweep() {
   std::erase_if(sessions_, [&](const auto& entry) {
     if (!entry.second->dead) return false;
     close_bulk(*entry.second);
+    drop_carriers(*entry.second);
     return true;
   });
 }

@@ -50,7 +50,7 @@ public:
   void stop();
 
 private:
-  enum class stage { connecting, shaking, greeting, welcomed, up, draining };
+  enum class stage { connecting, shaking, greeting, welcomed, up, draining, bulk };
   enum class by { us, peer };                                     // who refuses
   static constexpr std::uint64_t listener_tag = 1, wake_tag = 2;  // in epoll, below every session's number
 
@@ -90,6 +90,9 @@ private:
     std::vector<bulk_receiver::arrived> early;  // whole before the link was up
     std::optional<error> violation;             // seen inside UCX, acted upon outside
     time_point next_ping{};
+    bool over_tcp = false;                // bulk data go over connections of our own
+    std::uint64_t carries = 0;            // a bulk connection: of the session whose data it carries; 0: it is none, or is not told yet
+    std::vector<std::uint64_t> carriers;  // those connections, once they have said so
   };
 
   struct dialled_address {
@@ -105,6 +108,7 @@ private:
     std::uint32_t attempts = 0;  // turns through all addresses since it was last up
     std::optional<time_point> next_dial;
     incarnation_number incarnation_seen = 0;
+    bool ucx_fails = false;  // it came up to here, but UCX did not: bulk data go over TCP
     dialled_address& next() { return addresses[turn % addresses.size()]; }
   };
 
@@ -115,20 +119,24 @@ private:
   void check_timers();
   void schedule_dial(site_id peer, bool refused);
   time_point next_deadline() const;
-  void flush_all();
+  bool flush_all();
   void sweep();
   void log(const std::string& line);
   template <class Change>
   void count(site_id peer, Change change);
 
-  // session_control.cpp: connections
+  // session_accept.cpp: who calls
   void accept_all();
   void pause_accepting(int trouble);
   void listen_for_connections(bool wanted);
-  session& add_session(int socket, const socket_address& remote);
   void make_room();
+
+  // session_control.cpp: connections
+  session& add_session(int socket, const socket_address& remote);
   bool we_dial(site_id peer) const;
   void dial(site_id peer);
+  static expected<int> connect_socket(const socket_address& to);
+  void await_connection(session& s);
   void dial_failed(session& s, const error& why, by whom);
   expected<std::vector<dialled_address>> addresses_in(const std::string& text) const;
   void on_socket(session& s, std::uint32_t events);
@@ -157,6 +165,18 @@ private:
   bool is_stranger(const session& s) const { return options_.keys && !s.wire.is_sealed(); }
   void log_refused(const session& s, const error& why, const std::string& what);
 
+  // session_tcp.cpp: bulk data over TCP connections of our own
+  bool goes_over_tcp(const session& s, const greeting& theirs) const;
+  bool open_bulk_connections(session& s);
+  void claim_link(session& s);
+  void on_claim(session& s, std::span<const std::byte> body);
+  void attach(session& s, session& owner);
+  void write_chunk(session& carrier, const std::vector<std::byte>& header, session& owner, std::optional<std::span<const std::byte>> chunk);
+  void on_chunk(session& s, std::span<const std::byte> body);
+  session* roomiest_carrier(session& s);
+  void carrier_broke(session& s, const error& why);
+  void drop_carriers(session& s);
+
   // session_bulk.cpp: the bulk path
   expected<void> make_worker(session& s);
   void guard_data_port(const session& s);
@@ -174,6 +194,7 @@ private:
   void chunk_arrived(std::uint64_t session_id, std::uint64_t transfer, std::uint64_t offset, std::size_t wire_bytes,
                      std::size_t payload_bytes, bool ok);
   void on_acknowledge(session& s, std::span<const std::byte> body);
+  void fit_window(session& s);
 
   ucx_transport_options options_;
   const clock& time_;

@@ -99,6 +99,15 @@ void add_wire(std::vector<seed>& out) {
   const auto header = bytes_of("a message's header");
   out.push_back({"chunks", "first", write_chunk_header({77, 1, 3 << 20, 0, 1 << 20, header})});
   out.push_back({"chunks", "last", write_chunk_header({77, 1, (2 << 20) + 5, 2 << 20, 1 << 20, {}})});
+  const auto front = write_chunk_header({77, 1, 5, 0, 1 << 20, header});
+  std::vector<std::byte> frame(2 + front.size() + 5);
+  write_bulk_front(front, frame);
+  out.push_back({"bulk_frames", "whole", frame});
+  out.push_back({"bulk_frames", "empty", bytes(2)});
+  const auto join = record_join();
+  out.push_back({"joins", "request", staged(0, join.request)});
+  out.push_back({"joins", "entered", staged(1, join.entered)});
+  out.push_back({"joins", "refused", staged(1, join.refused)});
 }
 
 void add_recipes(std::vector<seed>& out) {

@@ -13,24 +13,27 @@ namespace isthmus::fuzz {
 
 using input = std::span<const std::byte>;
 
-void frames(input bytes);      // the wire's reader, control and bulk path
-void greetings(input bytes);   // the control channel: greeting, refusal, its stream of frames
-void handshakes(input bytes);  // the three messages before a link is sealed, and what is sealed after them
-void chunks(input bytes);      // the header of a bulk chunk
-void recipes(input bytes);     // a recipe's file
-void shards(input bytes);      // a token shard; checksums are put right first, or nothing behind them would be reached
-void manifests(input bytes);   // manifest.json of a checkpoint, likewise
-void tensors(input bytes);     // a safetensors file
-void tokenizers(input bytes);  // tokenizer.json
-void ledgers(input bytes);     // a site's ledger, line by line, likewise; then the checker
+void frames(input bytes);       // the wire's reader, control and bulk path
+void greetings(input bytes);    // the control channel: greeting, refusal, its stream of frames
+void handshakes(input bytes);   // the three messages before a link is sealed, and what is sealed after them
+void chunks(input bytes);       // the header of a bulk chunk
+void bulk_frames(input bytes);  // what travels on a bulk connection of our own
+void joins(input bytes);        // a newcomer's request with its token, and the answer to it
+void recipes(input bytes);      // a recipe's file
+void shards(input bytes);       // a token shard; checksums are put right first, or nothing behind them would be reached
+void manifests(input bytes);    // manifest.json of a checkpoint, likewise
+void tensors(input bytes);      // a safetensors file
+void tokenizers(input bytes);   // tokenizer.json
+void ledgers(input bytes);      // a site's ledger, line by line, likewise; then the checker
 
 struct target {
   const char* name;  // its folder below corpus/
   void (*run)(input bytes);
 };
-inline constexpr target targets[] = {{"frames", frames},         {"greetings", greetings}, {"handshakes", handshakes}, {"chunks", chunks},
-                                     {"recipes", recipes},       {"shards", shards},       {"manifests", manifests},   {"tensors", tensors},
-                                     {"tokenizers", tokenizers}, {"ledgers", ledgers}};
+inline constexpr target targets[] = {{"frames", frames},   {"greetings", greetings},     {"handshakes", handshakes},
+                                     {"chunks", chunks},   {"bulk_frames", bulk_frames}, {"joins", joins},
+                                     {"recipes", recipes}, {"shards", shards},           {"manifests", manifests},
+                                     {"tensors", tensors}, {"tokenizers", tokenizers},   {"ledgers", ledgers}};
 
 inline std::string_view as_text(input bytes) { return {reinterpret_cast<const char*>(bytes.data()), bytes.size()}; }
 
@@ -42,6 +45,10 @@ struct recorded_handshake {
   std::vector<std::byte> hello, answer, confirm;
 };
 recorded_handshake record_handshake();
+struct recorded_join {
+  std::vector<std::byte> request, entered, refused;
+};
+recorded_join record_join();
 
 /// A file of the corpus that reaches deep: written by our own writers.
 struct seed {

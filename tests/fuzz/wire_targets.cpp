@@ -83,4 +83,14 @@ void chunks(input bytes) {
   must(same_bytes(bytes, write_chunk_header(*header)), "a chunk's header has one form");
 }
 
+void bulk_frames(input bytes) {
+  const auto frame = read_bulk_frame(bytes);
+  if (!frame) return;
+  must(2 + frame->header.size() + frame->data.size() == bytes.size(), "a bulk frame is its header and its data");
+  std::vector<std::byte> again(bytes.size());
+  std::copy(frame->data.begin(), frame->data.end(), again.begin() + static_cast<std::ptrdiff_t>(write_bulk_front(frame->header, again)));
+  must(same_bytes(bytes, again), "a bulk frame has one form");
+  chunks(frame->header);
+}
+
 }  // namespace isthmus::fuzz

@@ -92,7 +92,13 @@ BOOST_AUTO_TEST_CASE(what_is_no_greeting_is_refused_and_logged_once) {
   refused([](stranger& s) { s.say(control_kind::greeting, patterned(5000, 3)->bytes()); }, "a length of 5001");
   const auto whole_greeting = write_greeting(greeting_of(1));
   refused([&](stranger& s) { s.say(control_kind::greeting, std::span(whole_greeting).first(55)); }, "do not fit its fields");
-  refused([](stranger& s) { s.say(control_kind::greeting, write_greeting(greeting_of(1))); }, "UCX worker address: 0 bytes");
+  refused(
+      [](stranger& s) {
+        auto g = greeting_of(1);
+        g.worker_address.assign(1, std::byte{1});
+        s.say(control_kind::greeting, write_greeting(g));
+      },
+      "UCX worker address: 1 bytes");
   refused([](stranger& s) { s.say(control_kind::greeting, write_greeting(greeting_of(0))); }, "which is what we are");
   refused(
       [](stranger& s) {

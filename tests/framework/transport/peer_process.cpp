@@ -20,6 +20,10 @@ int main(int argc, char** argv) {
   options.hello.incarnation = static_cast<incarnation_number>(std::atoi(argv[2]));
   options.listen = argv[3];
   if (std::getenv("ISTHMUS_TEST_SEALED") != nullptr) options.keys = testing::keys_of(options.hello.site);
+  if (std::getenv("ISTHMUS_TEST_OUTWARD") != nullptr) {
+    options.bulk_over_tcp = true;
+    options.outward = {options.hello.site};
+  }
   const real_clock time;
   const auto made = make_ucx_transport(options, time);
   if (!made) {
