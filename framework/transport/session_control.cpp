@@ -287,9 +287,6 @@ void wire_site::refuse(session& s, const error& why) {
 void wire_site::broken(session& s, const error& why, by whom) {
   if (s.carries != 0) return carrier_broke(s, why);
   if (s.at == stage::up) return end(s, why, false);
-  // Both ends have greeted each other, so that nothing but UCX was left to wait for.
-  const bool waited = s.dialled && time_.now() >= s.deadline - options_.greeting_timeout / 5;
-  if (s.at == stage::welcomed && !s.over_tcp && whom == by::us && (s.bulk_failed || waited)) peers_[s.peer].ucx_fails = true;
   if (s.at != stage::draining) {
     if (s.dialled)
       dial_failed(s, why, whom);
@@ -322,7 +319,7 @@ void wire_site::admit(session& s) {
   for (auto& address : p.addresses) address.trouble.clear();
   s.at = stage::up;
   s.next_ping = time_.now();
-  guard_data_port(s);
+  if (s.bulk) guard_data_port(s);
   count(s.peer, [&](link_counters& c) {
     c.reconnects += c.control_bytes_in > 0 ? 1 : 0;
     c.control_bytes_in += s.wire.bytes_in();

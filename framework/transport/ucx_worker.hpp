@@ -32,8 +32,6 @@ public:
   /// to worker (its id, its port) and for the IP address, which must be `peer_host`. Errors: malformed.
   expected<void> check_address(std::span<const std::byte> peer_address, std::span<const std::byte> peer_host) const;
 
-  /// Whether addresses of workers name the host that was given.
-  bool knows_host() const { return host_bytes_ > 0; }
   /// Whether the address names that host, as far as addresses of this device name one.
   bool check_host(std::span<const std::byte> peer_address, std::span<const std::byte> peer_host) const;
 

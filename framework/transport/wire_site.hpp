@@ -108,7 +108,7 @@ private:
     std::uint32_t attempts = 0;  // turns through all addresses since it was last up
     std::optional<time_point> next_dial;
     incarnation_number incarnation_seen = 0;
-    bool ucx_fails = false;  // it came up to here, but UCX did not: bulk data go over TCP
+    bool ucx_fails = false;  // it can make no endpoint to the peer: bulk data go over TCP
     dialled_address& next() { return addresses[turn % addresses.size()]; }
   };
 

@@ -25,8 +25,8 @@ BOOST_FIXTURE_TEST_CASE(a_site_that_can_only_dial_out_takes_part, scratch_folder
     BOOST_TEST_REQUIRE(bool(ok), (ok ? line : ok.error().message));
   }
   live_run run(path.string(), "nat",
-               {"run.tokens=400_000", "sites.alpha.address=10.80.0.1:0", "sites.beta.address=10.80.0.2:7100", "sites.gamma.address=10.80.0.3:0",
-                "sites.beta.nat=true"});
+               {"run.tokens=400_000", "sites.alpha.address=10.80.0.1:0", "sites.beta.address=10.80.0.2:7100",
+                "sites.gamma.address=10.80.0.3:0", "sites.beta.nat=true"});
   BOOST_TEST_REQUIRE(run.under_way(), run.told());
   const auto net = nlohmann::json::parse(run.isthmus("net", {"--json"}).out);
   bool outward = false;
