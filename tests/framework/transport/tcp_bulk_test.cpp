@@ -154,9 +154,12 @@ namespace {
 
 bool can_lay_wires() { return ::geteuid() == 0 && bench::run_program("nft --version") && ::access("/proc/self/ns/net", R_OK) == 0; }
 
-/// transport_peer in a namespace that lets nobody in, site `peer`; we are `self`, at 10.79.0.1.
+/// transport_peer in a namespace that lets nobody in, site `peer`; we are `self`. A net of its own each time: the kernel takes a while to
+/// clear away a wire.
 void reaches_us(site_id peer) {
   const site_id self = 1 - peer;
+  const int net = 79 + static_cast<int>(peer);
+  const std::string ours = "10." + std::to_string(net) + ".0.1:7000", theirs = "10." + std::to_string(net) + ".0.2:7001";
   auto guest = bench::guest::start([=] {
     ::setenv("ISTHMUS_TEST_SEALED", "1", 1);
     ::setenv("ISTHMUS_TEST_OUTWARD", "1", 1);
@@ -164,11 +167,12 @@ void reaches_us(site_id peer) {
     if (::pipe(in) != 0) return;  // its input stays open as long as it lives
     ::dup2(in[0], 0);
     ::dup2(::open("/dev/null", O_WRONLY), 1);
-    ::execl(TRANSPORT_PEER, TRANSPORT_PEER, std::to_string(peer).c_str(), "1", "10.79.0.2:7001", std::to_string(self).c_str(),
-            "10.79.0.1:7000", static_cast<char*>(nullptr));
+    ::execl(TRANSPORT_PEER, TRANSPORT_PEER, std::to_string(peer).c_str(), "1", theirs.c_str(), std::to_string(self).c_str(), ours.c_str(),
+            static_cast<char*>(nullptr));
   });
   BOOST_TEST_REQUIRE(bool(guest));
-  BOOST_TEST_REQUIRE(bool(bench::lay_wire(*guest, 79, 0)));
+  const auto laid = bench::lay_wire(*guest, net, 0);
+  BOOST_TEST_REQUIRE(bool(laid), (laid ? "" : laid.error().message));
   for (const char* line : {"nft add table inet wall", "nft add chain inet wall input '{ type filter hook input priority 0; }'",
                            "nft add rule inet wall input tcp flags '&' '(syn|ack)' == syn drop"}) {
     const auto ok = bench::run_program(line, guest->id());
@@ -176,10 +180,10 @@ void reaches_us(site_id peer) {
   }
   auto options = options_of(self);
   options.keys = keys_of(self);
-  options.listen = "10.79.0.1:7000";
+  options.listen = ours;
   options.outward = {peer};
   probe us(options);
-  us.wire().keep(peer, "10.79.0.2:7001");
+  us.wire().keep(peer, theirs);
   guest->go();
   BOOST_TEST_REQUIRE(us.wait_up());
   const auto payload = patterned(9U << 20, 4);
