@@ -7,6 +7,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <sys/prctl.h>
 #include <unistd.h>
@@ -59,11 +60,16 @@ bool follow_launcher(pid_t launcher) {
   return ::getppid() == launcher;
 }
 
+/// What is freed goes back to the kernel. By itself glibc takes a block of the size that was freed last from an arena from then on, and
+/// keeps it there: arrays of groups that come and go with a site's role leave holes, and memory grows as long as membership changes.
+void give_memory_back() { ::mallopt(M_MMAP_THRESHOLD, 128 << 10); }
+
 }  // namespace
 
 int reopen_signal() { return SIGRTMIN; }
 
 int run_child(const child_options& options, console& out) {
+  give_memory_back();
   if (!follow_launcher(static_cast<pid_t>(options.launcher))) return exit_stopped;
   if (options.space >= 0)
     if (const auto ok = emulator::enter_space(static_cast<int>(options.space)); !ok) return out.error(ok.error());

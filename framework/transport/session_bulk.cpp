@@ -117,8 +117,9 @@ std::vector<std::byte> wire_site::chunk_front(session& s, const chunk_header& h)
 
 /// One pass from the message's memory to what is sent.
 void wire_site::send_sealed(session& s, std::vector<std::byte> header, std::span<const std::byte> data) {
-  const auto sealed = sealed_chunks_.take();
-  const auto out = sealed->bytes().first(data.size() + chunk_sealer::tag_bytes);
+  const std::size_t bytes = data.size() + chunk_sealer::tag_bytes;
+  const auto sealed = sealed_chunks_.take(bytes);
+  const auto out = sealed->bytes().first(bytes);
   s.sealer->data(header, data, out);
   s.bulk->send(s.endpoints[s.next_endpoint++ % s.endpoints.size()], std::move(header), sealed, out);
 }

@@ -19,6 +19,7 @@ constexpr int progress_slice = 64;                                       // UCX'
 constexpr duration bulk_failure_grace = std::chrono::milliseconds(100);  // a goodbye may be on its way on the other socket
 constexpr std::size_t control_queue_bytes_max = 64U << 20;               // to a peer that does not read
 constexpr duration ping_interval = std::chrono::seconds(1);
+constexpr duration trim_interval = std::chrono::seconds(10);    // longer than the pauses of a busy link
 constexpr std::uint32_t log_lines_max = 40;                     // in ten seconds
 constexpr duration search_pause_max = std::chrono::seconds(1);  // between two turns through the addresses of one peer
 
@@ -192,6 +193,10 @@ void wire_site::check_timers() {
       const auto stamp = static_cast<std::uint64_t>(now.time_since_epoch().count());
       s.wire.write_frame(control_kind::ping, std::as_bytes(std::span(&stamp, 1)));
     }
+  }
+  if (now >= next_trim_) {
+    sealed_chunks_.trim();
+    next_trim_ = now + trim_interval;
   }
   if (stopping_) return;
   if (accept_again_ && now >= *accept_again_) listen_for_connections(true);

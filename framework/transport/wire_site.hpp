@@ -218,6 +218,7 @@ private:
   std::uint32_t log_lines_ = 0, log_left_out_ = 0;
   call_limits limits_;
   buffer_pool sealed_chunks_;
+  time_point next_trim_{};
 
   std::mutex commands_mutex_;
   std::vector<std::function<void()>> commands_;
