@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include <iostream>
+#include <string_view>
 
 using namespace isthmus;
 using nlohmann::json;
@@ -68,7 +69,8 @@ std::vector<std::string> overrides_of(const recovery_case& c) {
   return out;
 }
 
-int measure(const std::string& program, const std::string& recipe_file) {
+/// only: part of the names of the cases to be played; empty: all of them.
+int measure(const std::string& program, const std::string& recipe_file, const std::string& only) {
   const auto plan = load_recipe(recipe_file);
   if (!plan) return std::cerr << plan.error().message << "\n", 1;
   const auto round_seconds =
@@ -82,6 +84,7 @@ int measure(const std::string& program, const std::string& recipe_file) {
                   plan->sites.size(), parameters, round_seconds, plan->links.dead_after_ms, state_bytes / 1e6, link_rate / 1e6));
   bool kept = true;
   for (const auto& c : cases(round_seconds, state_bytes / link_rate)) {
+    if (std::string_view(c.name).find(only) == std::string_view::npos) continue;
     const auto report = bench::rehearse(program, recipe_file, overrides_of(c));
     if (!report) return std::cerr << report.error().message << "\n", 1;
     if (!report->at("kept").get<bool>()) return std::cerr << c.name << ": " << report->at("broken").dump() << "\n", 1;
@@ -105,10 +108,11 @@ int measure(const std::string& program, const std::string& recipe_file) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  std::string program = ISTHMUS_PROGRAM, recipe_file = "recipes/soak.toml";
+  std::string program = ISTHMUS_PROGRAM, recipe_file = "recipes/soak.toml", only;
   CLI::App app("Times to recover from faults, with real processes.");
   app.add_option("--program", program, "isthmus")->capture_default_str();
   app.add_option("--recipe", recipe_file, "with paces")->capture_default_str();
+  app.add_option("--only", only, "cases with this in their name; none: all");
   CLI11_PARSE(app, argc, argv);
-  return measure(program, recipe_file);
+  return measure(program, recipe_file, only);
 }

@@ -62,6 +62,23 @@ std::vector<std::string> growth(const json& report) {
   return out;
 }
 
+/// What people look for, in a few lines.
+void tell(const json& answer, const std::vector<std::string>& broken) {
+  const auto& soak = answer.at("soak");
+  std::cerr << fmt::format("{} faults in {:.0f} s; {} tokens committed, {:.1f} % of capacity ({:.0f} % is promised)\n",
+                           soak.at("faults").size(), soak.at("seconds").get<double>(), soak.at("committed_tokens").dump(),
+                           100 * answer.at("goodput").get<double>(), 100 * goodput_min);
+  for (const auto& p : soak.at("processes"))
+    std::cerr << fmt::format("{}: resident {} -> {} KiB, descriptors {} -> {}, threads {} -> {}\n", p.at("name").get<std::string>(),
+                             p.at("begin").at("resident_kib").dump(), p.at("end").at("resident_kib").dump(),
+                             p.at("begin").at("descriptors").dump(), p.at("end").at("descriptors").dump(),
+                             p.at("begin").at("threads").dump(), p.at("end").at("threads").dump());
+  if (answer.contains("clean_losses"))
+    std::cerr << fmt::format("held-out loss {}; clean runs of as many tokens {}; at most {:.4f} above their mean\n",
+                             answer.at("loss").dump(), answer.at("clean_losses").dump(), answer.at("loss_margin").get<double>());
+  for (const auto& b : broken) std::cerr << "BROKEN " << b << "\n";
+}
+
 int run(const options& o) {
   const auto plan = load_recipe(o.recipe);
   if (!plan) return std::cerr << plan.error().message << "\n", exit_recipe;
@@ -90,7 +107,7 @@ int run(const options& o) {
   }
   answer["broken"] = broken;
   std::cout << answer.dump(2) << "\n";
-  for (const auto& b : broken) std::cerr << "BROKEN " << b << "\n";
+  tell(answer, broken);
   return broken.empty() ? exit_ok : exit_violated;
 }
 
