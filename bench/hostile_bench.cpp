@@ -24,6 +24,7 @@ struct options {
   std::vector<std::string> attacks{"sign_flip", "scale", "noise", "replay"}, rules{"guard"};
   std::vector<std::uint32_t> counts{1, 3};
   bool guarded_clean = false, quick = false;
+  double direction_veto = 0.002;
   std::int64_t held_out = 32768;
   federation_settings run;
 };
@@ -35,7 +36,7 @@ const std::map<std::string, attack_kind> attack_names{{"sign_flip", attack_kind:
                                                       {"mixed", attack_kind::mixed}};
 
 /// What a recipe would say under [guard] and round.aggregate.
-guard_settings rule_named(const std::string& name) {
+guard_settings rule_named(const std::string& name, double direction_veto) {
   guard_settings g;
   g.hostile_max = 3;
   if (name == "clip_to_median") g.aggregate = aggregate_kind::clip_to_median;
@@ -45,7 +46,7 @@ guard_settings rule_named(const std::string& name) {
   g.aggregate = aggregate_kind::clip_to_median;
   g.norm_veto = 4;
   g.similarity_veto = 0.95;
-  g.direction_veto = 0.01;
+  g.direction_veto = direction_veto;
   g.barred_after = 3;
   g.barred_rounds = 20;
   return g;
@@ -98,7 +99,7 @@ struct outcome {
 
 outcome play(const options& o, std::span<const token_shard> shards, const std::string& rule, attack_kind attack, std::uint32_t hostile) {
   federation_settings s = o.run;
-  s.guarding = rule_named(rule);
+  s.guarding = rule_named(rule, o.direction_veto);
   s.attack = attack;
   s.hostile = hostile;
   kernels::serial_team team;
@@ -141,6 +142,7 @@ int run(int argc, char** argv) {
   app.add_option("--data", o.data, "Folder for the shards; made on the first run");
   app.add_option("--attacks", o.attacks, "sign_flip scale noise replay mixed")->delimiter(',');
   app.add_option("--rules", o.rules, "mean clip_to_median centred_clipping trimmed_mean guard")->delimiter(',');
+  app.add_option("--direction-veto", o.direction_veto, "Of the guard: median cosine up to which a contribution is vetoed");
   app.add_option("--hostile", o.counts, "How many of the sites")->delimiter(',');
   app.add_option("--tokens", o.run.tokens, "Of the whole run");
   app.add_option("--sites", o.run.sites, "Sites");
