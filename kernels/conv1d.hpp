@@ -39,4 +39,20 @@ struct conv1d_step_args {
   std::int64_t channels, width;
 };
 
+/// The same as a convolution over one row, which is how backends do it.
+template <class Act>
+conv1d_args<Act> one_row_of(const conv1d_step_args<Act>& a) {
+  return {.x = a.x,
+          .weight = a.weight,
+          .bias = a.bias,
+          .y = a.y,
+          .initial = a.state,
+          .final = a.state,
+          .batch = 1,
+          .length = 1,
+          .channels = a.channels,
+          .width = a.width,
+          .x_stride = a.channels};
+}
+
 }  // namespace isthmus::kernels

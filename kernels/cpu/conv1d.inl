@@ -42,8 +42,7 @@ void conv1d(stream& s, const conv1d_args<Act>& a) {
 
 template <class Act>
 void conv1d_step(stream& s, const conv1d_step_args<Act>& a) {
-  conv1d<Act>(s, {.x = a.x, .weight = a.weight, .bias = a.bias, .y = a.y, .initial = a.state, .final = a.state, .batch = 1,
-                  .length = 1, .channels = a.channels, .width = a.width, .x_stride = a.channels});
+  conv1d<Act>(s, one_row_of(a));
 }
 
 /// Channels of one sequence in one tile: d_sum [length][64] in scratch, then what follows from it.

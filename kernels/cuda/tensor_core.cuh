@@ -21,9 +21,6 @@ struct bf16_tile {
 struct fragment_a {
   std::uint32_t r[4];  // 16 x 16
 };
-struct fragment_b {
-  std::uint32_t r[2];  // 16 x 8
-};
 
 __device__ inline void load_matrices(std::uint32_t (&r)[4], const __nv_bfloat16* row) {
   const auto address = static_cast<std::uint32_t>(__cvta_generic_to_shared(row));
