@@ -74,6 +74,9 @@ void perform(group_actor* self, const group_action& action) {
             s.parts.write_ledger(s.parts.book->lost(e.round));
             owe(self);
           },
+          [&](const group_effect::called&) {
+            if (s.lent) self->send(s.trainer, yield_period{id_of(self)});
+          },
           [&](const group_effect::rolled_back& e) {
             s.parts.book->roll_back(e.step);
             s.started = false;  // where a site that has not begun stands is told again

@@ -69,7 +69,7 @@ struct train_result {                     // of one period, for every group
 struct contribute { train_result what; };
 struct group_settled { group_id group; round_number round; std::uint64_t tokens_total; bool finished; };
 struct group_unsettled { group_id group; };
-struct yield_period { group_id group; };
+struct yield_period { group_id group; };  // -> trainer: a round has its quorum without us, or moved on: end the period after this step
 struct load_anchor {};                    // -> group: copy the anchor to the working weights
 struct anchor_loaded { group_id group; round_number round; };
 

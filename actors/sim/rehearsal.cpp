@@ -111,11 +111,14 @@ private:
                                   : cluster_.tokens() >= static_cast<std::uint64_t>(f.trigger.at_tokens);
   }
 
+  /// Everybody that is left has ended well; who is down when the coordinator does has nobody left to come back to.
   bool ended() const {
     for (site_id site = 0; site < cluster_.site_count(); ++site)
-      if (!gone_.contains(site) && cluster_.exit_code(site) != 0) return false;
+      if (!gone_.contains(site) && cluster_.exit_code(site) != 0 && (cluster_.running(site) || !run_is_over())) return false;
     return true;
   }
+
+  bool run_is_over() const { return cluster_.exit_code(coordinator_id) == 0; }
 
   /// Starts a process again that ended otherwise than well. False when that is hopeless.
   bool restart(site_id site) {
@@ -134,6 +137,7 @@ private:
   }
 
   void start(site_id site) {
+    if (run_is_over()) return;
     say("start of " + name(site));
     if (cluster_.running(site)) cluster_.kill_site(site);
     if (site == coordinator_id)

@@ -15,8 +15,8 @@ duration median(std::vector<duration> values) {
 
 }  // namespace
 
-void learned_deadline::observe(duration spread) {
-  past_.push_back(spread);
+void learned_deadline::observe(duration wait) {
+  past_.push_back(wait);
   if (past_.size() > settings_.window) past_.pop_front();
 }
 
@@ -27,10 +27,6 @@ duration learned_deadline::value() const {
   for (const duration d : past_) deviations.push_back(d > middle ? d - middle : middle - d);
   const auto learnt = middle + duration(static_cast<duration::rep>(settings_.spread * static_cast<double>(median(deviations).count())));
   return std::clamp(learnt, settings_.min, std::max(settings_.min, settings_.max));
-}
-
-time_point learned_deadline::closes_at(time_point opened, time_point quorum) const {
-  return std::max(quorum, std::min(quorum + settings_.grace, opened + value()));
 }
 
 }  // namespace isthmus

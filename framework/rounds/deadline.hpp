@@ -2,6 +2,7 @@
 
 #include "framework/core/clock.hpp"
 
+#include <algorithm>
 #include <cstdint>
 #include <deque>
 #include <optional>
@@ -15,17 +16,16 @@ struct deadline_settings {
   std::uint32_t window = 32;                                               // arrivals remembered
 };
 
-/// How long a round may wait for its slowest contribution, learnt from how long past rounds took from their first to their last
-/// contribution, late ones included: median + k * MAD, within bounds. Nothing learnt: the upper bound.
+/// How long a round that has its quorum waits for the rest, learnt from how long past rounds took from there to their last contribution,
+/// late ones included: median + k * MAD, within bounds. Nothing learnt: the upper bound.
 class learned_deadline {
 public:
   explicit learned_deadline(deadline_settings s) : settings_(s) {}
-  /// A round's contributions were all there (or a late one came) this long after its first.
-  void observe(duration spread);
+  /// A round's contributions were all there (or a late one came) this long after its quorum.
+  void observe(duration wait);
   duration value() const;
-  /// When a round closes that opened (first contribution) and reached its quorum at these times: after the grace window, but not
-  /// later than the learned deadline, and never before the quorum.
-  time_point closes_at(time_point opened, time_point quorum) const;
+  /// When a round closes that reached its quorum then: after the grace window, or the learned deadline where that is shorter.
+  time_point closes_at(time_point quorum) const { return quorum + std::min(settings_.grace, value()); }
 
 private:
   deadline_settings settings_;

@@ -44,7 +44,7 @@ void parameter_group::state::on_contribution(site_id from, const message::contri
   }
   if (m.round <= round || m.from.step <= marks.of(from).step || is_finished()) {
     ++counters.stale_round;
-    if (m.round == round) deadline.observe(now - last_opened);  // late: the next deadline knows
+    if (m.round == round) deadline.observe(now - last_quorum);  // late: the next deadline knows
     return refuse(from, m.round, errc::stale_round, "the round is closed");
   }
   if (m.base != record_hash) {  // its sender knows by now that it is lost
@@ -62,7 +62,6 @@ void parameter_group::state::collect(contributor meta, shared_bytes frame, time_
   const site_id site = meta.site;
   meta = {site, meta.incarnation, meta.step, meta.tokens, std::move(meta.leases), meta.mass};  // what the home says of it, the home says
   if (collected.contains(site) || is_finished() || meta.step <= marks.of(site).step) return;
-  if (!opened) opened = last_opened = now;
   collected[site] = {std::move(meta), std::move(frame)};
   try_close(now);
 }
@@ -70,7 +69,6 @@ void parameter_group::state::collect(contributor meta, shared_bytes frame, time_
 /// The next round begins without contributions.
 void parameter_group::state::reopen() {
   collected.clear();
-  opened.reset();
   quorum_at.reset();
 }
 
@@ -82,24 +80,34 @@ void parameter_group::state::keep_valid_contributions() {
     return m == nullptr || m->incarnation != e.second.meta.incarnation;
   });
   quorum_at.reset();
-  if (collected.empty()) opened.reset();
 }
 
 void parameter_group::state::try_close(time_point now) {
   if (!at_home() || !settled || sealed || pending || is_finished() || collected.empty()) return;
-  std::size_t counting = 0, missing = 0;
+  std::size_t counting = 0;
+  std::vector<site_id> missing;
   for (const epoch_member& m : view.members) {
     if (m.joining && !synced.contains(m.site)) continue;
     ++counting;
-    missing += collected.contains(m.site) ? 0 : 1;
+    if (!collected.contains(m.site)) missing.push_back(m.site);
   }
   const std::size_t quorum = s.quorum > 0 ? std::min<std::size_t>(s.quorum, counting) : counting / 2 + 1;
   if (collected.size() < quorum) return;
-  if (!quorum_at) quorum_at = now;
-  const time_point last = deadline.closes_at(*opened, *quorum_at);
-  if (missing > 0 && now < last && !closes_early()) return say(group_effect::wake_at{last});
-  if (missing == 0) deadline.observe(now - *opened);
+  if (!quorum_at) {
+    quorum_at = last_quorum = now;
+    call(missing);
+  }
+  const time_point last = deadline.closes_at(*quorum_at);
+  if (!missing.empty() && now < last && !closes_early()) return say(group_effect::wake_at{last});
+  if (missing.empty()) deadline.observe(now - *quorum_at);
   close(now);
+}
+
+void parameter_group::state::call(const std::vector<site_id>& missing) {
+  for (const site_id site : missing) {
+    if (site == s.self) say(group_effect::called{round + 1});
+    send(site, message::call{view.number, s.shape.id, round + 1});
+  }
 }
 
 /// Sum of the decoded frames, in site order, of as many tokens as it gives. What does not decode is vetoed.

@@ -255,6 +255,11 @@ void parameter_group::state::on_want_record(site_id from, const message::want_re
   }
 }
 
+void parameter_group::state::on_call(site_id from, const message::call& m) {
+  if (from != cut.home || m.epoch != view.number || m.round != round + 1 || in_flight || copying) return;
+  say(group_effect::called{m.round});
+}
+
 void parameter_group::state::on_refused(site_id from, const message::refused& m, time_point now) {
   if (copy && m.epoch == view.number && static_cast<errc>(m.code) == errc::stale_round) ask(copy->not_there(from));
   if (from != cut.home || m.epoch != view.number || !in_flight || in_flight->round != m.round) return;

@@ -79,6 +79,7 @@ struct parameter_group::state {
   void on_delta(site_id from, const message::delta& m, const shared_bytes& payload, time_point now);
   void on_commit(const message::commit& m, time_point now);
   void on_refused(site_id from, const message::refused& m, time_point now);
+  void on_call(site_id from, const message::call& m);
   void on_want_record(site_id from, const message::want_record& m, time_point now);
   void advance_chain(time_point now);
   /// Applies one committed record. False on a divergence.
@@ -113,6 +114,8 @@ struct parameter_group::state {
   void on_stored(site_id from, const message::stored& m, time_point now);
   void collect(contributor meta, shared_bytes frame, time_point now);
   void try_close(time_point now);
+  /// Tells those that the round has its quorum.
+  void call(const std::vector<site_id>& missing);
   void close(time_point now);
   /// Sums the collected contributions and encodes the delta. What a lossy codec did not send goes to the candidate.
   shared_bytes reduce(round_record& r, candidate& c);
@@ -165,8 +168,8 @@ struct parameter_group::state {
 
   // home
   std::map<site_id, collected_frame> collected;
-  std::optional<time_point> opened, quorum_at;
-  time_point last_opened{};
+  std::optional<time_point> quorum_at;
+  time_point last_quorum{};
   std::unique_ptr<float_array> residual;  // of the aggregator, in units of the sum; null: none so far
   std::optional<candidate> next;          // belongs to `pending` when we made it
   workspace spare;

@@ -234,6 +234,13 @@ struct want_record {
   group_id group = 0;
   round_number round = 0;
 };  // answered by delta
+/// home -> who is missing: the quorum of this round is there, and it is about to close. Who still trains for it ends after the step
+/// under way and contributes what it has, so that a slow site gives less in each round instead of nothing in time.
+struct call {
+  epoch_number epoch = 0;
+  group_id group = 0;
+  round_number round = 0;
+};
 /// For users' own actors: delivered to the actor that has registered under that name at the other site; told there when there is none.
 struct to_actor {
   std::string name;
@@ -241,10 +248,11 @@ struct to_actor {
 
 }  // namespace message
 
-using peer_message = std::variant<message::join, message::beat, message::suspect, message::seal, message::sealed, message::new_epoch,
-                                  message::synced, message::leave, message::report, message::stop_run, message::contribution,
-                                  message::delta, message::state_part, message::stored, message::commit, message::refused,
-                                  message::want_state, message::want_record, message::to_actor, message::freeze, message::frozen>;
+using peer_message =
+    std::variant<message::join, message::beat, message::suspect, message::seal, message::sealed, message::new_epoch, message::synced,
+                 message::leave, message::report, message::stop_run, message::contribution, message::delta, message::state_part,
+                 message::stored, message::commit, message::refused, message::want_state, message::want_record, message::to_actor,
+                 message::freeze, message::frozen, message::call>;
 
 /// A message with its payload (null on the control path).
 struct envelope {

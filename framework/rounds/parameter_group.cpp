@@ -75,7 +75,9 @@ void parameter_group::state::enter(const epoch_view& next_view, time_point now) 
   commits.clear();
   member_round.clear();
   note(ledger::entered(view.number, s.shape.id, round));
+  auto of_this_epoch = std::exchange(early, {});  // not before we stand at its cut: they would lead beyond it, to where no holder is
   settle_pending_by_cut(now);
+  early = std::move(of_this_epoch);
   ahead.clear();
   if (was_home && !at_home()) return_residual(round);
   if (!at_home()) spare = {};
@@ -183,8 +185,8 @@ void parameter_group::state::receive(site_id from, incarnation_number incarnatio
     ++counters.stale_incarnation;
     return;
   }
-  if (const auto* c = std::get_if<message::contribution>(&what.body))
-    on_contribution(from, *c, what.payload, now);
+  if (const auto* in = std::get_if<message::contribution>(&what.body))
+    on_contribution(from, *in, what.payload, now);
   else if (const auto* d = std::get_if<message::delta>(&what.body))
     on_delta(from, *d, what.payload, now);
   else if (const auto* st = std::get_if<message::stored>(&what.body))
@@ -195,6 +197,8 @@ void parameter_group::state::receive(site_id from, incarnation_number incarnatio
     on_refused(from, *r, now);
   else if (const auto* p = std::get_if<message::state_part>(&what.body))
     on_state_part(from, *p, what.payload, now);
+  else if (const auto* c = std::get_if<message::call>(&what.body))
+    on_call(from, *c);
   else if (const auto* w = std::get_if<message::want_record>(&what.body))
     on_want_record(from, *w, now);
   else if (const auto* ws = std::get_if<message::want_state>(&what.body))

@@ -60,6 +60,10 @@ struct frame_lost {
   shared_bytes frame;
   contributor meta;
 };
+/// The round has its quorum and waits for us: what has been trained for it by now should go, as soon as may be.
+struct called {
+  round_number round = 0;
+};
 /// Records that we had applied are void, because more sites failed than a majority bears: the anchor was copied from below them. This
 /// site's part in them is to be trained again. step: what is left of its watermark; leases: what the void records named of it.
 struct rolled_back {
@@ -95,9 +99,10 @@ struct wake_at {
 
 }  // namespace group_effect
 
-using group_action = std::variant<group_effect::send, group_effect::applied, group_effect::judged, group_effect::frame_lost,
-                                  group_effect::rolled_back, group_effect::residual_returned, group_effect::ledger_line,
-                                  group_effect::diverged, group_effect::unsettled, group_effect::settled, group_effect::wake_at>;
+using group_action =
+    std::variant<group_effect::send, group_effect::applied, group_effect::judged, group_effect::frame_lost, group_effect::called,
+                 group_effect::rolled_back, group_effect::residual_returned, group_effect::ledger_line, group_effect::diverged,
+                 group_effect::unsettled, group_effect::settled, group_effect::wake_at>;
 using group_actions = std::vector<group_action>;
 
 /// All of a group that a checkpoint keeps. Arrays: [group.size]; momentum is empty for a rule without one.
@@ -130,7 +135,7 @@ public:
   /// This site's contribution to `round`, formed from the anchor at round - 1. One at a time: the last one's fate must be known
   /// (applied or frame_lost) before the next. A contribution that comes too late gives frame_lost at once.
   group_actions local_contribution(round_number round, shared_bytes frame, contributor meta, time_point now);
-  /// contribution, delta, stored, commit, refused, state_part, want_record or want_state of this group, from a peer whose link said
+  /// contribution, delta, stored, commit, refused, call, state_part, want_record or want_state of this group, from a peer whose link said
   /// `incarnation`.
   group_actions receive(site_id from, incarnation_number incarnation, const envelope& what, time_point now);
   /// Could receive() of this message move the anchor? For an owner whose anchor is being read: it keeps the message back. (tick, seal,

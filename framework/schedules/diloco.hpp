@@ -9,8 +9,9 @@ namespace isthmus {
 
 /// When a site trains, contributes and waits under DiLoCo (Douillard et al. 2023, arXiv:2311.08105): H inner steps from the anchor, one
 /// contribution to every unfinished group, then a wait until each group has moved on; the working weights start from the new anchor.
-/// When a group's round closes without us while we train, the period is cut short: what was trained so far is contributed (late, so it
-/// becomes residual) and the next period starts from the anchor that the others have. Pure: events in, the next action out.
+/// When a group's round has its quorum while we train, the period is cut short, so that what was trained so far comes in time; when it
+/// closed without us all the same, that becomes residual, and the next period starts from the anchor that the others have. Pure: events
+/// in, the next action out.
 class diloco_schedule {
 public:
   enum class action { wait, begin_period, train_step, contribute, finish };
@@ -21,7 +22,7 @@ public:
   void group_settled(group_id group, round_number round, bool finished);
   /// The group's anchor is being replaced or repaired: no period may begin.
   void group_unsettled(group_id group);
-  /// A round closed without our contribution: the period should end after the step under way.
+  /// A round is about to close, or has closed, without our contribution: the period should end after the step under way.
   void yield_asked();
   /// No step may begin until resume(): a drain, a checkpoint, a missing device.
   void pause() { paused_ = true; }

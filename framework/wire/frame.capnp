@@ -167,5 +167,6 @@ struct Frame {
       epoch @47 :UInt64;
       held @48 :List(HeldRecord);
     }
+    call @53 :Place;
   }
 }

@@ -207,6 +207,8 @@ void write_body(body_builder out, const message::want_state& m) {
 
 void write_body(body_builder out, const message::want_record& m) { write_place(out.initWantRecord(), m.epoch, m.group, m.round); }
 
+void write_body(body_builder out, const message::call& m) { write_place(out.initCall(), m.epoch, m.group, m.round); }
+
 void write_body(body_builder out, const message::freeze& m) { out.setFreeze(m.epoch); }
 
 void write_body(body_builder out, const message::frozen& m) {

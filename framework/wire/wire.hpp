@@ -15,7 +15,7 @@
 namespace isthmus::wire {
 
 /// Raised with every change of the schema that an older reader would misread.
-inline constexpr std::uint32_t version = 3;
+inline constexpr std::uint32_t version = 4;
 inline constexpr std::size_t header_bytes_max = 1024;       // of a bulk message
 inline constexpr std::size_t control_bytes_max = 1U << 20;  // of a control message
 inline constexpr std::size_t body_bytes_max = 8U << 20;     // of a bulk message's body that did not fit its header

@@ -58,6 +58,15 @@ BOOST_AUTO_TEST_CASE(a_quorum_of_everybody_never_waits_for_ever) {
   BOOST_TEST(drawn.good(), words(drawn));
 }
 
+// Found by seeds (110, 126, 205, 260): a site came back when all others had ended, and called them for ever.
+BOOST_AUTO_TEST_CASE(a_run_that_ends_while_a_site_is_down_ends_without_it) {
+  const auto plan = shipped({"run.tokens=5760"});
+  for (const std::uint64_t seed : {110, 126, 205, 260}) {
+    const auto r = rehearse(plan, seed);
+    BOOST_TEST(r.good(), words(r));
+  }
+}
+
 BOOST_AUTO_TEST_CASE(every_rare_site_is_hit) {
   std::map<std::string, std::uint64_t> fired;
   for (std::uint64_t seed = 1; seed <= 60; ++seed)
