@@ -57,6 +57,15 @@ void settle(group_actor* self, const group_effect::applied& e) {
   tell_settled(self);
 }
 
+/// Others wait for us.
+void answer_call(group_actor* self) {
+  auto& s = self->state;
+  if (s.lent) return self->send(s.trainer, hand_in{id_of(self), false});
+  if (!s.owes_since) return self->send(self, pass_round{});
+  s.owes_since = now(self) - s.settings.deadline.max;  // due now
+  self->send(self, group_tick{});
+}
+
 void perform(group_actor* self, const group_action& action) {
   auto& s = self->state;
   std::visit(
@@ -74,9 +83,7 @@ void perform(group_actor* self, const group_action& action) {
             s.parts.write_ledger(s.parts.book->lost(e.round));
             owe(self);
           },
-          [&](const group_effect::called&) {
-            if (s.lent) self->send(s.trainer, yield_period{id_of(self)});
-          },
+          [&](const group_effect::called&) { answer_call(self); },
           [&](const group_effect::rolled_back& e) {
             s.parts.book->roll_back(e.step);
             s.started = false;  // where a site that has not begun stands is told again
@@ -134,13 +141,14 @@ bool moves_anchor(const group_actor_state& s, const gated_event& event) {
   const auto& body = std::get<group_message>(event).what.body;
   if (const auto* m = std::get_if<message::commit>(&body)) return m->round > round;
   if (const auto* m = std::get_if<message::stored>(&body)) return m->round > round;
-  return std::holds_alternative<message::state_part>(body);
+  if (const auto* m = std::get_if<message::state_part>(&body)) return m->round > round || !s.parts.group->is_settled();
+  return false;
 }
 
 void take(group_actor* self, const gated_event& event) {
   auto& s = self->state;
   if (s.lent && moves_anchor(s, event)) {
-    if (s.waiting.empty()) self->send(s.trainer, yield_period{id_of(self)});
+    if (s.waiting.empty()) self->send(s.trainer, hand_in{id_of(self), true});
     s.waiting.push_back(event);
     return;
   }
@@ -186,7 +194,7 @@ expected<void> send_contribution(group_actor* self, std::span<const float> worki
 }
 
 /// The trainer hands back what it made of our anchor.
-void take_back(group_actor* self, const train_result& what) {
+void take_back(group_actor* self, const train_result& what, bool keep) {
   auto& s = self->state;
   auto& group = *s.parts.group;
   s.lent = false;
@@ -194,7 +202,7 @@ void take_back(group_actor* self, const train_result& what) {
     const auto working = std::as_const(*s.parts.memory->weights)
                              .span()
                              .subspan(static_cast<std::size_t>(s.settings.shape.offset), static_cast<std::size_t>(s.settings.shape.size));
-    const bool late = !s.waiting.empty() || group.finished() || !group.is_settled() || group.has_frame_in_flight();
+    const bool late = keep || !s.waiting.empty() || group.finished() || !group.is_settled() || group.has_frame_in_flight();
     if (auto ok = late ? keep_late(self, working, what) : send_contribution(self, working, what); !ok) veto(self, what, ok.error());
   }
   auto waiting = std::move(s.waiting);
@@ -231,6 +239,7 @@ caf::behavior group_behaviour(group_actor* self, std::shared_ptr<group_actor_sta
         perform(self, self->state.parts.group->tick(now(self)));
         pay_what_is_owed(self);
       },
+      [=](const pass_round&) { perform(self, self->state.parts.group->pass(now(self))); },
       [=](const seal_group& m) {
         auto& group = *self->state.parts.group;
         const auto held = m.outside ? group.freeze(m.epoch) : group.seal(m.epoch);
@@ -246,7 +255,7 @@ caf::behavior group_behaviour(group_actor* self, std::shared_ptr<group_actor_sta
         return anchor_loaded{id_of(self), s.parts.group->round()};
       },
       [=](const metrics_restarted& m) { self->state.metrics = m.handle; },
-      [=](const contribute& m) { take_back(self, m.what); },
+      [=](const contribute& m) { take_back(self, m.what, m.keep); },
       [=](const restore_book&) {
         auto& s = self->state;
         const step_number mark = s.parts.group->watermarks().of(s.settings.self).step;

@@ -23,8 +23,8 @@ struct group_parts {
 
 /// One parameter group of a site: forms, sends and settles contributions, takes part in rounds (at its home: closes them), keeps anchor
 /// and residual. It computes, so it has a thread of its own for real. While the trainer works from its anchor, the anchor does not
-/// move: what would move it waits until the trainer has handed over what it has (yield_period).
-/// Sends outbound, group_holds, group_synced to the owner; group_settled, group_unsettled, anchor_loaded, yield_period to the trainer.
+/// move: what would move it waits until the trainer has handed over what it has (hand_in).
+/// Sends outbound, group_holds, group_synced to the owner; group_settled, group_unsettled, anchor_loaded, hand_in to the trainer.
 caf::actor spawn_group(caf::event_based_actor* owner, tier where, group_parts parts, group_settings settings, caf::actor metrics);
 
 }  // namespace isthmus::actors

@@ -61,15 +61,16 @@ struct group_saved { group_id group; std::shared_ptr<const group_snapshot> group
 struct group_synced { group_id group; epoch_number epoch; };
 
 // --- trainer <-> parameter groups
-struct train_result {                     // of one period, for every group
+struct train_result {                     // of one group, since its anchor was loaded
   step_number step = 0;                   // reached
   std::uint64_t tokens = 0;
   std::vector<lease> leases;
 };
-struct contribute { train_result what; };
+struct contribute { train_result what; bool keep = false; };  // keep: for the residual, since no round is due
 struct group_settled { group_id group; round_number round; std::uint64_t tokens_total; bool finished; };
 struct group_unsettled { group_id group; };
-struct yield_period { group_id group; };  // -> trainer: a round has its quorum without us, or moved on: end the period after this step
+struct pass_round {};                     // -> group: nothing is here for the round that calls
+struct hand_in { group_id group; bool closed; };  // -> trainer: its round has its quorum without us, or has closed and the anchor is to move
 struct load_anchor {};                    // -> group: copy the anchor to the working weights
 struct anchor_loaded { group_id group; round_number round; };
 
@@ -147,7 +148,7 @@ ISTHMUS_LOCAL_MESSAGE(link_tick) ISTHMUS_LOCAL_MESSAGE(group_tick) ISTHMUS_LOCAL
 ISTHMUS_LOCAL_MESSAGE(coordinator_tick) ISTHMUS_LOCAL_MESSAGE(enter_epoch) ISTHMUS_LOCAL_MESSAGE(seal_group)
 ISTHMUS_LOCAL_MESSAGE(group_sealed) ISTHMUS_LOCAL_MESSAGE(group_holds) ISTHMUS_LOCAL_MESSAGE(group_message)
 ISTHMUS_LOCAL_MESSAGE(group_synced) ISTHMUS_LOCAL_MESSAGE(contribute) ISTHMUS_LOCAL_MESSAGE(group_settled)
-ISTHMUS_LOCAL_MESSAGE(group_unsettled) ISTHMUS_LOCAL_MESSAGE(yield_period) ISTHMUS_LOCAL_MESSAGE(load_anchor)
+ISTHMUS_LOCAL_MESSAGE(group_unsettled) ISTHMUS_LOCAL_MESSAGE(hand_in) ISTHMUS_LOCAL_MESSAGE(pass_round) ISTHMUS_LOCAL_MESSAGE(load_anchor)
 ISTHMUS_LOCAL_MESSAGE(anchor_loaded) ISTHMUS_LOCAL_MESSAGE(compute_gradient) ISTHMUS_LOCAL_MESSAGE(gradient_done)
 ISTHMUS_LOCAL_MESSAGE(reduce_slice) ISTHMUS_LOCAL_MESSAGE(slice_reduced) ISTHMUS_LOCAL_MESSAGE(update_slice)
 ISTHMUS_LOCAL_MESSAGE(slice_updated) ISTHMUS_LOCAL_MESSAGE(evaluate_rows) ISTHMUS_LOCAL_MESSAGE(rows_evaluated)

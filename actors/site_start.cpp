@@ -49,6 +49,7 @@ expected<group_settings> settings_of(const site_parts& parts, const group_shape&
              static_cast<float>(plan.outer_momentum)};
   s.reference_tokens = static_cast<double>(reference_tokens(parts.plan));
   s.tokens_goal = static_cast<std::uint64_t>(parts.plan.run.tokens);
+  s.calls = !parts.plan.run.deterministic;
   s.quorum = static_cast<std::uint32_t>(parts.plan.run.deterministic ? parts.plan.sites.size() : static_cast<std::size_t>(plan.quorum));
   s.guarding = guarding(parts.plan);
   s.deadline.min = from_seconds(plan.deadline_min_seconds);

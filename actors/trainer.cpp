@@ -10,6 +10,7 @@
 #include <cmath>
 #include <map>
 #include <optional>
+#include <utility>
 
 namespace isthmus::actors {
 
@@ -26,7 +27,7 @@ namespace isthmus::actors {
 
 namespace {
 
-/// What the devices are doing for the ticket under way.
+/// What the devices are doing for the ticket under way; from leasing on a step.
 enum class work { none, loading, evaluating, saving, leasing, gradient, reduction, update, resting };
 
 struct trainer_state {
@@ -46,13 +47,12 @@ struct trainer_state {
   double loss_sum = 0, squares = 0, gradient_norm = 0, rate = 0;
 
   step_number step = 0;
-  train_result period;
+  std::vector<train_result> trained;        // per group, since its anchor was loaded
   std::vector<std::uint64_t> tokens_total;  // per group, at its anchor
   std::vector<round_number> rounds;
   std::size_t loads_missing = 0;
   round_number evaluated_at = 0, saved_at = 0;
-  bool loaded = false, load_valid = false, evaluated_once = false, save_asked = false, drain_asked = false, drain_saved = false,
-       final_save = false, told_finished = false;
+  bool evaluated_once = false, save_asked = false, drain_asked = false, drain_saved = false, final_save = false, told_finished = false;
 };
 using trainer_actor = caf::stateful_actor<trainer_state>;
 
@@ -105,7 +105,8 @@ void begin_update(trainer_actor* self) {
   auto& s = self->state;
   s.gradient_norm = std::sqrt(s.squares);
   const double scale = static_cast<double>(clip_scale(s.squares, s.settings.clip_norm));
-  const std::uint64_t done = *std::min_element(s.tokens_total.begin(), s.tokens_total.end()) + s.period.tokens * s.settings.sites;
+  const auto in_period = static_cast<std::uint64_t>(s.schedule->steps_in_period() * s.settings.rows_per_step * s.settings.context);
+  const std::uint64_t done = *std::min_element(s.tokens_total.begin(), s.tokens_total.end()) + in_period * s.settings.sites;
   s.rate = s.settings.learning_rate.learning_rate(static_cast<std::int64_t>(done));
   const gradient_array sum = s.gradients.begin()->second;
   start(self, work::update, spread(s.devices, s.settings.layout_size, 4096),
@@ -116,9 +117,10 @@ void end_step(trainer_actor* self) {
   auto& s = self->state;
   const auto tokens = static_cast<std::uint64_t>(s.rows.rows * s.settings.context);
   ++s.step;
-  s.period.step = s.step;
-  s.period.tokens += tokens;
-  s.period.leases.insert(s.period.leases.end(), s.rows.leases.begin(), s.rows.leases.end());
+  for (auto& part : s.trained) {
+    part.tokens += tokens;
+    part.leases.insert(part.leases.end(), s.rows.leases.begin(), s.rows.leases.end());
+  }
   s.doing = work::none;
   s.gradients.clear();
   s.schedule->step_done();
@@ -193,18 +195,46 @@ bool save_is_due(const trainer_state& s, bool finishing) {
   return s.settings.checkpoint_every_rounds > 0 && s.rounds.front() >= s.saved_at + s.settings.checkpoint_every_rounds;
 }
 
-/// Between periods: anchors are copied to the weights, then whatever is due there is done, then a period begins or the run ends.
+/// The group gets back its part of the weights. keep: no round of it is due.
+void give_back(trainer_actor* self, group_id group, bool keep) {
+  auto& s = self->state;
+  auto what = std::exchange(s.trained[group], {});
+  what.step = s.step;
+  s.schedule->handed_in(group);
+  self->send(s.groups[group], contribute{std::move(what), keep});
+}
+
+void give_back_what_is_due(trainer_actor* self) {
+  for (const group_id group : self->state.schedule->to_hand_in()) give_back(self, group, false);
+}
+
+/// What has been trained for rounds to come goes to the residuals, so that all weights are anchors. False when there is no such thing.
+bool keep_what_is_trained(trainer_actor* self) {
+  auto& s = self->state;
+  bool any = false;
+  for (group_id group = 0; group < s.groups.size(); ++group) {
+    if (s.trained[group].tokens == 0) continue;
+    give_back(self, group, true);
+    any = true;
+  }
+  return any;
+}
+
+void load(trainer_actor* self) {
+  auto& s = self->state;
+  const auto groups = s.schedule->to_load();
+  s.doing = work::loading;
+  s.loads_missing = groups.size();
+  for (const group_id group : groups) self->send(s.groups[group], load_anchor{});
+}
+
+/// Between periods: whatever is due there is done, then a period begins or the run ends.
 void at_boundary(trainer_actor* self, bool finishing) {
   auto& s = self->state;
   if (s.devices.empty()) return;
-  if (!s.loaded) {
-    s.doing = work::loading;
-    s.loads_missing = s.groups.size();
-    s.load_valid = true;
-    for (const auto& group : s.groups) self->send(group, load_anchor{});
-    return;
-  }
-  if (evaluation_is_due(s, finishing)) return begin_evaluation(self);
+  const bool evaluating = evaluation_is_due(s, finishing);
+  if ((evaluating || save_is_due(s, finishing)) && keep_what_is_trained(self)) return;
+  if (evaluating) return begin_evaluation(self);
   if (save_is_due(s, finishing)) {
     s.doing = work::saving;
     s.saved_at = s.rounds.front();
@@ -220,7 +250,6 @@ void at_boundary(trainer_actor* self, bool finishing) {
     return;
   }
   if (s.drain_asked) return;  // saved; the owner ends us
-  s.period = {s.step, 0, {}};
   s.schedule->period_begun();
   drive(self);
 }
@@ -232,11 +261,8 @@ void drive(trainer_actor* self) {
     case diloco_schedule::action::wait: return;
     case diloco_schedule::action::begin_period: return at_boundary(self, false);
     case diloco_schedule::action::finish: return at_boundary(self, true);
-    case diloco_schedule::action::contribute:
-      s.schedule->contributed();
-      s.loaded = false;
-      for (const auto& group : s.groups) self->send(group, contribute{s.period});
-      return drive(self);
+    case diloco_schedule::action::load: return load(self);
+    case diloco_schedule::action::hand_in: give_back_what_is_due(self); return drive(self);
     case diloco_schedule::action::train_step:
       if (s.devices.empty()) return;
       s.doing = work::leasing;
@@ -261,6 +287,7 @@ caf::behavior trainer(trainer_actor* self, std::shared_ptr<trainer_state> given)
   self->state = std::move(*given);
   auto& state = self->state;
   state.schedule.emplace(state.settings.groups, state.settings.inner_steps);
+  state.trained.resize(state.settings.groups);
   state.tokens_total.assign(state.settings.groups, 0);
   state.rounds.assign(state.settings.groups, 0);
   state.schedule->pause();  // until begin_training
@@ -278,25 +305,27 @@ caf::behavior trainer(trainer_actor* self, std::shared_ptr<trainer_state> given)
       },
       [=](const group_unsettled& m) {
         self->state.schedule->group_unsettled(m.group);
-        self->state.loaded = self->state.load_valid = false;
+        drive(self);
       },
-      [=](const yield_period& m) {
+      [=](const hand_in& m) {
         auto& s = self->state;
-        if (s.schedule->training())
-          s.schedule->yield_asked();
-        else {  // nothing under way: the group may move on, and its anchor is copied again
-          s.loaded = s.load_valid = false;
-          self->send(s.groups.at(m.group), contribute{{s.step, 0, {}}});
-        }
+        const bool stepping = s.doing >= work::leasing;
+        if (m.closed)
+          s.schedule->round_closed(m.group);
+        else if (!stepping && s.trained.at(m.group).tokens == 0)
+          self->send(s.groups[m.group], pass_round{});
+        else
+          s.schedule->round_closes(m.group);
+        if (!stepping) give_back_what_is_due(self);
         drive(self);
       },
       [=](const anchor_loaded& m) {
         auto& s = self->state;
         if (s.doing != work::loading || s.loads_missing == 0) return;
         s.rounds.at(m.group) = m.round;
+        s.schedule->group_loaded(m.group);
         if (--s.loads_missing > 0) return;
         s.doing = work::none;
-        s.loaded = s.load_valid;
         drive(self);
       },
       [=](const rows_leased& m) {

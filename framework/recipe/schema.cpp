@@ -55,7 +55,7 @@ void visit_fields(recipe::train_section& s, field_visitor& v) {
 void visit_fields(recipe::round_section& s, field_visitor& v) {
   v.choice("codec", s.codec, {"none", "int8", "sparse_loco", "own.*"}, "how contributions become bytes; own.*: a program's own codec");
   v.integer("warm_up_rounds", s.warm_up_rounds, 0, 1'000'000, "the first rounds go with int8, before codec = \"sparse_loco\"");
-  v.integer("inner_steps", s.inner_steps, 1, 100'000, "local steps a round (H)");
+  v.integer("inner_steps", s.inner_steps, 1, 100'000, "local steps a round (H), fewer of a site that others wait for");
   v.integer("groups", s.groups, 1, 1024, "parameter groups, spread over the homes");
   v.choice("outer", s.outer, {"nesterov", "plain"}, "the outer optimizer");
   v.real("outer_learning_rate", s.outer_learning_rate, tiny, 10, "of the outer optimizer");
@@ -64,7 +64,8 @@ void visit_fields(recipe::round_section& s, field_visitor& v) {
            "how a home adds contributions; docs/hostile.md");
   v.real("residual_decay", s.residual_decay, 0, 1, "of the codec's error feedback, each round");
   v.integer("quorum", s.quorum, 0, sites_max, "contributions that let a round close; 0: a majority of the members");
-  v.real("grace_seconds", s.grace_seconds, 0, 86400, "waited for the rest once the quorum is there");
+  v.real("grace_seconds", s.grace_seconds, 0, 86400,
+         "waited for the rest once the quorum is there, and before all are asked for what they have");
   v.real("deadline_min_seconds", s.deadline_min_seconds, 0.01, 86400, "lower bound of the learned deadline");
   v.real("deadline_max_seconds", s.deadline_max_seconds, 0.01, 604800, "upper bound of the learned deadline");
   v.integer("reference_tokens", s.reference_tokens, 0, tera, "unit of contributions; 0: tokens_per_step * inner_steps");

@@ -62,6 +62,7 @@ void parameter_group::state::collect(contributor meta, shared_bytes frame, time_
   const site_id site = meta.site;
   meta = {site, meta.incarnation, meta.step, meta.tokens, std::move(meta.leases), meta.mass};  // what the home says of it, the home says
   if (collected.contains(site) || is_finished() || meta.step <= marks.of(site).step) return;
+  if (!opened) opened = now;
   collected[site] = {std::move(meta), std::move(frame)};
   try_close(now);
 }
@@ -69,7 +70,10 @@ void parameter_group::state::collect(contributor meta, shared_bytes frame, time_
 /// The next round begins without contributions.
 void parameter_group::state::reopen() {
   collected.clear();
+  opened.reset();
   quorum_at.reset();
+  called = false;
+  passed.clear();
 }
 
 /// After an epoch change: sender, incarnation, home and round must be what they were.
@@ -79,7 +83,10 @@ void parameter_group::state::keep_valid_contributions() {
     const epoch_member* m = member(e.first);
     return m == nullptr || m->incarnation != e.second.meta.incarnation;
   });
+  if (collected.empty()) opened.reset();
   quorum_at.reset();
+  called = false;
+  passed.clear();
 }
 
 void parameter_group::state::try_close(time_point now) {
@@ -87,27 +94,35 @@ void parameter_group::state::try_close(time_point now) {
   std::size_t counting = 0;
   std::vector<site_id> missing;
   for (const epoch_member& m : view.members) {
-    if (m.joining && !synced.contains(m.site)) continue;
+    const bool here = collected.contains(m.site);
+    if ((m.joining && !synced.contains(m.site)) || (!here && passed.contains(m.site))) continue;
     ++counting;
-    if (!collected.contains(m.site)) missing.push_back(m.site);
+    if (!here) missing.push_back(m.site);
   }
   const std::size_t quorum = s.quorum > 0 ? std::min<std::size_t>(s.quorum, counting) : counting / 2 + 1;
-  if (collected.size() < quorum) return;
-  if (!quorum_at) {
-    quorum_at = last_quorum = now;
-    call(missing);
+  const bool enough = collected.size() >= quorum;
+  const time_point patience = *opened + s.deadline.grace;
+  if (s.calls && !called && (enough || now >= patience)) {
+    called = true;
+    for (const site_id site : missing) call(site);
   }
+  if (!enough) return called ? void() : say(group_effect::wake_at{patience});
+  if (!quorum_at) quorum_at = last_quorum = now;
   const time_point last = deadline.closes_at(*quorum_at);
   if (!missing.empty() && now < last && !closes_early()) return say(group_effect::wake_at{last});
   if (missing.empty()) deadline.observe(now - *quorum_at);
   close(now);
 }
 
-void parameter_group::state::call(const std::vector<site_id>& missing) {
-  for (const site_id site : missing) {
-    if (site == s.self) say(group_effect::called{round + 1});
-    send(site, message::call{view.number, s.shape.id, round + 1});
-  }
+void parameter_group::state::call(site_id site) {
+  if (site == s.self) say(group_effect::called{round + 1});
+  send(site, message::call{view.number, s.shape.id, round + 1});
+}
+
+void parameter_group::state::on_pass(site_id from, const message::pass& m, time_point now) {
+  if (!at_home() || m.epoch != view.number || m.round != round + 1) return;
+  passed.insert(from);
+  try_close(now);
 }
 
 /// Sum of the decoded frames, in site order, of as many tokens as it gives. What does not decode is vetoed.

@@ -211,8 +211,12 @@ void parameter_group::state::divergence(const round_record& r, const hash128& fo
   diverged = copying = true;
   pending.reset();
   next.reset();
-  if (copied_at) ++copies_failed;  // what came behind the anchor, and has no hash of its own, was wrong
-  fetch_state({}, cut.home);
+  if (copied_at) {  // what came behind the anchor, and has no hash of its own, was wrong: another copy may be no better, so not at once
+    ++copies_failed;
+    copy.reset();
+  } else {
+    fetch_state({}, cut.home);
+  }
   reset_poll(now);
 }
 
@@ -231,7 +235,10 @@ void parameter_group::state::poll(time_point now) {
   next_poll = now + poll_wait;
   say(group_effect::wake_at{next_poll});
   if (copy && !copying && (!copy->wanted() || copy->wanted()->round <= round)) copy.reset();
-  if (copy) ask(copy->again());
+  if (copy)
+    ask(copy->again());
+  else if (copying)
+    fetch_state({}, cut.home);
   if (copying) return;
   if (round < cut.round)
     send(cut.holder, message::want_record{view.number, s.shape.id, round + 1});
@@ -252,12 +259,24 @@ void parameter_group::state::on_want_record(site_id from, const message::want_re
     send(from, message::delta{pending->record}, pending->bytes);
   } else if (m.round == round + 1 && at_home() && settled && !is_finished() && !collected.contains(from)) {
     refuse(from, m.round, errc::not_found, "no contribution of this site to this round has come");
+    if (called && !passed.contains(from)) call(from);
   }
 }
 
 void parameter_group::state::on_call(site_id from, const message::call& m) {
   if (from != cut.home || m.epoch != view.number || m.round != round + 1 || in_flight || copying) return;
   say(group_effect::called{m.round});
+}
+
+group_actions parameter_group::pass(time_point now) {
+  state& g = *state_;
+  if (g.in_flight || g.view.number == 0) return g.take();
+  const message::pass said{g.view.number, g.s.shape.id, g.round + 1};
+  if (g.at_home())
+    g.on_pass(g.s.self, said, now);
+  else
+    g.send(g.cut.home, said);
+  return g.take();
 }
 
 void parameter_group::state::on_refused(site_id from, const message::refused& m, time_point now) {

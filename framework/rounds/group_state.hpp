@@ -111,11 +111,12 @@ struct parameter_group::state {
 
   // --- group_home.cpp
   void on_contribution(site_id from, const message::contribution& m, const shared_bytes& payload, time_point now);
+  void on_pass(site_id from, const message::pass& m, time_point now);
   void on_stored(site_id from, const message::stored& m, time_point now);
   void collect(contributor meta, shared_bytes frame, time_point now);
   void try_close(time_point now);
-  /// Tells those that the round has its quorum.
-  void call(const std::vector<site_id>& missing);
+  /// Asks that site for what it has.
+  void call(site_id site);
   void close(time_point now);
   /// Sums the collected contributions and encodes the delta. What a lossy codec did not send goes to the candidate.
   shared_bytes reduce(round_record& r, candidate& c);
@@ -168,7 +169,9 @@ struct parameter_group::state {
 
   // home
   std::map<site_id, collected_frame> collected;
-  std::optional<time_point> quorum_at;
+  std::optional<time_point> opened, quorum_at;
+  bool called = false;       // those whose contribution is missing
+  std::set<site_id> passed;  // those that have none
   time_point last_quorum{};
   std::unique_ptr<float_array> residual;  // of the aggregator, in units of the sum; null: none so far
   std::optional<candidate> next;          // belongs to `pending` when we made it

@@ -234,9 +234,16 @@ struct want_record {
   group_id group = 0;
   round_number round = 0;
 };  // answered by delta
-/// home -> who is missing: the quorum of this round is there, and it is about to close. Who still trains for it ends after the step
-/// under way and contributes what it has, so that a slow site gives less in each round instead of nothing in time.
+/// home -> who is missing: this round has its quorum and is about to close, or somebody has waited for it for the grace window. Who still
+/// trains for it contributes what it has after the step under way, so that a slow site gives less in each round instead of nothing in
+/// time, and sites whose periods began at different times end them together.
 struct call {
+  epoch_number epoch = 0;
+  group_id group = 0;
+  round_number round = 0;
+};
+/// The answer of who has nothing for it: the round need not wait.
+struct pass {
   epoch_number epoch = 0;
   group_id group = 0;
   round_number round = 0;
@@ -252,7 +259,7 @@ using peer_message =
     std::variant<message::join, message::beat, message::suspect, message::seal, message::sealed, message::new_epoch, message::synced,
                  message::leave, message::report, message::stop_run, message::contribution, message::delta, message::state_part,
                  message::stored, message::commit, message::refused, message::want_state, message::want_record, message::to_actor,
-                 message::freeze, message::frozen, message::call>;
+                 message::freeze, message::frozen, message::call, message::pass>;
 
 /// A message with its payload (null on the control path).
 struct envelope {

@@ -199,6 +199,8 @@ void parameter_group::state::receive(site_id from, incarnation_number incarnatio
     on_state_part(from, *p, what.payload, now);
   else if (const auto* c = std::get_if<message::call>(&what.body))
     on_call(from, *c);
+  else if (const auto* none = std::get_if<message::pass>(&what.body))
+    on_pass(from, *none, now);
   else if (const auto* w = std::get_if<message::want_record>(&what.body))
     on_want_record(from, *w, now);
   else if (const auto* ws = std::get_if<message::want_state>(&what.body))

@@ -28,6 +28,7 @@ struct group_settings {
   std::uint64_t tokens_goal = 0;  // the group is finished at the first record whose tokens_total reaches it; 0: never
   std::uint32_t quorum = 0;       // contributions that let a round close; 0: a majority of the counting members
   deadline_settings deadline;
+  bool calls = true;                         // asks for what is missing; else every contribution is of a whole period
   duration retry = std::chrono::seconds(2);  // what we wait for is asked for again after this, then after twice as long, ...
   guard_settings guarding;                   // what a home makes of contributions that may be wrong
   std::uint32_t deltas_kept_max = 4;         // committed deltas kept for members that lag; further behind: state is copied
@@ -60,7 +61,7 @@ struct frame_lost {
   shared_bytes frame;
   contributor meta;
 };
-/// The round has its quorum and waits for us: what has been trained for it by now should go, as soon as may be.
+/// Others wait for us in this round: what has been trained for it by now should go, as soon as may be; nothing: pass().
 struct called {
   round_number round = 0;
 };
@@ -135,7 +136,9 @@ public:
   /// This site's contribution to `round`, formed from the anchor at round - 1. One at a time: the last one's fate must be known
   /// (applied or frame_lost) before the next. A contribution that comes too late gives frame_lost at once.
   group_actions local_contribution(round_number round, shared_bytes frame, contributor meta, time_point now);
-  /// contribution, delta, stored, commit, refused, call, state_part, want_record or want_state of this group, from a peer whose link said
+  /// We have nothing for the next round.
+  group_actions pass(time_point now);
+  /// contribution, delta, stored, commit, refused, call, pass, state_part, want_record or want_state of this group, from a peer whose link said
   /// `incarnation`.
   group_actions receive(site_id from, incarnation_number incarnation, const envelope& what, time_point now);
   /// Could receive() of this message move the anchor? For an owner whose anchor is being read: it keeps the message back. (tick, seal,

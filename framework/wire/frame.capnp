@@ -168,5 +168,6 @@ struct Frame {
       held @48 :List(HeldRecord);
     }
     call @53 :Place;
+    pass @54 :Place;
   }
 }

@@ -205,6 +205,10 @@ peer_message read_exchange(field_reader& f, schema::Frame::Body::Reader body) {
       const auto place = body.getCall();
       return message::call{place.getEpoch(), place.getGroup(), f.round(place.getRound())};
     }
+    case which::PASS: {
+      const auto place = body.getPass();
+      return message::pass{place.getEpoch(), place.getGroup(), f.round(place.getRound())};
+    }
     case which::TO_ACTOR: {
       message::to_actor m{f.text(body.getToActor(), name_bytes_max, "an actor's name")};
       f.require(!m.name.empty(), errc::malformed, "an actor's name", "is empty");

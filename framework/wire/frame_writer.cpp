@@ -209,6 +209,8 @@ void write_body(body_builder out, const message::want_record& m) { write_place(o
 
 void write_body(body_builder out, const message::call& m) { write_place(out.initCall(), m.epoch, m.group, m.round); }
 
+void write_body(body_builder out, const message::pass& m) { write_place(out.initPass(), m.epoch, m.group, m.round); }
+
 void write_body(body_builder out, const message::freeze& m) { out.setFreeze(m.epoch); }
 
 void write_body(body_builder out, const message::frozen& m) {

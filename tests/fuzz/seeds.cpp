@@ -58,6 +58,7 @@ void add_wire(std::vector<seed>& out) {
   out.push_back({"frames", "frozen", framed(message::frozen{3, {held}}, "")});
   out.push_back({"frames", "freeze", framed(message::freeze{3}, "")});
   out.push_back({"frames", "call", framed(message::call{3, 0, 5}, "")});
+  out.push_back({"frames", "pass", framed(message::pass{3, 0, 5}, "")});
   out.push_back({"frames", "refused", framed(message::refused{3, 0, 5, static_cast<std::uint32_t>(errc::stale_round), "too late"}, "")});
   out.push_back({"frames", "delta", framed(message::delta{record()}, "0123456789abcdef")});
   out.push_back({"frames", "contribution", framed(message::contribution{3, 0, 5, record().contributors[0], {5, 6}, {7, 8}}, "0123456789")});

@@ -112,6 +112,7 @@ bool equal(const message::want_state& a, const message::want_state& b) {
 }
 bool equal(const message::want_record& a, const message::want_record& b) { return same_place(a, b); }
 bool equal(const message::call& a, const message::call& b) { return same_place(a, b); }
+bool equal(const message::pass& a, const message::pass& b) { return same_place(a, b); }
 bool equal(const message::to_actor& a, const message::to_actor& b) { return a.name == b.name; }
 
 }  // namespace
@@ -142,6 +143,7 @@ peer_message random_message(rng& r, std::size_t kind, std::size_t longest) {
     case 19: return message::freeze{positive(r)};
     case 20: return message::frozen{positive(r), random_held(r, longest)};
     case 21: return message::call{positive(r), small(r), positive(r)};
+    case 22: return message::pass{positive(r), small(r), positive(r)};
     default: throw contract_error("random_message: no such kind");
   }
 }
