@@ -123,15 +123,17 @@ __global__ void attention_rows(attention_args<float> a) {
 }
 
 template <int D>
-__global__ void attention_dq(attention_backward_args<float> a, const float* mean) {
+__global__ void attention_dq(attention_backward_args<float> a, row_facts all_facts) {
   extern __shared__ float memory[];
   constexpr int floats = rows_tile<D>::floats;
   const rows_tile<D> q{memory}, d_o{memory + floats}, k{memory + 2 * floats}, v{memory + 3 * floats};
   const std::int64_t h = blockIdx.y, b = blockIdx.z, begin = blockIdx.x * tile, kv = h * a.kv_heads / a.heads;
-  const std::int64_t first = b * a.length, valid = least(tile, a.length - begin), at = (b * a.heads + h) * a.length + begin;
+  const std::int64_t first = b * a.length, valid = least(tile, a.length - begin);
   const int lane = threadIdx.x % warp_size, row = threadIdx.x / warp_size * rows_a_warp;
   q.load(a.q + (first + begin) * a.qkv_stride + h * a.head_dim, a.qkv_stride, valid, a.head_dim);
   d_o.load(a.d_o + ((first + begin) * a.heads + h) * a.head_dim, a.heads * a.head_dim, valid, a.head_dim);
+  const float scale = a.scale * log2_e;
+  const row_facts facts = all_facts.of_head(b * a.heads + h);
   float sums[rows_a_warp][D / warp_size];
   clear<D>(sums);
   for (std::int64_t j = 0; j < begin + tile && j < a.length; j += tile) {
@@ -145,8 +147,8 @@ __global__ void attention_dq(attention_backward_args<float> a, const float* mean
     v.scores(d_o, dp);
 #pragma unroll
     for (int i = 0; i < rows_a_warp; ++i) {
-      const bool seen = j + lane <= begin + row + i && lane < there && row + i < valid;
-      s[i] = seen ? a.scale * __expf(a.scale * s[i] - a.lse[at + row + i]) * (dp[i] - mean[at + row + i]) : 0.0F;
+      const bool seen = j + lane <= begin + row + i && lane < there;
+      s[i] = seen ? a.scale * exp2f(scale * s[i] - facts.lse[begin + row + i]) * (dp[i] - facts.mean[begin + row + i]) : 0.0F;
     }
     k.add_weighted(s, sums);
   }
@@ -155,7 +157,7 @@ __global__ void attention_dq(attention_backward_args<float> a, const float* mean
 }
 
 template <int D>
-__global__ void attention_dk_dv(attention_backward_args<float> a, const float* mean) {
+__global__ void attention_dk_dv(attention_backward_args<float> a, row_facts all_facts) {
   extern __shared__ float memory[];
   constexpr int floats = rows_tile<D>::floats;
   const rows_tile<D> k{memory}, v{memory + floats}, q{memory + 2 * floats}, d_o{memory + 3 * floats};
@@ -168,22 +170,23 @@ __global__ void attention_dk_dv(attention_backward_args<float> a, const float* m
   float dk[rows_a_warp][D / warp_size], dv[rows_a_warp][D / warp_size];
   clear<D>(dk);
   clear<D>(dv);
+  const float scale = a.scale * log2_e;
   for (std::int64_t h = kv * group; h < (kv + 1) * group; ++h) {
     for (std::int64_t i = begin; i < a.length; i += tile) {
       __syncthreads();
-      const std::int64_t there = least(tile, a.length - i), at = (b * a.heads + h) * a.length + i + lane;
+      const std::int64_t there = least(tile, a.length - i);
       q.load(a.q + (first + i) * a.qkv_stride + h * a.head_dim, a.qkv_stride, there, a.head_dim);
       d_o.load(a.d_o + ((first + i) * a.heads + h) * a.head_dim, a.heads * a.head_dim, there, a.head_dim);
-      const float lse = lane < there ? a.lse[at] : 0, mine = lane < there ? mean[at] : 0;
+      const row_facts facts = all_facts.of_head(b * a.heads + h);
+      const float lse = facts.lse[i + lane], mean = facts.mean[i + lane];
       __syncthreads();
       float p[rows_a_warp], ds[rows_a_warp];
       q.scores(k, p);
       d_o.scores(v, ds);
 #pragma unroll
       for (int j = 0; j < rows_a_warp; ++j) {
-        const bool seen = begin + row + j <= i + lane && lane < there;
-        p[j] = seen ? __expf(a.scale * p[j] - lse) : 0.0F;
-        ds[j] = a.scale * p[j] * (ds[j] - mine);
+        p[j] = begin + row + j <= i + lane ? exp2f(scale * p[j] - lse) : 0.0F;
+        ds[j] = a.scale * p[j] * (ds[j] - mean);
       }
       d_o.add_weighted(p, dv);
       q.add_weighted(ds, dk);
@@ -195,27 +198,31 @@ __global__ void attention_dk_dv(attention_backward_args<float> a, const float* m
   write_rows<D>(dv, ones, a.dv + to, a.d_qkv_stride, valid, a.head_dim);
 }
 
-/// mean[b, h, i] = d_o . o of the row, by `lanes` lanes of a warp, a power of two; four columns at a time if Fours.
+/// Neighbouring rows of one head, each by `lanes` lanes of a warp, a power of two; four columns at a time if Fours.
 template <class Act, bool Fours>
-__global__ void means_of_rows(const Act* o, const Act* d_o, float* mean, std::int64_t length, std::int64_t heads, std::int64_t head_dim,
-                              std::int64_t rows, int lanes) {
-  const std::int64_t i = (static_cast<std::int64_t>(blockIdx.x) * threads + threadIdx.x) / lanes;  // row of [batch * length, heads]
+__global__ void facts_of_rows(attention_backward_args<Act> a, row_facts all_facts, int lanes) {
+  const auto heads = static_cast<unsigned>(a.heads);
+  const std::int64_t h = blockIdx.x % heads, b = blockIdx.y, i = blockIdx.x / heads * (threads / lanes) + threadIdx.x / lanes;
   const int lane = static_cast<int>(threadIdx.x) % lanes;
+  const bool there = i < a.length;
+  const float lse = there && lane == 0 ? a.lse[(b * a.heads + h) * a.length + i] * log2_e : INFINITY;
   float sum = 0;
-  if (i < rows) {
+  if (there) {
+    const std::int64_t row = ((b * a.length + i) * a.heads + h) * a.head_dim;
     if constexpr (Fours) {
-      for (std::int64_t c = lane * 4; c < head_dim; c += lanes * 4) {
-        const float4 x = load4(o + i * head_dim + c), y = load4(d_o + i * head_dim + c);
+      for (std::int64_t c = lane * 4; c < a.head_dim; c += lanes * 4) {
+        const float4 x = load4(a.o + row + c), y = load4(a.d_o + row + c);
         sum += (x.x * y.x + x.y * y.y) + (x.z * y.z + x.w * y.w);
       }
     } else {
-      for (std::int64_t c = lane; c < head_dim; c += lanes) sum += wide(o[i * head_dim + c]) * wide(d_o[i * head_dim + c]);
+      for (std::int64_t c = lane; c < a.head_dim; c += lanes) sum += wide(a.o[row + c]) * wide(a.d_o[row + c]);
     }
   }
   for (int step = lanes / 2; step > 0; step /= 2) sum += __shfl_xor_sync(~0U, sum, step);
-  if (lane != 0 || i >= rows) return;
-  const std::int64_t row = i / heads, h = i - row * heads, b = row / length;
-  mean[(b * heads + h) * length + row - b * length] = sum;
+  if (lane != 0 || i >= all_facts.length) return;
+  const row_facts facts = all_facts.of_head(b * a.heads + h);
+  facts.lse[i] = lse;
+  facts.mean[i] = sum;
 }
 
 /// What a part of a cache gives one query and head: the largest score, the sum of exp(score - largest), and the weighted sum of values.
@@ -332,18 +339,20 @@ constexpr std::size_t tiles_bytes(int tiles) {
 }  // namespace
 
 template <class Act>
-const float* means_of(queue& q, const attention_backward_args<Act>& a) {
-  const std::int64_t rows = a.batch * a.length * a.heads;
-  float* mean = q.scratch_floats(rows);
+row_facts facts_of(queue& q, const attention_backward_args<Act>& a) {
+  const std::int64_t length = ceil_div(a.length, 64) * 64, rows = a.batch * a.heads * length;
+  float* memory = q.scratch_floats(2 * rows);
+  const row_facts facts{memory, memory + rows, length};
   const bool vectors = fours(a.head_dim, a.o, a.d_o);
   int lanes = 1;
   while (lanes < warp_size && lanes * (vectors ? 4 : 1) < a.head_dim) lanes *= 2;
-  launch(q, "attention's d_o . o", vectors ? means_of_rows<Act, true> : means_of_rows<Act, false>,
-         static_cast<unsigned>(ceil_div(rows * lanes, threads)), threads, 0, a.o, a.d_o, mean, a.length, a.heads, a.head_dim, rows, lanes);
-  return mean;
+  launch(q, "attention's d_o . o", vectors ? facts_of_rows<Act, true> : facts_of_rows<Act, false>,
+         dim3(static_cast<unsigned>(a.heads * ceil_div(length * lanes, threads)), static_cast<unsigned>(a.batch)), threads, 0, a, facts,
+         lanes);
+  return facts;
 }
-template const float* means_of(queue&, const attention_backward_args<float>&);
-template const float* means_of(queue&, const attention_backward_args<bf16>&);
+template row_facts facts_of(queue&, const attention_backward_args<float>&);
+template row_facts facts_of(queue&, const attention_backward_args<bf16>&);
 
 template <>
 void attention(stream& s, const attention_args<float>& a) {
@@ -355,10 +364,10 @@ void attention(stream& s, const attention_args<float>& a) {
 template <>
 void attention_backward(stream& s, const attention_backward_args<float>& a) {
   queue& q = queue_of(s);
-  const float* mean = means_of(q, a);
+  const row_facts facts = facts_of(q, a);
   for_head_dim(a.head_dim, [&]<int D>() {
-    launch(q, "attention's dq", attention_dq<D>, grid_of(a.length, a.heads, a.batch), threads, tiles_bytes<D>(4), a, mean);
-    launch(q, "attention's dk and dv", attention_dk_dv<D>, grid_of(a.length, a.kv_heads, a.batch), threads, tiles_bytes<D>(4), a, mean);
+    launch(q, "attention's dq", attention_dq<D>, grid_of(a.length, a.heads, a.batch), threads, tiles_bytes<D>(4), a, facts);
+    launch(q, "attention's dk and dv", attention_dk_dv<D>, grid_of(a.length, a.kv_heads, a.batch), threads, tiles_bytes<D>(4), a, facts);
   });
 }
 

@@ -1,5 +1,6 @@
 #include "kernels/cuda/attention_bf16.cuh"
 
+#include "kernels/cuda/attention_hopper.hpp"
 #include "kernels/cuda/ops.hpp"
 
 namespace isthmus::kernels::cuda {
@@ -7,45 +8,6 @@ namespace isthmus::kernels::cuda {
 namespace {
 
 using namespace tiled;
-
-/// The largest, or the sum, of a row of an accumulator, which four lanes hold.
-__device__ float largest_of_four(float v) {
-  for (int step = 1; step <= 2; step *= 2) v = fmaxf(v, __shfl_xor_sync(~0U, v, step));
-  return v;
-}
-__device__ float sum_of_four(float v) {
-  for (int step = 1; step <= 2; step *= 2) v += __shfl_xor_sync(~0U, v, step);
-  return v;
-}
-
-/// One tile's part in a softmax over rows that comes tile by tile. peak and total are of the warp's rows: two a strip and lane.
-template <int D>
-__device__ void softmax_step(sums_of_rows<D, tile>& s, sums_of_rows<D, D>& o, float (&peak)[strips<D>][2], float (&total)[strips<D>][2],
-                             float scale) {
-#pragma unroll
-  for (int strip = 0; strip < strips<D>; ++strip) {
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      float now = peak[strip][half];
-#pragma unroll
-      for (int n = 0; n < tile / 8; ++n) now = fmaxf(now, fmaxf(s[strip].v[n][2 * half], s[strip].v[n][2 * half + 1]));
-      now = largest_of_four(now);
-      const float keep = exp2_of((peak[strip][half] - now) * scale), scaled = now * scale;
-      peak[strip][half] = now;
-      float sum = total[strip][half] * keep;
-#pragma unroll
-      for (int n = 0; n < tile / 8; ++n)
-#pragma unroll
-        for (int e = 2 * half; e < 2 * half + 2; ++e) sum += s[strip].v[n][e] = exp2_of(s[strip].v[n][e] * scale - scaled);
-      total[strip][half] = sum;
-#pragma unroll
-      for (int n = 0; n < D / 8; ++n) {
-        o[strip].v[n][2 * half] *= keep;
-        o[strip].v[n][2 * half + 1] *= keep;
-      }
-    }
-  }
-}
 
 template <int D, int Warps>
 __global__ void __launch_bounds__(Warps* warp_size) attention_rows(attention_args<bf16> a, bool aligned) {
@@ -70,13 +32,7 @@ __global__ void __launch_bounds__(Warps* warp_size) attention_rows(attention_arg
   q.load(q_tile);
   sums_of_rows<D, D> o;
   clear<D, D>(o);
-  float peak[strips<D>][2], total[strips<D>][2];
-#pragma unroll
-  for (int strip = 0; strip < strips<D>; ++strip)
-    for (int half = 0; half < 2; ++half) {
-      peak[strip][half] = low;
-      total[strip][half] = 0;
-    }
+  running_softmax softmax[strips<D>];
   const auto mine = static_cast<int>(begin) + first_row_of_warp<D>();
   const float scale = a.scale * log2_e;
   for (int i = 0; i < tiles; ++i) {
@@ -91,25 +47,22 @@ __global__ void __launch_bounds__(Warps* warp_size) attention_rows(attention_arg
           s[strip].each([&](int r, int c, float& x) {
             if (key + c > mine + strip * 16 + r) x = low;
           });
-      softmax_step<D>(s, o, peak, total, scale);
+#pragma unroll
+      for (int strip = 0; strip < strips<D>; ++strip) {
+        float keep[2];
+        softmax[strip].step(s[strip], scale, keep);
+        scale_rows(o[strip], keep);
+      }
       add_weighted<D, tile>(o, s, kv_tiles.second(i % 2), 0);
     }
     wait_for_copies<0>();
     __syncthreads();
   }
 #pragma unroll
-  for (int strip = 0; strip < strips<D>; ++strip)
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const float all = sum_of_four(total[strip][half]), inverse = 1 / all;
-#pragma unroll
-      for (int n = 0; n < D / 8; ++n) {
-        o[strip].v[n][2 * half] *= inverse;
-        o[strip].v[n][2 * half + 1] *= inverse;
-      }
-      const std::int64_t row = mine + strip * 16 + 8 * half + lane() / 4;
-      if (lane() % 4 == 0 && row < a.length) a.lse[(b * a.heads + h) * a.length + row] = peak[strip][half] * a.scale + logf(all);
-    }
+  for (int strip = 0; strip < strips<D>; ++strip) {
+    const std::int64_t row = mine + strip * 16 + lane() / 4;
+    softmax[strip].end(o[strip], a.scale, a.lse + (b * a.heads + h) * a.length + row, a.length - row);
+  }
   write_rows<D>(o, a.o + ((first + begin) * a.heads + h) * a.head_dim, a.heads * a.head_dim, valid, a.head_dim);
 }
 
@@ -117,10 +70,12 @@ __global__ void __launch_bounds__(Warps* warp_size) attention_rows(attention_arg
 
 template <>
 void attention(stream& s, const attention_args<bf16>& a) {
+  queue& q = queue_of(s);
+  if (hopper::takes(q, a)) return hopper::attention(q, a);
   for_head_dim(a.head_dim, [&]<int D>() {
     constexpr int rows = 128, warps = rows / rows_a_warp<D>;
     const bool aligned = copies_whole<D>(a.head_dim, a.qkv_stride, a.q, a.k, a.v);
-    launch(queue_of(s), "attention", attention_rows<D, warps>, grid_of(a.length, rows, a.heads, a.batch), warps * warp_size,
+    launch(q, "attention", attention_rows<D, warps>, grid_of(a.length, rows, a.heads, a.batch), warps * warp_size,
            (4 * tile_numbers<D> + rows * bf16_tile<D>::stride) * sizeof(bf16), a, aligned);
   });
 }

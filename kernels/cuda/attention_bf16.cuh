@@ -1,6 +1,6 @@
 #pragma once
 
-#include "kernels/cuda/device.cuh"
+#include "kernels/cuda/attention.cuh"
 #include "kernels/cuda/tensor_core.cuh"
 
 #include <cstdint>
@@ -11,7 +11,7 @@
 namespace isthmus::kernels::cuda::tiled {
 
 constexpr int tile = 64;
-constexpr float low = -3.0e38F, log2_e = 1.4426950408889634F;
+constexpr float low = -3.0e38F;
 
 template <int D>
 constexpr int tile_numbers = tile* bf16_tile<D>::stride;
@@ -116,27 +116,90 @@ struct passing_tiles {
   }
 };
 
+/// The largest, or the sum, of a row of an accumulator, which four lanes hold.
+__device__ inline float largest_of_four(float v) {
+  for (int step = 1; step <= 2; step *= 2) v = fmaxf(v, __shfl_xor_sync(~0U, v, step));
+  return v;
+}
+__device__ inline float sum_of_four(float v) {
+  for (int step = 1; step <= 2; step *= 2) v += __shfl_xor_sync(~0U, v, step);
+  return v;
+}
+
+/// The lane's two rows of an accumulator, each times its own number.
 template <int D>
-__device__ void write_rows(sums_of_rows<D, D>& sums, bf16* out, std::int64_t stride, std::int64_t valid, std::int64_t head_dim) {
+__device__ void scale_rows(accumulator<D>& sums, const float (&by)[2]) {
 #pragma unroll
-  for (int strip = 0; strip < strips<D>; ++strip) {
-    const int first = first_row_of_warp<D>() + strip * 16 + lane() / 4, column = lane() % 4 * 2;
+  for (int n = 0; n < D / 8; ++n)
 #pragma unroll
-    for (int n = 0; n < D / 8; ++n)
+    for (int e = 0; e < 4; ++e) sums.v[n][e] *= by[e / 2];
+}
+
+/// A softmax over the lane's two rows of 16 that comes tile by tile.
+struct running_softmax {
+  float peak[2] = {low, low}, total[2] = {};  // the largest score; this lane's part of the sum of exp(scale (score - peak))
+
+  /// Turns a tile's scores into weights; keep: what the sums so far are to be multiplied by. scale: times log2 e.
+  template <int Columns>
+  __device__ void step(accumulator<Columns>& s, float scale, float (&keep)[2]) {
 #pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        const int row = first + 8 * half, c = n * 8 + column;
-        if (row >= valid || c >= head_dim) continue;
-        bf16* place = out + row * stride + c;
-        const float x = sums[strip].v[n][2 * half], y = sums[strip].v[n][2 * half + 1];
-        if (head_dim % 2 == 0 && stride % 2 == 0 && reinterpret_cast<std::uintptr_t>(out) % 4 == 0) {
-          *reinterpret_cast<__nv_bfloat162*>(place) = __floats2bfloat162_rn(x, y);
-        } else {
-          place[0] = narrow<bf16>(x);
-          if (c + 1 < head_dim) place[1] = narrow<bf16>(y);
-        }
-      }
+    for (int half = 0; half < 2; ++half) {
+      float now = peak[half];
+#pragma unroll
+      for (int n = 0; n < Columns / 8; ++n) now = fmaxf(now, fmaxf(s.v[n][2 * half], s.v[n][2 * half + 1]));
+      now = largest_of_four(now);
+      const float scaled = now * scale;
+      keep[half] = exp2_of((peak[half] - now) * scale);
+      peak[half] = now;
+      float sum = total[half] * keep[half];
+#pragma unroll
+      for (int n = 0; n < Columns / 8; ++n)
+#pragma unroll
+        for (int e = 2 * half; e < 2 * half + 2; ++e) sum += s.v[n][e] = exp2_of(s.v[n][e] * scale - scaled);
+      total[half] = sum;
+    }
   }
+  /// Divides sums of weighted rows by the sum of their weights, and writes lse[0] and lse[8] of the first of the lane's rows, where
+  /// there are `left` rows from it on.
+  template <int D>
+  __device__ void end(accumulator<D>& o, float scale, float* lse, std::int64_t left) {
+    float inverse[2];
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const float all = sum_of_four(total[half]);
+      inverse[half] = 1 / all;
+      if (lane() % 4 == 0 && 8 * half < left) lse[8 * half] = peak[half] * scale + logf(all);
+    }
+    scale_rows(o, inverse);
+  }
+};
+
+/// Writes 16 rows to out + row * stride, row from `first` on, where they are of `valid` rows.
+template <int D>
+__device__ void write_strip(const accumulator<D>& sums, int first, bf16* out, std::int64_t stride, std::int64_t valid,
+                            std::int64_t head_dim) {
+  const bool pairs = head_dim % 2 == 0 && stride % 2 == 0 && reinterpret_cast<std::uintptr_t>(out) % 4 == 0;
+#pragma unroll
+  for (int n = 0; n < D / 8; ++n)
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int row = first + lane() / 4 + 8 * half, c = n * 8 + lane() % 4 * 2;
+      if (row >= valid || c >= head_dim) continue;
+      bf16* place = out + row * stride + c;
+      const float x = sums.v[n][2 * half], y = sums.v[n][2 * half + 1];
+      if (pairs) {
+        *reinterpret_cast<__nv_bfloat162*>(place) = __floats2bfloat162_rn(x, y);
+      } else {
+        place[0] = narrow<bf16>(x);
+        if (c + 1 < head_dim) place[1] = narrow<bf16>(y);
+      }
+    }
+}
+template <int D>
+__device__ void write_rows(const sums_of_rows<D, D>& sums, bf16* out, std::int64_t stride, std::int64_t valid, std::int64_t head_dim) {
+#pragma unroll
+  for (int strip = 0; strip < strips<D>; ++strip)
+    write_strip(sums[strip], first_row_of_warp<D>() + strip * 16, out, stride, valid, head_dim);
 }
 
 template <class F>

@@ -1,6 +1,7 @@
 #include "kernels/cuda/attention_bf16.cuh"
 
 #include "kernels/cuda/attention.cuh"
+#include "kernels/cuda/attention_hopper.hpp"
 #include "kernels/cuda/ops.hpp"
 
 #include <algorithm>
@@ -16,7 +17,7 @@ template <int D>
 constexpr int backward_rows = backward_warps* rows_a_warp<D>;
 
 template <int D>
-__global__ void __launch_bounds__(backward_threads) attention_dq(attention_backward_args<bf16> a, const float* mean, bool aligned) {
+__global__ void __launch_bounds__(backward_threads) attention_dq(attention_backward_args<bf16> a, row_facts all_facts, bool aligned) {
   extern __shared__ __align__(16) __nv_bfloat16 memory[];
   const passing_tiles<D, backward_threads> kv_tiles{memory, a.head_dim, aligned};
   const bf16_tile<D> q_tile{memory}, d_o_tile{memory + backward_rows<D> * bf16_tile<D>::stride};  // before the tiles pass by
@@ -44,13 +45,14 @@ __global__ void __launch_bounds__(backward_threads) attention_dq(attention_backw
   start(0);
   const auto mine = static_cast<int>(begin) + first_row_of_warp<D>();
   const int g = lane() / 4, t = lane() % 4;
+  const row_facts facts = all_facts.of_head(b * a.heads + h);
   float lse[strips<D>][2], pull[strips<D>][2];
 #pragma unroll
   for (int strip = 0; strip < strips<D>; ++strip)
     for (int half = 0; half < 2; ++half) {
-      const std::int64_t at = (b * a.heads + h) * a.length + least(mine + strip * 16 + 8 * half + g, a.length - 1);
-      lse[strip][half] = a.lse[at] * log2_e;
-      pull[strip][half] = mean[at];
+      const std::int64_t at = least(mine + strip * 16 + 8 * half + g, facts.length - 1);
+      lse[strip][half] = facts.lse[at];
+      pull[strip][half] = facts.mean[at];
     }
   sums_of_rows<D, D> dq;
   clear<D, D>(dq);
@@ -87,12 +89,12 @@ __global__ void __launch_bounds__(backward_threads) attention_dq(attention_backw
 }
 
 template <int D>
-__global__ void __launch_bounds__(backward_threads) attention_dk_dv(attention_backward_args<bf16> a, const float* mean, bool aligned) {
+__global__ void __launch_bounds__(backward_threads) attention_dk_dv(attention_backward_args<bf16> a, row_facts all_facts, bool aligned) {
   constexpr int rows = backward_rows<D>;
   extern __shared__ __align__(16) __nv_bfloat16 memory[];
   const passing_tiles<D, backward_threads> q_tiles{memory, a.head_dim, aligned};
   const bf16_tile<D> k_tile{memory + 4 * tile_numbers<D>}, v_tile{k_tile.at + rows * bf16_tile<D>::stride};
-  auto* rows_of_stage = reinterpret_cast<float2*>(v_tile.at + rows * bf16_tile<D>::stride);  // [2, tile]: lse and mean of each query
+  auto* facts_of_stage = reinterpret_cast<float2*>(v_tile.at + rows * bf16_tile<D>::stride);  // [2, tile]: lse and mean
   const std::int64_t begin = static_cast<std::int64_t>(blockIdx.x) * rows, kv = blockIdx.y, b = blockIdx.z, group = a.heads / a.kv_heads;
   const std::int64_t first = b * a.length, valid = least(rows, a.length - begin), o_stride = a.heads * a.head_dim;
   const auto tiles = static_cast<int>((a.length - begin + tile - 1) / tile), steps = static_cast<int>(group) * tiles;
@@ -100,10 +102,8 @@ __global__ void __launch_bounds__(backward_threads) attention_dk_dv(attention_ba
     const std::int64_t h = kv * group + i / tiles, r = begin + static_cast<std::int64_t>(i % tiles) * tile;
     q_tiles.start(i % 2, a.q + (first + r) * a.qkv_stride + h * a.head_dim, a.qkv_stride, a.d_o + (first + r) * o_stride + h * a.head_dim,
                   o_stride, a.length - r);
-    if (threadIdx.x < tile) {
-      const std::int64_t at = (b * a.heads + h) * a.length + least(r + threadIdx.x, a.length - 1);
-      rows_of_stage[i % 2 * tile + threadIdx.x] = {a.lse[at] * log2_e, mean[at]};
-    }
+    const row_facts facts = all_facts.of_head(b * a.heads + h);
+    if (threadIdx.x < tile) facts_of_stage[i % 2 * tile + threadIdx.x] = {facts.lse[r + threadIdx.x], facts.mean[r + threadIdx.x]};
   };
   const std::int64_t from = (first + begin) * a.qkv_stride + kv * a.head_dim;
   start_copy<rows, D, backward_threads>(k_tile, a.k + from, a.qkv_stride, valid, a.head_dim, aligned);
@@ -123,8 +123,8 @@ __global__ void __launch_bounds__(backward_threads) attention_dk_dv(attention_ba
     for (int at = 0; at < tile; at += part) {
       const int query = static_cast<int>(begin) + i % tiles * tile + at;
       if (query + part - 1 < mine) continue;
-      const float2* of_queries = rows_of_stage + i % 2 * tile + at;
-      const bool masked = query < mine + rows_a_warp<D> || query + part > a.length;
+      const float2* of_queries = facts_of_stage + i % 2 * tile + at;
+      const bool masked = query < mine + rows_a_warp<D>;
       sums_of_rows<D, part> p, ds;
       clear<D, part>(p);
       clear<D, part>(ds);
@@ -144,7 +144,7 @@ __global__ void __launch_bounds__(backward_threads) attention_dk_dv(attention_ba
           for (int e = 0; e < 4; ++e) {
             const int c = n * 8 + t * 2 + e % 2;
             const float2 of_query = of_queries[c];
-            const bool seen = !masked || (mine + strip * 16 + g + e / 2 * 8 <= query + c && query + c < a.length);
+            const bool seen = !masked || mine + strip * 16 + g + e / 2 * 8 <= query + c;
             float& x = p[strip].v[n][e];
             x = seen ? exp2_of(x * scale - of_query.x) : 0.0F;
             ds[strip].v[n][e] = a.scale * x * (ds[strip].v[n][e] - of_query.y);
@@ -165,15 +165,16 @@ __global__ void __launch_bounds__(backward_threads) attention_dk_dv(attention_ba
 template <>
 void attention_backward(stream& s, const attention_backward_args<bf16>& a) {
   queue& q = queue_of(s);
-  const float* mean = means_of(q, a);
+  if (hopper::takes(q, a)) return hopper::attention_backward(q, a);
+  const row_facts facts = facts_of(q, a);
   for_head_dim(a.head_dim, [&]<int D>() {
     constexpr int rows = backward_rows<D>;
     constexpr std::size_t passing = 4 * tile_numbers<D> * sizeof(bf16), own = 2 * rows * bf16_tile<D>::stride * sizeof(bf16);
     const bool aligned = copies_whole<D>(a.head_dim, a.qkv_stride | a.heads * a.head_dim, a.q, a.k, a.v, a.d_o);
     launch(q, "attention's dq", attention_dq<D>, grid_of(a.length, rows, a.heads, a.batch), backward_threads, std::max(passing, own), a,
-           mean, aligned);
+           facts, aligned);
     launch(q, "attention's dk and dv", attention_dk_dv<D>, grid_of(a.length, rows, a.kv_heads, a.batch), backward_threads,
-           passing + own + 2 * tile * sizeof(float2), a, mean, aligned);
+           passing + own + 2 * tile * sizeof(float2), a, facts, aligned);
   });
 }
 

@@ -14,6 +14,11 @@ void check(cudaError_t result, const char* what) {
 queue::queue(team& t) : stream(t) {
   check(cudaStreamCreateWithFlags(&handle_, cudaStreamNonBlocking), "making a queue on the GPU");
   blas_ = make_blas_handle(handle_);
+  int device = 0, major = 0, minor = 0;
+  check(cudaGetDevice(&device), "asking for the GPU");
+  check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device), "asking for the GPU's compute capability");
+  check(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device), "asking for the GPU's compute capability");
+  on_hopper_ = major == 9 && minor == 0;
 }
 
 queue::~queue() {

@@ -23,6 +23,8 @@ public:
 
   cudaStream_t handle() const { return handle_; }
   const blas_handle& blas() const { return blas_; }
+  /// Whether the GPU runs machine code of compute capability 9.0a.
+  bool on_hopper() const { return on_hopper_; }
   /// Device memory of at least `bytes`, contents undefined; the next call gives the same again. Grows and is kept.
   std::byte* scratch(std::size_t bytes);
   /// The device's copy of some of the host's bytes, which is made anew only when they differ from those of the last call.
@@ -32,6 +34,7 @@ public:
 private:
   cudaStream_t handle_ = nullptr;
   blas_handle blas_;
+  bool on_hopper_ = false;
   std::byte* scratch_ = nullptr;
   std::size_t scratch_bytes_ = 0;
   std::vector<std::byte> kept_;  // what `resident_` holds

@@ -274,6 +274,7 @@ kernel_case ssd_case(ssd_shape a) {
 }  // namespace
 
 std::vector<kernel_case> mixer_cases() {
+  // Attention has tiles of up to 192 rows, 32, 64 or 128 columns wide; heads of 44 columns cannot be copied 16 bytes at a time.
   return {attention_case({1, 1, 1, 1, 16}),
           attention_case({2, 33, 4, 2, 16}),
           attention_case({1, 150, 2, 1, 64}),
@@ -281,6 +282,12 @@ std::vector<kernel_case> mixer_cases() {
           attention_case({1, 70, 4, 1, 6}),
           attention_case({2, 200, 4, 2, 128}),
           attention_case({1, 257, 2, 1, 32}),
+          attention_case({1, 1, 2, 2, 64}),
+          attention_case({1, 521, 4, 1, 64}),
+          attention_case({2, 65, 6, 2, 48}),
+          attention_case({1, 70, 2, 1, 44}),
+          attention_case({1, 300, 2, 1, 96}),
+          attention_case({1, 449, 2, 2, 128}),
           attention_cached_case({1, 1, 4, 2, 16}, 0),
           attention_cached_case({1, 1, 4, 2, 64}, 131),
           attention_cached_case({1, 5, 2, 2, 32}, 60),
