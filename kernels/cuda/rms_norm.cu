@@ -1,6 +1,8 @@
 #include "kernels/cuda/column_sums.cuh"
 #include "kernels/cuda/ops.hpp"
 
+#include <algorithm>
+
 namespace isthmus::kernels::cuda {
 
 namespace {
@@ -97,41 +99,58 @@ struct gain_term {
   }
 };
 
-/// The warp's row and group: rows * groups warps.
+__device__ float gated(float y, float z) { return y * (z * sigmoid(z)); }
+
+/// The sum over a block of up to 32 warps, in every thread; a tree of fixed order.
+__device__ float block_sum(float v) {
+  __shared__ float of_warps[warp_size];
+  v = warp_sum(v);
+  if (lane() == 0) of_warps[threadIdx.x / warp_size] = v;
+  __syncthreads();
+  return warp_sum(lane() < static_cast<int>(blockDim.x) / warp_size ? of_warps[lane()] : 0.0F);
+}
+
+/// One block a row and group, columns as many a thread as wait in registers for the row's sum; further ones are found twice.
 template <class Act, bool Fours>
 __global__ void gated_norm_rows(gated_norm_args<Act> a) {
-  constexpr int step = Fours ? 4 : 1;
-  const std::int64_t i = row_of_warp(), r = i / a.groups, g = i % a.groups, width = a.cols / a.groups;
-  if (r >= a.rows) return;
+  constexpr int held_a_thread = 2, step = Fours ? 4 : 1;
+  const std::int64_t r = blockIdx.x / a.groups, g = blockIdx.x % a.groups, width = a.cols / a.groups, stride = blockDim.x * step;
   const Act* y = a.y + r * a.cols + g * width;
   const Act* z = a.z + r * a.z_stride + g * width;
-  const float* gain = a.gain + g * width;
-  Act* out = a.out + r * a.cols + g * width;
-  const auto gated = [](float yc, float zc) { return yc * (zc * sigmoid(zc)); };
-  float squares = 0;
-#pragma unroll 4
-  for (std::int64_t c = lane() * step; c < width; c += warp_size * step) {
+  const auto gated_at = [&](std::int64_t c) -> float4 {
+    if (c >= width) return {0, 0, 0, 0};
     if constexpr (Fours) {
       const float4 v = load4(y + c), gate = load4(z + c);
-      const float p = gated(v.x, gate.x), q = gated(v.y, gate.y), s = gated(v.z, gate.z), t = gated(v.w, gate.w);
-      squares += p * p + q * q + s * s + t * t;
+      return {gated(v.x, gate.x), gated(v.y, gate.y), gated(v.z, gate.z), gated(v.w, gate.w)};
     } else {
-      const float v = gated(wide(y[c]), wide(z[c]));
-      squares += v * v;
+      return {gated(wide(y[c]), wide(z[c])), 0, 0, 0};
     }
-  }
-  const float rstd = 1 / sqrtf(warp_sum(squares) / static_cast<float>(width) + a.eps);
-#pragma unroll 4
-  for (std::int64_t c = lane() * step; c < width; c += warp_size * step) {
+  };
+  float4 held[held_a_thread];
+  float squares = 0;
+  const auto add_squares = [&](float4 v) { squares += v.x * v.x + v.y * v.y + v.z * v.z + v.w * v.w; };
+  const std::int64_t first = threadIdx.x * step;
+#pragma unroll
+  for (int k = 0; k < held_a_thread; ++k) held[k] = gated_at(first + k * stride);
+#pragma unroll
+  for (int k = 0; k < held_a_thread; ++k) add_squares(held[k]);
+  for (std::int64_t c = first + held_a_thread * stride; c < width; c += stride) add_squares(gated_at(c));
+  const float rstd = 1 / sqrtf(block_sum(squares) / static_cast<float>(width) + a.eps);
+  const auto write = [&](std::int64_t c, float4 v) {
+    const float* gain = a.gain + g * width;
+    Act* out = a.out + r * a.cols + g * width;
+    if (c >= width) return;
     if constexpr (Fours) {
-      const float4 v = load4(y + c), gate = load4(z + c), by = load4(gain + c);
-      store4(out + c, {gated(v.x, gate.x) * by.x * rstd, gated(v.y, gate.y) * by.y * rstd, gated(v.z, gate.z) * by.z * rstd,
-                       gated(v.w, gate.w) * by.w * rstd});
+      const float4 by = load4(gain + c);
+      store4(out + c, {v.x * by.x * rstd, v.y * by.y * rstd, v.z * by.z * rstd, v.w * by.w * rstd});
     } else {
-      out[c] = narrow<Act>(gated(wide(y[c]), wide(z[c])) * gain[c] * rstd);
+      out[c] = narrow<Act>(v.x * gain[c] * rstd);
     }
-  }
-  if (lane() == 0) a.rstd[i] = rstd;
+  };
+#pragma unroll
+  for (int k = 0; k < held_a_thread; ++k) write(first + k * stride, held[k]);
+  for (std::int64_t c = first + held_a_thread * stride; c < width; c += stride) write(c, gated_at(c));
+  if (threadIdx.x == 0) a.rstd[blockIdx.x] = rstd;
 }
 
 struct gated_slopes {
@@ -216,8 +235,9 @@ void rms_norm_backward(stream& s, const rms_norm_backward_args<Act>& a) {
 template <class Act>
 void gated_norm(stream& s, const gated_norm_args<Act>& a) {
   const bool vectors = fours(a.cols / a.groups | a.z_stride, a.y, a.z, a.gain, a.out);
-  launch(queue_of(s), "gated_norm", vectors ? gated_norm_rows<Act, true> : gated_norm_rows<Act, false>, row_grid(a.rows * a.groups),
-         row_threads, 0, a);
+  const std::int64_t width = a.cols / a.groups, warps = std::clamp<std::int64_t>(ceil_div(width, (vectors ? 8 : 2) * warp_size), 1, 8);
+  launch(queue_of(s), "gated_norm", vectors ? gated_norm_rows<Act, true> : gated_norm_rows<Act, false>,
+         static_cast<unsigned>(a.rows * a.groups), static_cast<unsigned>(warps * warp_size), 0, a);
 }
 
 template <class Act>
