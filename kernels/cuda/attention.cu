@@ -1,5 +1,6 @@
-// Attention in fp32, and of one sequence against its cache in both types. Four query (or key) rows a warp stay in registers, tiles of
-// 32 rows of the other side pass by in shared memory: lanes are rows of the tile for scores, columns of the head for sums.
+// Attention in fp32 for wide heads, and of one sequence against its cache in both types. Four query (or key) rows a warp stay in
+// registers, tiles of 32 rows of the other side pass by in shared memory: lanes are rows of the tile for scores, columns of the head for
+// sums.
 #include "kernels/cuda/attention.cuh"
 #include "kernels/cuda/ops.hpp"
 
@@ -198,31 +199,38 @@ __global__ void attention_dk_dv(attention_backward_args<float> a, row_facts all_
   write_rows<D>(dv, ones, a.dv + to, a.d_qkv_stride, valid, a.head_dim);
 }
 
+constexpr int rows_at_once = 8;  // of a group of lanes, so that enough is on its way
+
 /// Neighbouring rows of one head, each by `lanes` lanes of a warp, a power of two; four columns at a time if Fours.
 template <class Act, bool Fours>
 __global__ void facts_of_rows(attention_backward_args<Act> a, row_facts all_facts, int lanes) {
-  const auto heads = static_cast<unsigned>(a.heads);
-  const std::int64_t h = blockIdx.x % heads, b = blockIdx.y, i = blockIdx.x / heads * (threads / lanes) + threadIdx.x / lanes;
-  const int lane = static_cast<int>(threadIdx.x) % lanes;
-  const bool there = i < a.length;
-  const float lse = there && lane == 0 ? a.lse[(b * a.heads + h) * a.length + i] * log2_e : INFINITY;
-  float sum = 0;
-  if (there) {
-    const std::int64_t row = ((b * a.length + i) * a.heads + h) * a.head_dim;
-    if constexpr (Fours) {
-      for (std::int64_t c = lane * 4; c < a.head_dim; c += lanes * 4) {
-        const float4 x = load4(a.o + row + c), y = load4(a.d_o + row + c);
-        sum += (x.x * y.x + x.y * y.y) + (x.z * y.z + x.w * y.w);
+  constexpr int step = Fours ? 4 : 1;
+  const int heads = static_cast<int>(a.heads), head_dim = static_cast<int>(a.head_dim), h = blockIdx.x % heads, rows = threads / lanes;
+  const std::int64_t first = static_cast<std::int64_t>(blockIdx.x / heads) * rows * rows_at_once + threadIdx.x / lanes, b = blockIdx.y;
+  const int lane = static_cast<int>(threadIdx.x) % lanes, left = static_cast<int>(a.length - first);  // rows from the first on
+  const std::int64_t at = ((b * a.length + first) * heads + h) * head_dim, stride = static_cast<std::int64_t>(rows) * heads * head_dim;
+  const Act *o = a.o + at, *d_o = a.d_o + at;
+  float sum[rows_at_once] = {};
+  for (int c = lane * step; c < head_dim && left > 0; c += lanes * step)
+#pragma unroll
+    for (int k = 0; k < rows_at_once; ++k) {
+      const std::int64_t from = c + (k * rows < left ? k * stride : 0);  // no branch, so that all loads go out at once
+      if constexpr (Fours) {
+        const float4 x = load4(o + from), y = load4(d_o + from);
+        sum[k] += (x.x * y.x + x.y * y.y) + (x.z * y.z + x.w * y.w);
+      } else {
+        sum[k] += wide(o[from]) * wide(d_o[from]);
       }
-    } else {
-      for (std::int64_t c = lane; c < a.head_dim; c += lanes) sum += wide(a.o[row + c]) * wide(a.d_o[row + c]);
     }
+  const row_facts facts = all_facts.of_head(b * heads + h).from(first);
+  const real<Act>* lse = a.lse + (b * heads + h) * a.length + first;
+#pragma unroll
+  for (int k = 0; k < rows_at_once; ++k) {
+    for (int step_of_lanes = lanes / 2; step_of_lanes > 0; step_of_lanes /= 2) sum[k] += __shfl_xor_sync(~0U, sum[k], step_of_lanes);
+    if (lane != 0 || k * rows >= facts.length) continue;
+    facts.lse[k * rows] = k * rows < left ? lse[k * rows] * log2_e : INFINITY;
+    facts.mean[k * rows] = k * rows < left ? sum[k] : 0;
   }
-  for (int step = lanes / 2; step > 0; step /= 2) sum += __shfl_xor_sync(~0U, sum, step);
-  if (lane != 0 || i >= all_facts.length) return;
-  const row_facts facts = all_facts.of_head(b * a.heads + h);
-  facts.lse[i] = lse;
-  facts.mean[i] = sum;
 }
 
 /// What a part of a cache gives one query and head: the largest score, the sum of exp(score - largest), and the weighted sum of values.
@@ -347,23 +355,20 @@ row_facts facts_of(queue& q, const attention_backward_args<Act>& a) {
   int lanes = 1;
   while (lanes < warp_size && lanes * (vectors ? 4 : 1) < a.head_dim) lanes *= 2;
   launch(q, "attention's d_o . o", vectors ? facts_of_rows<Act, true> : facts_of_rows<Act, false>,
-         dim3(static_cast<unsigned>(a.heads * ceil_div(length * lanes, threads)), static_cast<unsigned>(a.batch)), threads, 0, a, facts,
-         lanes);
+         dim3(static_cast<unsigned>(a.heads * ceil_div(length * lanes, threads * rows_at_once)), static_cast<unsigned>(a.batch)), threads,
+         0, a, facts, lanes);
   return facts;
 }
 template row_facts facts_of(queue&, const attention_backward_args<float>&);
 template row_facts facts_of(queue&, const attention_backward_args<bf16>&);
 
-template <>
-void attention(stream& s, const attention_args<float>& a) {
+void attention_of_wide_heads(queue& q, const attention_args<float>& a) {
   for_head_dim(a.head_dim, [&]<int D>() {
-    launch(queue_of(s), "attention", attention_rows<D>, grid_of(a.length, a.heads, a.batch), threads, tiles_bytes<D>(3), a);
+    launch(q, "attention", attention_rows<D>, grid_of(a.length, a.heads, a.batch), threads, tiles_bytes<D>(3), a);
   });
 }
 
-template <>
-void attention_backward(stream& s, const attention_backward_args<float>& a) {
-  queue& q = queue_of(s);
+void attention_backward_of_wide_heads(queue& q, const attention_backward_args<float>& a) {
   const row_facts facts = facts_of(q, a);
   for_head_dim(a.head_dim, [&]<int D>() {
     launch(q, "attention's dq", attention_dq<D>, grid_of(a.length, a.heads, a.batch), threads, tiles_bytes<D>(4), a, facts);

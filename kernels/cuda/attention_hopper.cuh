@@ -1,6 +1,6 @@
 #pragma once
 
-#include "kernels/cuda/attention_bf16.cuh"
+#include "kernels/cuda/attention_tiles.cuh"
 #include "kernels/cuda/hopper.cuh"
 #include "kernels/cuda/tensor_map.hpp"
 
@@ -33,10 +33,10 @@ struct ring {
     }
   }
   __device__ swizzled_tile<Rows, D> tile(int stage) { return swizzled_tile<Rows, D>::at(shared_address(numbers)) + stage; }
-  /// Starts a tile's copy once the one before it at this place has been read; `further` bytes come by the same barrier.
-  __device__ void bring(place<Stages> to, const CUtensorMap& from, int head, int row, int batch, int further = 0) {
+  /// Starts a tile's copy once the one before it at this place has been read.
+  __device__ void bring(place<Stages> to, const CUtensorMap& from, int head, int row, int batch) {
     empty[to.stage].wait(to.parity ^ 1);
-    full[to.stage].arrive_expecting(swizzled_tile<Rows, D>::bytes + further);
+    full[to.stage].arrive_expecting(swizzled_tile<Rows, D>::bytes);
     start_tile(tile(to.stage), from, full[to.stage], head, row, batch);
   }
   __device__ void wait(place<Stages> at) { full[at.stage].wait(at.parity); }

@@ -28,7 +28,6 @@ struct backward_memory {
   static constexpr int rows = groups<D> * group_rows;
   alignas(1024) __nv_bfloat16 own[2][rows * D];
   ring<tile, D, stages> first, second;
-  alignas(16) float lse[stages][tile], mean[stages][tile];  // for dk and dv: of the tile's queries
   barrier own_full;
 
   __device__ auto own_tile(int i) { return swizzled_tile<rows, D>::at(shared_address(own)) + i; }
@@ -59,19 +58,23 @@ __device__ void slope_of_rows(accumulator<tile>& dp, const accumulator<tile>& p,
 #pragma unroll
     for (int e = 0; e < 4; ++e) dp.v[n][e] = p.v[n][e] * (dp.v[n][e] - mean[e / 2]);
 }
-/// The same where columns have them; lse, mean: from the lane's first column on.
-__device__ void weigh_columns(accumulator<tile>& s, float scale, const float* lse) {
+/// The same where columns have them: each lane holds those of two neighbours.
+__device__ float2 of_columns(float2 held, int n) {
+  const int from = n * 4 + lane() % 4;
+  return {__shfl_sync(~0U, held.x, from), __shfl_sync(~0U, held.y, from)};
+}
+__device__ void weigh_columns(accumulator<tile>& s, float scale, float2 lse) {
 #pragma unroll
   for (int n = 0; n < tile / 8; ++n) {
-    const float2 two = *reinterpret_cast<const float2*>(lse + n * 8);
+    const float2 two = of_columns(lse, n);
 #pragma unroll
     for (int e = 0; e < 4; ++e) s.v[n][e] = exp2_of(s.v[n][e] * scale - (e % 2 ? two.y : two.x));
   }
 }
-__device__ void slope_of_columns(accumulator<tile>& dp, const accumulator<tile>& p, const float* mean) {
+__device__ void slope_of_columns(accumulator<tile>& dp, const accumulator<tile>& p, float2 mean) {
 #pragma unroll
   for (int n = 0; n < tile / 8; ++n) {
-    const float2 two = *reinterpret_cast<const float2*>(mean + n * 8);
+    const float2 two = of_columns(mean, n);
 #pragma unroll
     for (int e = 0; e < 4; ++e) dp.v[n][e] = p.v[n][e] * (dp.v[n][e] - (e % 2 ? two.y : two.x));
   }
@@ -111,7 +114,7 @@ __global__ void __launch_bounds__(groups<D>* group_threads, blocks<D>)
   __syncthreads();
   if (brings) {
     m.bring_own(q, d_o, h, begin, b);
-    for (int i = 0; i < tiles_at_first<D>; ++i) keys.bring();
+    for (int i = 0; i < stages - 1; ++i) keys.bring();
   }
   __syncwarp();
   const row_facts facts = all_facts.of_head(b * a.heads + h);
@@ -133,14 +136,14 @@ __global__ void __launch_bounds__(groups<D>* group_threads, blocks<D>)
     settle(dq);
     m.second.release(at.stage);
     if (i > 0) m.first.release(before.stage);
-    if (brings && i > 0) keys.bring();
-    __syncwarp();
     slope_of_rows(ds, p, mean);
     pack(slopes, ds);
     if (++i == seen) break;
     before = at;
     at.next();
     start_scores_and_slopes(m, within, at, at.stage, p, ds, [&] { start_weighted(dq, slopes, m.first.tile(before.stage), i > 1); });
+    if (brings) keys.bring();
+    __syncwarp();
   }
   begin_products();
   start_weighted(dq, slopes, m.first.tile(at.stage), seen > 1);
@@ -157,24 +160,18 @@ __global__ void __launch_bounds__(groups<D>* group_threads, blocks<D>)
   write_strip(dq, begin + first_row_of_warp(), a.dq + b * a.length * a.d_qkv_stride + h * a.head_dim, a.d_qkv_stride, a.length, a.head_dim);
 }
 
-/// Brings the tiles of queries that see a block of keys, head by head, with d_o and facts of their rows. One thread holds it.
+/// Brings the tiles of queries that see a block of keys, head by head, and of d_o. One thread holds it.
 template <int D>
 struct bringer_of_queries {
-  backward_memory<D>& m;
-  const CUtensorMap &q, &d_o;
-  row_facts facts;
-  int begin, tiles, batch, heads, head, last_head, next = 0;
+  ring<tile, D, stages>&q, &d_o;
+  const CUtensorMap &q_map, &d_o_map;
+  int begin, tiles, batch, head, last_head, next = 0;
   place<stages> to{};
 
   __device__ void bring() {
     if (head > last_head) return;
-    const row_facts here = facts.of_head(static_cast<std::int64_t>(batch) * heads + head);
-    const int row = begin + next * tile;
-    constexpr int bytes = tile * sizeof(float);
-    m.first.bring(to, q, head, row, batch, 2 * bytes);
-    start_bytes(m.lse[to.stage], here.lse + row, bytes, m.first.full[to.stage]);
-    start_bytes(m.mean[to.stage], here.mean + row, bytes, m.first.full[to.stage]);
-    m.second.bring(to, d_o, head, row, batch);
+    q.bring(to, q_map, head, begin + next * tile, batch);
+    d_o.bring(to, d_o_map, head, begin + next * tile, batch);
     to.next();
     if (++next < tiles) return;
     next = 0;
@@ -182,12 +179,13 @@ struct bringer_of_queries {
   }
 };
 
-/// dk and dv += what one tile of queries gives the group's keys. Rows of the scores are keys, columns queries, so that weights and slopes
-/// are left operands as they are.
+/// dk and dv += what one tile of queries gives the group's keys; facts: from the tile's first row on. Rows of the scores are keys,
+/// columns queries, so that weights and slopes are left operands as they are.
 template <int D>
 __device__ void add_queries(backward_memory<D>& m, bringer_of_queries<D>& queries, bool brings, int within, place<stages> at, bool first,
-                            float scale, accumulator<D>& dk, accumulator<D>& dv) {
+                            row_facts facts, float scale, accumulator<D>& dk, accumulator<D>& dv) {
   const int stage = same_in_all_lanes(at.stage);
+  const float2 lse = reinterpret_cast<const float2*>(facts.lse)[lane()], mean = reinterpret_cast<const float2*>(facts.mean)[lane()];
   accumulator<tile> p, ds;
   fragment_a weights[tile / 16], slopes[tile / 16];
   start_scores_and_slopes(m, within, at, stage, p, ds, [] {});
@@ -195,7 +193,7 @@ __device__ void add_queries(backward_memory<D>& m, bringer_of_queries<D>& querie
   __syncwarp();
   wait_for_products<1>();
   settle(p);
-  weigh_columns(p, scale, m.lse[stage] + lane_column());
+  weigh_columns(p, scale, lse);
   if (first) {
     const int key = first_row_of_warp() - within + lane_row();
     hide(p, 0, [&](int ahead) { return lane_column() + ahead < key; });
@@ -203,7 +201,7 @@ __device__ void add_queries(backward_memory<D>& m, bringer_of_queries<D>& querie
   pack(weights, p);
   wait_for_products<0>();
   settle(ds);
-  slope_of_columns(ds, p, m.mean[stage] + lane_column());
+  slope_of_columns(ds, p, mean);
   pack(slopes, ds);
   settle(dv);
   settle(dk);
@@ -222,14 +220,14 @@ __device__ void add_queries(backward_memory<D>& m, bringer_of_queries<D>& querie
 template <int D>
 __global__ void __launch_bounds__(groups<D>* group_threads, blocks<D>)
     attention_dk_dv(const __grid_constant__ CUtensorMap k, const __grid_constant__ CUtensorMap v, const __grid_constant__ CUtensorMap q,
-                    const __grid_constant__ CUtensorMap d_o, const __grid_constant__ attention_backward_args<bf16> a, row_facts facts) {
+                    const __grid_constant__ CUtensorMap d_o, const __grid_constant__ attention_backward_args<bf16> a, row_facts all_facts) {
   extern __shared__ __align__(1024) std::byte raw[];
   auto& m = *reinterpret_cast<backward_memory<D>*>(raw);
   constexpr int rows = groups<D> * group_rows;
   const int begin = static_cast<int>(blockIdx.y) * rows, kv = blockIdx.x, b = blockIdx.z;
   const auto tiles = static_cast<int>((a.length - begin + tile - 1) / tile), heads_of_kv = static_cast<int>(a.heads / a.kv_heads);
   const int within = group_of_thread() * group_rows, unseen = min(within / tile, tiles), h = kv * heads_of_kv;
-  bringer_of_queries<D> queries{m, q, d_o, facts, begin, tiles, b, static_cast<int>(a.heads), h, h + heads_of_kv - 1};
+  bringer_of_queries<D> queries{m.first, m.second, q, d_o, begin, tiles, b, h, h + heads_of_kv - 1};
   const bool brings = threadIdx.x == 0;  // of the group that sees most
   if (threadIdx.x == 0) m.init();
   __syncthreads();
@@ -244,12 +242,13 @@ __global__ void __launch_bounds__(groups<D>* group_threads, blocks<D>)
   m.own_full.wait(0);
   place<stages> at;
   for (int i = 0; i < heads_of_kv; ++i) {
+    const row_facts facts = all_facts.of_head(b * a.heads + h + i);
     for (int t = 0; t < unseen; ++t, at.next()) {
       m.first.skip(at);
       m.second.skip(at);
     }
     for (int t = unseen; t < tiles; ++t, at.next())
-      add_queries(m, queries, brings && i + t > 0, within, at, t == unseen, a.scale * log2_e, dk, dv);
+      add_queries(m, queries, brings && i + t > 0, within, at, t == unseen, facts.from(begin + t * tile), a.scale * log2_e, dk, dv);
   }
   scale_rows(dk, {a.scale, a.scale});
   const std::int64_t to = b * a.length * a.d_qkv_stride + kv * a.head_dim;

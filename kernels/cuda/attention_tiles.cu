@@ -1,4 +1,4 @@
-#include "kernels/cuda/attention_bf16.cuh"
+#include "kernels/cuda/attention_tiles.cuh"
 
 #include "kernels/cuda/attention_hopper.hpp"
 #include "kernels/cuda/ops.hpp"
@@ -9,32 +9,36 @@ namespace {
 
 using namespace tiled;
 
-template <int D, int Warps>
-__global__ void __launch_bounds__(Warps* warp_size) attention_rows(attention_args<bf16> a, bool aligned) {
-  constexpr int rows = Warps * rows_a_warp<D>, threads = Warps * warp_size;
-  extern __shared__ __align__(16) __nv_bfloat16 memory[];
-  const passing_tiles<D, threads> kv_tiles{memory, a.head_dim, aligned};
-  const bf16_tile<D> q_tile{memory + 4 * tile_numbers<D>};
+constexpr int warps = 4, threads = warps * warp_size;
+template <int D>
+constexpr int rows = warps* rows_a_warp<D>;
+template <class Act, int D>
+constexpr std::size_t bytes = passing_tiles<Act, D, threads>::bytes + rows<D>* rows_in_memory<Act, D>::stride * sizeof(Act);
+
+template <class Act, int D>
+__global__ void __launch_bounds__(threads) attention_rows(attention_args<Act> a, bool aligned) {
+  constexpr int tile = tiled::tile<Act, D>;
+  extern __shared__ __align__(16) std::byte memory[];
+  const passing_tiles<Act, D, threads> kv_tiles{memory, a.head_dim, aligned};
+  const rows_in_memory<Act, D> q_tile = kv_tiles.at(4);
   // The longest rows first: they take the most tiles.
-  const std::int64_t begin = static_cast<std::int64_t>(gridDim.x - 1 - blockIdx.x) * rows, h = blockIdx.y, b = blockIdx.z;
-  const std::int64_t first = b * a.length, valid = least(rows, a.length - begin), kv = h * a.kv_heads / a.heads * a.head_dim;
-  const bf16 *k = a.k + first * a.qkv_stride + kv, *v = a.v + first * a.qkv_stride + kv;
+  const std::int64_t begin = static_cast<std::int64_t>(gridDim.x - 1 - blockIdx.x) * rows<D>, h = blockIdx.y, b = blockIdx.z;
+  const std::int64_t first = b * a.length, valid = least(rows<D>, a.length - begin), kv = h * a.kv_heads / a.heads * a.head_dim;
+  const Act *k = a.k + first * a.qkv_stride + kv, *v = a.v + first * a.qkv_stride + kv;
   const auto tiles = static_cast<int>((begin + valid + tile - 1) / tile);
   const auto start = [&](int i) {
     const std::int64_t at = i * tile * a.qkv_stride;
     kv_tiles.start(i % 2, k + at, a.qkv_stride, v + at, a.qkv_stride, a.length - i * tile);
   };
-  start_copy<rows, D, threads>(q_tile, a.q + (first + begin) * a.qkv_stride + h * a.head_dim, a.qkv_stride, valid, a.head_dim, aligned);
+  start_copy<rows<D>, threads>(q_tile, a.q + (first + begin) * a.qkv_stride + h * a.head_dim, a.qkv_stride, valid, a.head_dim, aligned);
   start(0);
   wait_for_copies<0>();
   __syncthreads();
-  held_rows<D> q;
-  q.load(q_tile);
+  const own_rows<Act, D> q{q_tile};
   sums_of_rows<D, D> o;
   clear<D, D>(o);
   running_softmax softmax[strips<D>];
   const auto mine = static_cast<int>(begin) + first_row_of_warp<D>();
-  const float scale = a.scale * log2_e;
   for (int i = 0; i < tiles; ++i) {
     if (i + 1 < tiles) start(i + 1);
     const int key = i * tile;
@@ -50,7 +54,7 @@ __global__ void __launch_bounds__(Warps* warp_size) attention_rows(attention_arg
 #pragma unroll
       for (int strip = 0; strip < strips<D>; ++strip) {
         float keep[2];
-        softmax[strip].step(s[strip], scale, keep);
+        softmax[strip].step(s[strip], a.scale * log2_e, keep);
         scale_rows(o[strip], keep);
       }
       add_weighted<D, tile>(o, s, kv_tiles.second(i % 2), 0);
@@ -66,18 +70,26 @@ __global__ void __launch_bounds__(Warps* warp_size) attention_rows(attention_arg
   write_rows<D>(o, a.o + ((first + begin) * a.heads + h) * a.head_dim, a.heads * a.head_dim, valid, a.head_dim);
 }
 
+template <class Act>
+void attention_by_tiles(queue& q, const attention_args<Act>& a) {
+  for_head_dim(a.head_dim, [&]<int D>() {
+    const bool aligned = copies_whole<D>(a.head_dim, a.qkv_stride, a.q, a.k, a.v);
+    launch(q, "attention", attention_rows<Act, D>, grid_of(a.length, rows<D>, a.heads, a.batch), threads, bytes<Act, D>, a, aligned);
+  });
+}
+
 }  // namespace
 
 template <>
 void attention(stream& s, const attention_args<bf16>& a) {
   queue& q = queue_of(s);
-  if (hopper::takes(q, a)) return hopper::attention(q, a);
-  for_head_dim(a.head_dim, [&]<int D>() {
-    constexpr int rows = 128, warps = rows / rows_a_warp<D>;
-    const bool aligned = copies_whole<D>(a.head_dim, a.qkv_stride, a.q, a.k, a.v);
-    launch(q, "attention", attention_rows<D, warps>, grid_of(a.length, rows, a.heads, a.batch), warps * warp_size,
-           (4 * tile_numbers<D> + rows * bf16_tile<D>::stride) * sizeof(bf16), a, aligned);
-  });
+  hopper::takes(q, a) ? hopper::attention(q, a) : attention_by_tiles(q, a);
+}
+
+template <>
+void attention(stream& s, const attention_args<float>& a) {
+  queue& q = queue_of(s);
+  wide_heads(q, a.head_dim) ? attention_of_wide_heads(q, a) : attention_by_tiles(q, a);
 }
 
 }  // namespace isthmus::kernels::cuda

@@ -3,18 +3,24 @@
 #include "kernels/cuda/attention.cuh"
 #include "kernels/cuda/tensor_core.cuh"
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
+#include <type_traits>
 
-// Attention in bf16 on the tensor cores: Dao 2023, arXiv:2307.08691. A warp holds 16 or 32 query (or key) rows; tiles of 64 rows of the other
-// side pass by in shared memory, the next one on its way while this one is multiplied.
+// Attention on the tensor cores: Dao 2023, arXiv:2307.08691. A warp holds 16 or 32 query (or key) rows; tiles of rows of the other side
+// pass by in shared memory, the next one on its way while this one is multiplied.
 namespace isthmus::kernels::cuda::tiled {
 
-constexpr int tile = 64;
 constexpr float low = -3.0e38F;
 
-template <int D>
-constexpr int tile_numbers = tile* bf16_tile<D>::stride;
+/// Rows of a tile that passes by.
+template <class Act, int D>
+constexpr int tile = sizeof(Act) * D <= 128 ? 64 : 32;
+template <class Act, int D>
+using rows_in_memory = padded_tile<std::conditional_t<std::is_same_v<Act, float>, float, __nv_bfloat16>, D>;
+template <class Act, int D>
+constexpr int tile_numbers = tile<Act, D>* rows_in_memory<Act, D>::stride;
 
 /// How many times 16 rows a warp takes: each row of the tile that passes by is read from shared memory once for all of them.
 template <int D>
@@ -35,19 +41,6 @@ __device__ inline float exp2_of(float x) {
   return y;
 }
 
-/// Left operands of all D columns of the warp's rows.
-template <int D>
-struct held_rows {
-  fragment_a k[strips<D>][D / 16];
-  __device__ void load(const bf16_tile<D>& m) {
-#pragma unroll
-    for (int i = 0; i < D / 16; ++i) load(m, i);
-  }
-  __device__ void load(const bf16_tile<D>& m, int i) {
-#pragma unroll
-    for (int strip = 0; strip < strips<D>; ++strip) k[strip][i] = left_operand(m, first_row_of_warp<D>() + strip * 16, i);
-  }
-};
 template <int D, int Columns>
 using sums_of_rows = accumulator<Columns>[strips<D>];
 
@@ -57,27 +50,39 @@ __device__ void clear(sums_of_rows<D, Columns>& sums) {
   for (auto& strip : sums) strip.clear();
 }
 
-/// out += the rows' columns [16 k, 16 k + 16) times those of Rows rows of m, from `first` on.
-template <int D, int Rows>
-__device__ void add_scores(sums_of_rows<D, Rows>& out, const held_rows<D>& rows, const bf16_tile<D>& m, int first, int k) {
+/// out = the warp's rows of a tile times those of `Rows` rows of m, from `first` on.
+template <int D, int Rows, class T>
+__device__ void scores(sums_of_rows<D, Rows>& out, const padded_tile<T, D>& rows, const padded_tile<T, D>& m, int first) {
+  clear<D, Rows>(out);
+#pragma unroll(sizeof(T) == 4 ? 2 : D / m.step)
+  for (int k = 0; k < D / m.step; ++k) {
+    left_fragment<T> a[strips<D>];
 #pragma unroll
-  for (int n = 0; n < Rows / 16; ++n) {
-    std::uint32_t b[4];
-    load_matrices(b, m.place(first + n * 16 + lane() / 16 * 8 + lane() % 8, k * 16 + lane() / 8 % 2 * 8));
-#pragma unroll
-    for (int strip = 0; strip < strips<D>; ++strip) {
-      multiply_add(out[strip].v[2 * n], rows.k[strip][k], b[0], b[1]);
-      multiply_add(out[strip].v[2 * n + 1], rows.k[strip][k], b[2], b[3]);
-    }
+    for (int strip = 0; strip < strips<D>; ++strip) a[strip] = left_operand(rows, first_row_of_warp<D>() + strip * 16, k);
+    add_product_transposed(out, a, m, first, k);
   }
 }
-/// out = rows m^T for Rows rows of m, from `first` on.
-template <int D, int Rows>
-__device__ void scores(sums_of_rows<D, Rows>& out, const held_rows<D>& rows, const bf16_tile<D>& m, int first) {
+/// The warp's rows as left operands in registers, where there are enough of these.
+template <class T, int D>
+struct held_rows {
+  left_fragment<T> k[D / padded_tile<T, D>::step][strips<D>];
+  __device__ explicit held_rows(const padded_tile<T, D>& m) {
+#pragma unroll
+    for (int i = 0; i < D / m.step; ++i)
+#pragma unroll
+      for (int strip = 0; strip < strips<D>; ++strip) k[i][strip] = left_operand(m, first_row_of_warp<D>() + strip * 16, i);
+  }
+};
+template <int D, int Rows, class T>
+__device__ void scores(sums_of_rows<D, Rows>& out, const held_rows<T, D>& rows, const padded_tile<T, D>& m, int first) {
   clear<D, Rows>(out);
 #pragma unroll
-  for (int k = 0; k < D / 16; ++k) add_scores<D, Rows>(out, rows, m, first, k);
+  for (int k = 0; k < D / m.step; ++k) add_product_transposed(out, rows.k[k], m, first, k);
 }
+/// What scores reads: in fp32, where an operand takes twice the registers and is split on top of that, the tile itself.
+template <class Act, int D>
+using own_rows = std::conditional_t<std::is_same_v<Act, float>, rows_in_memory<float, D>, held_rows<__nv_bfloat16, D>>;
+
 /// sums += weights m for Rows rows of m, from `first` on.
 template <int D, int Rows>
 __device__ void add_weighted(sums_of_rows<D, D>& sums, const sums_of_rows<D, Rows>& weights, const bf16_tile<D>& m, int first) {
@@ -85,33 +90,40 @@ __device__ void add_weighted(sums_of_rows<D, D>& sums, const sums_of_rows<D, Row
   for (int k = 0; k < Rows / 16; ++k) {
     fragment_a a[strips<D>];
 #pragma unroll
-    for (int strip = 0; strip < strips<D>; ++strip) a[strip] = weights[strip].as_operand(k);
+    for (int strip = 0; strip < strips<D>; ++strip) a[strip] = weights[strip].template as_operand<__nv_bfloat16>(k);
+    add_product(sums, a, m, first, k);
+  }
+}
+template <int D, int Rows>
+__device__ void add_weighted(sums_of_rows<D, D>& sums, const sums_of_rows<D, Rows>& weights, const padded_tile<float, D>& m, int first) {
 #pragma unroll
-    for (int n = 0; n < D / 16; ++n) {
-      std::uint32_t b[4];
-      load_matrices_transposed(b, m.place(first + k * 16 + lane() / 8 % 2 * 8 + lane() % 8, n * 16 + lane() / 16 * 8));
+  for (int k = 0; k < Rows / 16; ++k) {
+    split_fragment a[2][strips<D>];
 #pragma unroll
-      for (int strip = 0; strip < strips<D>; ++strip) {
-        multiply_add(sums[strip].v[2 * n], a[strip], b[0], b[1]);
-        multiply_add(sums[strip].v[2 * n + 1], a[strip], b[2], b[3]);
-      }
-    }
+    for (int half = 0; half < 2; ++half)
+#pragma unroll
+      for (int strip = 0; strip < strips<D>; ++strip) a[half][strip] = weights[strip].template as_operand<float>(2 * k + half);
+    add_product(sums, a, m, first + k * 16);
   }
 }
 
 /// Two tiles that pass by, two times over.
-template <int D, int Threads>
+template <class Act, int D, int Threads>
 struct passing_tiles {
-  __nv_bfloat16* memory;
+  std::byte* memory;
   std::int64_t head_dim;
   bool aligned;
+  static constexpr std::size_t bytes = 4 * tile_numbers<Act, D> * sizeof(Act);
 
-  __device__ bf16_tile<D> first(int stage) const { return {memory + stage * 2 * tile_numbers<D>}; }
-  __device__ bf16_tile<D> second(int stage) const { return {memory + (stage * 2 + 1) * tile_numbers<D>}; }
-  __device__ void start(int stage, const bf16* one, std::int64_t one_stride, const bf16* two, std::int64_t two_stride,
+  __device__ rows_in_memory<Act, D> at(int i) const {
+    return {reinterpret_cast<decltype(rows_in_memory<Act, D>::at)>(memory) + i * tile_numbers<Act, D>};
+  }
+  __device__ auto first(int stage) const { return at(stage * 2); }
+  __device__ auto second(int stage) const { return at(stage * 2 + 1); }
+  __device__ void start(int stage, const Act* one, std::int64_t one_stride, const Act* two, std::int64_t two_stride,
                         std::int64_t valid) const {
-    start_copy<tile, D, Threads>(first(stage), one, one_stride, valid, head_dim, aligned);
-    start_copy<tile, D, Threads>(second(stage), two, two_stride, valid, head_dim, aligned);
+    start_copy<tile<Act, D>, Threads>(first(stage), one, one_stride, valid, head_dim, aligned);
+    start_copy<tile<Act, D>, Threads>(second(stage), two, two_stride, valid, head_dim, aligned);
     commit_copies();
   }
 };
@@ -175,28 +187,28 @@ struct running_softmax {
 };
 
 /// Writes 16 rows to out + row * stride, row from `first` on, where they are of `valid` rows.
-template <int D>
-__device__ void write_strip(const accumulator<D>& sums, int first, bf16* out, std::int64_t stride, std::int64_t valid,
+template <int D, class Act>
+__device__ void write_strip(const accumulator<D>& sums, int first, Act* out, std::int64_t stride, std::int64_t valid,
                             std::int64_t head_dim) {
-  const bool pairs = head_dim % 2 == 0 && stride % 2 == 0 && reinterpret_cast<std::uintptr_t>(out) % 4 == 0;
+  const bool pairs = head_dim % 2 == 0 && stride % 2 == 0 && reinterpret_cast<std::uintptr_t>(out) % sizeof(two<Act>) == 0;
 #pragma unroll
   for (int n = 0; n < D / 8; ++n)
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       const int row = first + lane() / 4 + 8 * half, c = n * 8 + lane() % 4 * 2;
       if (row >= valid || c >= head_dim) continue;
-      bf16* place = out + row * stride + c;
-      const float x = sums.v[n][2 * half], y = sums.v[n][2 * half + 1];
+      Act* place = out + row * stride + c;
+      const two<Act> v{{narrow<Act>(sums.v[n][2 * half]), narrow<Act>(sums.v[n][2 * half + 1])}};
       if (pairs) {
-        *reinterpret_cast<__nv_bfloat162*>(place) = __floats2bfloat162_rn(x, y);
+        *reinterpret_cast<two<Act>*>(place) = v;
       } else {
-        place[0] = narrow<bf16>(x);
-        if (c + 1 < head_dim) place[1] = narrow<bf16>(y);
+        place[0] = v.at[0];
+        if (c + 1 < head_dim) place[1] = v.at[1];
       }
     }
 }
-template <int D>
-__device__ void write_rows(const sums_of_rows<D, D>& sums, bf16* out, std::int64_t stride, std::int64_t valid, std::int64_t head_dim) {
+template <int D, class Act>
+__device__ void write_rows(const sums_of_rows<D, D>& sums, Act* out, std::int64_t stride, std::int64_t valid, std::int64_t head_dim) {
 #pragma unroll
   for (int strip = 0; strip < strips<D>; ++strip)
     write_strip(sums[strip], first_row_of_warp<D>() + strip * 16, out, stride, valid, head_dim);
@@ -207,13 +219,19 @@ void for_head_dim(std::int64_t head_dim, F f) {
   if (head_dim <= 32) return f.template operator()<32>();
   if (head_dim <= 64) return f.template operator()<64>();
   if (head_dim <= 128) return f.template operator()<128>();
-  throw device_error("attention on the GPU in bf16: head_dim is " + std::to_string(head_dim) + ", at most 128 are there");
+  throw device_error("attention on the GPU: head_dim is " + std::to_string(head_dim) + ", at most 128 are there");
 }
 
 /// Whether rows can be copied 16 bytes at a time.
-template <int D, class... Pointers>
-bool copies_whole(std::int64_t head_dim, std::int64_t strides_or, Pointers... pointers) {
-  return head_dim == D && strides_or % 8 == 0 && ((reinterpret_cast<std::uintptr_t>(pointers) % 16 == 0) && ...);
+template <int D, class Act, class... Pointers>
+bool copies_whole(std::int64_t head_dim, std::int64_t strides_or, const Act* first, Pointers... others) {
+  return head_dim == D && strides_or * static_cast<std::int64_t>(sizeof(Act)) % 16 == 0 &&
+         reinterpret_cast<std::uintptr_t>(first) % 16 == 0 && ((reinterpret_cast<std::uintptr_t>(others) % 16 == 0) && ...);
+}
+
+/// In fp32, whether attention.cu's kernels take the heads: these kernels' tiles would not fit the GPU's shared memory.
+inline bool wide_heads(const queue& q, std::int64_t head_dim) {
+  return head_dim > 128 || q.shared_bytes() < (head_dim > 64 ? 136 : 105) * 1024;
 }
 
 inline dim3 grid_of(std::int64_t length, int rows, std::int64_t heads, std::int64_t batch) {

@@ -75,13 +75,6 @@ __device__ void start_tile(const swizzled_tile<Rows, D>& to, const CUtensorMap& 
         : "memory");
 }
 
-/// Starts copying `bytes` bytes, a multiple of 16 as both places are.
-__device__ inline void start_bytes(void* to, const void* from, int bytes, barrier& b) {
-  asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(shared_address(to)),
-               "l"(from), "r"(bytes), "r"(shared_address(&b))
-               : "memory");
-}
-
 /// Products are started between begin_products and commit_products; their sums and register operands are not touched until
 /// wait_for_products has let their group end and settle has been called on the sums.
 template <int Columns>
@@ -170,7 +163,7 @@ template <int Columns>
 __device__ void pack(fragment_a (&to)[Columns / 16], const accumulator<Columns>& c) {
 #pragma unroll
   for (int k = 0; k < Columns / 16; ++k) {
-    to[k] = c.as_operand(k);
+    to[k] = c.template as_operand<__nv_bfloat16>(k);
     asm volatile("" : "+r"(to[k].r[0]), "+r"(to[k].r[1]), "+r"(to[k].r[2]), "+r"(to[k].r[3])::"memory");
   }
 }

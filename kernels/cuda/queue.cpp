@@ -14,11 +14,15 @@ void check(cudaError_t result, const char* what) {
 queue::queue(team& t) : stream(t) {
   check(cudaStreamCreateWithFlags(&handle_, cudaStreamNonBlocking), "making a queue on the GPU");
   blas_ = make_blas_handle(handle_);
-  int device = 0, major = 0, minor = 0;
+  int device = 0;
   check(cudaGetDevice(&device), "asking for the GPU");
-  check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device), "asking for the GPU's compute capability");
-  check(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device), "asking for the GPU's compute capability");
-  on_hopper_ = major == 9 && minor == 0;
+  const auto attribute = [&](cudaDeviceAttr which) {
+    int value = 0;
+    check(cudaDeviceGetAttribute(&value, which, device), "asking what the GPU can do");
+    return value;
+  };
+  on_hopper_ = attribute(cudaDevAttrComputeCapabilityMajor) == 9 && attribute(cudaDevAttrComputeCapabilityMinor) == 0;
+  shared_bytes_ = attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin);
 }
 
 queue::~queue() {

@@ -25,6 +25,8 @@ public:
   const blas_handle& blas() const { return blas_; }
   /// Whether the GPU runs machine code of compute capability 9.0a.
   bool on_hopper() const { return on_hopper_; }
+  /// What a block can have of shared memory.
+  int shared_bytes() const { return shared_bytes_; }
   /// Device memory of at least `bytes`, contents undefined; the next call gives the same again. Grows and is kept.
   std::byte* scratch(std::size_t bytes);
   /// The device's copy of some of the host's bytes, which is made anew only when they differ from those of the last call.
@@ -35,6 +37,7 @@ private:
   cudaStream_t handle_ = nullptr;
   blas_handle blas_;
   bool on_hopper_ = false;
+  int shared_bytes_ = 0;
   std::byte* scratch_ = nullptr;
   std::size_t scratch_bytes_ = 0;
   std::vector<std::byte> kept_;  // what `resident_` holds

@@ -43,12 +43,12 @@ struct sums;
 
 template <>
 struct sums<bf16> {
-  accumulator<side> own;
+  accumulator<side> own[1];
   __device__ static int first_row() { return threadIdx.x / warp_size * 16; }
-  __device__ void clear() { own.clear(); }
+  __device__ void clear() { own[0].clear(); }
   template <class F>
   __device__ void each(F f) {
-    own.each([&](int r, int c, float& v) { f(first_row() + r, c, v); });
+    own[0].each([&](int r, int c, float& v) { f(first_row() + r, c, v); });
   }
   template <class F>
   __device__ void with(const sums& other, F f) {
@@ -56,7 +56,7 @@ struct sums<bf16> {
 #pragma unroll
     for (int n = 0; n < side / 8; ++n)
 #pragma unroll
-      for (int i = 0; i < 4; ++i) f(g + i / 2 * 8, n * 8 + t * 2 + i % 2, own.v[n][i], other.own.v[n][i]);
+      for (int i = 0; i < 4; ++i) f(g + i / 2 * 8, n * 8 + t * 2 + i % 2, own[0].v[n][i], other.own[0].v[n][i]);
   }
   template <class To, class F>
   __device__ void write(To* out, std::int64_t stride, std::int64_t rows, std::int64_t columns, F f) {
@@ -69,7 +69,7 @@ struct sums<bf16> {
       for (int half = 0; half < 2; ++half) {
         const int r = g + half * 8, c = n * 8 + t * 2;
         if (r >= rows || c >= columns) continue;
-        const two<To> v{{narrow<To>(f(r, c, own.v[n][2 * half])), narrow<To>(f(r, c + 1, own.v[n][2 * half + 1]))}};
+        const two<To> v{{narrow<To>(f(r, c, own[0].v[n][2 * half])), narrow<To>(f(r, c + 1, own[0].v[n][2 * half + 1]))}};
         if (pairs) {
           *reinterpret_cast<two<To>*>(out + r * stride + c) = v;
         } else {
@@ -83,27 +83,27 @@ struct sums<bf16> {
     for (int n = 0; n < side / 8; ++n)
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
-        float sum = own.v[n][i] + own.v[n][i + 2];
+        float sum = own[0].v[n][i] + own[0].v[n][i + 2];
         for (int step = 4; step < warp_size; step *= 2) sum += __shfl_xor_sync(~0U, sum, step);
         if (threadIdx.x % warp_size < 4) parts[threadIdx.x / warp_size][n * 8 + threadIdx.x % 4 * 2 + i] = sum;
       }
   }
   __device__ void add_nt(const square<bf16>& a, const square<bf16>& b) {
 #pragma unroll
-    for (int k = 0; k < side / 16; ++k) add_product_transposed<side>(own, left_operand(a.tile, first_row(), k), b.tile, k);
+    for (int k = 0; k < side / 16; ++k) add_product_transposed(own, {left_operand(a.tile, first_row(), k)}, b.tile, 0, k);
   }
   __device__ void add_nn(const square<bf16>& a, const square<bf16>& b) {
 #pragma unroll
-    for (int k = 0; k < side / 16; ++k) add_product(own, left_operand(a.tile, first_row(), k), b.tile, k);
+    for (int k = 0; k < side / 16; ++k) add_product(own, {left_operand(a.tile, first_row(), k)}, b.tile, 0, k);
   }
   __device__ void add_tn(const square<bf16>& a, const square<bf16>& b) {
 #pragma unroll
-    for (int k = 0; k < side / 16; ++k) add_product(own, left_operand_transposed(a.tile, first_row(), k), b.tile, k);
+    for (int k = 0; k < side / 16; ++k) add_product(own, {left_operand_transposed(a.tile, first_row(), k)}, b.tile, 0, k);
   }
   template <class F>
   __device__ void row_sums(float* out, F f) {
     float sum[2] = {};
-    own.each([&](int r, int c, float& v) { sum[r / 8] += f(first_row() + r, c, v); });
+    own[0].each([&](int r, int c, float& v) { sum[r / 8] += f(first_row() + r, c, v); });
 #pragma unroll
     for (int e = 0; e < 2; ++e) {
       for (int step = 1; step <= 2; step *= 2) sum[e] += __shfl_xor_sync(~0U, sum[e], step);

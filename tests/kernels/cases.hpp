@@ -128,7 +128,7 @@ public:
   std::vector<std::pair<std::string, std::vector<double>>> tensors;
 };
 
-/// A kernel, or its forward and backward pass, with extents: runs on any table.
+/// A kernel, or its forward and backward pass, with extents: runs on any table. b16: empty where not every backend has these in bf16.
 struct kernel_case {
   std::string name;
   std::function<outputs(const op_table<float>&, stream&, placed_inputs&)> f32;

@@ -61,6 +61,12 @@ kernel_case attention_case(attention_shape a) {
   });
 }
 
+/// The GPU has heads over 128 wide in fp32 alone.
+kernel_case without_bf16(kernel_case c) {
+  c.b16 = nullptr;
+  return c;
+}
+
 kernel_case attention_cached_case(attention_shape a, std::int64_t past) {
   return make("cached after " + std::to_string(past) + ", " + a.name(),
               [=]<class Act>(const op_table<Act>& ops, stream& s, placed_inputs& random) {
@@ -274,7 +280,7 @@ kernel_case ssd_case(ssd_shape a) {
 }  // namespace
 
 std::vector<kernel_case> mixer_cases() {
-  // Attention has tiles of up to 192 rows, 32, 64 or 128 columns wide; heads of 44 columns cannot be copied 16 bytes at a time.
+  // Attention has blocks of 64 or 128 rows, tiles 32, 64 or 128 columns wide; heads of 44 or 100 columns cannot be copied 16 bytes at a time.
   return {attention_case({1, 1, 1, 1, 16}),
           attention_case({2, 33, 4, 2, 16}),
           attention_case({1, 150, 2, 1, 64}),
@@ -286,8 +292,10 @@ std::vector<kernel_case> mixer_cases() {
           attention_case({1, 521, 4, 1, 64}),
           attention_case({2, 65, 6, 2, 48}),
           attention_case({1, 70, 2, 1, 44}),
+          attention_case({1, 90, 2, 1, 100}),
           attention_case({1, 300, 2, 1, 96}),
           attention_case({1, 449, 2, 2, 128}),
+          without_bf16(attention_case({1, 100, 2, 1, 160})),
           attention_cached_case({1, 1, 4, 2, 16}, 0),
           attention_cached_case({1, 1, 4, 2, 64}, 131),
           attention_cached_case({1, 5, 2, 2, 32}, 60),
