@@ -131,7 +131,8 @@ void take(coordinator_actor* self, const inbound& m) {
 
 membership_settings settings_of(const coordinator_parts& parts) {
   membership_settings s;
-  for (std::size_t i = 0; i < parts.plan.sites.size(); ++i) s.roster.push_back({static_cast<site_id>(i), parts.plan.sites[i].home});
+  for (std::size_t i = 0; i < parts.plan.sites.size(); ++i)
+    s.roster.push_back({static_cast<site_id>(i), parts.plan.sites[i].home, parts.plan.sites[i].spare});
   s.groups = parts.groups;
   if (parts.plan.run.deterministic) s.min_sites = static_cast<std::uint32_t>(parts.plan.sites.size());
   s.dead_after = std::chrono::milliseconds(parts.plan.links.dead_after_ms);

@@ -71,6 +71,7 @@ struct group_settled { group_id group; round_number round; std::uint64_t tokens_
 struct group_unsettled { group_id group; };
 struct pass_round {};                     // -> group: nothing is here for the round that calls
 struct hand_in { group_id group; bool closed; };  // -> trainer: its round has its quorum without us, or has closed and the anchor is to move
+struct stand_by { bool on; };             // site -> trainer: no period begins while the site is a spare that nobody needs
 struct load_anchor {};                    // -> group: copy the anchor to the working weights
 struct anchor_loaded { group_id group; round_number round; };
 
@@ -148,7 +149,7 @@ ISTHMUS_LOCAL_MESSAGE(link_tick) ISTHMUS_LOCAL_MESSAGE(group_tick) ISTHMUS_LOCAL
 ISTHMUS_LOCAL_MESSAGE(coordinator_tick) ISTHMUS_LOCAL_MESSAGE(enter_epoch) ISTHMUS_LOCAL_MESSAGE(seal_group)
 ISTHMUS_LOCAL_MESSAGE(group_sealed) ISTHMUS_LOCAL_MESSAGE(group_holds) ISTHMUS_LOCAL_MESSAGE(group_message)
 ISTHMUS_LOCAL_MESSAGE(group_synced) ISTHMUS_LOCAL_MESSAGE(contribute) ISTHMUS_LOCAL_MESSAGE(group_settled)
-ISTHMUS_LOCAL_MESSAGE(group_unsettled) ISTHMUS_LOCAL_MESSAGE(hand_in) ISTHMUS_LOCAL_MESSAGE(pass_round) ISTHMUS_LOCAL_MESSAGE(load_anchor)
+ISTHMUS_LOCAL_MESSAGE(group_unsettled) ISTHMUS_LOCAL_MESSAGE(hand_in) ISTHMUS_LOCAL_MESSAGE(pass_round) ISTHMUS_LOCAL_MESSAGE(stand_by) ISTHMUS_LOCAL_MESSAGE(load_anchor)
 ISTHMUS_LOCAL_MESSAGE(anchor_loaded) ISTHMUS_LOCAL_MESSAGE(compute_gradient) ISTHMUS_LOCAL_MESSAGE(gradient_done)
 ISTHMUS_LOCAL_MESSAGE(reduce_slice) ISTHMUS_LOCAL_MESSAGE(slice_reduced) ISTHMUS_LOCAL_MESSAGE(update_slice)
 ISTHMUS_LOCAL_MESSAGE(slice_updated) ISTHMUS_LOCAL_MESSAGE(evaluate_rows) ISTHMUS_LOCAL_MESSAGE(rows_evaluated)

@@ -74,7 +74,7 @@ void reopen(site_actor* self) {
   if (s.leases_closed) {
     if (!write_line(self, ledger::reopened("its last rounds are void"))) return;
     tell(self, "reopened", "the end of the run is void: training goes on");
-    progress(self, "training");
+    progress(self, at_work(s));
   }
   s.closing = s.finished = s.last_saved = s.leases_closed = false;
   s.last_save.reset();
@@ -164,7 +164,7 @@ caf::behavior site(site_actor* self, std::shared_ptr<site_parts> parts) {
       [=](const group_synced& m) { take_group_synced(self, m); },
       [=](const group_started& m) { take_group_started(self, m); },
       [=](const leases_recovered&) {
-        progress(self, "training");
+        progress(self, at_work(self->state));
         self->send(self->state.trainer, begin_training{self->state.step});
       },
       [=](const step_sample& m) {

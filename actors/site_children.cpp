@@ -115,7 +115,7 @@ void start_trainer(site_actor* self) {
   t.context = plan.train.context;
   t.layout_size = s.start->memory->layout.size;
   t.clip_norm = plan.train.clip_norm;
-  t.sites = plan.sites.size();
+  t.sites = static_cast<std::uint64_t>(std::ranges::count_if(plan.sites, [](const auto& site) { return !site.spare; }));
   t.learning_rate = learning_rates(plan);
   t.evaluation_every_rounds = static_cast<std::uint64_t>(plan.data.evaluation_every_rounds);
   t.checkpoint_every_rounds = static_cast<std::uint64_t>(plan.checkpoint.every_rounds);

@@ -26,13 +26,11 @@ void say_join(site_actor* self) {
   if (s.sealed == s.view.number) seal(self, s.sealed, false);
 }
 
-bool is_member(const site_state& s) {
-  return std::ranges::any_of(s.view.members,
-                             [&](const epoch_member& m) { return m.site == s.parts->self && m.incarnation == s.parts->incarnation; });
-}
-
-bool is_joining(const site_state& s) {
-  return std::ranges::any_of(s.view.members, [&](const epoch_member& m) { return m.site == s.parts->self && m.joining; });
+/// This process in the epoch; null when it is left out.
+const epoch_member* own_entry(const site_state& s) {
+  const auto found = std::ranges::find_if(
+      s.view.members, [&](const epoch_member& m) { return m.site == s.parts->self && m.incarnation == s.parts->incarnation; });
+  return found == s.view.members.end() ? nullptr : &*found;
 }
 
 void take_epoch(site_actor* self, const epoch_view& view) {
@@ -41,20 +39,29 @@ void take_epoch(site_actor* self, const epoch_view& view) {
   s.view = view;
   s.seals.erase(s.seals.begin(), s.seals.lower_bound(view.number));
   tell(self, "epoch", "epoch " + std::to_string(view.number) + " with " + std::to_string(view.members.size()) + " sites: " + view.reason);
-  if (!is_member(s)) return say_join(self);  // left out while we were silent: come back as a joiner
+  const epoch_member* me = own_entry(s);
+  if (me == nullptr) return say_join(self);  // left out while we were silent: come back as a joiner
   for (const auto& m : view.members)         // who is back is dialled at once, whatever the back-off says
     if (m.site != s.parts->self && !s.links_up.contains(m.site)) s.parts->wire.keep(m.site, s.parts->addresses.at(m.site));
   for (const auto& group : s.groups) self->send(group, enter_epoch{view});
+  self->send(s.trainer, stand_by{me->standing_by});
+  if (s.training && !s.finished) progress(self, at_work(s));
 }
 
 }  // namespace
+
+std::string at_work(const site_state& s) {
+  const epoch_member* me = own_entry(s);
+  return me != nullptr && me->standing_by ? "standing by" : "training";
+}
 
 void take_group_synced(site_actor* self, const group_synced& m) {
   auto& s = self->state;
   s.group_epochs[m.group] = m.epoch;
   const bool all = s.group_epochs.size() == s.groups.size() &&
                    std::ranges::all_of(s.group_epochs, [&](const auto& entry) { return entry.second == s.view.number; });
-  if (!all || !is_joining(s) || s.said_synced == s.view.number) return;
+  const epoch_member* me = own_entry(s);
+  if (!all || me == nullptr || !me->joining || s.said_synced == s.view.number) return;
   s.said_synced = s.view.number;
   const message::synced synced{s.view.number};
   for (const auto& member : s.view.members)

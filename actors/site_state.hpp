@@ -133,6 +133,8 @@ void child_ended(site_actor* self, const caf::exit_msg& m);
 void take_fail_child(site_actor* self, const fail_child& m);
 
 // site_membership.cpp
+/// What a site that takes part is doing: training, or standing by as a spare.
+std::string at_work(const site_state& s);
 void take_inbound(site_actor* self, const inbound& m);
 void take_link_change(site_actor* self, const link_changed& m);
 void take_link_refusal(site_actor* self, const link_refused& m);

@@ -1,6 +1,7 @@
 #include "actors/trainer.hpp"
 
 #include "actors/messages.hpp"
+#include "actors/spread.hpp"
 #include "framework/core/clock.hpp"
 #include "framework/core/error.hpp"
 #include "framework/optim/adamw.hpp"
@@ -52,25 +53,12 @@ struct trainer_state {
   std::vector<round_number> rounds;
   std::size_t loads_missing = 0;
   round_number evaluated_at = 0, saved_at = 0;
-  bool evaluated_once = false, save_asked = false, drain_asked = false, drain_saved = false, final_save = false, told_finished = false;
+  bool evaluated_once = false, save_asked = false, drain_asked = false, drain_saved = false, final_save = false, told_finished = false,
+       stands_by = false;
 };
 using trainer_actor = caf::stateful_actor<trainer_state>;
 
 void drive(trainer_actor* self);
-
-/// Cuts [0, total) into one contiguous part a device, as even as whole `unit`s allow.
-std::map<std::uint32_t, row_range> spread(const std::map<std::uint32_t, caf::actor>& devices, std::int64_t total, std::int64_t unit = 1) {
-  std::map<std::uint32_t, row_range> parts;
-  const auto n = static_cast<std::int64_t>(devices.size());
-  std::int64_t i = 0;
-  for (const auto& [index, handle] : devices) {
-    const auto edge = [&](std::int64_t k) { return k == n ? total : total * k / n / unit * unit; };
-    const row_range part{edge(i), edge(i + 1)};
-    if (part.end > part.begin) parts.emplace(index, part);
-    ++i;
-  }
-  return parts;
-}
 
 /// Starts a phase of the ticket on every device that gets a part.
 template <class Make>
@@ -250,6 +238,7 @@ void at_boundary(trainer_actor* self, bool finishing) {
     return;
   }
   if (s.drain_asked) return;  // saved; the owner ends us
+  if (s.stands_by) return;    // from an anchor that moves on with the others' rounds, ready to begin
   s.schedule->period_begun();
   drive(self);
 }
@@ -317,6 +306,10 @@ caf::behavior trainer(trainer_actor* self, std::shared_ptr<trainer_state> given)
         else
           s.schedule->round_closes(m.group);
         if (!stepping) give_back_what_is_due(self);
+        drive(self);
+      },
+      [=](const stand_by& m) {
+        self->state.stands_by = m.on;
         drive(self);
       },
       [=](const anchor_loaded& m) {

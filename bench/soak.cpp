@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
+#include <future>
 #include <iostream>
 #include <numeric>
 
@@ -31,17 +32,28 @@ double total_pace(const recipe& plan) {
   return std::accumulate(plan.sites.begin(), plan.sites.end(), 0.0, [](double sum, const auto& s) { return sum + s.tokens_per_second; });
 }
 
-/// Held-out losses of runs without faults, which need no pace either, each of another seed.
-expected<std::vector<double>> clean_losses(const options& o, const recipe& plan, const std::string& tokens) {
+using report = expected<json>;
+
+/// Runs without faults, of the same seed, pace and tokens, at the same time: what differs is what faults did, and how threads and links
+/// happened to go.
+std::vector<std::future<report>> begin_clean_runs(const options& o, const std::string& tokens) {
+  std::vector<std::future<report>> runs;
+  for (int run = 0; run < o.clean_runs; ++run)
+    runs.push_back(std::async(std::launch::async, [&o, tokens, run] {
+      return bench::rehearse(o.program, o.recipe, {tokens, "scenario.fault_seconds=0", fmt::format("run.name=soak-clean-{}", run + 1)});
+    }));
+  return runs;
+}
+
+/// Their held-out losses.
+expected<std::vector<double>> losses_of(std::vector<std::future<report>>& runs) {
   std::vector<double> losses;
-  for (int run = 0; run < o.clean_runs; ++run) {
-    std::vector<std::string> overrides{tokens, "scenario.fault_seconds=0", fmt::format("run.seed={}", plan.run.seed + run)};
-    for (const auto& site : plan.sites) overrides.push_back(fmt::format("sites.{}.tokens_per_second=0", site.name));
-    auto report = bench::rehearse(o.program, o.recipe, overrides);
-    if (!report) return report.failure();
-    if (!report->at("kept").get<bool>() || report->at("held_out_loss").is_null())
-      return fail(errc::environment, "a clean run was not clean: " + report->dump());
-    losses.push_back(report->at("held_out_loss").get<double>());
+  for (auto& run : runs) {
+    const auto told = run.get();
+    if (!told) return told.failure();
+    if (!told->at("kept").get<bool>() || told->at("held_out_loss").is_null())
+      return fail(errc::environment, "a clean run was not clean: " + told->dump());
+    losses.push_back(told->at("held_out_loss").get<double>());
   }
   return losses;
 }
@@ -84,6 +96,7 @@ int run(const options& o) {
   if (!plan) return std::cerr << plan.error().message << "\n", exit_recipe;
   const double seconds = 60 * o.minutes;
   const auto tokens = fmt::format("run.tokens={}", static_cast<std::int64_t>(total_pace(*plan) * seconds));
+  auto clean = begin_clean_runs(o, tokens);
   const auto report = bench::rehearse(o.program, o.recipe, {tokens, fmt::format("scenario.fault_seconds={}", seconds)});
   if (!report) return std::cerr << report.error().message << "\n", exit_environment;
   std::vector<std::string> broken = report->at("broken");
@@ -94,7 +107,7 @@ int run(const options& o) {
   broken.insert(broken.end(), grown.begin(), grown.end());
   json answer{{"schema", 1}, {"soak", *report}, {"goodput", goodput}};
   if (o.clean_runs > 0) {
-    const auto losses = clean_losses(o, *plan, tokens);
+    const auto losses = losses_of(clean);
     if (!losses) return std::cerr << losses.error().message << "\n", exit_environment;
     const auto [least, most] = std::minmax_element(losses->begin(), losses->end());
     const double mean = std::accumulate(losses->begin(), losses->end(), 0.0) / static_cast<double>(losses->size());

@@ -151,6 +151,7 @@ rehearsal_report report_rehearsal(const run_folder& run, const conductor& lead, 
   bool paced = true;
   for (site_id site = 0; site < run.plan.sites.size(); ++site) {
     r.hurt_seconds.push_back(seconds_hurt(lead.played(), site, r.began, r.ended));
+    if (run.plan.sites[site].spare) continue;  // its capacity is that of the sites that it stands in for
     const double pace = run.plan.sites[site].tokens_per_second;
     paced = paced && pace > 0;
     r.capacity_tokens += pace * (r.ended - r.began - r.hurt_seconds.back());

@@ -31,7 +31,7 @@ struct site_row {
   site_id site = 0;
   std::string name;
   incarnation_number incarnation = 0;
-  std::string state;  // starting | joining | training | stopping | stopped | finished | dead
+  std::string state;  // starting | joining | training | standing by | stopping | stopped | finished | dead
   std::int64_t devices = 0, devices_wanted = 0;
   step_number step = 0;
   std::uint64_t tokens = 0;  // trained here, over the site's whole life

@@ -168,6 +168,8 @@ private:
     if (behind > 1)
       wrong("R048", "sites", fmt::format("{} sites can only dial out (nat = true)", behind), "one at most",
             "two of them could not reach each other: let a port of one through to it");
+    if (std::all_of(r_.sites.begin(), r_.sites.end(), [](const recipe::site& s) { return s.spare; }))
+      wrong("R049", "sites", "every site is a spare", "at least one with spare = false", "a spare trains in the place of another site");
     if (std::none_of(r_.sites.begin(), r_.sites.end(), [](const recipe::site& s) { return s.home; }))
       wrong("R042", "sites", "no site has home = true", "at least one home",
             "a home aggregates rounds; give it to the best connected sites");

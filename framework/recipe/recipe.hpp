@@ -116,6 +116,7 @@ struct recipe {
     std::string source;                   // name of its corpus source (data.split = by_domain)
     double tokens_per_second = 0;         // it trains no faster, and does not catch up; 0: as fast as it can
     bool nat = false;                     // can only dial out
+    bool spare = false;                   // holds all that the others hold, and trains in the place of a site that is missing
     bool operator==(const site&) const = default;
   };
   std::vector<site> sites;  // [[sites]]; a site's id is its place here

@@ -124,6 +124,7 @@ void visit_fields(recipe::site& s, field_visitor& v) {
   v.text("source", s.source, text_rule::optional_name, "its corpus source (data.split = \"by_domain\")");
   v.real("tokens_per_second", s.tokens_per_second, 0, 1e12, "the pace it trains at, at most; 0: as fast as it can");
   v.flag("nat", s.nat, "can only dial out: behind NAT, or a firewall that lets nobody in");
+  v.flag("spare", s.spare, "trains only in the place of a site that is missing");
 }
 
 void visit_fields(recipe::fault& s, field_visitor& v) {

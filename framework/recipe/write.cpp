@@ -110,7 +110,7 @@ std::string write_recipe(const recipe& r) {
     if (name == "coordinator" && r.coordinator == recipe::coordinator_section{}) return;
     out += fmt::format("[{}]\n{}\n", name, lines_of(section, {"aggregate", "bulk"}));
   });
-  for (const auto& site : r.sites) out += fmt::format("[[sites]]\n{}\n", lines_of(site, {"tokens_per_second", "nat"}));
+  for (const auto& site : r.sites) out += fmt::format("[[sites]]\n{}\n", lines_of(site, {"tokens_per_second", "nat", "spare"}));
   for (const auto& fault : r.faults)
     out += fmt::format("[[faults]]\n{}\n",
                        lines_of(fault, {"at_seconds", "every_seconds", "again_after_seconds", "chance", "peer", "amount"}));

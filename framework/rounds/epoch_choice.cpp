@@ -59,7 +59,7 @@ std::string membership::reason_to_change(time_point now) const {
     if (alive(p, now) && member(site) == nullptr && joining + 1 <= std::max<std::size_t>(1, vouching > 0 ? vouching - 1 : 0))
       return "site " + std::to_string(site) + " joins";
   if (homes_are_uneven(now)) return "homes are spread again";
-  return {};
+  return reason_to_change_spares();
 }
 
 bool membership::homes_are_uneven(time_point now) const {
@@ -79,6 +79,7 @@ epoch_view membership::successor(time_point now) const {
   next.reason = change_->reason;
   next.cuts = choose_cuts(now);
   choose_members(next, now);
+  choose_spares(next);
   choose_homes(next);
   return next;
 }
@@ -153,6 +154,48 @@ void membership::choose_members(epoch_view& next, time_point now) const {
   if (joiners.size() > most) joiners.resize(most);
   next.members.insert(next.members.end(), joiners.begin(), joiners.end());
   std::sort(next.members.begin(), next.members.end(), [](const auto& a, const auto& b) { return a.site < b.site; });
+}
+
+/// Of the sites that are no spares, those that are not in the epoch or have not caught up.
+std::size_t membership::places_missing(const epoch_view& view) const {
+  const auto of_the_roster = std::ranges::count_if(peers_, [](const auto& entry) { return !entry.second.spare; });
+  const auto here = std::ranges::count_if(view.members, [&](const epoch_member& m) {
+    const bool counting = &view == &view_ ? counts(m) : !m.joining;
+    return counting && !peers_.at(m.site).spare;
+  });
+  return static_cast<std::size_t>(of_the_roster - here);
+}
+
+/// A spare trains for each missing site, those that do already first.
+void membership::choose_spares(epoch_view& next) const {
+  std::vector<epoch_member*> spares;
+  for (epoch_member& m : next.members)
+    if (peers_.at(m.site).spare) spares.push_back(&m);
+  std::ranges::stable_partition(spares, [&](const epoch_member* m) {
+    const epoch_member* before = member(m->site);
+    return !m->joining && before != nullptr && !before->standing_by;
+  });
+  std::size_t places = places_missing(next);
+  for (epoch_member* m : spares) {
+    m->standing_by = m->joining || places == 0;
+    if (!m->standing_by) --places;
+  }
+}
+
+std::string membership::reason_to_change_spares() const {
+  std::size_t training = 0;
+  const epoch_member* idle = nullptr;
+  for (const epoch_member& m : view_.members) {
+    if (!peers_.at(m.site).spare || !counts(m)) continue;
+    if (m.standing_by)
+      idle = &m;
+    else
+      ++training;
+  }
+  const std::size_t places = places_missing(view_);
+  if (places < training) return "a spare stands by again: nobody is missing";
+  if (places > training && idle != nullptr) return "site " + std::to_string(idle->site) + " takes the place of a site that is missing";
+  return {};
 }
 
 /// Even over those that may aggregate; a home that stays keeps its groups as far as balance allows.

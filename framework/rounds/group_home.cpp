@@ -95,7 +95,7 @@ void parameter_group::state::try_close(time_point now) {
   std::vector<site_id> missing;
   for (const epoch_member& m : view.members) {
     const bool here = collected.contains(m.site);
-    if ((m.joining && !synced.contains(m.site)) || (!here && passed.contains(m.site))) continue;
+    if ((m.joining && !synced.contains(m.site)) || (!here && (m.standing_by || passed.contains(m.site)))) continue;
     ++counting;
     if (!here) missing.push_back(m.site);
   }

@@ -97,8 +97,10 @@ json to_json(const round_record& r) {
 
 json to_json(const epoch_view& v) {
   json members = json::array(), cuts = json::array();
-  for (const epoch_member& m : v.members)
+  for (const epoch_member& m : v.members) {
     members.push_back({{"site", m.site}, {"incarnation", m.incarnation}, {"joining", m.joining}, {"source", m.source}});
+    if (m.standing_by) members.back()["standing_by"] = true;
+  }
   for (const group_cut& c : v.cuts)
     cuts.push_back({{"group", c.group},
                     {"home", c.home},
@@ -159,7 +161,7 @@ epoch_view view_from(const json& j) {
   v.number = j.at("number").get<epoch_number>();
   for (const json& m : j.at("members"))
     v.members.push_back({m.at("site").get<site_id>(), m.at("incarnation").get<incarnation_number>(), m.at("joining").get<bool>(),
-                         m.at("source").get<site_id>()});
+                         m.at("source").get<site_id>(), m.value("standing_by", false)});
   for (const json& c : j.at("cuts"))
     v.cuts.push_back({c.at("group").get<group_id>(), c.at("home").get<site_id>(), c.at("round").get<round_number>(),
                       c.at("epoch").get<epoch_number>(), hash_from(c.at("record")), hash_from(c.at("anchor")),

@@ -25,6 +25,7 @@ membership::membership(membership_settings settings, const std::vector<coordinat
   ensure(!settings_.roster.empty() && settings_.groups > 0, "membership: needs a roster and groups");
   for (const auto& site : settings_.roster) {
     peers_[site.id].may_be_home = site.may_be_home;
+    peers_[site.id].spare = site.spare;
     peers_[site.id].last_heard = now;
   }
   for (const coordinator_entry& entry : log) {
@@ -372,7 +373,7 @@ void membership::enter(const coordinator_entry& entry, membership_actions& out) 
   synced_.clear();
   std::string names;
   for (const epoch_member& m : view_.members) {
-    names += (names.empty() ? "" : ", ") + std::to_string(m.site) + (m.joining ? " (joining)" : "");
+    names += (names.empty() ? "" : ", ") + std::to_string(m.site) + (m.joining ? " (joining)" : m.standing_by ? " (standing by)" : "");
     out.push_back(send{m.site, message::new_epoch{view_}});
   }
   out.push_back(decision{"epoch " + std::to_string(view_.number) + " of sites " + names + ": " + view_.reason});

@@ -17,6 +17,7 @@ struct membership_settings {
   struct site {
     site_id id = 0;
     bool may_be_home = true;
+    bool spare = false;  // trains only in the place of one that is missing
   };
   std::vector<site> roster;  // in site order
   std::uint32_t groups = 1;
@@ -111,7 +112,7 @@ private:
     time_point first{}, last{};
   };
   struct peer {
-    bool may_be_home = true;
+    bool may_be_home = true, spare = false;
     incarnation_number incarnation = 0;  // highest seen
     bool connected = false;              // joined with that incarnation and not lost since
     bool seen = false;                   // since this coordinator started
@@ -157,6 +158,9 @@ private:
   void choose_members(epoch_view& next, time_point now) const;
   void choose_homes(epoch_view& next) const;
   bool homes_are_uneven(time_point now) const;
+  std::size_t places_missing(const epoch_view& view) const;
+  std::string reason_to_change_spares() const;
+  void choose_spares(epoch_view& next) const;
   void finish_if_done(time_point now, membership_actions& out);
 
   membership_settings settings_;

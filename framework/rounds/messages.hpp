@@ -100,6 +100,7 @@ struct epoch_member {
   incarnation_number incarnation = 0;
   bool joining = false;  // copies the anchor from `source` first; neither stores for others nor counts until synced
   site_id source = 0;
+  bool standing_by = false;  // a hot spare: stores and holds what all do, but trains nothing, and no round waits for it
   bool operator==(const epoch_member&) const = default;
 };
 

@@ -59,6 +59,7 @@ struct Member {
   incarnation @1 :UInt64;
   joining @2 :Bool;
   source @3 :UInt32;
+  standingBy @4 :Bool;
 }
 
 struct EpochView {

@@ -55,6 +55,7 @@ void write(schema::Member::Builder out, const epoch_member& m) {
   out.setIncarnation(m.incarnation);
   out.setJoining(m.joining);
   out.setSource(m.source);
+  out.setStandingBy(m.standing_by);
 }
 
 void write(schema::HeldRecord::Builder out, const held_record& h) {
