@@ -68,7 +68,9 @@ public:
     return {in.getGroup(), in.getHome(), in.getRound(), in.getEpoch(), hash(in.getRecordHash()), hash(in.getAnchorHash()), in.getHolder()};
   }
 
-  epoch_member one(schema::Member::Reader in) { return {in.getSite(), in.getIncarnation(), in.getJoining(), in.getSource(), in.getStandingBy()}; }
+  epoch_member one(schema::Member::Reader in) {
+    return {in.getSite(), in.getIncarnation(), in.getJoining(), in.getSource(), in.getStandingBy()};
+  }
 
   held_record one(schema::HeldRecord::Reader in) {
     return {in.getGroup(), in.getRound(), in.getEpoch(), hash(in.getRecordHash()), hash(in.getAnchorHash())};
