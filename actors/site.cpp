@@ -159,6 +159,7 @@ caf::behavior site(site_actor* self, std::shared_ptr<site_parts> parts) {
       [=](const group_holds& m) {
         self->state.held[m.held.group] = m.held;
         self->state.moved_at = self->clock().now();
+        seal_again(self);
       },
       [=](const group_sealed& m) { take_seal(self, m); },
       [=](const group_synced& m) { take_group_synced(self, m); },

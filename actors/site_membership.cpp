@@ -87,6 +87,11 @@ void take_group_started(site_actor* self, const group_started& m) {
   self->send(s.shard, std::move(recover));
 }
 
+void seal_again(site_actor* self) {
+  const auto& s = self->state;
+  if (s.view.number > 0 && s.sealed == s.view.number) seal(self, s.sealed, false);
+}
+
 void take_seal(site_actor* self, const group_sealed& m) {
   auto& s = self->state;
   auto& answers = s.seals[m.epoch];

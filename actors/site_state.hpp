@@ -139,6 +139,8 @@ void take_inbound(site_actor* self, const inbound& m);
 void take_link_change(site_actor* self, const link_changed& m);
 void take_link_refusal(site_actor* self, const link_refused& m);
 void take_seal(site_actor* self, const group_sealed& m);
+/// What we hold has changed: where our epoch is being ended, the coordinator hears of it.
+void seal_again(site_actor* self);
 void take_group_synced(site_actor* self, const group_synced& m);
 /// A group settled for the first time. When all have, what their records say of us decides where leases and residuals stand.
 void take_group_started(site_actor* self, const group_started& m);

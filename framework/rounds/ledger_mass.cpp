@@ -210,15 +210,38 @@ struct kept_residual {
   std::string where;
 };
 
+using made_record = std::tuple<site_id, group_id, round_number, epoch_number>;  // by its home
+
+/// Records whose home lived to apply them. Of others, which a cut may have committed, nobody knows what their home kept.
+std::set<made_record> applied_by_their_maker(const logs& all) {
+  std::set<made_record> out;
+  for (const auto& [site, lines] : all.sites) {
+    std::map<made_record, incarnation_number> makers;
+    for (const site_line& l : lines) {
+      if (l.type != "stored" && l.type != "applied") continue;
+      const auto& r = l.body->at("record");
+      const made_record key(r.at("home").get<site_id>(), r.at("group").get<group_id>(), r.at("round").get<round_number>(),
+                            r.at("epoch").get<epoch_number>());
+      if (std::get<0>(key) != site) continue;
+      if (l.type == "stored")
+        makers.emplace(key, l.incarnation);
+      else if (const auto maker = makers.find(key); maker != makers.end() && maker->second == l.incarnation)
+        out.insert(key);
+    }
+  }
+  return out;
+}
+
 /// Aggregators: contributions + residual before = delta + residual after, over each run of rounds that one process was home for.
 void check_homes(const logs& all, const history& h, const norms& sizes, violations& wrong) {
-  std::map<std::tuple<site_id, group_id, round_number, epoch_number>, kept_residual> kept;
-  std::set<std::tuple<site_id, group_id, round_number, epoch_number>> returned;  // at once: the rounds after it keep nothing
+  std::map<made_record, kept_residual> kept;
+  std::set<made_record> returned;  // at once: the rounds after it keep nothing
+  const auto applied = applied_by_their_maker(all);
   for (const auto& [site, lines] : all.sites)
     for (const site_line& l : lines) {
       if (l.type != "aggregator") continue;
-      const std::tuple key(site, l.body->at("group").get<group_id>(), l.body->at("round").get<round_number>(),
-                           l.body->at("epoch").get<epoch_number>());
+      const made_record key(site, l.body->at("group").get<group_id>(), l.body->at("round").get<round_number>(),
+                            l.body->at("epoch").get<epoch_number>());
       if (l.body->at("event") == "kept")
         kept[key] = {l.body->at("mass").get<double>(), l.where};
       else
@@ -230,7 +253,7 @@ void check_homes(const logs& all, const history& h, const norms& sizes, violatio
     for (const auto& [number, k] : rounds) {
       const round_record& r = k->record;
       double in = 0, norm = 0;
-      bool known = all.sites.contains(r.home);
+      bool known = all.sites.contains(r.home) && applied.contains({r.home, group, number, r.epoch});
       for (const contributor& c : r.contributors) {
         if (is_veto(c.judged)) continue;
         in += c.mass - c.clipped;

@@ -113,7 +113,9 @@ void cluster::write(site_state& s, const lease_settlement& settled, const std::s
 }
 
 bool cluster::alive(site_id site) const { return sites_[site]->alive; }
-bool cluster::is_in_last_epoch(site_id site) const { return members_ && sites_[site]->view.number == members_->view().number; }
+bool cluster::saw_the_end(site_id site) const {
+  return members_ && sites_[site]->view.number == members_->view().number && sites_[site]->said_done;
+}
 parameter_group& cluster::group(site_id site, group_id g) { return sites_[site]->groups[g]; }
 
 // --- the network

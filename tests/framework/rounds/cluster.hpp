@@ -68,8 +68,8 @@ public:
   /// with_disk: from its last checkpoint and with its ledger; else as a new machine.
   void restart(site_id site, bool with_disk);
   bool alive(site_id site) const;
-  /// False for one that was cut off, or came back when the run was already over.
-  bool is_in_last_epoch(site_id site) const;
+  /// False for one that was cut off, or came back, when the run was already over: it stands at an earlier round.
+  bool saw_the_end(site_id site) const;
   void cut(site_id a, site_id b);
   void heal(site_id a, site_id b);
   void kill_coordinator();

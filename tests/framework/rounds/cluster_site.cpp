@@ -18,6 +18,7 @@ void cluster::say_sealed(site_state& s) {
     if (auto h = g.seal(s.view.number)) answer.held.push_back(*h);
   if (answer.held.size() != s.groups.size()) return;
   s.sealed = s.view.number;
+  s.said_held = answer.held;
   send(s.id, coordinator_id, {answer, nullptr});
 }
 
@@ -50,6 +51,7 @@ void cluster::at_site(site_state& s, site_id from, incarnation_number incarnatio
     const group_id g = std::visit(group_of, what.body);
     handle(s, g, s.groups[g].receive(from, incarnation, what, now));
   }
+  if (s.alive && s.view.number > 0 && s.sealed == s.view.number && held(s) != s.said_held) say_sealed(s);
   proceed(s);
 }
 

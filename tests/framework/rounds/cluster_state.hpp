@@ -23,6 +23,7 @@ struct cluster::site_state {
   incarnation_number incarnation = 0;
   bool alive = false, stopped = false, said_done = false, recovered = false;
   epoch_number said_synced = 0, sealed = 0;
+  std::vector<held_record> said_held;  // with the seal
   std::vector<parameter_group> groups;
   std::vector<std::unique_ptr<contribution_book>> books;
   std::optional<lease_book> leases;

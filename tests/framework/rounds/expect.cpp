@@ -12,7 +12,7 @@ void expect_one_history(cluster& c, const cluster_settings& settings, const std:
   for (group_id g = 0; g < settings.groups; ++g) {
     std::vector<hash128> hashes;
     for (site_id s = 0; s < settings.sites; ++s)
-      if (c.alive(s) && c.is_in_last_epoch(s)) hashes.push_back(hash_floats(c.group(s, g).anchor()));
+      if (c.alive(s) && c.saw_the_end(s)) hashes.push_back(hash_floats(c.group(s, g).anchor()));
     BOOST_TEST(std::count(hashes.begin(), hashes.end(), hashes.front()) == static_cast<std::ptrdiff_t>(hashes.size()),
                what << ": anchors differ: " << c.state_text());
   }
