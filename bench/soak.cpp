@@ -32,12 +32,12 @@ double total_pace(const recipe& plan) {
   return std::accumulate(plan.sites.begin(), plan.sites.end(), 0.0, [](double sum, const auto& s) { return sum + s.tokens_per_second; });
 }
 
-using report = expected<json>;
+using rehearsed = expected<json>;
 
 /// Runs without faults, of the same seed, pace and tokens, at the same time: what differs is what faults did, and how threads and links
 /// happened to go.
-std::vector<std::future<report>> begin_clean_runs(const options& o, const std::string& tokens) {
-  std::vector<std::future<report>> runs;
+std::vector<std::future<rehearsed>> begin_clean_runs(const options& o, const std::string& tokens) {
+  std::vector<std::future<rehearsed>> runs;
   for (int run = 0; run < o.clean_runs; ++run)
     runs.push_back(std::async(std::launch::async, [&o, tokens, run] {
       return bench::rehearse(o.program, o.recipe, {tokens, "scenario.fault_seconds=0", fmt::format("run.name=soak-clean-{}", run + 1)});
@@ -46,7 +46,7 @@ std::vector<std::future<report>> begin_clean_runs(const options& o, const std::s
 }
 
 /// Their held-out losses.
-expected<std::vector<double>> losses_of(std::vector<std::future<report>>& runs) {
+expected<std::vector<double>> losses_of(std::vector<std::future<rehearsed>>& runs) {
   std::vector<double> losses;
   for (auto& run : runs) {
     const auto told = run.get();
