@@ -171,7 +171,7 @@ void membership::choose_spares(epoch_view& next) const {
   std::vector<epoch_member*> spares;
   for (epoch_member& m : next.members)
     if (peers_.at(m.site).spare) spares.push_back(&m);
-  std::ranges::stable_partition(spares, [&](const epoch_member* m) {
+  std::stable_partition(spares.begin(), spares.end(), [&](const epoch_member* m) {
     const epoch_member* before = member(m->site);
     return !m->joining && before != nullptr && !before->standing_by;
   });
