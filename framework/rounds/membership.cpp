@@ -18,6 +18,13 @@ rare_site hurries("an epoch ends with the first seals that are enough");
 
 std::string named(site_id site) { return "site " + std::to_string(site); }
 
+/// By whom the epoch before was ended, and how many that takes. The first epoch ends none.
+std::string how_ended(const coordinator_entry& entry, std::size_t members) {
+  if (members == 0) return {};
+  const char* kind = entry.restart ? "a restart, " : "";
+  return fmt::format("; {}sealed by {} of {} members, {} are enough", kind, entry.sealed.size(), members, (members + 1) / 2);
+}
+
 }  // namespace
 
 membership::membership(membership_settings settings, const std::vector<coordinator_entry>& log, time_point now)
@@ -367,6 +374,7 @@ void membership::conclude(bool restart, time_point now, membership_actions& out)
 void membership::enter(const coordinator_entry& entry, membership_actions& out) {
   if (entry.restart)
     for (auto& [site, p] : peers_) p.done = false;  // the end that it had seen may be void
+  const std::string ended = how_ended(entry, view_.members.size());
   view_ = entry.view;
   past_cuts_.emplace_back(view_.number, view_.cuts);
   change_.reset();
@@ -376,7 +384,7 @@ void membership::enter(const coordinator_entry& entry, membership_actions& out) 
     names += (names.empty() ? "" : ", ") + std::to_string(m.site) + (m.joining ? " (joining)" : m.standing_by ? " (standing by)" : "");
     out.push_back(send{m.site, message::new_epoch{view_}});
   }
-  out.push_back(decision{"epoch " + std::to_string(view_.number) + " of sites " + names + ": " + view_.reason});
+  out.push_back(decision{"epoch " + std::to_string(view_.number) + " of sites " + names + ": " + view_.reason + ended});
 }
 
 std::vector<site_status> membership::status() const {
