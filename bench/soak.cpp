@@ -37,10 +37,12 @@ using rehearsed = expected<json>;
 /// Runs without faults, of the same seed, pace and tokens, at the same time: what differs is what faults did, and how threads and links
 /// happened to go.
 std::vector<std::future<rehearsed>> begin_clean_runs(const options& o, const std::string& tokens) {
+  const auto time = fmt::format("scenario.heal_seconds={}", 120 * o.minutes + 600);
   std::vector<std::future<rehearsed>> runs;
   for (int run = 0; run < o.clean_runs; ++run)
-    runs.push_back(std::async(std::launch::async, [&o, tokens, run] {
-      return bench::rehearse(o.program, o.recipe, {tokens, "scenario.fault_seconds=0", fmt::format("run.name=soak-clean-{}", run + 1)});
+    runs.push_back(std::async(std::launch::async, [&o, tokens, time, run] {
+      return bench::rehearse(o.program, o.recipe,
+                             {tokens, "scenario.fault_seconds=0", time, fmt::format("run.name=soak-clean-{}", run + 1)});
     }));
   return runs;
 }
@@ -91,6 +93,21 @@ void tell(const json& answer, const std::vector<std::string>& broken) {
   for (const auto& b : broken) std::cerr << "BROKEN " << b << "\n";
 }
 
+/// The loss beside those of the clean runs, if there are any.
+void compare_losses(std::vector<std::future<rehearsed>>& clean, json& answer, std::vector<std::string>& broken) {
+  if (clean.empty()) return;
+  const auto losses = losses_of(clean);
+  if (!losses) return broken.push_back(losses.error().message);
+  const auto [least, most] = std::minmax_element(losses->begin(), losses->end());
+  const double mean = std::accumulate(losses->begin(), losses->end(), 0.0) / static_cast<double>(losses->size());
+  const double margin = std::max(loss_margin, 2 * (*most - *least));
+  const json loss = answer.at("soak").at("held_out_loss");
+  answer.update({{"clean_losses", *losses}, {"loss_margin", margin}, {"loss", loss}});
+  if (loss.is_null() || loss.get<double>() > mean + margin)
+    broken.push_back(
+        fmt::format("the held-out loss is {}, clean runs have {:.4f} and {:.4f} is allowed on top", loss.dump(), mean, margin));
+}
+
 int run(const options& o) {
   const auto plan = load_recipe(o.recipe);
   if (!plan) return std::cerr << plan.error().message << "\n", exit_recipe;
@@ -106,18 +123,7 @@ int run(const options& o) {
   const auto grown = growth(*report);
   broken.insert(broken.end(), grown.begin(), grown.end());
   json answer{{"schema", 1}, {"soak", *report}, {"goodput", goodput}};
-  if (o.clean_runs > 0) {
-    const auto losses = losses_of(clean);
-    if (!losses) return std::cerr << losses.error().message << "\n", exit_environment;
-    const auto [least, most] = std::minmax_element(losses->begin(), losses->end());
-    const double mean = std::accumulate(losses->begin(), losses->end(), 0.0) / static_cast<double>(losses->size());
-    const double margin = std::max(loss_margin, 2 * (*most - *least));
-    const auto& loss = report->at("held_out_loss");
-    answer.update({{"clean_losses", *losses}, {"loss_margin", margin}, {"loss", loss}});
-    if (loss.is_null() || loss.get<double>() > mean + margin)
-      broken.push_back(
-          fmt::format("the held-out loss is {}, clean runs have {:.4f} and {:.4f} is allowed on top", loss.dump(), mean, margin));
-  }
+  compare_losses(clean, answer, broken);
   answer["broken"] = broken;
   std::cout << answer.dump(2) << "\n";
   tell(answer, broken);
