@@ -101,12 +101,12 @@ void parameter_group::state::try_close(time_point now) {
   }
   const std::size_t quorum = s.quorum > 0 ? std::min<std::size_t>(s.quorum, counting) : counting / 2 + 1;
   const bool enough = collected.size() >= quorum;
-  const time_point patience = *opened + s.deadline.grace;
-  if (s.calls && !called && (enough || now >= patience)) {
+  if (const time_point patience = *opened + s.deadline.grace; s.calls && !called) {
+    if (!enough && now < patience) return say(group_effect::wake_at{patience});
     called = true;
     for (const site_id site : missing) call(site);
   }
-  if (!enough) return called ? void() : say(group_effect::wake_at{patience});
+  if (!enough) return;
   if (!quorum_at) quorum_at = last_quorum = now;
   const time_point last = deadline.closes_at(*quorum_at);
   if (!missing.empty() && now < last && !closes_early()) return say(group_effect::wake_at{last});
