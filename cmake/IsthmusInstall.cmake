@@ -3,10 +3,10 @@ include(CMakePackageConfigHelpers)
 
 # Headers that only our own sources include stay at home.
 set(isthmus_private_headers
-  "kernels/cpu/" "kernels/cuda/(blas|ops|queue)\\.hpp$" "kernels/reference/(math|ops)\\.hpp$"
+  "kernels/cpu/" "kernels/cuda/(attention_hopper|blas|ops|queue|tensor_map)\\.hpp$" "kernels/reference/(math|ops)\\.hpp$"
   "framework/wire/frame\\.hpp$" "framework/recipe/collector\\.hpp$"
   "framework/transport/(address|bulk_receiver|bulk_sender|byte_io|chunk_header|control_connection|etcd_client|etcd_log|greeting|http_post|ucx_worker|wire_site)\\.hpp$"
-  "actors/(group|link|overloaded|process|services|shard|site_start|site_state|trainer|wire_events)\\.hpp$")
+  "actors/(group|link|overloaded|process|services|shard|site_start|site_state|spread|trainer|wire_events)\\.hpp$")
 set(isthmus_private_arguments)
 foreach(pattern IN LISTS isthmus_private_headers)
   list(APPEND isthmus_private_arguments REGEX "/${pattern}" EXCLUDE)

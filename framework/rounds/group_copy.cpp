@@ -32,7 +32,8 @@ void parameter_group::state::ask(const state_copy::questions& questions) {
 
 void parameter_group::state::on_state_part(site_id from, const message::state_part& m, const shared_bytes& payload, time_point now) {
   const bool of_use = copying ? m.round >= cut.round || (copy && copy->wanted() && copy->wanted()->round == m.round) : m.round > round;
-  if (m.epoch != view.number || !of_use || (m.round > 0 && m.record.round != m.round)) {
+  const bool waits = copying && !copy;  // to ask again, since what came last was wrong: this is of then
+  if (m.epoch != view.number || !of_use || waits || (m.round > 0 && m.record.round != m.round)) {
     ++counters.stale_round;
     return;
   }

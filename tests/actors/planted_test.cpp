@@ -34,7 +34,10 @@ struct with_bug {
 BOOST_AUTO_TEST_SUITE(planted_test)
 
 BOOST_DATA_TEST_CASE(is_found, boost::unit_test::data::make(planted_bugs), bug) {
-  const recipe plan = *load_recipe(bug.bug == planted::return_vetoed_mass ? "recipes/hostile.toml" : "recipes/faults.toml");
+  recipe plan = *load_recipe(bug.bug == planted::return_vetoed_mass ? "recipes/hostile.toml" : "recipes/faults.toml");
+  if (bug.bug == planted::trust_rotten_file)  // a file must rot, be loaded, and not be replaced by a peer's copy
+    for (auto& fault : plan.faults)
+      if (fault.kind == "rot") fault.every_seconds = fault.chance = 1;
   const std::uint64_t seeds = argument(1, 1000), first = argument(2, 1);
   const with_bug made(bug.bug);
   for (std::uint64_t seed = first; seed < first + seeds; ++seed) {

@@ -58,4 +58,20 @@ BOOST_AUTO_TEST_CASE(weights_that_are_not_finite_leave_the_residual) {
   }
 }
 
+// A flipped bit may leave a number that passes for a weight; behind momentum it would carry the anchor beyond what any site may contribute.
+BOOST_AUTO_TEST_CASE(a_change_that_no_training_makes_leaves_the_residual_but_large_anchors_do_not) {
+  const group_shape group = make_test_group();
+  auto anchor = random_values(group, 1);
+  const auto at = static_cast<std::size_t>(group.tensors[1].offset + 3);
+  auto working = random_values(group, 2), value = random_values(group, 3);
+  const auto residual = value;
+  working[at] = 0x1p39F;
+  const auto result = form_contribution(group, {1, 1, 1}, anchor, working, value, 5);
+  BOOST_REQUIRE(!result.has_value());
+  BOOST_TEST(result.error().message.find("was moved in one round by") != std::string::npos, result.error().message);
+  BOOST_TEST(value == residual, boost::test_tools::per_element());
+  anchor[at] = 0x1p39F;
+  BOOST_TEST(form_contribution(group, {1, 1, 1}, anchor, working, value, 5).has_value());
+}
+
 BOOST_AUTO_TEST_SUITE_END()
