@@ -18,7 +18,7 @@ using gated_event = std::variant<group_message, enter_epoch>;
 struct group_actor_state {
   group_parts parts;
   group_settings settings;
-  caf::actor owner, trainer, shard, metrics;
+  caf::actor owner, trainer, shard, auditor, metrics;
   bool started = false;
   bool lent = false;                // the trainer works from our anchor
   std::deque<gated_event> waiting;  // would move the anchor
@@ -38,6 +38,15 @@ void tell_settled(group_actor* self) {
   self->send(self->state.trainer, group_settled{id_of(self), group.round(), group.tokens_total(), group.finished()});
 }
 
+void tell_auditor(group_actor* self) {
+  const auto& s = self->state;
+  if (!s.auditor) return;
+  const auto& group = *s.parts.group;
+  auto copy = std::make_shared<float_array>(group.anchor().size());
+  std::ranges::copy(group.anchor(), copy->data());
+  self->send(s.auditor, anchor_moved{id_of(self), group.round(), group.tokens_total(), std::move(copy)});
+}
+
 /// What was late, or left out, goes with the next period's contribution, soon.
 void owe(group_actor* self) {
   auto& s = self->state;
@@ -53,6 +62,7 @@ void settle(group_actor* self, const group_effect::applied& e) {
     self->send(s.shard, leases_vetoed{id_of(self), mark.step, e.leases});
   else if (mark.step > 0)
     self->send(s.shard, watermark_moved{id_of(self), mark.step});
+  tell_auditor(self);
   self->send(s.metrics, round_sample{e.record, e.mine ? s.bytes_up : 0, s.bytes_down, to_seconds(now(self) - s.contributed_at)});
   tell_settled(self);
 }
@@ -78,6 +88,9 @@ void perform(group_actor* self, const group_action& action) {
           [&](const group_effect::judged& e) {
             self->send(s.metrics, event_line{"judged", "round " + std::to_string(e.round) + " of group " + std::to_string(id_of(self)) +
                                                            ", the contribution of site " + std::to_string(e.site) + ": " + e.reason});
+          },
+          [&](const group_effect::audit& e) {
+            if (s.auditor) self->send(s.auditor, audit_contribution{id_of(self), e.round, e.meta, e.frame});
           },
           [&](const group_effect::frame_lost& e) {
             s.parts.write_ledger(s.parts.book->lost(e.round));
@@ -113,6 +126,7 @@ void perform(group_actor* self, const group_action& action) {
               self->send(s.owner, group_started{id_of(self), mark});
             }
             tell_settled(self);
+            tell_auditor(self);
             self->send(s.owner, group_synced{id_of(self), e.epoch});
           },
           [&](const group_effect::wake_at& e) { self->delayed_send(self, std::max(e.when - now(self), duration{}), group_tick{}); },
@@ -231,6 +245,8 @@ caf::behavior group_behaviour(group_actor* self, std::shared_ptr<group_actor_sta
       [=](const group_wiring& m) {
         self->state.trainer = m.trainer;
         self->state.shard = m.shard;
+        self->state.auditor = m.auditor;
+        if (m.auditor && self->state.parts.group->is_settled()) tell_auditor(self);
         perform(self, group_actions{});
       },
       [=](const enter_epoch& m) { take(self, m); },
@@ -239,6 +255,7 @@ caf::behavior group_behaviour(group_actor* self, std::shared_ptr<group_actor_sta
         perform(self, self->state.parts.group->tick(now(self)));
         pay_what_is_owed(self);
       },
+      [=](const contribution_audited& m) { self->state.parts.group->audited(m.site, m.round, m.cosine); },
       [=](const pass_round&) { perform(self, self->state.parts.group->pass(now(self))); },
       [=](const seal_group& m) {
         auto& group = *self->state.parts.group;

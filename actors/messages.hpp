@@ -52,7 +52,7 @@ struct seal_group { epoch_number epoch; bool outside; };  // outside: of whateve
 struct group_sealed { epoch_number epoch; held_record held; bool outside; };
 struct group_holds { held_record held; };
 struct group_message { site_id from; incarnation_number incarnation; envelope what; };
-struct group_wiring { caf::actor trainer, shard; };
+struct group_wiring { caf::actor trainer, shard, auditor; };  // auditor: or nobody
 struct peer_is_synced { site_id site; epoch_number epoch; };
 struct group_started { group_id group; contributor mark; };  // settled for the first time: what this site has in its records
 struct restore_book {};                   // -> group: bring the residual back, or write it off
@@ -74,6 +74,11 @@ struct hand_in { group_id group; bool closed; };  // -> trainer: its round has i
 struct stand_by { bool on; };             // site -> trainer: no period begins while the site is a spare that nobody needs
 struct load_anchor {};                    // -> group: copy the anchor to the working weights
 struct anchor_loaded { group_id group; round_number round; };
+
+// --- parameter groups <-> auditor
+struct anchor_moved { group_id group; round_number round; std::uint64_t tokens_total; std::shared_ptr<const float_array> values; };
+struct audit_contribution { group_id group; round_number round; contributor from; shared_bytes frame; };  // answered, or not, by
+struct contribution_audited { site_id site; round_number round; double cosine; };
 
 // --- trainer <-> devices. A ticket names one step; a reply to an older one is ignored.
 using token_rows = std::shared_ptr<const std::vector<std::int32_t>>;  // [rows, context + 1]
@@ -150,6 +155,7 @@ ISTHMUS_LOCAL_MESSAGE(coordinator_tick) ISTHMUS_LOCAL_MESSAGE(enter_epoch) ISTHM
 ISTHMUS_LOCAL_MESSAGE(group_sealed) ISTHMUS_LOCAL_MESSAGE(group_holds) ISTHMUS_LOCAL_MESSAGE(group_message)
 ISTHMUS_LOCAL_MESSAGE(group_synced) ISTHMUS_LOCAL_MESSAGE(contribute) ISTHMUS_LOCAL_MESSAGE(group_settled)
 ISTHMUS_LOCAL_MESSAGE(group_unsettled) ISTHMUS_LOCAL_MESSAGE(hand_in) ISTHMUS_LOCAL_MESSAGE(pass_round) ISTHMUS_LOCAL_MESSAGE(stand_by) ISTHMUS_LOCAL_MESSAGE(load_anchor)
+ISTHMUS_LOCAL_MESSAGE(anchor_moved) ISTHMUS_LOCAL_MESSAGE(audit_contribution) ISTHMUS_LOCAL_MESSAGE(contribution_audited)
 ISTHMUS_LOCAL_MESSAGE(anchor_loaded) ISTHMUS_LOCAL_MESSAGE(compute_gradient) ISTHMUS_LOCAL_MESSAGE(gradient_done)
 ISTHMUS_LOCAL_MESSAGE(reduce_slice) ISTHMUS_LOCAL_MESSAGE(slice_reduced) ISTHMUS_LOCAL_MESSAGE(update_slice)
 ISTHMUS_LOCAL_MESSAGE(slice_updated) ISTHMUS_LOCAL_MESSAGE(evaluate_rows) ISTHMUS_LOCAL_MESSAGE(rows_evaluated)

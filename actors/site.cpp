@@ -122,6 +122,8 @@ void begin(site_actor* self) {
   start_shard(self);
   for (std::int64_t i = 0; i < s.parts->plan.sites.at(s.parts->self).devices; ++i) start_device(self, static_cast<std::uint32_t>(i));
   start_trainer(self);
+  start_auditor(self);
+  wire_groups(self);
   for (const auto& [peer, address] : s.parts->addresses) start_link(self, peer);
   s.parts->wire.start(events_for(s.links_by_peer));
   for (const auto& [peer, address] : s.parts->addresses) s.parts->wire.keep(peer, address);

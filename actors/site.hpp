@@ -40,6 +40,13 @@ struct site_arithmetic {
   std::span<float> first_moment, second_moment;
 };
 
+/// What a home needs to train other sites' contributions again (docs/hostile.md); without texts it audits nobody.
+struct audit_means {
+  std::map<site_id, std::shared_ptr<const token_shard>> texts;  // of sites with shared_text
+  std::function<site_arithmetic()> arithmetic;                  // another one, which shares nothing with the training's
+  std::uint64_t secret = 0;                                     // which contributions are drawn
+};
+
 /// All that a site is made of; main builds it, a simulation builds another. References outlive the site.
 struct site_parts {
   recipe plan;
@@ -56,7 +63,8 @@ struct site_parts {
   double unigram_entropy = 0;  // of the held-out tokens, for display beside the loss
   site_arithmetic arithmetic;
   metrics_sink& metrics;
-  own_codecs codecs{};                           // that a recipe may name beside ours
+  own_codecs codecs{};  // that a recipe may name beside ours
+  audit_means audits{};
   std::function<duration()> gradient_takes;      // in virtual time; a simulation's only
   std::function<duration(duration)> rest{};      // of a step that took so long, for real: a pace; empty: none
   std::int64_t tokens_per_slice = slice_tokens;  // of a device's work; a simulation may cut its small steps finer

@@ -1,3 +1,4 @@
+#include "actors/auditor.hpp"
 #include "actors/group.hpp"
 #include "actors/link.hpp"
 #include "actors/services.hpp"
@@ -18,6 +19,12 @@
 namespace isthmus::actors {
 
 namespace {
+
+constexpr std::int64_t audit_periods_max = 8;  // of local steps in one contribution
+
+std::uint64_t sites_that_train(const recipe& plan) {
+  return static_cast<std::uint64_t>(std::ranges::count_if(plan.sites, [](const auto& site) { return !site.spare; }));
+}
 
 link_settings link_settings_of(const site_parts& parts, site_id peer) {
   const auto& links = parts.plan.links;
@@ -115,7 +122,7 @@ void start_trainer(site_actor* self) {
   t.context = plan.train.context;
   t.layout_size = s.start->memory->layout.size;
   t.clip_norm = plan.train.clip_norm;
-  t.sites = static_cast<std::uint64_t>(std::ranges::count_if(plan.sites, [](const auto& site) { return !site.spare; }));
+  t.sites = sites_that_train(plan);
   t.learning_rate = learning_rates(plan);
   t.evaluation_every_rounds = static_cast<std::uint64_t>(plan.data.evaluation_every_rounds);
   t.checkpoint_every_rounds = static_cast<std::uint64_t>(plan.checkpoint.every_rounds);
@@ -129,7 +136,32 @@ void start_trainer(site_actor* self) {
   std::vector<caf::actor> devices;
   for (const auto& [index, handle] : s.devices) devices.push_back(handle);
   s.trainer = spawn_trainer(self, std::move(t), s.shard, s.groups, std::move(devices), s.metrics);
-  for (const auto& group : s.groups) self->send(group, group_wiring{s.trainer, s.shard});
+}
+
+void start_auditor(site_actor* self) {
+  auto& s = self->state;
+  const recipe& plan = s.parts->plan;
+  if (plan.guard.audit_rate == 0 || s.parts->audits.texts.empty()) return;
+  auditor_settings a;
+  a.arithmetic = s.parts->audits.arithmetic();
+  a.texts = s.parts->audits.texts;
+  a.shapes = s.start->shapes;
+  a.codecs = s.start->settings.front().codecs;
+  a.seed = static_cast<std::uint64_t>(plan.run.seed);
+  a.context = plan.train.context;
+  a.rows_per_step = rows_per_step(plan);
+  a.tokens_per_slice = s.parts->tokens_per_slice;
+  a.steps_max = audit_periods_max * plan.round.inner_steps;
+  a.clip_norm = plan.train.clip_norm;
+  a.sites = sites_that_train(plan);
+  a.learning_rate = learning_rates(plan);
+  a.gradient_takes = s.parts->gradient_takes;
+  s.auditor = spawn_auditor(self, s.parts->where, std::move(a), s.metrics);
+}
+
+void wire_groups(site_actor* self) {
+  const auto& s = self->state;
+  for (const auto& group : s.groups) self->send(group, group_wiring{s.trainer, s.shard, s.auditor});
 }
 
 namespace {
@@ -174,6 +206,16 @@ void checkpoint_ended(site_actor* self, const std::string& why) {
   for (const auto& copy : s.writing) self->send(s.checkpoint, copy);
 }
 
+/// A site trains on without its auditor; what was under way is not audited.
+void auditor_ended(site_actor* self, const std::string& why) {
+  auto& s = self->state;
+  const bool again = may_restart(self, "auditor");
+  tell_crash(self, "auditor", why, again);
+  s.auditor = {};
+  if (again) start_auditor(self);
+  wire_groups(self);
+}
+
 void metrics_ended(site_actor* self, const std::string& why) {
   auto& s = self->state;
   if (!may_restart(self, "metrics")) return end(self, 1, "the metrics actor keeps failing: " + why);
@@ -182,6 +224,7 @@ void metrics_ended(site_actor* self, const std::string& why) {
   progress(self, s.progress);
   self->send(s.trainer, metrics_restarted{s.metrics});
   for (const auto& group : s.groups) self->send(group, metrics_restarted{s.metrics});
+  if (s.auditor) self->send(s.auditor, metrics_restarted{s.metrics});
 }
 
 }  // namespace
@@ -198,6 +241,7 @@ void child_ended(site_actor* self, const caf::exit_msg& m) {
     if (is(device)) return device_ended(self, index, why);
   if (is(s.checkpoint)) return checkpoint_ended(self, why);
   if (is(s.metrics)) return metrics_ended(self, why);
+  if (is(s.auditor)) return auditor_ended(self, why);
   end(self, 1, "an actor of the site failed: " + why);
 }
 
@@ -205,6 +249,7 @@ void take_fail_child(site_actor* self, const fail_child& m) {
   const auto& s = self->state;
   std::map<std::string, caf::actor> children{
       {"metrics", s.metrics}, {"checkpoint", s.checkpoint}, {"shard", s.shard}, {"trainer", s.trainer}};
+  if (s.auditor) children["auditor"] = s.auditor;
   for (const auto& [peer, link] : s.links) children["link to " + std::to_string(peer)] = link;
   for (std::size_t i = 0; i < s.groups.size(); ++i) children["group " + std::to_string(i)] = s.groups[i];
   const auto child = children.find(m.name);

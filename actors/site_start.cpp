@@ -52,6 +52,10 @@ expected<group_settings> settings_of(const site_parts& parts, const group_shape&
   s.calls = !parts.plan.run.deterministic;
   s.quorum = static_cast<std::uint32_t>(parts.plan.run.deterministic ? parts.plan.sites.size() : static_cast<std::size_t>(plan.quorum));
   s.guarding = guarding(parts.plan);
+  if (parts.plan.guard.audit_rate > 0 && parts.plan.sites.at(parts.self).home) {
+    s.auditing = {parts.plan.guard.audit_rate, parts.plan.guard.audit_cosine, {}, parts.audits.secret};
+    for (const auto& [site, text] : parts.audits.texts) s.auditing.sites.push_back(site);
+  }
   s.deadline.min = from_seconds(plan.deadline_min_seconds);
   s.deadline.max = from_seconds(plan.deadline_max_seconds);
   s.deadline.grace = from_seconds(plan.grace_seconds);

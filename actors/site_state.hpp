@@ -72,7 +72,7 @@ struct site_state {
   std::shared_ptr<shared_ledger> ledger;
   std::shared_ptr<link_table> links_by_peer;
 
-  caf::actor metrics, checkpoint, shard, trainer;
+  caf::actor metrics, checkpoint, shard, trainer, auditor;  // auditor: of a home that audits, or nobody
   std::map<site_id, caf::actor> links;
   std::set<site_id> links_up;
   std::vector<caf::actor> groups;
@@ -124,6 +124,9 @@ caf::actor start_device(site_actor* self, std::uint32_t index);
 void start_groups(site_actor* self);
 void start_shard(site_actor* self);
 void start_checkpoint(site_actor* self);
+void start_auditor(site_actor* self);
+/// Tells the groups whom they work with.
+void wire_groups(site_actor* self);
 void start_trainer(site_actor* self);
 /// A child ended. Links, devices and services are begun again within their budgets, beyond which the site ends (unless it has other
 /// devices); a group, the shard or the trainer cannot be: their state is rebuilt from peers and the checkpoint by a new incarnation of

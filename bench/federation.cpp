@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 namespace isthmus::bench {
 
@@ -42,6 +43,7 @@ federation::federation(const federation_settings& settings, std::span<const toke
       shards_(shards),
       model_(settings.model, kernels::default_backend(), team, settings.tokens_per_step),
       shape_(cut_groups(model_.layout(), 1).front()),
+      auditor_(model_.layout(), inner_options()),
       sites_(settings.sites) {
   ensure(shards.size() == s_.sites, "federation: one shard a site");
   const auto reference = static_cast<std::uint64_t>(s_.tokens_per_step * s_.inner_steps);
@@ -61,6 +63,8 @@ federation::federation(const federation_settings& settings, std::span<const toke
     g.reference_tokens = static_cast<double>(reference);
     g.quorum = s_.sites;
     g.guarding = s_.guarding;
+    g.auditing = {s_.audit_rate, s_.audit_cosine, {}, s_.seed};
+    for (site_id other = 0; other < s_.sites; ++other) g.auditing.sites.push_back(other);
     site& here = sites_[id];
     here.group = std::make_unique<parameter_group>(g, initial);
     here.book = std::make_unique<contribution_book>(contribution_settings{id, 1, shape_, g.codecs, reference, 1.0F});
@@ -81,24 +85,58 @@ attack_kind federation::attack_of(site_id id) const {
   return kinds[id % std::size(kinds)];
 }
 
-/// H inner steps from the anchor; the model's weights are the site's while it has its turn.
-void federation::train(site_id id, std::span<float> working) {
-  site& here = sites_[id];
-  std::ranges::copy(here.group->anchor(), working.begin());
-  model_.weights_changed();
-  const std::int64_t rows = s_.tokens_per_step / s_.context;
-  std::vector<token_id> ids(static_cast<std::size_t>(rows * (s_.context + 1)));
+/// The group's part of the model's weights: the site's while it has its turn.
+std::span<float> federation::working() {
+  return model_.weights().subspan(static_cast<std::size_t>(shape_.offset), static_cast<std::size_t>(shape_.size));
+}
+
+double federation::rate_of_step(std::int64_t step_of_round) const {
   const auto decay = static_cast<std::int64_t>(s_.decay_share * static_cast<double>(s_.tokens));
   const rate_schedule rates{s_.learning_rate, s_.learning_rate * 0.05, s_.tokens / 20, s_.tokens, decay};
-  for (std::int64_t h = 0; h < s_.inner_steps; ++h) {
-    const lease range{id, here.position, here.position + static_cast<std::uint64_t>(rows)};
-    here.position = range.end;
+  return rates.learning_rate(s_.sites * s_.tokens_per_step * (round_ * s_.inner_steps + step_of_round));
+}
+
+/// One inner step of the model on these rows.
+void federation::step(adamw& optimizer, std::span<const token_id> ids, std::int64_t step_of_round) {
+  model_.weights_changed();
+  model_.accumulate({ids, s_.tokens_per_step / s_.context, s_.context}, 1.0 / static_cast<double>(s_.tokens_per_step));
+  optimizer.step(model_.backend(), model_.stream(), model_.weights(), model_.gradients(), rate_of_step(step_of_round));
+}
+
+/// H inner steps from the anchor.
+void federation::train(site_id id) {
+  site& here = sites_[id];
+  std::ranges::copy(here.group->anchor(), working().begin());
+  const auto rows = static_cast<std::uint64_t>(s_.tokens_per_step / s_.context);
+  std::vector<token_id> ids(static_cast<std::size_t>(s_.tokens_per_step + s_.tokens_per_step / s_.context));
+  const std::int64_t steps = attack_of(id) == attack_kind::lazy ? 1 : s_.inner_steps;
+  for (std::int64_t h = 0; h < steps; ++h) {
+    const lease range{id, here.position + static_cast<std::uint64_t>(h) * rows, here.position + static_cast<std::uint64_t>(h + 1) * rows};
     here.reader->fill({&range, 1}, ids);
-    model_.accumulate({ids, rows, s_.context}, 1.0 / static_cast<double>(s_.tokens_per_step));
-    const std::int64_t done = s_.sites * s_.tokens_per_step * (round_ * s_.inner_steps + h);
-    here.optimizer->step(model_.backend(), model_.stream(), model_.weights(), model_.gradients(), rates.learning_rate(done));
-    model_.weights_changed();
+    step(*here.optimizer, ids, h);
   }
+}
+
+/// As the home's auditor: trains what the contribution names again, from where its site began. How large gradients are it knows from the
+/// audits before; where the last ones pointed is forgotten.
+void federation::audit(const group_effect::audit& drawn) {
+  const site_id id = drawn.meta.site;
+  std::ranges::copy(start_, working().begin());
+  std::ranges::fill(auditor_.first(), 0.0F);
+  const auto rows = static_cast<std::uint64_t>(s_.tokens_per_step / s_.context);
+  std::vector<token_id> ids(static_cast<std::size_t>(s_.tokens_per_step + s_.tokens_per_step / s_.context));
+  const lease& all = drawn.meta.leases.front();
+  for (std::uint64_t at = all.begin, h = 0; at < all.end; at += rows, ++h) {
+    const lease range{id, at, at + rows};
+    sites_[id].reader->fill({&range, 1}, ids);
+    step(auditor_, ids, static_cast<std::int64_t>(h));
+  }
+  std::vector<float> sent(start_.size()), trained(start_.size());
+  ensure((*make_codec_pair("none")).up->add_to(shape_, drawn.frame->bytes(), sent).has_value(), "federation: a frame that was committed");
+  for (std::size_t i = 0; i < trained.size(); ++i) trained[i] = start_[i] - working()[i];
+  const double cosine = audit_cosine(sent, trained);
+  (attack_of(id) == attack_kind::none ? cosines_honest_ : cosines_hostile_).push_back(cosine);
+  sites_.back().group->audited(id, drawn.round, cosine);
 }
 
 /// In place of what training made. Noise and replay need no training behind the first round, which tells them how long a change is.
@@ -118,12 +156,14 @@ void federation::spoil(site_id id, std::span<const float> anchor, std::span<floa
     if (kind == attack_kind::scale) working[i] = anchor[i] + inflation * (working[i] - anchor[i]);
     if (kind == attack_kind::noise) working[i] = anchor[i] + noise[i];
     if (kind == attack_kind::replay) working[i] = anchor[i] + here.first_change[i];
+    if (kind == attack_kind::lazy) working[i] = anchor[i] + static_cast<float>(s_.inner_steps) * (working[i] - anchor[i]);
   }
 }
 
 void federation::perform(site_id id, const group_actions& actions) {
   for (const auto& action : actions) {
     if (const auto* send = std::get_if<group_effect::send>(&action)) wire_.push_back({id, send->to, send->what});
+    if (const auto* drawn = std::get_if<group_effect::audit>(&action)) drawn_.push_back(*drawn);
     if (const auto* applied = std::get_if<group_effect::applied>(&action)) {
       ensure(applied->mine, "federation: a round without a site");
       applied->vetoed ? sites_[id].book->discarded(applied->record.round) : sites_[id].book->counted(applied->record.round);
@@ -136,18 +176,18 @@ void federation::perform(site_id id, const group_actions& actions) {
 
 bool federation::round() {
   now_ += std::chrono::seconds(1);
-  const auto working = model_.weights().subspan(static_cast<std::size_t>(shape_.offset), static_cast<std::size_t>(shape_.size));
+  start_.assign(sites_[0].group->anchor().begin(), sites_[0].group->anchor().end());
   const auto tokens = static_cast<std::uint64_t>(s_.tokens_per_step * s_.inner_steps);
   for (site_id id = 0; id < s_.sites; ++id) {
     site& here = sites_[id];
     const attack_kind kind = attack_of(id);
     const bool trains = (kind != attack_kind::noise && kind != attack_kind::replay) || round_ == 0;
-    if (trains) train(id, working);
-    if (kind != attack_kind::none) spoil(id, here.group->anchor(), working);
+    if (trains) train(id);
+    if (kind != attack_kind::none) spoil(id, here.group->anchor(), working());
     here.step += static_cast<step_number>(s_.inner_steps);
-    const std::uint64_t row = here.step;
-    const lease range{id, row - static_cast<std::uint64_t>(s_.inner_steps), row};
-    auto formed = here.book->form(here.group->round() + 1, here.group->anchor(), working, here.step, tokens, {&range, 1});
+    const lease range{id, here.position, here.position + tokens / static_cast<std::uint64_t>(s_.context)};
+    here.position = range.end;
+    auto formed = here.book->form(here.group->round() + 1, here.group->anchor(), working(), here.step, tokens, {&range, 1});
     if (!formed) return false;
     perform(id, here.group->local_contribution(here.group->round() + 1, formed->frame, formed->meta, now_));
   }
@@ -156,6 +196,7 @@ bool federation::round() {
     wire_.pop_front();
     perform(p.to, sites_[p.to].group->receive(p.from, 1, p.what, now_));
   }
+  for (const auto& drawn : std::exchange(drawn_, {})) audit(drawn);
   ++round_;
   for (const site& here : sites_) {
     ensure(here.group->round() == static_cast<round_number>(round_), "federation: a round did not commit");

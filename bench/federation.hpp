@@ -23,7 +23,8 @@ enum class attack_kind {
   scale,      // a thousand times the change
   noise,      // a random direction, three times as long as its first change
   replay,     // its first change, again and again
-  mixed,      // by site: one of these after the other
+  lazy,       // trains one step of a round and sends it times the steps, as if it were all of them
+  mixed,      // by site: one of the first four after the other
 };
 
 struct federation_settings {
@@ -31,6 +32,7 @@ struct federation_settings {
   std::uint32_t sites = 8, hostile = 0;  // the first ones are hostile; the last one is every group's home
   attack_kind attack = attack_kind::none;
   guard_settings guarding;
+  double audit_rate = 0, audit_cosine = 0.45;                                              // by the home, of all others
   std::int64_t context = 128, tokens_per_step = 256, inner_steps = 8, tokens = 2'000'000;  // of all sites; hostile ones are counted too
   double learning_rate = 1.2e-3;  // as all that follows from recipes/convergence.toml: eight small batches are mostly noise
   double decay_share = 0.3;       // of the tokens, at the end: the rate falls to a twentieth
@@ -54,6 +56,9 @@ public:
   /// Vetoes of hostile sites' contributions, and of honest ones'.
   std::uint64_t vetoed_hostile() const { return vetoed_hostile_; }
   std::uint64_t vetoed_honest() const { return vetoed_honest_; }
+  /// What audits found so far.
+  const std::vector<double>& cosines_hostile() const { return cosines_hostile_; }
+  const std::vector<double>& cosines_honest() const { return cosines_honest_; }
 
 private:
   struct site {
@@ -71,7 +76,11 @@ private:
   };
 
   attack_kind attack_of(site_id id) const;
-  void train(site_id id, std::span<float> working);
+  std::span<float> working();
+  double rate_of_step(std::int64_t step_of_round) const;
+  void train(site_id id);
+  void step(adamw& optimizer, std::span<const token_id> ids, std::int64_t step_of_round);
+  void audit(const group_effect::audit& drawn);
   void spoil(site_id id, std::span<const float> anchor, std::span<float> working);
   void perform(site_id id, const group_actions& actions);
 
@@ -79,11 +88,15 @@ private:
   std::span<const token_shard> shards_;
   hybrid_model model_;
   group_shape shape_;
+  adamw auditor_;
   std::vector<site> sites_;
   std::deque<parcel> wire_;
   time_point now_{};
   std::int64_t round_ = 0;
   std::uint64_t vetoed_hostile_ = 0, vetoed_honest_ = 0;
+  std::vector<float> start_;                // the anchor that this round begins from
+  std::vector<group_effect::audit> drawn_;  // of this round
+  std::vector<double> cosines_hostile_, cosines_honest_;
 };
 
 }  // namespace isthmus::bench

@@ -24,20 +24,19 @@ struct options {
   std::vector<std::string> attacks{"sign_flip", "scale", "noise", "replay"}, rules{"guard"};
   std::vector<std::uint32_t> counts{1, 3};
   bool guarded_clean = false, quick = false;
-  double direction_veto = 0.002;
+  double direction_veto = 0.002, audit_rate = 0.05;
   std::int64_t held_out = 32768;
   federation_settings run;
 };
 
-const std::map<std::string, attack_kind> attack_names{{"sign_flip", attack_kind::sign_flip},
-                                                      {"scale", attack_kind::scale},
-                                                      {"noise", attack_kind::noise},
-                                                      {"replay", attack_kind::replay},
-                                                      {"mixed", attack_kind::mixed}};
+const std::map<std::string, attack_kind> attack_names{{"sign_flip", attack_kind::sign_flip}, {"scale", attack_kind::scale},
+                                                      {"noise", attack_kind::noise},         {"replay", attack_kind::replay},
+                                                      {"lazy", attack_kind::lazy},           {"mixed", attack_kind::mixed}};
 
 /// What a recipe would say under [guard] and round.aggregate.
 guard_settings rule_named(const std::string& name, double direction_veto) {
   guard_settings g;
+  if (name == "audits") g.barred_after = 1, g.barred_rounds = 20;
   g.hostile_max = 3;
   if (name == "clip_to_median") g.aggregate = aggregate_kind::clip_to_median;
   if (name == "centred_clipping") g.aggregate = aggregate_kind::centred_clipping;
@@ -95,11 +94,13 @@ struct outcome {
   double loss = 0, seconds = 0;
   std::uint64_t vetoed_hostile = 0, vetoed_honest = 0;
   std::int64_t rounds = 0;
+  std::vector<double> cosines_hostile, cosines_honest;  // of audits
 };
 
 outcome play(const options& o, std::span<const token_shard> shards, const std::string& rule, attack_kind attack, std::uint32_t hostile) {
   federation_settings s = o.run;
   s.guarding = rule_named(rule, o.direction_veto);
+  if (rule == "audits") s.audit_rate = o.audit_rate;
   s.attack = attack;
   s.hostile = hostile;
   kernels::serial_team team;
@@ -115,12 +116,24 @@ outcome play(const options& o, std::span<const token_shard> shards, const std::s
   out.seconds = process_seconds() - begin;
   out.vetoed_hostile = run.vetoed_hostile();
   out.vetoed_honest = run.vetoed_honest();
+  out.cosines_hostile = run.cosines_hostile();
+  out.cosines_honest = run.cosines_honest();
   return out;
+}
+
+/// Least, median and largest.
+void report_audits(const std::string& whose, std::vector<double> cosines) {
+  if (cosines.empty()) return;
+  std::ranges::sort(cosines);
+  print_note(fmt::format("{} audits of {} sites: cosines of {:.4f}, {:.4f}, {:.4f} (least, median, largest)", cosines.size(), whose,
+                         cosines.front(), cosines[cosines.size() / 2], cosines.back()));
 }
 
 void report(const std::string& what, const std::string& rule, const outcome& r, std::optional<double> clean) {
   print_note(fmt::format("{}, {}: {} rounds, {:.0f} CPU seconds, vetoed: {} contributions of hostile sites, {} of honest ones", what, rule,
                          r.rounds, r.seconds, r.vetoed_hostile, r.vetoed_honest));
+  report_audits("hostile", r.cosines_hostile);
+  report_audits("honest", r.cosines_honest);
   if (!std::isfinite(r.loss))
     return print_note(fmt::format("{}, {}: the weights are beyond all bounds after {} rounds", what, rule, r.rounds));
   figure f;
@@ -140,9 +153,10 @@ int run(int argc, char** argv) {
   o.run.model = hybrid_of_two_million();
   CLI::App app{"Loss under hostile sites beside the clean run"};
   app.add_option("--data", o.data, "Folder for the shards; made on the first run");
-  app.add_option("--attacks", o.attacks, "sign_flip scale noise replay mixed")->delimiter(',');
-  app.add_option("--rules", o.rules, "mean clip_to_median centred_clipping trimmed_mean guard")->delimiter(',');
+  app.add_option("--attacks", o.attacks, "sign_flip scale noise replay lazy mixed")->delimiter(',');
+  app.add_option("--rules", o.rules, "mean clip_to_median centred_clipping trimmed_mean guard audits")->delimiter(',');
   app.add_option("--direction-veto", o.direction_veto, "Of the guard: median cosine up to which a contribution is vetoed");
+  app.add_option("--audit-rate", o.audit_rate, "Of the rule audits: chance that a contribution is trained again");
   app.add_option("--hostile", o.counts, "How many of the sites")->delimiter(',');
   app.add_option("--tokens", o.run.tokens, "Of the whole run");
   app.add_option("--sites", o.run.sites, "Sites");

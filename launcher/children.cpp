@@ -64,6 +64,25 @@ bool follow_launcher(pid_t launcher) {
 /// keeps it there: arrays of groups that come and go with a site's role leave holes, and memory grows as long as membership changes.
 void give_memory_back() { ::mallopt(M_MMAP_THRESHOLD, 128 << 10); }
 
+/// The texts of other sites that this one may audit. One that is not here, or not what its site trains on, is told of: nothing else needs it.
+std::map<site_id, std::shared_ptr<const token_shard>> shared_texts(const run_folder& run, std::size_t self, const storage& disk,
+                                                                   console& out) {
+  std::map<site_id, std::shared_ptr<const token_shard>> texts;
+  if (run.plan.guard.audit_rate == 0 || !run.plan.sites[self].home) return texts;
+  for (std::size_t site = 0; site < run.plan.sites.size(); ++site) {
+    if (site == self || !run.plan.sites[site].shared_text) continue;
+    shard_expectation expect;
+    expect.vocabulary = static_cast<std::uint32_t>(run.plan.data.vocabulary);
+    expect.content = parse_hash(run.people.sites[site].content);
+    auto shard = read_shard(disk, run.people.sites[site].shard, expect);
+    if (shard)
+      texts[static_cast<site_id>(site)] = std::make_shared<const token_shard>(std::move(*shard));
+    else
+      out.warn(fmt::format("site {} does not audit {}: {}", run.plan.sites[self].name, run.plan.sites[site].name, shard.error().message));
+  }
+  return texts;
+}
+
 }  // namespace
 
 int reopen_signal() { return SIGRTMIN; }
@@ -102,6 +121,7 @@ int run_child(const child_options& options, console& out) {
     return out.error(exit_file, fmt::format("{}; bring the file back from a copy, then `isthmus resume` goes on",
                                             told_of_run(run->path, shard.error().message)));
   actors::site_process process;
+  process.shared_texts = shared_texts(*run, id, **disk, out);
   process.plan = run->plan;
   process.run_id = run->people.run_id;
   process.run_folder = run->path;

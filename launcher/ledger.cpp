@@ -10,6 +10,12 @@
 
 namespace isthmus::launcher {
 
+namespace {
+
+double median_of(const audit_tally& tally) { return tally.cosines[tally.cosines.size() / 2]; }
+
+}  // namespace
+
 std::string ledger_text(const ledger_report& r) {
   std::string out = fmt::format("samples  assigned {} = committed {} + partial {} + returned {} + written off {} + outstanding {}\n",
                                 r.assigned, r.committed, r.partial, r.returned, r.written_off, r.outstanding);
@@ -23,6 +29,13 @@ std::string ledger_text(const ledger_report& r) {
   if (r.vetoed > 0 || r.clipped > 0)
     out += fmt::format("guarded  {} vetoed by homes, {} taken in part; why is in the records\n",
                        show_counted(static_cast<std::int64_t>(r.vetoed), "contribution"), r.clipped);
+  if (r.audits_made() > 0)
+    out += fmt::format("audited  {} trained again, {} of which were not what their samples make ({:.1f} %)\n",
+                       show_counted(static_cast<std::int64_t>(r.audits_made()), "contribution"), r.audits_failed(),
+                       100 * static_cast<double>(r.audits_failed()) / static_cast<double>(r.audits_made()));
+  for (const auto& [site, tally] : r.audits)
+    out += fmt::format("         site {}: {} of {} failed; cosines {:.3f} to {:.3f}, median {:.3f}\n", site, tally.failed,
+                       tally.cosines.size(), tally.cosines.front(), tally.cosines.back(), median_of(tally));
   for (const auto& [group, round] : r.last_round) {
     const auto anchor = r.last_anchor.find(group);
     out += fmt::format("group {}  round {}  anchor {}\n", group, round, anchor == r.last_anchor.end() ? "-" : anchor->second.hex());
@@ -81,6 +94,7 @@ int run_ledger(const ledger_options& options, console& out) {
                           {"divergences", r.divergences},
                           {"contributions_vetoed", r.vetoed},
                           {"contributions_clipped", r.clipped},
+                          {"audits", nlohmann::json::array()},
                           {"lost_logs", r.lost_logs},
                           {"unproved_rounds", r.unproved_rounds},
                           {"groups", nlohmann::json::array()},
@@ -90,6 +104,12 @@ int run_ledger(const ledger_options& options, console& out) {
       answer["groups"].push_back(
           {{"group", group}, {"round", round}, {"anchor", anchor == r.last_anchor.end() ? "" : anchor->second.hex()}});
     }
+    for (const auto& [site, tally] : r.audits)
+      answer["audits"].push_back({{"site", site},
+                                  {"made", tally.cosines.size()},
+                                  {"failed", tally.failed},
+                                  {"cosine_least", tally.cosines.front()},
+                                  {"cosine_median", median_of(tally)}});
     for (const auto& v : r.violations) answer["violations"].push_back({{"rule", v.rule}, {"where", v.where}, {"what", v.what}});
     out.answer(answer.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
   } else {

@@ -175,28 +175,6 @@ void cluster::start_all() {
   for (site_id site = 0; site < options_.sites; ++site) start_site(site);
 }
 
-std::shared_ptr<const token_shard> cluster::shard_of(site_id site) {
-  auto& known = shards_[site];
-  if (known) return known;
-  auto shard = std::make_shared<token_shard>();
-  shard->name = "synthetic-" + std::to_string(site);
-  shard->vocabulary = static_cast<std::uint32_t>(plan.data.vocabulary);
-  rng text(42, site, 0, draw::token);
-  const auto fill = [&](token_section& section, std::size_t n) {
-    std::vector<std::uint16_t> tokens;
-    std::uint16_t last = 0;
-    for (std::size_t i = 0; i < n; ++i) {
-      last = static_cast<std::uint16_t>(text.below(4) == 0 ? text.below(256) : (last * 5 + 17 + site) % 256);
-      tokens.push_back(last);
-    }
-    section.document_ends = {n};
-    section.tokens = std::move(tokens);
-  };
-  fill(shard->train, static_cast<std::size_t>(plan.train.context) * 300 + 1);
-  fill(shard->held_out, static_cast<std::size_t>(plan.train.context) * 64 + 1);
-  return known = std::move(shard);
-}
-
 void cluster::tell(const event_row& event) {
   events_.push_back(event);
   if (options_.on_event) options_.on_event(to_seconds(world.now().time_since_epoch()), event);
@@ -255,8 +233,11 @@ void cluster::start_site(site_id site, const std::vector<std::string>& overrides
   for (site_id other = 0; other < options_.sites; ++other)
     if (other != site) parts->addresses[other] = "sim";
   parts->addresses[coordinator_id] = "sim";
-  parts->arithmetic = arithmetic_ == "grid" ? grid_arithmetic(hooks_of(site, incarnation))
-                                            : model_arithmetic(own, *made->team, hooks_of(site, incarnation));
+  const auto arithmetic = [this, own, team = made->team.get()](arithmetic_hooks hooks) {
+    return arithmetic_ == "grid" ? grid_arithmetic(std::move(hooks)) : model_arithmetic(own, *team, std::move(hooks));
+  };
+  parts->arithmetic = arithmetic(hooks_of(site, incarnation));
+  parts->audits = audits_of(own, site, [arithmetic] { return arithmetic({}); });
   parts->stopped = [this, site](int code, std::string reason) {
     exits_[site] = code;
     reasons_[site] = reason;

@@ -130,6 +130,7 @@ private:
   void spawn_as(site_id site, const std::function<void()>& spawn);
   bool step_until(time_point end, const std::function<bool()>& holds);
   std::shared_ptr<const token_shard> shard_of(site_id site);
+  audit_means audits_of(const recipe& own, site_id site, std::function<site_arithmetic()> arithmetic);
 
   cluster_options options_;
   std::string arithmetic_;  // grid | model

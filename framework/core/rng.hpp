@@ -5,7 +5,7 @@
 namespace isthmus {
 
 /// What a random draw is for: part of its key, so that adding a draw somewhere never shifts another's.
-enum class draw : std::uint64_t { initial_weights = 1, sample_order, sampling, network, fault, schedule, back_off, probe, token, rare };
+enum class draw : std::uint64_t { initial_weights = 1, sample_order, sampling, network, fault, schedule, back_off, probe, token, rare, audit };
 
 /// A keyed stream of random numbers: the same (seed, site, step, purpose) gives the same numbers on every machine,
 /// whatever else was drawn before. Mixing: splitmix64 (Steele, Lea & Flood 2014).

@@ -27,6 +27,7 @@ public:
     if (clean({"coordinator"})) coordinator();
     if (clean({"links", "sites"}) && !r_.links.data_ports.empty()) data_ports();
     if (clean({"sites", "data", "train"})) sites();
+    if (clean({"run", "guard", "sites"})) audits();
     if (clean({"run", "train", "round", "sites", "faults"})) faults();
   }
 
@@ -173,6 +174,19 @@ private:
     if (std::none_of(r_.sites.begin(), r_.sites.end(), [](const recipe::site& s) { return s.home; }))
       wrong("R042", "sites", "no site has home = true", "at least one home",
             "a home aggregates rounds; give it to the best connected sites");
+  }
+
+  void audits() {
+    if (r_.guard.audit_rate == 0) return;
+    const auto auditable = [&](const recipe::site& of) {  // a home does not audit itself
+      return of.shared_text && std::any_of(r_.sites.begin(), r_.sites.end(), [&](const auto& s) { return s.home && &s != &of; });
+    };
+    if (std::none_of(r_.sites.begin(), r_.sites.end(), auditable))
+      wrong("R053", "guard.audit_rate", "guard.audit_rate is above 0, but no home could audit a site",
+            "a site with shared_text = true, beside a home", "only text that its owner lets others hold can be trained again elsewhere");
+    if (r_.run.deterministic)
+      wrong("R053", "guard.audit_rate", "guard.audit_rate is above 0, but run.deterministic = true", "audit_rate = 0",
+            "audits run beside the training: which record tells of them depends on time");
   }
 
   void site(const recipe::site& s, const std::string& path, std::set<std::string>& names, std::set<std::string>& addresses) {

@@ -68,6 +68,8 @@ struct recipe {
     double probation_weight = 0.25;     // until then so much of its tokens count
     std::int64_t barred_after = 0;      // vetoes in a row that bar a site; 0: never
     std::int64_t barred_rounds = 10;    // for so many rounds
+    double audit_rate = 0;              // chance that a home trains a contribution of a site with shared_text again; 0: never
+    double audit_cosine = 0.25;          // of what came with what that makes, below which the audit has failed
     bool operator==(const guard_section&) const = default;
   } guard;
 
@@ -115,6 +117,7 @@ struct recipe {
     std::string address = "127.0.0.1:0";  // port 0: a free one is picked at launch
     std::string source;                   // name of its corpus source (data.split = by_domain)
     double tokens_per_second = 0;         // it trains no faster, and does not catch up; 0: as fast as it can
+    bool shared_text = false;             // its text is no secret: homes may hold it, and audit the site
     bool nat = false;                     // can only dial out
     bool spare = false;                   // holds all that the others hold, and trains in the place of a site that is missing
     bool operator==(const site&) const = default;

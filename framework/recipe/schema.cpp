@@ -81,6 +81,8 @@ void visit_fields(recipe::guard_section& s, field_visitor& v) {
   v.real("probation_weight", s.probation_weight, 0.001, 1, "the part of its tokens that counts until then");
   v.integer("barred_after", s.barred_after, 0, 1'000'000, "vetoes in a row that bar a site; 0: it never is");
   v.integer("barred_rounds", s.barred_rounds, 1, 1'000'000, "rounds that it is barred for");
+  v.real("audit_rate", s.audit_rate, 0, 1, "chance that a home trains a contribution of a site with shared_text again");
+  v.real("audit_cosine", s.audit_cosine, -1, 1, "of what came with what that makes, below which the audit has failed");
 }
 
 void visit_fields(recipe::data_section& s, field_visitor& v) {
@@ -123,6 +125,7 @@ void visit_fields(recipe::site& s, field_visitor& v) {
   v.text("address", s.address, text_rule::address, "IPv4 and port; port 0: a free one is picked at launch");
   v.text("source", s.source, text_rule::optional_name, "its corpus source (data.split = \"by_domain\")");
   v.real("tokens_per_second", s.tokens_per_second, 0, 1e12, "the pace it trains at, at most; 0: as fast as it can");
+  v.flag("shared_text", s.shared_text, "its text is no secret: homes may hold it, and audit the site");
   v.flag("nat", s.nat, "can only dial out: behind NAT, or a firewall that lets nobody in");
   v.flag("spare", s.spare, "trains only in the place of a site that is missing");
 }

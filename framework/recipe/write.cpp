@@ -108,9 +108,10 @@ std::string write_recipe(const recipe& r) {
     if (name == "scenario" && r.scenario == recipe::scenario_section{}) return;  // these came later
     if (name == "guard" && r.guard == recipe::guard_section{}) return;
     if (name == "coordinator" && r.coordinator == recipe::coordinator_section{}) return;
-    out += fmt::format("[{}]\n{}\n", name, lines_of(section, {"aggregate", "bulk"}));
+    out += fmt::format("[{}]\n{}\n", name, lines_of(section, {"aggregate", "audit_cosine", "audit_rate", "bulk"}));
   });
-  for (const auto& site : r.sites) out += fmt::format("[[sites]]\n{}\n", lines_of(site, {"tokens_per_second", "nat", "spare"}));
+  for (const auto& site : r.sites)
+    out += fmt::format("[[sites]]\n{}\n", lines_of(site, {"tokens_per_second", "shared_text", "nat", "spare"}));
   for (const auto& fault : r.faults)
     out += fmt::format("[[faults]]\n{}\n",
                        lines_of(fault, {"at_seconds", "every_seconds", "again_after_seconds", "chance", "peer", "amount"}));

@@ -65,6 +65,7 @@ void parameter_group::state::install(time_point now) {
   if (hash != record_hash) {  // what we kept as home belongs to rounds that are void
     return_residual(p.round);
     watch.forget();
+    audits.clear();
   }
   overwrite(*anchor, 0);
   if (!is_planted(planted::copy_without_momentum)) overwrite(*momentum, anchor->size());

@@ -169,6 +169,13 @@ void parameter_group::state::veto_unreadable(judged_contribution& one, const err
   watch.veto(one, numbers ? verdict::not_finite : verdict::unreadable, why.message, marks, round + 1);
 }
 
+/// Of what was taken.
+void parameter_group::state::draw_audits(const round_record& r, candidate& c) const {
+  for (const contributor& from : r.contributors)
+    if (!is_veto(from.judged) && from.site != s.self && is_audited(s.auditing, s.shape.id, r.round, from.site))
+      c.audits.push_back({r.round, from, collected.at(from.site).frame});
+}
+
 /// The last round's delta by weight, where its bytes are still kept: what centred clipping begins from.
 std::vector<float> parameter_group::state::last_mean() const {
   const auto at = kept.find(round);
@@ -189,7 +196,7 @@ shared_bytes parameter_group::state::reduce(round_record& r, candidate& c) {
   if (spare.sum && (codecs.down_has_residual || round == s.codecs.warm_up_rounds))
     std::fill_n(spare.sum->data(), size, 0.0F);  // an exact codec left zeros
   auto sum = spare.sum ? std::move(spare.sum) : std::make_unique<float_array>(size);
-  const std::uint64_t tokens = s.guarding.active() ? add_judged(r, c, sum->span()) : add_all(r, c, sum->span());
+  const std::uint64_t tokens = s.guarding.active() || s.auditing.rate > 0 ? add_judged(r, c, sum->span()) : add_all(r, c, sum->span());
   if (residual) std::transform(sum->data(), sum->data() + size, residual->data(), sum->data(), std::plus<float>());
   auto bytes = make_shared_bytes(codecs.down->encode(s.shape, sum->span()));
   r.tokens_total = record.tokens_total + tokens;
@@ -209,6 +216,8 @@ void parameter_group::state::close(time_point now) {
   r.epoch = view.number;
   r.home = s.self;
   r.previous = record_hash;
+  for (auto& told : audits.write_into(r, marks, s.guarding, s.auditing)) c.reasons.push_back(std::move(told));
+  draw_audits(r, c);
   c.anchor = spare.anchor ? std::move(spare.anchor) : std::make_unique<float_array>(anchor->size());
   c.momentum = spare.momentum ? std::move(spare.momentum) : std::make_unique<float_array>(momentum->size());
   const auto done = apply_outer(s.outer, s.shape, *s.codecs.of(r.round).down, bytes->bytes(), r.weight,
@@ -235,6 +244,11 @@ void parameter_group::state::take_candidate() {
   spare.momentum = std::move(next->momentum);
   if (next->residual) spare.sum = std::move(next->residual);
   watch.remember(next->judged);
+  audits.written(pending->record);
+  for (auto& drawn : next->audits) {
+    audits.begin(drawn.meta.site, drawn.round);
+    say(std::move(drawn));
+  }
   for (auto& [site, reason] : next->reasons) say(group_effect::judged{pending->record.round, site, std::move(reason)});
   next.reset();
 }

@@ -32,7 +32,8 @@ struct parameter_group::state {
     std::unique_ptr<float_array> anchor, momentum, residual;
     std::set<site_id> stored_at;
     std::vector<judged_contribution> judged;               // where the recipe guards: without their numbers
-    std::vector<std::pair<site_id, std::string>> reasons;  // for people: of vetoes and capped weights
+    std::vector<std::pair<site_id, std::string>> reasons;  // for people: of vetoes, capped weights and failed audits
+    std::vector<group_effect::audit> audits;               // drawn
   };
   struct workspace {  // arrays that the home writes in each round: what is not in use of them; null: not made yet
     std::unique_ptr<float_array> sum, anchor, momentum;
@@ -123,6 +124,7 @@ struct parameter_group::state {
   std::uint64_t add_all(round_record& r, candidate& c, std::span<float> sum);
   std::uint64_t add_judged(round_record& r, candidate& c, std::span<float> sum);
   void veto_unreadable(judged_contribution& one, const error& why);
+  void draw_audits(const round_record& r, candidate& c) const;
   std::vector<float> last_mean() const;
   void take_candidate();
   /// The aggregator's residual, if there is one, goes back into this site's own.
@@ -179,6 +181,7 @@ struct parameter_group::state {
   std::map<site_id, round_number> member_round;
   learned_deadline deadline;
   guard watch;
+  audit_list audits;
 };
 
 }  // namespace isthmus

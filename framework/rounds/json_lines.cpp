@@ -76,23 +76,32 @@ json to_json(const contributor& c) {
   if (c.barred_until > 0) object["barred_until"] = c.barred_until;
   if (c.rounds > 0) object["rounds"] = c.rounds;
   if (c.strikes > 0) object["strikes"] = c.strikes;
+  if (c.audits_failed > 0) object["audits_failed"] = c.audits_failed;
+  return object;
+}
+
+json to_json(const audit_result& a) {
+  json object = {{"site", a.site}, {"round", a.round}, {"cosine", a.cosine}, {"failed", a.failed}};
+  if (a.barred_until > 0) object["barred_until"] = a.barred_until;
   return object;
 }
 
 json to_json(const round_record& r) {
   json contributors = json::array();
   for (const contributor& c : r.contributors) contributors.push_back(to_json(c));
-  return {{"group", r.group},
-          {"round", r.round},
-          {"epoch", r.epoch},
-          {"home", r.home},
-          {"contributors", contributors},
-          {"tokens_total", r.tokens_total},
-          {"weight", r.weight},
-          {"mass", r.mass},
-          {"delta_hash", r.delta_hash.hex()},
-          {"anchor_hash", r.anchor_hash.hex()},
-          {"previous", r.previous.hex()}};
+  json object = {{"group", r.group},
+                 {"round", r.round},
+                 {"epoch", r.epoch},
+                 {"home", r.home},
+                 {"contributors", contributors},
+                 {"tokens_total", r.tokens_total},
+                 {"weight", r.weight},
+                 {"mass", r.mass},
+                 {"delta_hash", r.delta_hash.hex()},
+                 {"anchor_hash", r.anchor_hash.hex()},
+                 {"previous", r.previous.hex()}};
+  for (const audit_result& a : r.audits) object["audits"].push_back(to_json(a));
+  return object;
 }
 
 json to_json(const epoch_view& v) {
@@ -137,7 +146,13 @@ contributor contributor_from(const json& j) {
   c.barred_until = j.value("barred_until", round_number{0});
   c.rounds = j.value("rounds", std::uint64_t{0});
   c.strikes = j.value("strikes", std::uint32_t{0});
+  c.audits_failed = j.value("audits_failed", std::uint32_t{0});
   return c;
+}
+
+audit_result audit_from(const json& j) {
+  return {j.at("site").get<site_id>(), j.at("round").get<round_number>(), j.at("cosine").get<double>(), j.at("failed").get<bool>(),
+          j.value("barred_until", round_number{0})};
 }
 
 round_record record_from(const json& j) {
@@ -153,6 +168,8 @@ round_record record_from(const json& j) {
   r.delta_hash = hash_from(j.at("delta_hash"));
   r.anchor_hash = hash_from(j.at("anchor_hash"));
   r.previous = hash_from(j.at("previous"));
+  if (j.contains("audits"))
+    for (const json& a : j.at("audits")) r.audits.push_back(audit_from(a));
   return r;
 }
 

@@ -66,6 +66,18 @@ void check_checkpoints(const logs& all, ledger_report& report) {
 
 }  // namespace ledger_check
 
+std::uint64_t ledger_report::audits_made() const {
+  std::uint64_t made = 0;
+  for (const auto& [site, tally] : audits) made += tally.cosines.size();
+  return made;
+}
+
+std::uint64_t ledger_report::audits_failed() const {
+  std::uint64_t failed = 0;
+  for (const auto& [site, tally] : audits) failed += tally.failed;
+  return failed;
+}
+
 expected<ledger_report> check_ledgers(const storage& run) {
   ledger_report report;
   auto all = ledger_check::read_logs(run, report);

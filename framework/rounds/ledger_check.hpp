@@ -16,6 +16,12 @@ struct ledger_violation {
   std::string what;   // plain words
 };
 
+/// What homes found who trained a site's contributions again, in rounds that count.
+struct audit_tally {
+  std::uint64_t failed = 0;
+  std::vector<double> cosines;  // of all, ascending
+};
+
 /// What the ledgers prove. Positions are samples; a position granted again after a return counts again in assigned and returned.
 struct ledger_report {
   std::uint64_t assigned = 0, committed = 0, partial = 0, returned = 0, written_off = 0, outstanding = 0;  // positions, over all sites
@@ -24,6 +30,9 @@ struct ledger_report {
   std::uint64_t divergences = 0;                     // anchors that were not what their record names, each copied from a peer again
   std::uint64_t vetoed = 0, clipped = 0;             // contributions in rounds that count, of which a home took nothing, or not all
   std::uint64_t lost_logs = 0, unproved_rounds = 0;  // processes whose ledger is gone with its disk; rounds that only such ledgers held
+  std::map<site_id, audit_tally> audits;
+  std::uint64_t audits_made() const;
+  std::uint64_t audits_failed() const;
   std::map<group_id, round_number> last_round;
   std::map<group_id, hash128> last_anchor;
   bool complete = false;                     // every site ended cleanly: nothing may be outstanding

@@ -192,6 +192,27 @@ std::uint64_t count_lost_logs(const logs& all, const std::map<hash128, known_rec
   return lost.size();
 }
 
+/// An audit is of a contribution that an earlier round took something of, and there is one of each at most.
+void check_audits(const std::map<round_number, const known_record*>& rounds, ledger_report& report) {
+  violations wrong(report);
+  std::set<std::pair<site_id, round_number>> seen;
+  for (const auto& [number, k] : rounds)
+    for (const audit_result& a : k->record.audits) {
+      audit_tally& tally = report.audits[a.site];
+      tally.failed += a.failed ? 1 : 0;
+      tally.cosines.insert(std::ranges::upper_bound(tally.cosines, a.cosine), a.cosine);
+      const std::string what = "the audit of site " + std::to_string(a.site) + " in round " + std::to_string(a.round) + " that " +
+                               named(k->record) + " tells of";
+      if (!seen.emplace(a.site, a.round).second) wrong.add(k->where, "audits", what + " is there twice");
+      const auto of = rounds.find(a.round);
+      if (of == rounds.end() && a.round < number && report.lost_logs > 0) continue;
+      const bool there = a.round < number && of != rounds.end() &&
+                         std::ranges::any_of(of->second->record.contributors,
+                                             [&](const contributor& c) { return c.site == a.site && !is_veto(c.judged); });
+      if (!there) wrong.add(k->where, "audits", what + " is of no contribution that was taken");
+    }
+}
+
 void check_chain(group_id group, const std::map<round_number, const known_record*>& rounds, ledger_report& report) {
   violations wrong(report);
   const known_record* before = nullptr;
@@ -289,6 +310,7 @@ history check_rounds(const logs& all, std::map<hash128, known_record>& records, 
   }
   for (const auto& [group, rounds] : h) {
     check_chain(group, rounds, report);
+    check_audits(rounds, report);
     report.rounds += rounds.size();
     report.last_round[group] = rounds.rbegin()->first;
     report.last_anchor[group] = rounds.rbegin()->second->record.anchor_hash;

@@ -61,10 +61,21 @@ struct contributor {
   verdict judged = verdict::taken;
   round_number barred_until = 0;  // of this group: contributions up to that round are vetoed
   // in watermarks only
-  std::uint64_t rounds = 0;   // committed ones that took something of it
-  std::uint32_t strikes = 0;  // vetoes in a row
+  std::uint64_t rounds = 0;         // committed ones that took something of it
+  std::uint32_t strikes = 0;        // vetoes in a row
+  std::uint32_t audits_failed = 0;  // in a row, since the last bar
   std::uint64_t counted() const { return tokens - uncounted; }
   bool operator==(const contributor&) const = default;
+};
+
+/// What came of training again on the samples that a committed contribution names: docs/hostile.md.
+struct audit_result {
+  site_id site = 0;               // whose contribution
+  round_number round = 0;         // it was in that round of this group
+  double cosine = 0;              // of what it sent with what its samples made of the same anchor, over the numbers that it sent
+  bool failed = false;            // its samples do not make what it sent
+  round_number barred_until = 0;  // of the site, where this failure was one too many
+  bool operator==(const audit_result&) const = default;
 };
 
 /// The round's entry. Chained per group by `previous`.
@@ -74,12 +85,13 @@ struct round_record {
   epoch_number epoch = 0;
   site_id home = 0;
   std::vector<contributor> contributors;  // in site order
-  std::uint64_t tokens_total = 0;   // counted, of all contributions to this group up to and with this round: when it reaches the recipe's
-                                    // run.tokens the group is finished, at every site alike; also drives the learning rate
-  double weight = 0;                // tokens / reference tokens, summed: what the sum is divided by
-  double mass = 0;                  // probe of the decoded delta, before the division
-  hash128 delta_hash, anchor_hash;  // of the delta's bytes; of the anchor after the outer step
-  hash128 previous;                 // hash of the record before, zero for round 1
+  std::uint64_t tokens_total = 0;    // counted, of all contributions to this group up to and with this round: when it reaches the recipe's
+                                     // run.tokens the group is finished, at every site alike; also drives the learning rate
+  double weight = 0;                 // tokens / reference tokens, summed: what the sum is divided by
+  double mass = 0;                   // probe of the decoded delta, before the division
+  hash128 delta_hash, anchor_hash;   // of the delta's bytes; of the anchor after the outer step
+  hash128 previous;                  // hash of the record before, zero for round 1
+  std::vector<audit_result> audits;  // of earlier rounds' contributions, that the home has finished since its last record
   bool operator==(const round_record&) const = default;
 };
 

@@ -81,6 +81,7 @@ void parameter_group::state::enter(const epoch_view& next_view, time_point now) 
   ahead.clear();
   if (was_home && !at_home()) return_residual(round);
   if (!at_home()) spare = {};
+  if (!at_home()) audits.clear();
   keep_valid_contributions();
   reset_poll(now);
   if (holds_cut() && !diverged) {
@@ -259,6 +260,10 @@ group_actions parameter_group::peer_up(site_id site, time_point now) {
     g.poll(now);
   }
   return g.take();
+}
+
+void parameter_group::audited(site_id site, round_number round, double cosine) {
+  state_->audits.finish(state_->s.auditing, site, round, cosine);
 }
 
 held_record parameter_group::held() const {

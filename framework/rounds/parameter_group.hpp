@@ -3,6 +3,7 @@
 #include "framework/codecs/codec.hpp"
 #include "framework/core/clock.hpp"
 #include "framework/optim/outer.hpp"
+#include "framework/rounds/audit.hpp"
 #include "framework/rounds/deadline.hpp"
 #include "framework/rounds/guard.hpp"
 #include "framework/rounds/messages.hpp"
@@ -31,8 +32,9 @@ struct group_settings {
   bool calls = true;                         // asks for what is missing; else every contribution is of a whole period
   duration retry = std::chrono::seconds(2);  // what we wait for is asked for again after this, then after twice as long, ...
   guard_settings guarding;                   // what a home makes of contributions that may be wrong
-  std::uint32_t deltas_kept_max = 4;         // committed deltas kept for members that lag; further behind: state is copied
-  std::size_t piece_floats = 1U << 16;       // of a state that is handed on: asked of several holders at once
+  audit_settings auditing;
+  std::uint32_t deltas_kept_max = 4;    // committed deltas kept for members that lag; further behind: state is copied
+  std::size_t piece_floats = 1U << 16;  // of a state that is handed on: asked of several holders at once
 };
 
 /// What a parameter group wants done, in order.
@@ -54,6 +56,13 @@ struct judged {
   round_number round = 0;
   site_id site = 0;
   std::string reason;
+};
+/// A committed contribution was drawn for an audit: its samples are to be trained again from the anchor of round - 1, then audited() tells
+/// what that found. Nothing waits for it.
+struct audit {
+  round_number round = 0;
+  contributor meta;
+  shared_bytes frame;
 };
 /// The contribution in flight is in no record and never will be: residual += decode(frame), its tokens and leases roll over.
 struct frame_lost {
@@ -101,9 +110,9 @@ struct wake_at {
 }  // namespace group_effect
 
 using group_action =
-    std::variant<group_effect::send, group_effect::applied, group_effect::judged, group_effect::frame_lost, group_effect::called,
-                 group_effect::rolled_back, group_effect::residual_returned, group_effect::ledger_line, group_effect::diverged,
-                 group_effect::unsettled, group_effect::settled, group_effect::wake_at>;
+    std::variant<group_effect::send, group_effect::applied, group_effect::judged, group_effect::audit, group_effect::frame_lost,
+                 group_effect::called, group_effect::rolled_back, group_effect::residual_returned, group_effect::ledger_line,
+                 group_effect::diverged, group_effect::unsettled, group_effect::settled, group_effect::wake_at>;
 using group_actions = std::vector<group_action>;
 
 /// All of a group that a checkpoint keeps. Arrays: [group.size]; momentum is empty for a rule without one.
@@ -145,6 +154,8 @@ public:
   /// peer_up and peer_synced never move it while no contribution of ours is in flight; enter_epoch does when a cut is not at round().)
   bool may_move_anchor(const envelope& what) const;
   group_actions tick(time_point now);
+  /// What an audit of a contribution to that round found (audit_cosine); the next record of this home tells everybody.
+  void audited(site_id site, round_number round, double cosine);
   /// Refuses further records of that epoch. Nothing (empty optional) when we are not in it: then do not answer.
   std::optional<held_record> seal(epoch_number epoch);
   /// The same of whatever epoch up to this one we are in, or none: until the next one begins.

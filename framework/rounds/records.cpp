@@ -59,6 +59,13 @@ hash128 hash_record(const round_record& record) {
     words.add(c.clipped);
     words.add(c.barred_until);
   }
+  for (const audit_result& a : record.audits) {
+    words.add(std::uint64_t{a.site});
+    words.add(a.round);
+    words.add(a.cosine);
+    words.add(std::uint64_t{a.failed});
+    words.add(a.barred_until);
+  }
   return words.hash();
 }
 

@@ -63,6 +63,12 @@ void watermark_table::apply(const round_record& record) {
     at->mass += c.mass;
     at->leases = joined(at->leases, c.leases);
   }
+  for (const audit_result& a : record.audits) {
+    const auto at = std::ranges::find(entries_, a.site, &contributor::site);
+    if (at == entries_.end()) continue;  // no home makes such a record: it audits what was committed
+    at->audits_failed = a.failed ? at->audits_failed + 1 : 0;
+    if (a.barred_until > 0) at->barred_until = std::max(at->barred_until, a.barred_until), at->audits_failed = 0;
+  }
 }
 
 contributor watermark_table::of(site_id site) const {

@@ -28,6 +28,15 @@ struct Contributor {
   barredUntil @9 :UInt64;   # a round
   rounds @10 :UInt64;
   strikes @11 :UInt32;
+  auditsFailed @12 :UInt32;
+}
+
+struct Audit {
+  site @0 :UInt32;
+  round @1 :UInt64;
+  cosine @2 :Float64;       # -1 to 1
+  failed @3 :Bool;
+  barredUntil @4 :UInt64;   # a round
 }
 
 struct RoundRecord {
@@ -42,6 +51,7 @@ struct RoundRecord {
   anchorHash @8 :Hash;
   previous @9 :Hash;
   tokensTotal @10 :UInt64;
+  audits @11 :List(Audit);
 }
 
 struct GroupCut {

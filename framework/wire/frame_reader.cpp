@@ -53,6 +53,7 @@ public:
     c.barred_until = in.getBarredUntil();
     c.rounds = in.getRounds();
     c.strikes = in.getStrikes();
+    c.audits_failed = in.getAuditsFailed();
     const auto leases = in.getLeases();
     require(leases.size() <= leases_max, errc::too_large, "a contributor's leases", "are more than 65536");
     if (problem_) return c;
@@ -76,6 +77,12 @@ public:
     return {in.getGroup(), in.getRound(), in.getEpoch(), hash(in.getRecordHash()), hash(in.getAnchorHash())};
   }
 
+  audit_result one(schema::Audit::Reader in) {
+    const double cosine = finite(in.getCosine(), "an audit's cosine");
+    require(cosine >= -1 && cosine <= 1, errc::out_of_range, "an audit's cosine", "is beyond -1 to 1");
+    return {in.getSite(), in.getRound(), cosine, in.getFailed(), in.getBarredUntil()};
+  }
+
   round_record one(schema::RoundRecord::Reader in) {
     round_record r;
     r.group = in.getGroup();
@@ -91,6 +98,7 @@ public:
     r.delta_hash = hash(in.getDeltaHash());
     r.anchor_hash = hash(in.getAnchorHash());
     r.previous = hash(in.getPrevious());
+    r.audits = list<audit_result>(in.getAudits(), audits_max, "a record's audits");
     return r;
   }
 

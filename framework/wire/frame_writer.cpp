@@ -32,6 +32,7 @@ void write(schema::Contributor::Builder out, const contributor& c) {
   out.setBarredUntil(c.barred_until);
   out.setRounds(c.rounds);
   out.setStrikes(c.strikes);
+  out.setAuditsFailed(c.audits_failed);
   auto leases = out.initLeases(static_cast<unsigned>(c.leases.size()));
   for (unsigned i = 0; i < leases.size(); ++i) {
     leases[i].setShard(c.leases[i].shard);
@@ -66,6 +67,14 @@ void write(schema::HeldRecord::Builder out, const held_record& h) {
   write(out.initAnchorHash(), h.anchor_hash);
 }
 
+void write(schema::Audit::Builder out, const audit_result& a) {
+  out.setSite(a.site);
+  out.setRound(a.round);
+  out.setCosine(a.cosine);
+  out.setFailed(a.failed);
+  out.setBarredUntil(a.barred_until);
+}
+
 template <class List, class T>
 void write_list(List out, const std::vector<T>& values) {
   for (unsigned i = 0; i < out.size(); ++i) write(out[i], values[i]);
@@ -89,6 +98,7 @@ void write(schema::RoundRecord::Builder out, const round_record& r) {
   write(out.initDeltaHash(), r.delta_hash);
   write(out.initAnchorHash(), r.anchor_hash);
   write(out.initPrevious(), r.previous);
+  write_list(out.initAudits(counted(r.audits, audits_max)), r.audits);
 }
 
 void write(schema::EpochView::Builder out, const epoch_view& v) {

@@ -15,13 +15,14 @@
 namespace isthmus::wire {
 
 /// Raised with every change of the schema that an older reader would misread.
-inline constexpr std::uint32_t version = 4;
+inline constexpr std::uint32_t version = 5;
 inline constexpr std::size_t header_bytes_max = 1024;       // of a bulk message
 inline constexpr std::size_t control_bytes_max = 1U << 20;  // of a control message
 inline constexpr std::size_t body_bytes_max = 8U << 20;     // of a bulk message's body that did not fit its header
 
 inline constexpr std::size_t members_max = 4096;     // of an epoch; contributors of a record
 inline constexpr std::size_t groups_max = 8192;      // in cuts and held records
+inline constexpr std::size_t audits_max = 4096;      // of a record
 inline constexpr std::size_t leases_max = 65536;     // of a contributor
 inline constexpr std::size_t text_bytes_max = 1024;  // of a reason
 inline constexpr std::size_t name_bytes_max = 128;   // of an actor

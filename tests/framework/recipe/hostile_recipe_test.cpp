@@ -174,6 +174,10 @@ BOOST_AUTO_TEST_CASE(keys_that_do_not_fit_each_other) {
   refused(head + "[[sites]]\nname = \"coordinator-2\"\nsource = \"perl\"\n", "R041", "t.toml:4:8");
   refused(head + site + "home = false\n", "R042", "");
   refused(head + site + "spare = true\n", "R049", "");
+  const std::string home = "[[sites]]\nname = \"b\"\nsource = \"vim\"\n", audits = "[guard]\naudit_rate = 0.1\n";
+  refused(head + audits + site + home, "R053", "t.toml:4:14", "shared_text = true");
+  refused(head + audits + site + "shared_text = true\n" + home + "home = false\n", "R053", "t.toml:4:14", "beside a home");
+  refused(head + audits + "[run]\ndeterministic = true\n" + site + "shared_text = true\n" + home, "R053", "t.toml:4:14", "deterministic");
   refused(head + "[[sites]]\nname = \"a\"\n", "R043", "t.toml:3:1");
   refused(head + site + "devices = 5\n", "R044", "t.toml:6:11", "1 to 4");
   refused(head + "[run]\ndeterministic = true\n" + site + "devices = 2\n", "R046", "t.toml:8:11", "run.deterministic");

@@ -65,6 +65,9 @@ group_settings cluster::settings_of(site_id site, incarnation_number incarnation
   s.deadline.max = std::chrono::milliseconds(2000);
   s.retry = std::chrono::milliseconds(200);
   s.guarding = settings_.guarding;
+  s.auditing.rate = settings_.audit_rate;
+  s.auditing.secret = settings_.seed;
+  for (site_id other = 0; other < settings_.sites; ++other) s.auditing.sites.push_back(other);
   return s;
 }
 

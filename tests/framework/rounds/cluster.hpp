@@ -32,6 +32,8 @@ struct cluster_settings {
   std::uint64_t warm_up_rounds = 0;  // with a lossy way down, before the codec that down_residual chooses
   outer_kind outer = outer_kind::nesterov;
   guard_settings guarding{};
+  double audit_rate = 0;  // of all sites by all homes; what an audit finds:
+  std::function<double(site_id)> audit_finds{};
   /// A hostile site's hand on the weights that it trained.
   std::function<void(site_id, group_id, std::span<const float> start, std::span<float> working)> spoil{};
 };

@@ -77,6 +77,8 @@ void cluster::handle(site_state& s, group_id g, group_actions actions) {
       const step_number step = s.groups[g].watermarks().of(s.id).step;
       if (a->mine) write(s, a->vetoed ? book.discarded(a->record.round) : book.counted(a->record.round));
       if (s.leases) write(s, a->vetoed ? s.leases->veto(g, step, a->leases) : s.leases->commit(g, step), "vetoed");
+    } else if (auto* drawn = std::get_if<group_effect::audit>(&action)) {
+      s.groups[g].audited(drawn->meta.site, drawn->round, settings_.audit_finds(drawn->meta.site));
     } else if (std::get_if<group_effect::frame_lost>(&action)) {
       write(s, book.lost(round));
     } else if (auto* b = std::get_if<group_effect::rolled_back>(&action)) {

@@ -156,6 +156,11 @@ BOOST_AUTO_TEST_CASE(fields_that_cannot_be) {
   BOOST_TEST((sent(delta) == errc::malformed));
   delta.record.contributors = {{1, 1, 1, 1, {{0, 5, 4}}, 0}};
   BOOST_TEST((sent(delta) == errc::out_of_range));
+  delta.record.contributors.clear();
+  delta.record.audits = {{1, 1, 1.5, false, 0}};
+  BOOST_TEST((sent(delta) == errc::out_of_range));
+  delta.record.audits.front().cosine = infinity;
+  BOOST_TEST((sent(delta) == errc::not_finite));
   message::new_epoch view{{1, {{1, 1, false, 0}, {1, 2, false, 0}}, {}, ""}};
   BOOST_TEST((sent(view) == errc::malformed));
 }

@@ -25,6 +25,7 @@ contributor random_contributor(rng& r, std::size_t longest) {
   c.barred_until = r.next();
   c.rounds = r.next();
   c.strikes = small(r);
+  c.audits_failed = small(r);
   std::uint64_t at = r.below(1000);
   for (std::size_t n = r.below(longest + 1); n > 0; --n) {
     const std::uint64_t begin = at + 1 + r.below(100), end = begin + 1 + r.below(1000);
@@ -56,6 +57,8 @@ round_record random_record(rng& r, std::size_t longest) {
   record.delta_hash = random_hash(r);
   record.anchor_hash = random_hash(r);
   record.previous = random_hash(r);
+  for (std::size_t n = r.below(longest + 1); n > 0; --n)
+    record.audits.push_back({small(r), r.next(), 2 * r.uniform() - 1, r.below(2) == 1, r.next()});
   return record;
 }
 
