@@ -4,6 +4,9 @@
 #include "actors/overloaded.hpp"
 #include "framework/core/rare.hpp"
 
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <deque>
 
@@ -36,6 +39,12 @@ group_id id_of(group_actor* self) { return self->state.settings.shape.id; }
 void tell_settled(group_actor* self) {
   const auto& group = *self->state.parts.group;
   self->send(self->state.trainer, group_settled{id_of(self), group.round(), group.tokens_total(), group.finished()});
+}
+
+std::string words_of(group_id group, const group_effect::closed_without& e) {
+  return fmt::format(
+      "round {} of group {} closes without site{} {}: {} contributions are here, {} are enough, and the rest were given {:.1f} s", e.round,
+      group, e.missing.size() > 1 ? "s" : "", fmt::join(e.missing, ", "), e.here, e.quorum, to_seconds(e.waited));
 }
 
 void tell_auditor(group_actor* self) {
@@ -88,6 +97,9 @@ void perform(group_actor* self, const group_action& action) {
           [&](const group_effect::judged& e) {
             self->send(s.metrics, event_line{"judged", "round " + std::to_string(e.round) + " of group " + std::to_string(id_of(self)) +
                                                            ", the contribution of site " + std::to_string(e.site) + ": " + e.reason});
+          },
+          [&](const group_effect::closed_without& e) {
+            self->send(s.metrics, event_line{"closed_without", words_of(id_of(self), e)});
           },
           [&](const group_effect::audit& e) {
             if (s.auditor) self->send(s.auditor, audit_contribution{id_of(self), e.round, e.meta, e.frame});

@@ -111,7 +111,15 @@ void parameter_group::state::try_close(time_point now) {
   const time_point last = deadline.closes_at(*quorum_at);
   if (!missing.empty() && now < last && !closes_early()) return say(group_effect::wake_at{last});
   if (missing.empty()) deadline.observe(now - *quorum_at);
+  tell_missing(std::move(missing), quorum, now);
   close(now);
+}
+
+/// Once: a site that is slow in each round is told of in the first.
+void parameter_group::state::tell_missing(std::vector<site_id> missing, std::size_t quorum, time_point now) {
+  if (!missing.empty() && missing != told_missing)
+    say(group_effect::closed_without{round + 1, missing, collected.size(), quorum, now - *quorum_at});
+  told_missing = std::move(missing);
 }
 
 void parameter_group::state::call(site_id site) {

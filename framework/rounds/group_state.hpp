@@ -116,6 +116,7 @@ struct parameter_group::state {
   void on_stored(site_id from, const message::stored& m, time_point now);
   void collect(contributor meta, shared_bytes frame, time_point now);
   void try_close(time_point now);
+  void tell_missing(std::vector<site_id> missing, std::size_t quorum, time_point now);
   /// Asks that site for what it has.
   void call(site_id site);
   void close(time_point now);
@@ -172,8 +173,9 @@ struct parameter_group::state {
   // home
   std::map<site_id, collected_frame> collected;
   std::optional<time_point> opened, quorum_at;
-  bool called = false;       // those whose contribution is missing
-  std::set<site_id> passed;  // those that have none
+  bool called = false;                // those whose contribution is missing
+  std::set<site_id> passed;           // those that have none
+  std::vector<site_id> told_missing;  // of the round that closed last
   time_point last_quorum{};
   std::unique_ptr<float_array> residual;  // of the aggregator, in units of the sum; null: none so far
   std::optional<candidate> next;          // belongs to `pending` when we made it

@@ -70,6 +70,13 @@ struct frame_lost {
   shared_bytes frame;
   contributor meta;
 };
+/// This home closes a round without these members' contributions, other ones than the round before lacked. For people.
+struct closed_without {
+  round_number round = 0;
+  std::vector<site_id> missing;
+  std::size_t here = 0, quorum = 0;  // contributions that have come, and that are enough
+  duration waited{};                 // for the missing ones, since these were here: as learned from rounds before, or the grace window
+};
 /// Others wait for us in this round: what has been trained for it by now should go, as soon as may be; nothing: pass().
 struct called {
   round_number round = 0;
@@ -110,9 +117,9 @@ struct wake_at {
 }  // namespace group_effect
 
 using group_action =
-    std::variant<group_effect::send, group_effect::applied, group_effect::judged, group_effect::audit, group_effect::frame_lost,
-                 group_effect::called, group_effect::rolled_back, group_effect::residual_returned, group_effect::ledger_line,
-                 group_effect::diverged, group_effect::unsettled, group_effect::settled, group_effect::wake_at>;
+    std::variant<group_effect::send, group_effect::applied, group_effect::judged, group_effect::closed_without, group_effect::audit,
+                 group_effect::frame_lost, group_effect::called, group_effect::rolled_back, group_effect::residual_returned,
+                 group_effect::ledger_line, group_effect::diverged, group_effect::unsettled, group_effect::settled, group_effect::wake_at>;
 using group_actions = std::vector<group_action>;
 
 /// All of a group that a checkpoint keeps. Arrays: [group.size]; momentum is empty for a rule without one.

@@ -146,7 +146,7 @@ BOOST_AUTO_TEST_CASE(a_record_without_audits_is_what_it_was) {
   r.contributors = {{0, 4, 70, 1024, {{0, 5, 9}}, 0.1}};
   const hash128 plain = hash_record(r);
   BOOST_TEST(ledger::record_json(r).find("audits") == std::string::npos);
-  r.audits_made() = {{0, 1, 0.25, true, 9}};
+  r.audits = {{0, 1, 0.25, true, 9}};
   BOOST_TEST((hash_record(r) != plain));
   BOOST_TEST((*ledger::parse_record(ledger::record_json(r), "here") == r));
 }

@@ -89,4 +89,29 @@ BOOST_AUTO_TEST_CASE(without_calls_a_round_waits_for_its_quorum_quietly) {
   BOOST_TEST(sites.at[0].round() == 1U);
 }
 
+BOOST_AUTO_TEST_CASE(who_was_not_waited_for_is_told_once) {
+  three_sites sites;
+  sites.begin();
+  const auto round_without_2 = [&](round_number round) {
+    sites.contribute(0, round);
+    sites.contribute(1, round);
+    for (int i = 0; i < 100 && sites.at[0].round() < round; ++i) sites.tick_all(seconds(1));
+    BOOST_TEST(sites.at[0].round() == round);
+  };
+  round_without_2(1);
+  BOOST_REQUIRE(sites.closed_without.size() == 1U);
+  const auto& told = sites.closed_without.front();
+  BOOST_TEST(told.round == 1U);
+  BOOST_TEST(told.missing == std::vector<site_id>{2}, boost::test_tools::per_element());
+  BOOST_TEST(told.here == 2U);
+  BOOST_TEST(told.quorum == 2U);
+  BOOST_TEST((told.waited >= seconds(1)));
+  round_without_2(2);
+  BOOST_TEST(sites.closed_without.size() == 1U);
+  for (site_id site = 0; site < 3; ++site) sites.contribute(site, 3);
+  BOOST_TEST(sites.at[0].round() == 3U);
+  round_without_2(4);
+  BOOST_TEST(sites.closed_without.size() == 2U);
+}
+
 BOOST_AUTO_TEST_SUITE_END()

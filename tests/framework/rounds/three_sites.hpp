@@ -23,12 +23,14 @@ struct three_sites {
   std::uint64_t states_asked = 0, calls_sent = 0;
   std::vector<std::pair<site_id, time_point>> wakes;  // asked for
   std::vector<site_id> called;                        // sites that heard a call
+  std::vector<group_effect::closed_without> closed_without;
   time_point now{std::chrono::seconds(1)};
 
   void play(site_id from, const group_actions& actions) {
     for (const auto& action : actions) {
       if (const auto* w = std::get_if<group_effect::wake_at>(&action)) wakes.emplace_back(from, w->when);
       if (std::holds_alternative<group_effect::called>(action)) called.push_back(from);
+      if (const auto* c = std::get_if<group_effect::closed_without>(&action)) closed_without.push_back(*c);
       const auto* sent = std::get_if<group_effect::send>(&action);
       if (sent == nullptr) continue;
       if (std::holds_alternative<message::want_state>(sent->what.body)) ++states_asked;
