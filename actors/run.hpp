@@ -19,12 +19,12 @@ struct site_process {
   std::map<site_id, std::string> addresses;
   std::shared_ptr<const link_keys> keys;  // links are sealed with them
   std::shared_ptr<const token_shard> tokens;
-  std::map<site_id, std::shared_ptr<const token_shard>> shared_texts;  // of others, where this site may audit them
   std::string domain;  // of its text, and the unigram entropy of its held-out part: for display
   double unigram_entropy = 0;
   metrics_sink* metrics = nullptr;                 // borrowed
   own_codecs codecs{};                             // that the recipe may name beside ours
   std::shared_ptr<emulator::steering> steering{};  // by which a rehearsal slows it and hurts its links; null: nobody does
+  std::map<site_id, std::shared_ptr<const token_shard>> shared_texts{};  // of others, where this site may audit them
 };
 
 /// Runs it to its end and gives the process's exit code (docs/manual.md). SIGTERM: finish the period, checkpoint, 7; a second one: stop
