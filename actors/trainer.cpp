@@ -289,7 +289,7 @@ caf::behavior trainer(trainer_actor* self, std::shared_ptr<trainer_state> given)
           s.told_finished = s.final_save = false;
           self->send(s.owner, run_reopened{});
         }
-        s.schedule->group_settled(m.group, m.round, m.finished);
+        s.schedule->group_settled(m.group, m.finished);
         drive(self);
       },
       [=](const group_unsettled& m) {

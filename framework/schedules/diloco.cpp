@@ -22,7 +22,7 @@ diloco_schedule::diloco_schedule(std::uint32_t groups, std::uint32_t inner_steps
   ensure(groups > 0 && inner_steps > 0, "diloco_schedule: needs groups and inner steps");
 }
 
-void diloco_schedule::group_settled(group_id group, round_number, bool finished) {
+void diloco_schedule::group_settled(group_id group, bool finished) {
   ensure(group < groups_.size(), "diloco_schedule: unknown group");
   groups_[group].settled = true;
   groups_[group].finished = finished;

@@ -20,8 +20,8 @@ public:
 
   diloco_schedule(std::uint32_t groups, std::uint32_t inner_steps);
 
-  /// The group's anchor stands at this round and may be copied to the working weights; finished: it takes no more rounds.
-  void group_settled(group_id group, round_number round, bool finished);
+  /// The group's anchor may be copied to the working weights; finished: it takes no more rounds.
+  void group_settled(group_id group, bool finished);
   /// The group's anchor is being replaced or repaired: no period may begin.
   void group_unsettled(group_id group);
   /// A round of this group waits for us: it goes in after the step under way.
