@@ -2,6 +2,7 @@
 #include "framework/metrics/run_store.hpp"
 #include "framework/rounds/file_log.hpp"
 #include "framework/rounds/ledger.hpp"
+#include "framework/rounds/parameter_group.hpp"
 #include "tests/launcher/prepared_run.hpp"
 
 #include <boost/test/unit_test.hpp>
@@ -78,7 +79,7 @@ void fill_store(const std::string& run) {
   BOOST_TEST_REQUIRE(writer.flush());
 }
 
-/// One committed round of one group, and a line that refutes a promise.
+/// Two committed rounds of one group, the second with an audit of the first, and a line that refutes a promise.
 void fill_ledgers(const std::string& run) {
   auto disk = open_disk(run);
   coordinator_entry entry;
@@ -90,10 +91,18 @@ void fill_ledgers(const std::string& run) {
   record.contributors = {{0, 1, 10, 640, {{0, 0, 20}}, 0}};
   record.tokens_total = 640;
   record.weight = 1;
+  auto second = record;
+  second.round = 2;
+  second.contributors.front().step = 20;
+  second.contributors.front().leases = {{0, 20, 40}};
+  second.tokens_total = 1280;
+  second.previous = hash_record(record);
+  second.audits = {{0, 1, 0.125, true, 0}};
   auto ledger_file = ledger_writer::open(**disk, ledger_writer::path_of(0), 0, 1);
-  for (const auto& line : {ledger::started(1), ledger::entered(1, 0, 0), ledger::granted(1, {0, 0, 20}), ledger::stored(record),
-                           ledger::committed(record, {0}), ledger::applied(record, true), ledger::checkpoint("c", "durable", {1, 1}),
-                           ledger::checkpoint("c", "durable", {1, 2})})
+  for (const auto& line :
+       {ledger::started(1), ledger::entered(1, 0, 0), ledger::granted(1, {0, 0, 20}), ledger::stored(record),
+        ledger::committed(record, {0}), ledger::applied(record, true), ledger::granted(20, {0, 20, 40}), ledger::stored(second),
+        ledger::committed(second, {0}), ledger::checkpoint("c", "durable", {1, 1}), ledger::checkpoint("c", "durable", {1, 2})})
     BOOST_TEST_REQUIRE((*ledger_file)->write(line).has_value());
 }
 
@@ -129,6 +138,9 @@ BOOST_AUTO_TEST_CASE(verbs_about_a_run_answer_what_the_manual_lists) {
   const auto ledger = go({"ledger", "demo", "--json"});
   BOOST_TEST(ledger.code == 8);
   check_answer("ledger --json", ledger);
+  const auto told = go({"ledger", "demo"}).out;
+  BOOST_TEST(contains(told, "audited  1 contribution trained again, 1 of which were not what their samples make (100.0 %)"), told);
+  BOOST_TEST(contains(told, "site 0: 1 of 1 failed; cosines 0.125 to 0.125, median 0.125"), told);
   add("other");
   const auto evaluated = go({"evaluate", "demo", "--on", "other", "--json"});
   BOOST_TEST(evaluated.code == 0, evaluated.err);
