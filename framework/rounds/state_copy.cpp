@@ -45,8 +45,7 @@ state_copy::taken state_copy::take(site_id from, const message::state_part& m, c
   const std::size_t piece = m.begin / piece_;
   const auto source = holders_.find(from);
   if (source == holders_.end()) return taken::useless;
-  source->second.asked.erase(piece);
-  source->second.silent = 0;
+  if (source->second.asked.erase(piece) > 0) source->second.silent = 0;  // what it offers unasked answers no question
   if (payload == nullptr || m.begin % piece_ != 0 || m.begin >= values_.size()) return taken::useless;
   const std::size_t floats = std::min(piece_, values_.size() - m.begin);
   if (payload->size() != floats * sizeof(float)) return taken::useless;
@@ -61,6 +60,7 @@ state_copy::taken state_copy::take(site_id from, const message::state_part& m, c
   here_[piece] = true;
   ++here_count_;
   source->second.gave = true;
+  source->second.silent = 0;
   source->second.window = std::min(source->second.window + 1, window_max);
   return here_count_ == here_.size() ? taken::whole : taken::kept;
 }

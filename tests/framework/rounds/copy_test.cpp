@@ -119,6 +119,23 @@ BOOST_AUTO_TEST_CASE(a_silent_holder_is_relieved_of_its_pieces) {
   BOOST_TEST(is_right(copy));
 }
 
+// Who lags is offered the first piece again with each of its questions about records: that is no answer to what was asked of the state.
+BOOST_AUTO_TEST_CASE(an_offer_that_comes_again_does_not_hide_lost_answers) {
+  state_copy copy(floats, piece, 0);
+  const state_copy::question offer{1, name_of(7), 0, false};
+  copy.fetch(name_of(7), {1, 2});
+  BOOST_TEST((give(copy, offer) == state_copy::taken::kept));
+  copy.ask();
+  copy.not_there(2);  // all that is asked of site 1 from here on is lost
+  bool again = false;
+  for (int poll = 0; poll < 5 && !again; ++poll) {
+    give(copy, offer);
+    for (const auto& q : copy.again()) again = again || q.to == 1;
+    copy.not_there(2);
+  }
+  BOOST_TEST(again);
+}
+
 BOOST_AUTO_TEST_CASE(over_a_slow_link_little_is_asked_twice_and_over_a_quick_one_more_at_a_time) {
   state_copy copy(floats, piece, 0);
   const auto first = copy.fetch(name_of(7), {0});
