@@ -33,8 +33,8 @@ void end_save(site_actor* self) {
   if (--s.saving->missing > 0) return;
   const save_in_progress done = std::move(*s.saving);
   s.saving.reset();
-  const save_copy copy{copy_site(*s.parts, *s.start, done.at.step, s.tokens, done.groups, done.books, done.cursor), done.at.round,
-                       done.at.last};
+  const save_copy copy{copy_site(*s.parts, *s.start, s.copy_memory, done.at.step, s.tokens, done.groups, done.books, done.cursor),
+                       done.at.round, done.at.last};
   // A run that goes on from this checkpoint does not do its steps again: their rows are written before it is, if that can be.
   self->request(s.metrics, rows_written_within, flush_rows{})
       .then([self, copy] { write_copy(self, copy); },

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <utility>
 
@@ -180,12 +181,16 @@ expected<site_start> start_site(const site_parts& parts) {
   return start;
 }
 
-std::shared_ptr<const site_copy> copy_site(const site_parts& parts, const site_start& start, step_number step, std::uint64_t tokens,
+std::shared_ptr<const site_copy> copy_site(const site_parts& parts, const site_start& start, std::shared_ptr<site_copy>& memory,
+                                           step_number step, std::uint64_t tokens,
                                            const std::vector<std::shared_ptr<const group_snapshot>>& groups,
                                            const std::vector<std::shared_ptr<const contribution_snapshot>>& books,
                                            const std::string& cursor) {
-  auto copy = std::make_shared<site_copy>(start.memory->weights->size());
+  if (!memory || memory.use_count() > 1) memory = std::make_shared<site_copy>(start.memory->weights->size());
+  std::atomic_thread_fence(std::memory_order_acquire);  // behind the last reader, in whatever thread it was
+  const auto copy = memory;
   copy->layout_of = start.memory;
+  copy->facts = {};
   std::ranges::copy(parts.arithmetic.first_moment, copy->first.data());
   std::ranges::copy(parts.arithmetic.second_moment, copy->second.data());
   json entries = json::array();

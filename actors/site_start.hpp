@@ -41,7 +41,10 @@ struct site_copy {
   float_array weights, first, second, momentum, residual;  // [layout.size]
   explicit site_copy(std::size_t floats) : weights(floats), first(floats), second(floats), momentum(floats), residual(floats) {}
 };
-std::shared_ptr<const site_copy> copy_site(const site_parts& parts, const site_start& start, step_number step, std::uint64_t tokens,
+/// memory: of the copy before, written again where nobody reads it any more (pages that are fresh each time cost more than all else of a
+/// copy); else it is made, and kept there for the next one.
+std::shared_ptr<const site_copy> copy_site(const site_parts& parts, const site_start& start, std::shared_ptr<site_copy>& memory,
+                                           step_number step, std::uint64_t tokens,
                                            const std::vector<std::shared_ptr<const group_snapshot>>& groups,
                                            const std::vector<std::shared_ptr<const contribution_snapshot>>& books,
                                            const std::string& cursor);

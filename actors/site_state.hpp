@@ -94,7 +94,8 @@ struct site_state {
   std::map<site_id, std::string> refusals;  // by peer, what was told last
 
   std::optional<save_in_progress> saving;
-  std::deque<save_copy> writing;  // sent to the checkpoint actor, not answered yet
+  std::shared_ptr<site_copy> copy_memory;  // of the last save
+  std::deque<save_copy> writing;           // sent to the checkpoint actor, not answered yet
   step_number step = 0;
   std::uint64_t tokens = 0, recent_tokens = 0;
   double loss = 0;
