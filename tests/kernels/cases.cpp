@@ -4,6 +4,8 @@
 
 #include "kernels/reference/backend.hpp"
 
+#include <boost/test/unit_test.hpp>
+
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -184,6 +186,17 @@ kernel_case cross_entropy_case(std::int64_t rows, std::int64_t vocabulary, std::
 
 }  // namespace
 
+namespace {
+
+/// Behind "--" on the command line stand beginnings of the names of the cases that are wanted; all, if nothing stands there.
+bool wanted(const kernel_case& c) {
+  const auto& suite = boost::unit_test::framework::master_test_suite();
+  return suite.argc < 2 ||
+         std::any_of(suite.argv + 1, suite.argv + suite.argc, [&](const char* begin) { return c.name.starts_with(begin); });
+}
+
+}  // namespace
+
 std::vector<kernel_case> kernel_cases() {
   auto cases = mixer_cases();
   for (auto& c : {linear_case(1, 48, 32, 0), linear_case(7, 5, 3, 0), linear_case(65, 80, 96, 0), linear_case(130, 70, 64, 5),
@@ -191,6 +204,7 @@ std::vector<kernel_case> kernel_cases() {
                   rms_norm_case(37, 80, true), rms_norm_case(130, 19, true), gated_norm_case(9, 64, 1, 64), gated_norm_case(70, 96, 2, 100),
                   swiglu_case(13, 24), swiglu_case(70, 37), cross_entropy_case(3, 37, 16), cross_entropy_case(140, 300, 64)})
     cases.push_back(c);
+  std::erase_if(cases, [](const kernel_case& c) { return !wanted(c); });
   return cases;
 }
 

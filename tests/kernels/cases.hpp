@@ -146,7 +146,7 @@ struct kernel_case {
   }
 };
 
-/// The one list that every backend is tested with.
+/// The one list that every backend is tested with. `kernels_test ... -- attention ssd` keeps the cases whose names begin so.
 std::vector<kernel_case> kernel_cases();
 
 /// The largest difference of any tensor between the backend and the reference in double, in units of the tensor's largest
