@@ -30,9 +30,14 @@ struct shape {
 
 std::vector<shape> shapes_of(std::int64_t d) {
   const model_config c = config_of({d, 2, 256, 2048, 4096, "a2", precision_kind::fp32});
-  const std::int64_t ssm_in = 2 * c.ssm_inner + 2 * c.ssm_groups * c.ssm_state + c.ssm_inner / c.ssm_head_dim;
-  return {{"qkv", 3 * d, d},         {"o", d, d},           {"gate_up", 2 * c.ffn_hidden, d},
-          {"down", d, c.ffn_hidden}, {"ssm_in", ssm_in, d}, {"ssm_out", d, c.ssm_inner},
+  const std::int64_t ssm_in =
+      2 * c.extent("ssm_inner") + 2 * c.extent("ssm_groups") * c.extent("ssm_state") + c.extent("ssm_inner") / c.extent("ssm_head_dim");
+  return {{"qkv", 3 * d, d},
+          {"o", d, d},
+          {"gate_up", 2 * c.extent("ffn_hidden"), d},
+          {"down", d, c.extent("ffn_hidden")},
+          {"ssm_in", ssm_in, d},
+          {"ssm_out", d, c.extent("ssm_inner")},
           {"head", c.vocabulary, d}};
 }
 

@@ -55,16 +55,9 @@ model_config hybrid_of_two_million() {
   model_config c;
   c.vocabulary = 1024;
   c.d_model = 192;
-  c.layers = {mixer_kind::attention, mixer_kind::mamba2, mixer_kind::attention, mixer_kind::mamba2};
-  c.n_heads = c.n_kv_heads = 3;
-  c.head_dim = 64;
-  c.ffn_hidden = 384;
-  c.ssm_inner = 384;
-  c.ssm_head_dim = 64;
-  c.ssm_state = 64;
-  c.ssm_groups = 1;
-  c.conv_width = 4;
-  c.ssm_chunk = 64;
+  c.layers = {"attention", "mamba2", "attention", "mamba2"};
+  c.options = {{"n_heads", 3},       {"n_kv_heads", 3}, {"head_dim", 64},  {"ffn_hidden", 384}, {"ssm_inner", 384},
+               {"ssm_head_dim", 64}, {"ssm_state", 64}, {"ssm_groups", 1}, {"conv_width", 4},   {"ssm_chunk", 64}};
   c.precision = precision_kind::bf16;
   return c;
 }
@@ -173,8 +166,9 @@ int run(int argc, char** argv) {
   if (o.quick) {
     o.run.model.d_model = 64;
     o.run.model.layers.resize(2);
-    o.run.model.n_heads = o.run.model.n_kv_heads = 1;
-    o.run.model.ffn_hidden = o.run.model.ssm_inner = 128;
+    auto& options = o.run.model.options;
+    options["n_heads"] = options["n_kv_heads"] = 1;
+    options["ffn_hidden"] = options["ssm_inner"] = 128;
     o.held_out = 4096;
   }
   print_machine();

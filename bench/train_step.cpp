@@ -4,6 +4,7 @@
 #include "kernels/select.hpp"
 
 #include <algorithm>
+#include <cmath>
 
 namespace isthmus::bench {
 
@@ -18,24 +19,20 @@ model_config config_of(const train_shape& shape) {
   c.d_model = shape.d_model;
   for (std::int64_t i = 0; i < shape.layers; ++i) {
     const char mixer = shape.pattern[static_cast<std::size_t>(i) % shape.pattern.size()];
-    c.layers.push_back(mixer == 'a' ? mixer_kind::attention : mixer_kind::mamba2);
+    c.layers.emplace_back(mixer == 'a' ? "attention" : "mamba2");
   }
-  c.n_heads = c.n_kv_heads = shape.d_model / head_dim;
-  c.head_dim = head_dim;
-  c.ffn_hidden = static_cast<std::int64_t>(8.0 * static_cast<double>(shape.d_model) / 3 + 63) / 64 * 64;
-  c.ssm_inner = 2 * shape.d_model;
-  c.ssm_head_dim = head_dim;
-  c.ssm_state = 64;
-  c.ssm_groups = 1;
-  c.conv_width = 4;
-  c.ssm_chunk = 64;
+  const auto d = static_cast<double>(shape.d_model), heads = static_cast<double>(shape.d_model / head_dim);
+  c.options = {
+      {"n_heads", heads},   {"n_kv_heads", heads},      {"head_dim", head_dim}, {"ffn_hidden", std::floor((8 * d / 3 + 63) / 64) * 64},
+      {"ssm_inner", 2 * d}, {"ssm_head_dim", head_dim}, {"ssm_state", 64},      {"ssm_groups", 1},
+      {"conv_width", 4},    {"ssm_chunk", 64}};
   c.precision = shape.precision;
   return c;
 }
 
 std::int64_t attention_layers(const train_shape& shape) {
   const auto layers = config_of(shape).layers;
-  return std::count(layers.begin(), layers.end(), mixer_kind::attention);
+  return std::count(layers.begin(), layers.end(), "attention");
 }
 
 train_step::train_step(const train_shape& shape, kernels::team& team)

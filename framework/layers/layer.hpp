@@ -1,7 +1,7 @@
 #pragma once
 
+#include "framework/layers/layer_state.hpp"
 #include "framework/layers/pass.hpp"
-#include "framework/models/sequence_state.hpp"
 #include "framework/tensor/arena.hpp"
 
 #include <cstdint>
@@ -21,9 +21,11 @@ public:
   virtual void forward(const layer_pass<Act>& p, const Act* x, Act* y) = 0;
   /// After forward with the same x. Overwrites dx, adds to the gradients. dx does not alias dy.
   virtual void backward(const layer_pass<Act>& p, const Act* x, const Act* dy, Act* dx) = 0;
-  /// Rows of one sequence (batch = 1) that follow `position` earlier ones: prefill and decoding. Moves the state on.
-  virtual void advance(const layer_pass<Act>& p, std::int64_t position, layer_state& state, const Act* x, Act* y) = 0;
-  virtual layer_state start() const = 0;
+  /// Rows of one sequence (batch = 1) that follow those which the state has seen: prefill and decoding. Moves the state on. A layer
+  /// that remembers nothing does the same as forward.
+  virtual void advance(const layer_pass<Act>& p, layer_state&, const Act* x, Act* y) { forward(p, x, y); }
+  /// The state before the first token; empty when the layer remembers nothing.
+  virtual layer_state start() const { return {}; }
   virtual void weights_changed() = 0;
 };
 

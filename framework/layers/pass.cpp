@@ -14,17 +14,17 @@ const tensor_slot& parameter_view<Real>::find(const std::string& name) const {
 }
 
 template <class Act>
-projection<Act>::projection(const kernels::op_table<Act>& ops, const parameter_view<kernels::real<Act>>& parameters,
-                            std::initializer_list<std::string> names) {
-  const tensor_slot& first = parameters.find(*names.begin());
+projection<Act>::projection(const layer_parts<Act>& parts, std::initializer_list<std::string> names) {
+  const auto& parameters = parts.parameters;
+  const tensor_slot& first = parameters.find(parts.prefix + *names.begin());
   const std::int64_t in = first.shape.back();
   std::int64_t end = first.offset;
   for (const auto& name : names) {
-    const tensor_slot& slot = parameters.find(name);
+    const tensor_slot& slot = parameters.find(parts.prefix + name);
     ensure(slot.shape.size() == 2 && slot.shape.back() == in && slot.offset == end, "projection: tensors do not join");
     end = slot.offset + slot.count;
   }
-  matrix_ = ops.make_matrix(parameters.weights + first.offset, (end - first.offset) / in, in);
+  matrix_ = parts.ops.make_matrix(parameters.weights + first.offset, (end - first.offset) / in, in);
   gradient_ = parameters.gradients + first.offset;
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "framework/core/parameter_layout.hpp"
+#include "framework/layers/rotary.hpp"
 #include "kernels/backend.hpp"
 
 #include <cstdint>
@@ -16,7 +17,8 @@ struct layer_pass {
   const kernels::op_table<Act>& ops;
   kernels::stream& stream;
   std::int64_t batch = 0, length = 0;
-  const real *cosine = nullptr, *sine = nullptr;  // [length, head_dim / 2], of the positions of this pass
+  std::int64_t position = 0;  // of the first row of each sequence
+  rotary_tables<real>& rotary;
   std::int64_t rows() const { return batch * length; }
 };
 
@@ -33,13 +35,32 @@ struct parameter_view {
   Real* gradient(const std::string& name) const { return gradients + find(name).offset; }
 };
 
+/// A tensor that no product multiplies by, and its gradient.
+template <class Real>
+struct parameter {
+  const Real* weight;
+  Real* gradient;
+};
+
+/// What a layer is made on: kernels of its type, weights and gradients, and how the names of its tensors begin. Borrows all but the prefix.
+template <class Act>
+struct layer_parts {
+  const kernels::op_table<Act>& ops;
+  const parameter_view<kernels::real<Act>>& parameters;
+  std::string prefix;  // "model.layers.3.self_attn."
+
+  parameter<kernels::real<Act>> vector(const std::string& name) const {
+    return {parameters.weight(prefix + name), parameters.gradient(prefix + name)};
+  }
+};
+
 /// A linear layer's weights: their matrix for the kernels and their gradient. Joins consecutive tensors [out_i, in] into one
 /// [sum of out_i, in], so that one product serves them all; they must lie without a gap.
 template <class Act>
 class projection {
 public:
-  projection(const kernels::op_table<Act>& ops, const parameter_view<kernels::real<Act>>& parameters,
-             std::initializer_list<std::string> names);
+  /// names without the prefix of the parts.
+  projection(const layer_parts<Act>& parts, std::initializer_list<std::string> names);
   std::int64_t out() const { return matrix_->out; }
   std::int64_t in() const { return matrix_->in; }
   kernels::matrix<Act>* matrix() const { return matrix_.get(); }

@@ -1,9 +1,7 @@
 #include "framework/models/network.hpp"
 
 #include "framework/core/error.hpp"
-#include "framework/layers/attention.hpp"
-#include "framework/layers/feed_forward.hpp"
-#include "framework/layers/mamba2.hpp"
+#include "framework/models/layer_pairs.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -22,17 +20,12 @@ hybrid_network<Act>::hybrid_network(const model_config& config, const parameter_
   d_embedding_ = parameters.gradient("model.embed_tokens.weight");
   head_ = ops.make_matrix(embedding_, config.vocabulary, config.d_model);
   logits_head_ = real_ops.make_matrix(embedding_, config.vocabulary, config.d_model);
-  for (std::size_t i = 0; i < config.layers.size(); ++i) {
+  const auto layers = resolve_layers(config);
+  if (!layers) throw contract_error(layers.error().message);
+  for (std::size_t i = 0; i < layers->size(); ++i) {
     const std::string prefix = "model.layers." + std::to_string(i) + ".";
-    block b{.before_mixer = norm_of(parameters, prefix + "input_layernorm.weight"),
-            .before_ffn = norm_of(parameters, prefix + "pre_ff_layernorm.weight"),
-            .mixer = nullptr,
-            .ffn = std::make_unique<feed_forward_layer<Act>>(config, ops, parameters, prefix + "feed_forward.")};
-    if (config.layers[i] == mixer_kind::attention)
-      b.mixer = std::make_unique<attention_layer<Act>>(config, ops, parameters, prefix + "self_attn.");
-    else
-      b.mixer = std::make_unique<mamba2_layer<Act>>(config, ops, parameters, prefix + "mamba.");
-    blocks_.push_back(std::move(b));
+    add_block(parameters, prefix, "input_layernorm.weight", (*layers)[i].mixer);
+    add_block(parameters, prefix, "pre_ff_layernorm.weight", (*layers)[i].channel);
   }
   final_norm_ = norm_of(parameters, "model.final_layernorm.weight");
 }
@@ -43,13 +36,18 @@ typename hybrid_network<Act>::norm hybrid_network<Act>::norm_of(const parameter_
 }
 
 template <class Act>
+void hybrid_network<Act>::add_block(const parameter_view<real>& parameters, const std::string& prefix, const char* norm_name,
+                                    const std::optional<layer_shape>& shape) {
+  if (!shape) return;
+  const layer_parts<Act> parts{ops_, parameters, prefix + std::string(shape->kind->folder) + "."};
+  blocks_.push_back({.before = norm_of(parameters, prefix + norm_name), .mix = make_layer_of<Act>(*shape, parts)});
+}
+
+template <class Act>
 void hybrid_network<Act>::weights_changed() {
   head_->weights_changed();
   logits_head_->weights_changed();
-  for (auto& b : blocks_) {
-    b.mixer->weights_changed();
-    b.ffn->weights_changed();
-  }
+  for (auto& b : blocks_) b.mix->weights_changed();
 }
 
 /// Takes the memory of all activations of a pass of batch_ x length_ from `memory`.
@@ -74,22 +72,16 @@ void hybrid_network<Act>::place_in(arena& memory) {
   // What all layers share comes behind what each keeps: `shared` counts in a first round, and is given its place in a second.
   arena nothing, shared;
   for (auto& b : blocks_) {
-    b.mixer->place(batch_, length_, nothing, shared);
-    shared.rewind(0);
-    b.ffn->place(batch_, length_, nothing, shared);
+    b.mix->place(batch_, length_, nothing, shared);
     shared.rewind(0);
   }
   std::byte* place = memory.take<std::byte>(static_cast<std::int64_t>(shared.most_used()));
   if (place) shared = arena({place, shared.most_used()});
   for (auto& b : blocks_) {
-    b.x_in = memory.take<real>(rows * d);
-    b.x_mid = memory.take<real>(rows * d);
-    place_norm(b.before_mixer);
-    place_norm(b.before_ffn);
+    b.x = memory.take<real>(rows * d);
+    place_norm(b.before);
     shared.rewind(0);
-    b.mixer->place(batch_, length_, memory, shared);
-    shared.rewind(0);
-    b.ffn->place(batch_, length_, memory, shared);
+    b.mix->place(batch_, length_, memory, shared);
   }
 }
 
@@ -113,17 +105,10 @@ void hybrid_network<Act>::check_ids(std::span<const std::int32_t> ids) const {
   for (const std::int32_t id : ids) ensure(id >= 0 && id < config_.vocabulary, "model: token id out of range");
 }
 
-/// A pass of batch_ x length_ whose rows start at a position; makes the rotary table reach far enough.
+/// A pass of batch_ x length_ whose rows start at a position.
 template <class Act>
 layer_pass<Act> hybrid_network<Act>::pass(std::int64_t first_position) {
-  const std::int64_t half = config_.head_dim / 2, wanted = (first_position + length_) * half;
-  for (auto at = static_cast<std::int64_t>(cosine_.size()); at < wanted; ++at) {
-    const double turn =
-        std::pow(static_cast<double>(config_.rope_theta), -2.0 * static_cast<double>(at % half) / static_cast<double>(config_.head_dim));
-    cosine_.push_back(static_cast<real>(std::cos(static_cast<double>(at / half) * turn)));
-    sine_.push_back(static_cast<real>(std::sin(static_cast<double>(at / half) * turn)));
-  }
-  return {ops_, stream_, batch_, length_, cosine_.data() + first_position * half, sine_.data() + first_position * half};
+  return {ops_, stream_, batch_, length_, first_position, rotary_};
 }
 
 template <class Act>
@@ -163,10 +148,8 @@ template <class Act>
 void hybrid_network<Act>::backward_blocks(const layer_pass<Act>& p) {
   const Act* dy = normalise_backward(p, final_norm_, d_norm_, x_out_, true);
   for (auto b = blocks_.rbegin(); b != blocks_.rend(); ++b) {
-    b->ffn->backward(p, b->before_ffn.y, dy, d_norm_);
-    dy = normalise_backward(p, b->before_ffn, d_norm_, b->x_mid, false);
-    b->mixer->backward(p, b->before_mixer.y, dy, d_norm_);
-    dy = normalise_backward(p, b->before_mixer, d_norm_, b->x_in, false);
+    b->mix->backward(p, b->before.y, dy, d_norm_);
+    dy = normalise_backward(p, b->before, d_norm_, b->x, false);
   }
   ops_.embedding_backward(
       stream_,
@@ -184,17 +167,15 @@ double hybrid_network<Act>::piece(const token_batch& batch, real scale, bool bac
   }
   ops_.embedding(stream_, {.table = embedding_,
                            .ids = inputs_,
-                           .x = blocks_.front().x_in,
+                           .x = blocks_.front().x,
                            .rows = p.rows(),
                            .cols = config_.d_model,
                            .vocabulary = config_.vocabulary});
-  const real* x = blocks_.front().x_in;
+  const real* x = blocks_.front().x;
   for (auto& b : blocks_) {
-    normalise(p, b.before_mixer, x, &b == blocks_.data() ? nullptr : branch_, b.x_in);
-    b.mixer->forward(p, b.before_mixer.y, branch_);
-    normalise(p, b.before_ffn, b.x_in, branch_, b.x_mid);
-    b.ffn->forward(p, b.before_ffn.y, branch_);
-    x = b.x_mid;
+    normalise(p, b.before, x, &b == blocks_.data() ? nullptr : branch_, b.x);
+    b.mix->forward(p, b.before.y, branch_);
+    x = b.x;
   }
   normalise(p, final_norm_, x, branch_, x_out_);
   ops_.cross_entropy(stream_, {.head = head_.get(),
@@ -230,7 +211,7 @@ double hybrid_network<Act>::run(const token_batch& batch, double scale, bool bac
 template <class Act>
 sequence_state hybrid_network<Act>::start() const {
   sequence_state state;
-  for (const auto& b : blocks_) state.layers.push_back(b.mixer->start());
+  for (const auto& b : blocks_) state.layers.push_back(b.mix->start());
   return state;
 }
 
@@ -245,10 +226,8 @@ std::span<const typename hybrid_network<Act>::real> hybrid_network<Act>::advance
                  {.table = embedding_, .ids = ids.data(), .x = x_out_, .rows = p.rows(), .cols = d, .vocabulary = config_.vocabulary});
   for (std::size_t i = 0; i < blocks_.size(); ++i) {
     block& b = blocks_[i];
-    normalise(p, b.before_mixer, x_out_, i == 0 ? nullptr : branch_, x_out_);
-    b.mixer->advance(p, state.position, state.layers[i], b.before_mixer.y, branch_);
-    normalise(p, b.before_ffn, x_out_, branch_, x_out_);
-    b.ffn->advance(p, state.position, state.layers[i], b.before_ffn.y, branch_);
+    normalise(p, b.before, x_out_, i == 0 ? nullptr : branch_, x_out_);
+    b.mix->advance(p, state.layers[i], b.before.y, branch_);
   }
   normalise(p, final_norm_, x_out_, branch_, x_out_);
   state.position += p.length;

@@ -1,7 +1,7 @@
 #pragma once
 
 #include "framework/core/buffer.hpp"
-#include "framework/layers/layer.hpp"
+#include "framework/layers/layer_kind.hpp"
 #include "framework/models/config.hpp"
 #include "framework/models/learner.hpp"
 #include "framework/models/sequence_state.hpp"
@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -48,13 +49,16 @@ private:
     real* rstd = nullptr;  // [rows]
     Act* y = nullptr;      // [rows, d]
   };
+  /// x += mix(norm(x)): a sequence or a channel mixer with its norm.
   struct block {
-    norm before_mixer, before_ffn;
-    std::unique_ptr<layer<Act>> mixer, ffn;
-    real *x_in = nullptr, *x_mid = nullptr;  // [rows, d]: the residual stream that the two norms read
+    norm before;
+    std::unique_ptr<layer<Act>> mix;
+    real* x = nullptr;  // [rows, d]: the residual stream that the norm reads
   };
 
   norm norm_of(const parameter_view<real>& parameters, const std::string& name) const;
+  void add_block(const parameter_view<real>& parameters, const std::string& prefix, const char* norm_name,
+                 const std::optional<layer_shape>& shape);
   void place(std::int64_t batch, std::int64_t length);
   void place_in(arena& memory);
   void check_ids(std::span<const std::int32_t> ids) const;
@@ -76,7 +80,7 @@ private:
   std::vector<block> blocks_;
   norm final_norm_;
 
-  std::vector<real> cosine_, sine_;  // [positions, head_dim / 2]
+  rotary_tables<real> rotary_;
   std::unique_ptr<buffer> memory_;
   std::int64_t batch_ = 0, length_ = 0;                              // what the memory is laid out for
   std::int32_t *inputs_ = nullptr, *targets_ = nullptr;              // [rows]

@@ -1,3 +1,4 @@
+#include "framework/models/hybrid_model.hpp"
 #include "framework/recipe/fault_kinds.hpp"
 #include "framework/recipe/schema.hpp"
 
@@ -46,19 +47,11 @@ private:
     const auto& m = r_.model;
     if (m.layers.empty())
       wrong("R030", "model", "the model has no layers", "layers = [\"attention\", \"mamba2\", ...], or pattern and n_layers");
-    if (m.n_heads % m.n_kv_heads != 0)
-      wrong("R031", "model.n_kv_heads", fmt::format("model.n_kv_heads = {} does not divide model.n_heads = {}", m.n_kv_heads, m.n_heads),
-            "a divisor of n_heads");
-    if (m.head_dim % 2 != 0)
-      wrong("R031", "model.head_dim", fmt::format("model.head_dim = {} is odd", m.head_dim), "an even number: rotary positions turn pairs");
-    if (m.ssm_inner % m.ssm_head_dim != 0)
-      wrong("R032", "model.ssm_head_dim",
-            fmt::format("model.ssm_head_dim = {} does not divide model.ssm_inner = {}", m.ssm_head_dim, m.ssm_inner),
-            "a divisor of ssm_inner");
-    else if ((m.ssm_inner / m.ssm_head_dim) % m.ssm_groups != 0)
-      wrong("R032", "model.ssm_groups",
-            fmt::format("model.ssm_groups = {} does not divide the {} Mamba-2 heads", m.ssm_groups, m.ssm_inner / m.ssm_head_dim),
-            "a divisor of ssm_inner / ssm_head_dim");
+    else if (const auto ok = check(m); !ok) {
+      const std::string& text = ok.error().message;  // "model.n_kv_heads is 3: it must divide n_heads = 4"
+      const auto colon = text.find(": ");
+      wrong("R031", text.substr(0, text.find(' ')), text.substr(0, colon), colon != std::string::npos ? text.substr(colon + 2) : "");
+    }
   }
 
   void train() {

@@ -69,7 +69,7 @@ struct recipe {
     std::int64_t barred_after = 0;      // vetoes in a row that bar a site; 0: never
     std::int64_t barred_rounds = 10;    // for so many rounds
     double audit_rate = 0;              // chance that a home trains a contribution of a site with shared_text again; 0: never
-    double audit_cosine = 0.25;          // of what came with what that makes, below which the audit has failed
+    double audit_cosine = 0.25;         // of what came with what that makes, below which the audit has failed
     bool operator==(const guard_section&) const = default;
   } guard;
 

@@ -21,19 +21,9 @@ void visit_fields(recipe::run_section& s, field_visitor& v) {
 }
 
 void visit_fields(model_config& s, field_visitor& v) {
-  v.layers(s.layers);
+  v.layers(s);
   v.integer("d_model", s.d_model, 16, 65536, "width of the residual stream");
-  v.integer("n_heads", s.n_heads, 1, 1024, "attention heads");
-  v.integer("n_kv_heads", s.n_kv_heads, 1, 1024, "key and value heads; divides n_heads");
-  v.integer("head_dim", s.head_dim, 2, 1024, "width of an attention head, even");
-  v.real("rope_theta", s.rope_theta, 1, 1e9, "base of the rotary position angles");
-  v.integer("ffn_hidden", s.ffn_hidden, 16, 262144, "hidden width of the SwiGLU");
-  v.integer("ssm_inner", s.ssm_inner, 16, 262144, "inner width of a Mamba-2 mixer");
-  v.integer("ssm_head_dim", s.ssm_head_dim, 1, 1024, "width of a Mamba-2 head; divides ssm_inner");
-  v.integer("ssm_state", s.ssm_state, 1, 1024, "state size of a Mamba-2 head");
-  v.integer("ssm_groups", s.ssm_groups, 1, 1024, "groups that share B and C; divides the number of Mamba-2 heads");
-  v.integer("conv_width", s.conv_width, 1, 16, "width of the causal convolution");
-  v.integer("ssm_chunk", s.ssm_chunk, 1, 1024, "tokens in a chunk of the Mamba-2 scan");
+  v.layer_options(s);
   v.real("norm_eps", s.norm_eps, 1e-12, 1e-1, "added to the mean square in RMSNorm");
   v.precision("precision", s.precision, "of matrix products; weights, norms and states stay fp32");
 }
@@ -153,14 +143,6 @@ void visit_fields(recipe::scenario_section& s, field_visitor& v) {
   v.flag("draw_settings", s.draw_settings, "each seed draws codec, groups, steps a round and the like anew");
 }
 
-const char* mixer_name(mixer_kind kind) { return kind == mixer_kind::attention ? "attention" : "mamba2"; }
-
-std::optional<mixer_kind> find_mixer(std::string_view name) {
-  for (const auto kind : {mixer_kind::attention, mixer_kind::mamba2})
-    if (name == mixer_name(kind)) return kind;
-  return std::nullopt;
-}
-
 namespace {
 
 bool is_name(const std::string& s) {
@@ -244,12 +226,6 @@ std::string toml_text(const std::string& value) {
       out += c;
   }
   return out + '"';
-}
-
-std::string toml_text(const std::vector<mixer_kind>& value) {
-  std::string out = "[";
-  for (std::size_t i = 0; i < value.size(); ++i) out += fmt::format("{}\"{}\"", i == 0 ? "" : ", ", mixer_name(value[i]));
-  return out + "]";
 }
 
 std::string toml_text(const std::vector<std::string>& value) {

@@ -30,8 +30,10 @@ public:
   /// One that ends in ".*" allows every name that begins so: "own.*".
   virtual void choice(const char* key, std::string& value, std::initializer_list<const char*> allowed, const char* help) = 0;
   virtual void precision(const char* key, precision_kind& value, const char* help) = 0;
-  /// Three keys that say one thing: layers, or pattern repeated over n_layers.
-  virtual void layers(std::vector<mixer_kind>& value) = 0;
+  /// Which layers there are: layers, or pattern repeated over n_layers; channel_mixer; variants.
+  virtual void layers(model_config& model) = 0;
+  /// What kinds of layers can be told, each its own keys.
+  virtual void layer_options(model_config& model) = 0;
 };
 
 void visit_fields(recipe::run_section& s, field_visitor& v);
@@ -62,18 +64,14 @@ void for_each_section(recipe& r, F&& f) {
   f("scenario", r.scenario);
 }
 
-inline constexpr std::size_t layers_max = 1024, sites_max = 256, faults_max = 256, etcd_members_max = 9;
+inline constexpr std::size_t layers_max = 1024, variants_max = 64, sites_max = 256, faults_max = 256, etcd_members_max = 9;
 inline constexpr std::size_t recipe_bytes_max = 1 << 20;
-
-const char* mixer_name(mixer_kind kind);
-std::optional<mixer_kind> find_mixer(std::string_view name);
 
 // Values as canonical TOML.
 std::string toml_text(double value);
 std::string toml_text(float value);
 std::string toml_text(bool value);
 std::string toml_text(const std::string& value);
-std::string toml_text(const std::vector<mixer_kind>& value);
 std::string toml_text(const std::vector<std::string>& value);
 
 /// Empty when the text obeys the rule, else what is allowed.

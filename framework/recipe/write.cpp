@@ -1,5 +1,7 @@
 #include "framework/recipe/schema.hpp"
 
+#include "framework/layers/catalog.hpp"
+
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -30,10 +32,20 @@ public:
   void precision(const char* key, precision_kind& value, const char*) override {
     line(key, value == precision_kind::bf16 ? "\"bf16\"" : "\"fp32\"");
   }
-  void layers(std::vector<mixer_kind>& value) override { line("layers", toml_text(value)); }
+  void layers(model_config& m) override { line("layers", toml_text(m.layers)); }
+  /// Options of the first kinds always, in the order they always had; the others where they are not at their default.
+  void layer_options(model_config& m) override {
+    constexpr std::string_view first[] = {"n_heads",      "n_kv_heads", "head_dim",   "rope_theta", "ffn_hidden", "ssm_inner",
+                                          "ssm_head_dim", "ssm_state",  "ssm_groups", "conv_width", "ssm_chunk"};
+    for (const auto key : first) line(key, option_text(*m.catalog->find_option(key), m.option(key)));
+    for (const auto* field : m.catalog->options())
+      if (std::ranges::find(first, field->key) == std::end(first) && m.option(field->key) != field->initial)
+        line(field->key, option_text(*field, m.option(field->key)));
+    if (m.channel != model_config{}.channel) line("channel_mixer", toml_text(m.channel));
+  }
 
 private:
-  void line(const char* key, const std::string& value) { out += fmt::format("{} = {}\n", key, value); }
+  void line(std::string_view key, const std::string& value) { out += fmt::format("{} = {}\n", key, value); }
 };
 
 /// A section's lines, but for those keys that came later than the first recipes and stand at their default: recipes from before there
@@ -87,15 +99,23 @@ public:
     row(key, toml_text(value), fmt::format("{}", fmt::join(allowed, ", ")), help);
   }
   void precision(const char* key, precision_kind&, const char* help) override { row(key, "\"fp32\"", "fp32, bf16", help); }
-  void layers(std::vector<mixer_kind>&) override {
-    row("layers", "-", "attention, mamba2", "sequence mixers, one entry a layer");
-    row("pattern", "-", "attention, mamba2", "a shorter list, repeated over n_layers");
+  void layers(model_config& m) override {
+    std::vector<std::string_view> mixers, channels;
+    for (const auto* kind : m.catalog->kinds()) (kind->mixes_sequence ? mixers : channels).push_back(kind->name);
+    row("layers", "-", fmt::format("{}, none", fmt::join(mixers, ", ")), "one entry a layer: \"mixer\" or \"mixer/channel mixer\"");
+    row("pattern", "-", "as layers", "a shorter list, repeated over n_layers");
     row("n_layers", "-", fmt::format("1 to {}", layers_max), "with pattern");
+    row("channel_mixer", toml_text(m.channel), fmt::format("{}, none", fmt::join(channels, ", ")), "of layers that name none");
+    row("variants", "-", fmt::format("up to {} tables", variants_max),
+        "[[model.variants]]: name, kind, and options of that kind of its own");
+  }
+  void layer_options(model_config& m) override {
+    for (const auto* field : m.catalog->options()) row(field->key, option_text(*field, field->initial), allowed_text(*field), field->help);
   }
 
 private:
-  void row(const char* key, const std::string& value, const std::string& range, const char* help) {
-    out.push_back({section + "." + key, value, range, help});
+  void row(std::string_view key, const std::string& value, const std::string& range, std::string_view help) {
+    out.push_back({fmt::format("{}.{}", section, key), value, range, std::string(help)});
   }
 };
 
@@ -110,6 +130,12 @@ std::string write_recipe(const recipe& r) {
     if (name == "coordinator" && r.coordinator == recipe::coordinator_section{}) return;
     out += fmt::format("[{}]\n{}\n", name, lines_of(section, {"aggregate", "audit_cosine", "audit_rate", "bulk"}));
   });
+  for (const auto& variant : r.model.variants) {
+    out += fmt::format("[[model.variants]]\nname = {}\nkind = {}\n", toml_text(variant.name), toml_text(variant.kind));
+    for (const auto& [key, value] : variant.options)
+      out += fmt::format("{} = {}\n", key, option_text(*r.model.catalog->find_option(key), value));
+    out += "\n";
+  }
   for (const auto& site : r.sites)
     out += fmt::format("[[sites]]\n{}\n", lines_of(site, {"tokens_per_second", "shared_text", "nat", "spare"}));
   for (const auto& fault : r.faults)

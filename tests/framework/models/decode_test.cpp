@@ -81,6 +81,30 @@ BOOST_AUTO_TEST_CASE(a_copied_state_is_a_snapshot) {
   }
 }
 
+BOOST_AUTO_TEST_CASE(what_is_not_committed_is_undone) {
+  for (const auto* b : kernels::backends()) {
+    ready_model m(tiny_config("ama"), *b);
+    sequence_state state = m.model.start();
+    const auto ids = random_ids(1, 12, 37);
+    m.model.advance(state, {ids.data(), 5});
+    const sequence_state before = state;
+    {
+      const state_transaction forgotten(state);
+      m.model.advance(state, {ids.data() + 5, 3});
+      BOOST_TEST(forgotten.bytes() == bytes_of(before, state_kind::ssm) + bytes_of(before, state_kind::conv));
+    }
+    BOOST_TEST((state == before));
+    state_transaction kept(state);
+    m.model.advance(state, {ids.data() + 5, 3});
+    const sequence_state after = state;
+    kept.commit();
+    kept.abort();  // has ended
+    BOOST_TEST((state == after));
+    BOOST_TEST(bytes_of(state, state_kind::kv) == bytes_of(before, state_kind::kv) / 5 * 8);
+    BOOST_TEST(bytes_of(state) > bytes_of(state, state_kind::kv));
+  }
+}
+
 BOOST_AUTO_TEST_CASE(text_depends_on_the_seed_alone) {
   ready_model m(tiny_config("ma"), kernels::default_backend());
   const auto prompt = random_ids(2, 4, 37);

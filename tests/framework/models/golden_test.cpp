@@ -26,20 +26,12 @@ json read_golden() {
 model_config config_of(const json& j) {
   model_config c;
   c.layers.clear();
-  for (const char kind : j.at("layers").get<std::string>()) c.layers.push_back(kind == 'a' ? mixer_kind::attention : mixer_kind::mamba2);
+  for (const char kind : j.at("layers").get<std::string>()) c.layers.emplace_back(kind == 'a' ? "attention" : "mamba2");
   c.vocabulary = j.at("vocabulary");
   c.d_model = j.at("d_model");
-  c.n_heads = j.at("n_heads");
-  c.n_kv_heads = j.at("n_kv_heads");
-  c.head_dim = j.at("head_dim");
-  c.rope_theta = j.at("rope_theta");
-  c.ffn_hidden = j.at("ffn_hidden");
-  c.ssm_inner = j.at("ssm_inner");
-  c.ssm_head_dim = j.at("ssm_head_dim");
-  c.ssm_state = j.at("ssm_state");
-  c.ssm_groups = j.at("ssm_groups");
-  c.conv_width = j.at("conv_width");
-  c.ssm_chunk = j.at("ssm_chunk");
+  for (const char* key : {"n_heads", "n_kv_heads", "head_dim", "rope_theta", "ffn_hidden", "ssm_inner", "ssm_head_dim", "ssm_state",
+                          "ssm_groups", "conv_width", "ssm_chunk"})
+    c.options[key] = j.at(key);
   return c;
 }
 

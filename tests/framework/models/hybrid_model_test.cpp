@@ -25,12 +25,19 @@ BOOST_AUTO_TEST_CASE(bad_extents_are_named) {
   };
   BOOST_TEST(message([](auto& c) { c.d_model = 24; }).find("model.d_model is 24") == 0U);
   BOOST_TEST(message([](auto& c) { c.vocabulary = 0; }).find("model.vocabulary is 0") == 0U);
-  BOOST_TEST(message([](auto& c) { c.n_kv_heads = 3; }).find("model.n_kv_heads is 3: it must divide n_heads = 4") == 0U);
-  BOOST_TEST(message([](auto& c) { c.head_dim = 5; }).find("model.head_dim is 5") == 0U);
-  BOOST_TEST(message([](auto& c) { c.ssm_head_dim = 9; }).find("model.ssm_head_dim is 9") == 0U);
-  BOOST_TEST(message([](auto& c) { c.ssm_groups = 3; }).find("model.ssm_groups is 3") == 0U);
+  BOOST_TEST(message([](auto& c) { c.options["n_kv_heads"] = 3; }).find("model.n_kv_heads is 3: it must divide n_heads = 4") == 0U);
+  BOOST_TEST(message([](auto& c) { c.options["head_dim"] = 5; }).find("model.head_dim is 5") == 0U);
+  BOOST_TEST(message([](auto& c) { c.options["ssm_head_dim"] = 9; }).find("model.ssm_head_dim is 9") == 0U);
+  BOOST_TEST(message([](auto& c) { c.options["ssm_groups"] = 3; }).find("model.ssm_groups is 3") == 0U);
   BOOST_TEST(message([](auto& c) { c.layers.clear(); }).find("model.layers is 0") == 0U);
-  BOOST_TEST(message([](auto& c) { c.rope_theta = 0; }).find("model.rope_theta is 0") == 0U);
+  BOOST_TEST(message([](auto& c) { c.options["rope_theta"] = 0; }).find("model.rope_theta is 0") == 0U);
+  BOOST_TEST(message([](auto& c) { c.options["ssm_stat"] = 4; }).find("model.ssm_stat is no option") == 0U);
+  BOOST_TEST(message([](auto& c) { c.layers[0] = "atention"; }).find("model.layers names \"atention\", which is no sequence mixer") == 0U);
+  BOOST_TEST(message([](auto& c) { c.layers[0] = "attention/mamba2"; }).find("model.layers names \"mamba2\", which is no channel") == 0U);
+  BOOST_TEST(message([](auto& c) {
+               c.layers = {"local"};
+               c.variants = {{"local", "attention", {{"n_kv_heads", 3}}}};
+             }).find("model.variants.local.n_kv_heads is 3: it must divide n_heads = 4") == 0U);
   BOOST_TEST(message([](auto& c) { c.norm_eps = -1; }).find("model.norm_eps is -1") == 0U);
 }
 
@@ -38,7 +45,7 @@ BOOST_AUTO_TEST_CASE(initial_weights_follow_the_papers) {
   model_config c = tiny_config("am");
   c.d_model = 64;
   c.vocabulary = 512;
-  c.ssm_inner = 1024;
+  c.options["ssm_inner"] = 1024;
   const auto layout = hybrid_layout(c);
   std::vector<float> w(static_cast<std::size_t>(layout.size)), again(w), other(w);
   initial_weights(c, 3, w);
@@ -133,7 +140,7 @@ BOOST_AUTO_TEST_CASE(gaps_between_tensors_stay_zero) {
   for (const auto* backend : kernels::backends()) {
     kernels::serial_team team;
     auto config = tiny_config("am");
-    config.ssm_inner = 24;  // three heads: A_log, D and dt_bias leave gaps
+    config.options["ssm_inner"] = 24;  // three heads: A_log, D and dt_bias leave gaps
     hybrid_model model(config, *backend, team);
     initial_weights(config, 1, model.weights());
     adamw optimizer(model.layout(), {});

@@ -14,17 +14,10 @@ inline model_config tiny_config(const char* layers, std::int64_t ssm_groups = 1)
   c.vocabulary = 37;
   c.d_model = 16;
   c.layers.clear();
-  for (const char* l = layers; *l; ++l) c.layers.push_back(*l == 'a' ? mixer_kind::attention : mixer_kind::mamba2);
-  c.n_heads = 4;
-  c.n_kv_heads = 2;
-  c.head_dim = 6;
-  c.ffn_hidden = 20;
-  c.ssm_inner = 32;
-  c.ssm_head_dim = 8;
-  c.ssm_state = 5;
-  c.ssm_groups = ssm_groups;
-  c.conv_width = 4;
-  c.ssm_chunk = 4;
+  for (const char* l = layers; *l; ++l) c.layers.emplace_back(*l == 'a' ? "attention" : "mamba2");
+  c.options = {{"n_heads", 4},    {"n_kv_heads", 2},   {"head_dim", 6},  {"ffn_hidden", 20},
+               {"ssm_inner", 32}, {"ssm_head_dim", 8}, {"ssm_state", 5}, {"ssm_groups", static_cast<double>(ssm_groups)},
+               {"conv_width", 4}, {"ssm_chunk", 4}};
   return c;
 }
 

@@ -140,13 +140,33 @@ BOOST_AUTO_TEST_CASE(bad_names_and_addresses) {
   refused("[[sites]]\nhome = true\n", "R018", "", "missing");
 }
 
+BOOST_AUTO_TEST_CASE(layers_that_are_not_there) {
+  const auto model = [](const std::string& lines) { return "[model]\n" + lines + "\n[[sites]]\nname = \"a\"\nsource = \"perl\"\n"; };
+  refused(model("layers = [\"attention/swiglo\"]"), "R016", "t.toml:2:11", "did you mean \"swiglu\"?");
+  refused(model("layers = [\"swiglu\"]"), "R016", "t.toml:2:11", "attention");
+  refused(model("layers = [\"attention/\"]"), "R016", "t.toml:2:11");
+  refused(model("layers = [\"none/none\"]"), "R031", "t.toml:2:10", "at least one layer");
+  refused(model("layers = [\"attention\"]\nchannel_mixer = \"mamba2\""), "R016", "t.toml:3:17", "swiglu");
+  refused(model("layers = [\"attention\"]\nrope_theta = \"much\""), "R013", "t.toml:3:14", "a number from 1");
+  refused(model("layers = [\"attention\"]\nssm_state = 4.0"), "R013", "t.toml:3:13", "an integer from 1 to 1024");
+  refused(model("layers = [\"attention\"]\nssm_state = 4096"), "R014", "t.toml:3:13", "an integer from 1 to 1024");
+  const std::string variant = "layers = [\"own\"]\n[[model.variants]]\n";
+  refused(model(variant + "name = \"own\"\nkind = \"atention\""), "R016", "t.toml:5:8", "did you mean \"attention\"?");
+  refused(model(variant + "name = \"own\""), "R018", "", "kind");
+  refused(model(variant + "name = \"mamba2\"\nkind = \"attention\""), "R018", "", "taken");
+  refused(model(variant + "name = \"own\"\nkind = \"attention\"\nssm_state = 4"), "R012", "t.toml:6:1", "n_kv_heads");
+  refused(model(variant + "name = \"own\"\nkind = \"attention\"\nn_kv_heads = 3"), "R031", "", "it must divide n_heads = 4");
+  refused(model("layers = [\"attention\"]\nvariants = 3"), "R013", "t.toml:3:12");
+}
+
 BOOST_AUTO_TEST_CASE(keys_that_do_not_fit_each_other) {
   const std::string head = "[model]\nlayers = [\"attention\"]\n";
   const std::string site = "[[sites]]\nname = \"a\"\nsource = \"perl\"\n";
   refused(head + "n_heads = 4\nn_kv_heads = 3\n" + site, "R031", "t.toml:4:14");
   refused(head + "head_dim = 33\n" + site, "R031", "t.toml:3:12");
-  refused(head + "ssm_head_dim = 60\n" + site, "R032", "t.toml:3:16");
-  refused(head + "ssm_groups = 3\n" + site, "R032", "t.toml:3:14");
+  const std::string ssm = "[model]\nlayers = [\"mamba2\"]\n";
+  refused(ssm + "ssm_head_dim = 60\n" + site, "R031", "t.toml:3:16");
+  refused(ssm + "ssm_groups = 3\n" + site, "R031", "t.toml:3:14");
   refused(head + "[train]\ncontext = 100\n" + site, "R033", "", "1100");
   refused(head + "[run]\ntokens = 100\n" + site, "R034", "t.toml:4:10");
   refused(head + "[train]\nwarm_up_tokens = 1000\ndecay_tokens = 1_000_000_000_000\n" + site, "R034", "t.toml:5:16");

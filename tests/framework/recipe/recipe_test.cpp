@@ -1,3 +1,4 @@
+#include "framework/models/layer_pairs.hpp"
 #include "framework/recipe/recipe.hpp"
 
 #include <boost/test/unit_test.hpp>
@@ -95,10 +96,34 @@ BOOST_AUTO_TEST_CASE(a_pattern_is_repeated) {
   auto text = small;
   text.replace(text.find("layers = [\"attention\", \"mamba2\"]"), 32, "pattern = [\"mamba2\", \"mamba2\", \"attention\"]\nn_layers = 7");
   const auto hybrid = must_read(text);
-  using enum mixer_kind;
-  const std::vector<mixer_kind> wanted{mamba2, mamba2, attention, mamba2, mamba2, attention, mamba2};
+  const std::vector<std::string> wanted{"mamba2", "mamba2", "attention", "mamba2", "mamba2", "attention", "mamba2"};
   BOOST_TEST((hybrid.model.layers == wanted));
   BOOST_TEST((r.model.layers != wanted));
+}
+
+BOOST_AUTO_TEST_CASE(layers_are_mixed_at_will_and_written_back) {
+  auto text = small;
+  text.replace(text.find("layers = [\"attention\", \"mamba2\"]"), 32,
+               "layers = [\"few_heads\", \"mamba2/none\", \"none/swiglu\", \"attention/wide\"]\nn_heads = 8\n"
+               "[[model.variants]]\nname = \"few_heads\"\nkind = \"attention\"\nn_kv_heads = 2\nrope_theta = 5e5\n"
+               "[[model.variants]]\nname = \"wide\"\nkind = \"swiglu\"\nffn_hidden = 1024\n[model.unused]\n");
+  text.replace(text.find("[model.unused]\n"), 15, "");
+  const auto r = must_read(text);
+  const auto layers = resolve_layers(r.model);
+  BOOST_REQUIRE(layers.has_value());
+  BOOST_REQUIRE(layers->size() == 4U);
+  const auto& [few, swiglu] = (*layers)[0];
+  BOOST_TEST(few->kind->name == "attention");
+  BOOST_TEST(few->integer("n_heads") == 8);
+  BOOST_TEST(few->integer("n_kv_heads") == 2);
+  BOOST_TEST(few->real("rope_theta") == 5e5);
+  BOOST_TEST(swiglu->kind->name == "swiglu");
+  BOOST_TEST(((*layers)[1].mixer && !(*layers)[1].channel));
+  BOOST_TEST((!(*layers)[2].mixer && (*layers)[2].channel));
+  BOOST_TEST((*layers)[3].mixer->integer("n_kv_heads") == 4);
+  BOOST_TEST((*layers)[3].channel->integer("ffn_hidden") == 1024);
+  BOOST_TEST((must_read(write_recipe(r)) == r));
+  BOOST_TEST((recipe_hash(r) != recipe_hash(must_read(small))));
 }
 
 BOOST_AUTO_TEST_CASE(overrides_reach_sections_and_list_entries_and_the_last_wins) {

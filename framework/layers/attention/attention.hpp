@@ -1,24 +1,20 @@
 #pragma once
 
-#include "framework/layers/layer.hpp"
-#include "framework/models/config.hpp"
-
-#include <string>
+#include "framework/layers/layer_kind.hpp"
 
 namespace isthmus {
 
-/// Causal grouped-query attention with rotary positions: q, k, v from one product, o = attention(rope(q), rope(k), v), y = o W_o^T.
+/// Causal grouped-query attention with rotary positions: q, k, v from one product, o = attention(rope(q), rope(k), v), y = o W_o^T. Its state
+/// holds the keys, rotated, and the values of every token, [tokens, kv_heads * head_dim] in the activation type.
 template <class Act>
 class attention_layer final : public layer<Act> {
 public:
-  /// prefix: "model.layers.3.self_attn."
-  attention_layer(const model_config& config, const kernels::op_table<Act>& ops, const parameter_view<kernels::real<Act>>& parameters,
-                  const std::string& prefix);
+  attention_layer(const layer_shape& shape, const layer_parts<Act>& parts);
   void place(std::int64_t batch, std::int64_t length, arena& kept, arena& shared) override;
   void forward(const layer_pass<Act>& p, const Act* x, Act* y) override;
   void backward(const layer_pass<Act>& p, const Act* x, const Act* dy, Act* dx) override;
-  void advance(const layer_pass<Act>& p, std::int64_t position, layer_state& state, const Act* x, Act* y) override;
-  layer_state start() const override { return {}; }
+  void advance(const layer_pass<Act>& p, layer_state& state, const Act* x, Act* y) override;
+  layer_state start() const override;
   void weights_changed() override;
 
 private:
@@ -26,6 +22,7 @@ private:
   void attend(const layer_pass<Act>& p) const;
 
   std::int64_t heads_, kv_heads_, head_dim_, qkv_width_;
+  rotary_rule rotary_;
   kernels::real<Act> scale_;
   projection<Act> qkv_proj_, o_proj_;
   Act *qkv_ = nullptr, *o_ = nullptr;      // kept: [rows, qkv_width], rotated; [rows, heads * head_dim]

@@ -1,33 +1,26 @@
 #pragma once
 
-#include "framework/layers/layer.hpp"
-#include "framework/models/config.hpp"
-
-#include <string>
+#include "framework/layers/layer_kind.hpp"
 
 namespace isthmus {
 
 /// Mamba-2, Dao & Gu 2024, arXiv:2405.21060: [z x b c dt] = u W_in^T; x, b, c <- silu(conv(x, b, c)); y = ssd(x, dt, b, c);
-/// out = norm(y * silu(z)) W_out^T, the norm over each group of channels.
+/// out = norm(y * silu(z)) W_out^T, the norm over each group of channels. Its state holds the convolution's last conv_width - 1 inputs,
+/// [conv_width - 1, channels] in the activation type, and S, [heads, head_dim, state] in real<Act>.
 template <class Act>
 class mamba2_layer final : public layer<Act> {
 public:
-  /// prefix: "model.layers.3.mamba."
-  mamba2_layer(const model_config& config, const kernels::op_table<Act>& ops, const parameter_view<kernels::real<Act>>& parameters,
-               const std::string& prefix);
+  mamba2_layer(const layer_shape& shape, const layer_parts<Act>& parts);
   void place(std::int64_t batch, std::int64_t length, arena& kept, arena& shared) override;
   void forward(const layer_pass<Act>& p, const Act* x, Act* y) override;
   void backward(const layer_pass<Act>& p, const Act* x, const Act* dy, Act* dx) override;
-  void advance(const layer_pass<Act>& p, std::int64_t position, layer_state& state, const Act* x, Act* y) override;
+  void advance(const layer_pass<Act>& p, layer_state& state, const Act* x, Act* y) override;
   layer_state start() const override;
   void weights_changed() override;
 
 private:
   using real = kernels::real<Act>;
-  struct vector {
-    const real* weight;
-    real* gradient;
-  };
+  using vector = parameter<real>;
   void conv_and_scan(const layer_pass<Act>& p, Act* conv_state, real* ssm_state, real* chunk_states) const;
   void step(const layer_pass<Act>& p, Act* conv_state, real* ssm_state) const;
   void gate(const layer_pass<Act>& p) const;

@@ -1,6 +1,8 @@
-#include "framework/layers/attention.hpp"
+#include "framework/layers/attention/attention.hpp"
 
 #include "framework/core/error.hpp"
+
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <cmath>
@@ -8,15 +10,15 @@
 namespace isthmus {
 
 template <class Act>
-attention_layer<Act>::attention_layer(const model_config& config, const kernels::op_table<Act>& ops,
-                                      const parameter_view<kernels::real<Act>>& parameters, const std::string& prefix)
-    : heads_(config.n_heads),
-      kv_heads_(config.n_kv_heads),
-      head_dim_(config.head_dim),
-      qkv_width_((config.n_heads + 2 * config.n_kv_heads) * config.head_dim),
-      scale_(1 / std::sqrt(static_cast<kernels::real<Act>>(config.head_dim))),
-      qkv_proj_(ops, parameters, {prefix + "q_proj.weight", prefix + "k_proj.weight", prefix + "v_proj.weight"}),
-      o_proj_(ops, parameters, {prefix + "o_proj.weight"}) {}
+attention_layer<Act>::attention_layer(const layer_shape& shape, const layer_parts<Act>& parts)
+    : heads_(shape.integer("n_heads")),
+      kv_heads_(shape.integer("n_kv_heads")),
+      head_dim_(shape.integer("head_dim")),
+      qkv_width_((heads_ + 2 * kv_heads_) * head_dim_),
+      rotary_{.theta = shape.real("rope_theta"), .width = head_dim_},
+      scale_(1 / std::sqrt(static_cast<kernels::real<Act>>(head_dim_))),
+      qkv_proj_(parts, {"q_proj.weight", "k_proj.weight", "v_proj.weight"}),
+      o_proj_(parts, {"o_proj.weight"}) {}
 
 template <class Act>
 void attention_layer<Act>::place(std::int64_t batch, std::int64_t length, arena& kept, arena& shared) {
@@ -30,9 +32,10 @@ void attention_layer<Act>::place(std::int64_t batch, std::int64_t length, arena&
 
 template <class Act>
 void attention_layer<Act>::rotate(const layer_pass<Act>& p, Act* qkv, bool inverse) const {
+  const auto angles = p.rotary.of(rotary_, p.position, p.length);
   p.ops.rope(p.stream, {.x = qkv,
-                        .cosine = p.cosine,
-                        .sine = p.sine,
+                        .cosine = angles.cosine,
+                        .sine = angles.sine,
                         .batch = p.batch,
                         .length = p.length,
                         .heads = heads_ + kv_heads_,
@@ -91,16 +94,14 @@ void attention_layer<Act>::backward(const layer_pass<Act>& p, const Act* x, cons
 }
 
 template <class Act>
-void attention_layer<Act>::advance(const layer_pass<Act>& p, std::int64_t position, layer_state& state, const Act* x, Act* y) {
+void attention_layer<Act>::advance(const layer_pass<Act>& p, layer_state& state, const Act* x, Act* y) {
   ensure(p.batch == 1, "attention: a state is of one sequence");
   qkv_proj_.forward(p, x, qkv_);
   rotate(p, qkv_, false);
-  const std::int64_t kv_width = kv_heads_ * head_dim_;
-  const auto bytes = static_cast<std::size_t>((position + p.length) * kv_width) * sizeof(Act);
-  state.keys.resize(bytes);
-  state.values.resize(bytes);
-  auto* keys = reinterpret_cast<Act*>(state.keys.data());
-  auto* values = reinterpret_cast<Act*>(state.values.data());
+  const std::int64_t kv_width = kv_heads_ * head_dim_, position = p.position;
+  for (auto& part : state) part.bytes.resize(static_cast<std::size_t>(position + p.length) * part.row_bytes);
+  auto* keys = state[0].as<Act>();
+  auto* values = state[1].as<Act>();
   for (std::int64_t t = 0; t < p.length; ++t) {
     const Act* k = qkv_ + t * qkv_width_ + heads_ * head_dim_;
     std::copy_n(k, kv_width, keys + (position + t) * kv_width);
@@ -124,10 +125,55 @@ void attention_layer<Act>::advance(const layer_pass<Act>& p, std::int64_t positi
 }
 
 template <class Act>
+layer_state attention_layer<Act>::start() const {
+  const auto part = growing_part<Act>(state_kind::kv, kv_heads_ * head_dim_);
+  return {part, part};
+}
+
+template <class Act>
 void attention_layer<Act>::weights_changed() {
   qkv_proj_.matrix()->weights_changed();
   o_proj_.matrix()->weights_changed();
 }
+
+namespace {
+
+constexpr option_field options[] = {
+    integer_option("n_heads", 4, 1, 1024, "attention heads"),
+    integer_option("n_kv_heads", 4, 1, 1024, "key and value heads; divides n_heads"),
+    integer_option("head_dim", 64, 2, 1024, "width of an attention head, even"),
+    real_option("rope_theta", 10000, 1, 1e9, "base of the rotary position angles"),
+};
+
+expected<void> check(const layer_shape& s) {
+  if (s.integer("head_dim") % 2 != 0) return bad_option(s, "head_dim", "it must be even, for rotary positions turn pairs");
+  if (s.integer("n_heads") % s.integer("n_kv_heads") != 0)
+    return bad_option(s, "n_kv_heads", fmt::format("it must divide n_heads = {}", s.integer("n_heads")));
+  if (!(s.real("rope_theta") > 1)) return bad_option(s, "rope_theta", "it must exceed 1");
+  return {};
+}
+
+void declare(const layer_shape& s, tensor_list& tensors) {
+  const std::int64_t d = s.d_model, q = s.integer("n_heads") * s.integer("head_dim"), kv = s.integer("n_kv_heads") * s.integer("head_dim");
+  tensors.add_matrix("q_proj.weight", q, d);
+  tensors.add_matrix("k_proj.weight", kv, d);
+  tensors.add_matrix("v_proj.weight", kv, d);
+  tensors.add_output("o_proj.weight", d, q);
+}
+
+}  // namespace
+
+extern const layer_kind attention_kind;
+const layer_kind attention_kind{.name = "attention",
+                                .title = "grouped-query attention",
+                                .folder = "self_attn",
+                                .mixes_sequence = true,
+                                .options = options,
+                                .check = check,
+                                .declare = declare,
+                                .make_f32 = make_layer<attention_layer, float>,
+                                .make_b16 = make_layer<attention_layer, kernels::bf16>,
+                                .make_f64 = make_layer<attention_layer, double>};
 
 template class attention_layer<float>;
 template class attention_layer<kernels::bf16>;

@@ -1,7 +1,11 @@
-#include "framework/layers/mamba2.hpp"
+#include "framework/layers/mamba2/mamba2.hpp"
 
 #include "framework/core/error.hpp"
+#include "framework/layers/state_space.hpp"
 
+#include <fmt/format.h>
+
+#include <cmath>
 #include <limits>
 
 namespace isthmus {
@@ -13,28 +17,25 @@ constexpr Real dt_max = std::numeric_limits<Real>::infinity();
 }  // namespace
 
 template <class Act>
-mamba2_layer<Act>::mamba2_layer(const model_config& config, const kernels::op_table<Act>& ops,
-                                const parameter_view<kernels::real<Act>>& parameters, const std::string& prefix)
-    : inner_(config.ssm_inner),
-      heads_(config.ssm_inner / config.ssm_head_dim),
-      head_dim_(config.ssm_head_dim),
-      groups_(config.ssm_groups),
-      state_(config.ssm_state),
-      width_(config.conv_width),
-      chunk_(config.ssm_chunk),
-      conv_channels_(config.ssm_inner + 2 * config.ssm_groups * config.ssm_state),
-      in_width_(config.ssm_inner + conv_channels_ + heads_),
-      eps_(static_cast<real>(config.norm_eps)),
-      in_proj_(ops, parameters, {prefix + "in_proj.weight"}),
-      out_proj_(ops, parameters, {prefix + "out_proj.weight"}) {
-  const auto both = [&](const char* name) { return vector{parameters.weight(prefix + name), parameters.gradient(prefix + name)}; };
-  conv_weight_ = both("conv1d.weight");
-  conv_bias_ = both("conv1d.bias");
-  dt_bias_ = both("dt_bias");
-  a_log_ = both("A_log");
-  d_ = both("D");
-  norm_ = both("norm.weight");
-}
+mamba2_layer<Act>::mamba2_layer(const layer_shape& shape, const layer_parts<Act>& parts)
+    : inner_(shape.integer("ssm_inner")),
+      heads_(inner_ / shape.integer("ssm_head_dim")),
+      head_dim_(shape.integer("ssm_head_dim")),
+      groups_(shape.integer("ssm_groups")),
+      state_(shape.integer("ssm_state")),
+      width_(shape.integer("conv_width")),
+      chunk_(shape.integer("ssm_chunk")),
+      conv_channels_(inner_ + 2 * groups_ * state_),
+      in_width_(inner_ + conv_channels_ + heads_),
+      eps_(static_cast<real>(shape.norm_eps)),
+      in_proj_(parts, {"in_proj.weight"}),
+      out_proj_(parts, {"out_proj.weight"}),
+      conv_weight_(parts.vector("conv1d.weight")),
+      conv_bias_(parts.vector("conv1d.bias")),
+      dt_bias_(parts.vector("dt_bias")),
+      a_log_(parts.vector("A_log")),
+      d_(parts.vector("D")),
+      norm_(parts.vector("norm.weight")) {}
 
 template <class Act>
 void mamba2_layer<Act>::place(std::int64_t batch, std::int64_t length, arena& kept, arena& shared) {
@@ -204,11 +205,11 @@ void mamba2_layer<Act>::scan_backward(const layer_pass<Act>& p) const {
 }
 
 template <class Act>
-void mamba2_layer<Act>::advance(const layer_pass<Act>& p, std::int64_t, layer_state& state, const Act* x, Act* y) {
+void mamba2_layer<Act>::advance(const layer_pass<Act>& p, layer_state& state, const Act* x, Act* y) {
   ensure(p.batch == 1, "mamba2: a state is of one sequence");
   in_proj_.forward(p, x, zxbcdt_);
-  auto* conv_state = reinterpret_cast<Act*>(state.conv.data());
-  auto* ssm_state = reinterpret_cast<real*>(state.ssm.data());
+  auto* conv_state = state[0].as<Act>();
+  auto* ssm_state = state[1].as<real>();
   if (p.length == 1)
     step(p, conv_state, ssm_state);
   else
@@ -219,10 +220,7 @@ void mamba2_layer<Act>::advance(const layer_pass<Act>& p, std::int64_t, layer_st
 
 template <class Act>
 layer_state mamba2_layer<Act>::start() const {
-  layer_state state;
-  state.conv.resize(static_cast<std::size_t>((width_ - 1) * conv_channels_) * sizeof(Act));
-  state.ssm.resize(static_cast<std::size_t>(state_size()) * sizeof(real));
-  return state;
+  return {fixed_part<Act>(state_kind::conv, (width_ - 1) * conv_channels_), fixed_part<real>(state_kind::ssm, state_size())};
 }
 
 template <class Act>
@@ -230,6 +228,51 @@ void mamba2_layer<Act>::weights_changed() {
   in_proj_.matrix()->weights_changed();
   out_proj_.matrix()->weights_changed();
 }
+
+namespace {
+
+constexpr option_field options[] = {
+    integer_option("ssm_inner", 512, 16, 262144, "inner width of a Mamba-2 mixer"),
+    integer_option("ssm_head_dim", 64, 1, 1024, "width of a Mamba-2 head; divides ssm_inner"),
+    integer_option("ssm_state", 64, 1, 1024, "state size of a Mamba-2 head"),
+    integer_option("ssm_groups", 1, 1, 1024, "groups that share B and C; divides the number of Mamba-2 heads"),
+    conv_width_option,
+    integer_option("ssm_chunk", 64, 1, 1024, "tokens in a chunk of the Mamba-2 scan"),
+};
+
+expected<void> check(const layer_shape& s) {
+  const std::int64_t inner = s.integer("ssm_inner"), heads = inner / s.integer("ssm_head_dim");
+  if (inner % s.integer("ssm_head_dim") != 0) return bad_option(s, "ssm_head_dim", fmt::format("it must divide ssm_inner = {}", inner));
+  if (heads % s.integer("ssm_groups") != 0) return bad_option(s, "ssm_groups", fmt::format("it must divide the {} Mamba-2 heads", heads));
+  return {};
+}
+
+void declare(const layer_shape& s, tensor_list& tensors) {
+  const std::int64_t inner = s.integer("ssm_inner"), heads = inner / s.integer("ssm_head_dim"), width = s.integer("conv_width");
+  const std::int64_t conv = inner + 2 * s.integer("ssm_groups") * s.integer("ssm_state");
+  tensors.add_matrix("in_proj.weight", inner + conv + heads, s.d_model);
+  tensors.add("conv1d.weight", {conv, 1, width}, true, uniform_values(1 / std::sqrt(static_cast<double>(width))));
+  tensors.add_vector("conv1d.bias", conv, constant_values(0));
+  tensors.add_vector("A_log", heads, drawn_values([](rng& random) { return std::log(1 + 15 * random.uniform()); }));
+  tensors.add_vector("D", heads, constant_values(1));
+  tensors.add_vector("dt_bias", heads, time_step_biases());
+  tensors.add_vector("norm.weight", inner, constant_values(1));
+  tensors.add_output("out_proj.weight", s.d_model, inner);
+}
+
+}  // namespace
+
+extern const layer_kind mamba2_kind;
+const layer_kind mamba2_kind{.name = "mamba2",
+                             .title = "Mamba-2 (state space duality)",
+                             .folder = "mamba",
+                             .mixes_sequence = true,
+                             .options = options,
+                             .check = check,
+                             .declare = declare,
+                             .make_f32 = make_layer<mamba2_layer, float>,
+                             .make_b16 = make_layer<mamba2_layer, kernels::bf16>,
+                             .make_f64 = make_layer<mamba2_layer, double>};
 
 template class mamba2_layer<float>;
 template class mamba2_layer<kernels::bf16>;

@@ -1,24 +1,17 @@
 #pragma once
 
-#include "framework/layers/layer.hpp"
-#include "framework/models/config.hpp"
-
-#include <string>
+#include "framework/layers/layer_kind.hpp"
 
 namespace isthmus {
 
 /// SwiGLU, Shazeer 2020, arXiv:2002.05202: y = (silu(x W_gate^T) * (x W_up^T)) W_down^T, gate and up from one product.
 template <class Act>
-class feed_forward_layer final : public layer<Act> {
+class swiglu_layer final : public layer<Act> {
 public:
-  /// prefix: "model.layers.3.feed_forward."
-  feed_forward_layer(const model_config& config, const kernels::op_table<Act>& ops, const parameter_view<kernels::real<Act>>& parameters,
-                     const std::string& prefix);
+  swiglu_layer(const layer_shape& shape, const layer_parts<Act>& parts);
   void place(std::int64_t batch, std::int64_t length, arena& kept, arena& shared) override;
   void forward(const layer_pass<Act>& p, const Act* x, Act* y) override;
   void backward(const layer_pass<Act>& p, const Act* x, const Act* dy, Act* dx) override;
-  void advance(const layer_pass<Act>& p, std::int64_t position, layer_state& state, const Act* x, Act* y) override;
-  layer_state start() const override { return {}; }
   void weights_changed() override;
 
 private:

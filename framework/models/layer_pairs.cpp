@@ -1,0 +1,80 @@
+#include "framework/models/layer_pairs.hpp"
+
+#include "framework/core/error.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace isthmus {
+
+namespace {
+
+/// Each option that is said must be one that a kind has, and in its range.
+expected<void> check_options(const layer_catalog& catalog, const layer_options& options, const std::string& where) {
+  for (const auto& [key, value] : options) {
+    const auto* field = catalog.find_option(key);
+    if (field == nullptr) return fail(errc::recipe_invalid, fmt::format("{}.{} is no option of any kind of layer", where, key));
+    if (!allows(*field, value))
+      return fail(errc::recipe_invalid, fmt::format("{}.{} is {}: it must be {}", where, key, value, allowed_text(*field)));
+  }
+  return {};
+}
+
+/// A kind, or a variant of one, by name; nothing for "none".
+expected<std::optional<layer_shape>> shape_of(const model_config& c, const std::string& name, bool mixes_sequence) {
+  if (name == "none") return std::optional<layer_shape>{};
+  const auto variant = std::ranges::find(c.variants, name, &layer_variant::name);
+  const std::string& kind_name = variant != c.variants.end() ? variant->kind : name;
+  const auto* kind = c.catalog->find(kind_name);
+  const char* part = mixes_sequence ? "sequence mixer" : "channel mixer";
+  if (kind == nullptr || kind->mixes_sequence != mixes_sequence)
+    return fail(errc::recipe_invalid, fmt::format("model.layers names \"{}\", which is no {}", name, part));
+  layer_shape shape{kind,
+                    {},
+                    c.d_model,
+                    static_cast<std::int64_t>(c.layers.size()),
+                    static_cast<double>(c.norm_eps),
+                    variant != c.variants.end() ? "model.variants." + name : "model"};
+  for (const auto& field : kind->options) {
+    double value = field.initial;
+    if (const auto said = c.options.find(field.key); said != c.options.end()) value = said->second;
+    if (variant != c.variants.end())
+      if (const auto said = variant->options.find(field.key); said != variant->options.end()) value = said->second;
+    shape.options.emplace(field.key, value);
+  }
+  if (auto ok = kind->check(shape); !ok) return ok.failure();
+  return std::optional(std::move(shape));
+}
+
+}  // namespace
+
+double model_config::option(std::string_view key) const {
+  if (const auto said = options.find(key); said != options.end()) return said->second;
+  const auto* field = catalog->find_option(key);
+  ensure(field != nullptr, "model_config: no kind of layer has an option of that name");
+  return field->initial;
+}
+
+layer_names names_of(const std::string& entry, const std::string& default_channel) {
+  const auto slash = entry.find('/');
+  if (slash == std::string::npos) return {entry, default_channel};
+  return {entry.substr(0, slash), entry.substr(slash + 1)};
+}
+
+expected<std::vector<layer_pair>> resolve_layers(const model_config& c) {
+  if (auto ok = check_options(*c.catalog, c.options, "model"); !ok) return ok.failure();
+  for (const auto& variant : c.variants)
+    if (auto ok = check_options(*c.catalog, variant.options, "model.variants." + variant.name); !ok) return ok.failure();
+  std::vector<layer_pair> layers;
+  for (const auto& entry : c.layers) {
+    const auto names = names_of(entry, c.channel);
+    auto mixer = shape_of(c, names.mixer, true), channel = shape_of(c, names.channel, false);
+    for (const auto* found : {&mixer, &channel})
+      if (!*found) return found->failure();
+    layers.push_back({std::move(*mixer), std::move(*channel)});
+  }
+  return layers;
+}
+
+}  // namespace isthmus

@@ -1,0 +1,27 @@
+#pragma once
+
+#include "framework/core/expected.hpp"
+#include "framework/layers/catalog.hpp"
+#include "framework/models/config.hpp"
+
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace isthmus {
+
+/// A layer of a model; what is not there mixes nothing.
+struct layer_pair {
+  std::optional<layer_shape> mixer, channel;
+};
+
+/// The layers that a config names. recipe_invalid names the key, what was found and what is allowed.
+expected<std::vector<layer_pair>> resolve_layers(const model_config& config);
+
+/// The two names of an entry of `layers`.
+struct layer_names {
+  std::string mixer, channel;
+};
+layer_names names_of(const std::string& entry, const std::string& default_channel);
+
+}  // namespace isthmus
