@@ -219,6 +219,7 @@ std::vector<seed> seeds() {
   add_recipes(out);
   add_files(out);
   add_ledgers(out);
+  for (auto& seed : format_seeds()) out.push_back(std::move(seed));
   return out;
 }
 

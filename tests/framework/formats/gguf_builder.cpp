@@ -46,4 +46,40 @@ std::vector<std::byte> small_gguf() {
   return file.tensor("t", {32, 2}, 8, 0).pad().zeros(68).bytes();
 }
 
+std::vector<std::byte> every_type_gguf() {
+  using b = gguf_builder;
+  constexpr struct {
+    std::uint32_t type;
+    std::uint64_t numbers, bytes;
+  } tensors[] = {{0, 2, 8}, {1, 2, 4}, {30, 2, 4}, {2, 32, 18}, {3, 32, 20}, {8, 32, 34}, {12, 256, 144}, {14, 256, 210}};
+  gguf_builder file;
+  file.head(std::size(tensors), 25, 2);
+  std::uint64_t number = 0;
+  for (const auto& [kind, bytes] : {std::pair{b::u8, 1},
+                                    {b::i8, 1},
+                                    {b::u16, 2},
+                                    {b::i16, 2},
+                                    {b::u32, 4},
+                                    {b::i32, 4},
+                                    {b::f32, 4},
+                                    {b::u64, 8},
+                                    {b::i64, 8},
+                                    {b::f64, 8},
+                                    {b::boolean, 1}}) {
+    file.key("v" + std::to_string(number), kind).zeros(static_cast<std::size_t>(bytes));
+    file.array_key("a" + std::to_string(number), kind, 2).zeros(2 * static_cast<std::size_t>(bytes));
+    ++number;
+  }
+  file.text_key("t", "text").array_key("ts", b::text, 2).add_text("").add_text("b");
+  file.array_key("n", b::array, 2).add(b::u8).add(std::uint64_t{1}).add(std::uint8_t{7}).add(b::text).add(std::uint64_t{0});
+  std::uint64_t offset = 0;
+  for (const auto& t : tensors) {
+    file.tensor("x" + std::to_string(t.type), {t.numbers}, t.type, offset);
+    offset += (t.bytes + 31) / 32 * 32;
+  }
+  file.pad();
+  for (const auto& t : tensors) file.zeros(t.bytes).pad();
+  return file.bytes();
+}
+
 }  // namespace isthmus::testing

@@ -40,4 +40,7 @@ private:
 /// A whole file: one tensor "t" of two blocks of Q8_0, an alignment, and a byte-level BPE of 256 bytes, "th", "the" and a special.
 std::vector<std::byte> small_gguf();
 
+/// A whole file: a value and an array of each type, nested arrays, and a tensor of one block in each encoding that we read.
+std::vector<std::byte> every_type_gguf();
+
 }  // namespace isthmus::testing

@@ -125,6 +125,13 @@ BOOST_AUTO_TEST_CASE(small_files_of_both_versions) {
   BOOST_TEST(file->tensors.find("b")->offset % 64 == 0U);
 }
 
+BOOST_AUTO_TEST_CASE(a_file_of_every_type) {
+  const auto file = open(isthmus::testing::every_type_gguf());
+  BOOST_TEST_REQUIRE(file.has_value(), (file ? "" : file.error().message));
+  BOOST_TEST(file->metadata.size() == 25U);
+  BOOST_TEST(file->tensors.size() == 8U);
+}
+
 BOOST_AUTO_TEST_CASE(fronts_that_are_none) {
   refused(b(), errc::truncated, "byte 0: magic: 1 of 4 bytes go past the end");
   refused(b().raw("GGML").zeros(20), errc::malformed, "byte 0: does not begin with \"GGUF\"");
