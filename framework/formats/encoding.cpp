@@ -17,15 +17,15 @@ std::uint16_t word_at(const std::byte* in, std::int64_t i) {
   return word;
 }
 
-/// Without branches, so that compilers make vectors of it.
+/// Masks instead of branches, so that compilers make vectors of it.
 float float_of_half(std::uint16_t half) {
   const std::uint32_t sign = static_cast<std::uint32_t>(half & 0x8000U) << 16;
   const std::uint32_t rest = half & 0x7fffU;                                           // exponent and fraction
-  const std::uint32_t rebased = (rest << 13) + (112U << 23);                           // exponent bias 15 -> 127
-  const std::uint32_t extreme = (rest << 13) | 0x7f800000U;                            // infinity, NaN
-  const float small = static_cast<float>(static_cast<std::int32_t>(rest)) * 0x1p-24F;  // subnormal: exact
-  const std::uint32_t bits = rest >= 0x7c00U ? extreme : rest < 0x0400U ? std::bit_cast<std::uint32_t>(small) : rebased;
-  return std::bit_cast<float>(bits | sign);
+  const float small = static_cast<float>(static_cast<std::int32_t>(rest)) * 0x1p-24F;  // of a subnormal: exact
+  const std::uint32_t subnormal = 0U - static_cast<std::uint32_t>(rest < 0x0400U),
+                      extreme = 0U - static_cast<std::uint32_t>(rest >= 0x7c00U);
+  const std::uint32_t normal = ((rest << 13) + (112U << 23)) | (extreme & 0x7f800000U);  // exponent bias 15 -> 127; infinity, NaN
+  return std::bit_cast<float>((std::bit_cast<std::uint32_t>(small) & subnormal) | (normal & ~subnormal) | sign);
 }
 
 constexpr std::array<tensor_encoding, 15> of_dtypes{{{"BOOL", 1, 1},
@@ -170,12 +170,16 @@ void decode_q4_k(const std::byte* in, std::int64_t blocks, float* out) {
 void decode_q6_k(const std::byte* in, std::int64_t blocks, float* out) {
   for (std::int64_t b = 0; b < blocks; ++b, in += 210, out += 256) {
     const float d = float_of_half(word_at(in + 208, 0));
-    for (int i = 0; i < 256; ++i) {
-      const int half = i / 128, quarter = i % 128 / 32, lane = i % 32;
-      const int low = std::to_integer<int>(in[64 * half + 32 * (quarter % 2) + lane]) >> (4 * (quarter / 2)) & 15;
-      const int high = std::to_integer<int>(in[128 + 32 * half + lane]) >> (2 * quarter) & 3;
-      const float step = d * static_cast<float>(static_cast<std::int8_t>(in[192 + i / 16]));
-      out[i] = step * static_cast<float>((low | high << 4) - 32);
+    for (int part = 0; part < 16; ++part) {  // sixteen numbers of one scale
+      const int half = part / 8, quarter = part % 8 / 2, lane = part % 2 * 16;
+      const std::byte* low = in + 64 * half + 32 * (quarter % 2) + lane;
+      const std::byte* high = in + 128 + 32 * half + lane;
+      const float step = d * static_cast<float>(static_cast<std::int8_t>(in[192 + part]));
+      for (int i = 0; i < 16; ++i) {
+        const int nibble = std::to_integer<int>(low[i]) >> (4 * (quarter / 2)) & 15;
+        const int upper = std::to_integer<int>(high[i]) >> (2 * quarter) & 3;
+        out[16 * part + i] = step * static_cast<float>((nibble | upper << 4) - 32);
+      }
     }
   }
 }
