@@ -22,8 +22,28 @@ constexpr std::size_t token_bytes_max = 4096;
 constexpr std::size_t template_bytes_max = 1 << 20;
 const std::string prefix = "tokenizer.ggml.";
 
-/// Names of llama.cpp that stand for GPT-2's pattern.
-constexpr std::array<std::string_view, 6> gpt2_patterns{"gpt-2", "mpt", "olmo", "jais", "trillion", "granite-docling"};
+/// Names of llama.cpp that stand for a pattern that we have, and whether a pre-token that is a token is taken whole.
+struct known_pattern {
+  std::string_view name;
+  pre_token_pattern pattern;
+  bool whole_words;
+};
+constexpr std::array<known_pattern, 10> patterns{{{"gpt-2", pre_token_pattern::gpt2, false},
+                                                  {"mpt", pre_token_pattern::gpt2, false},
+                                                  {"olmo", pre_token_pattern::gpt2, false},
+                                                  {"jais", pre_token_pattern::gpt2, false},
+                                                  {"trillion", pre_token_pattern::gpt2, false},
+                                                  {"granite-docling", pre_token_pattern::gpt2, false},
+                                                  {"llama-bpe", pre_token_pattern::llama3, true},
+                                                  {"llama3", pre_token_pattern::llama3, true},
+                                                  {"llama-v3", pre_token_pattern::llama3, true},
+                                                  {"dbrx", pre_token_pattern::llama3, false}}};
+
+std::string pattern_names() {
+  std::string names;
+  for (const auto& p : patterns) names += (names.empty() ? "" : ", ") + std::string(p.name);
+  return names;
+}
 
 std::string in_quotes(std::string_view text) { return "\"" + std::string(text.substr(0, 80)) + "\""; }
 
@@ -205,10 +225,12 @@ private:
     if (from_.model != "gpt2")
       return bad(errc::unsupported, "model",
                  in_quotes(from_.model) + " (SentencePiece, joined by score) is not supported, only \"gpt2\" (byte-level BPE)");
-    if (std::find(gpt2_patterns.begin(), gpt2_patterns.end(), from_.pre) == gpt2_patterns.end())
+    const auto known = std::find_if(patterns.begin(), patterns.end(), [&](const known_pattern& p) { return p.name == from_.pre; });
+    if (known == patterns.end())
       return bad(errc::unsupported, "pre",
-                 fmt::format("the pre-tokenizer {} is not supported, only GPT-2's pattern, called {}", in_quotes(from_.pre),
-                             fmt::join(gpt2_patterns, ", ")));
+                 fmt::format("the pre-tokenizer {} is not supported, only {}", in_quotes(from_.pre), pattern_names()));
+    model_.pattern = known->pattern;
+    model_.whole_words = known->whole_words;
     if (from_.add_space_prefix.value_or(false)) return bad(errc::unsupported, "add_space_prefix", "true is not supported");
     return {};
   }

@@ -31,7 +31,7 @@ struct gguf_vocabulary {
 /// Errors: not_found (no tokenizer), unsupported (another model, by name), malformed, out_of_range, too_large; they name file and key.
 expected<gguf_vocabulary> read_gguf_vocabulary(const gguf_file& file);
 
-/// As this project's tokenizer, which is byte-level BPE with GPT-2's pre-tokenizer. Refused by name, never read in part: "llama"
+/// As this project's tokenizer, which is byte-level BPE with the pre-tokenizer of GPT-2 or Llama 3. Refused by name, never read in part: "llama"
 /// vocabularies, other pre-tokenizers, user-defined tokens (cut out of every text, which we do not do). Whether ids are added at the ends (add_begin, add_end) is left to the caller.
 /// Errors: unsupported, malformed; they name `where` and the token or merge.
 expected<bpe_model> to_bpe_model(const gguf_vocabulary& vocabulary, const std::string& where);

@@ -53,6 +53,10 @@ encoder::slot& encoder::find_slot(std::uint64_t low, std::uint64_t high) {
 
 void encoder::merge_piece(std::string_view piece) {
   scratch_.clear();
+  if (const token_id word = tokens_.model_.whole_words ? tokens_.find_word(piece) : -1; word >= 0) {
+    scratch_.push_back(word);
+    return;
+  }
   for (const char c : piece) scratch_.push_back(tokens_.byte_ids_[static_cast<unsigned char>(c)]);
   if (piece.size() <= tokenizer::short_max)
     tokens_.merge_short(scratch_);
@@ -92,12 +96,13 @@ void encoder::encode_long(std::string_view piece, std::vector<token_id>& out) {
 void encoder::encode_plain(std::string_view text, std::vector<token_id>& out) {
   token_id ids[block + inline_ids];
   std::size_t written = 0;
+  const bool gpt2 = tokens_.model_.pattern == pre_token_pattern::gpt2;
   const auto flush = [&] {
     out.insert(out.end(), ids, ids + written);
     written = 0;
   };
   for (std::size_t at = 0; at < text.size();) {
-    const std::size_t end = pre_token_end(text, at), length = end - at;
+    const std::size_t end = gpt2 ? pre_token_end(text, at) : pre_token_end(text, at, tokens_.model_.pattern), length = end - at;
     const std::string_view piece = text.substr(at, length);
     if (length > key_bytes_max) {
       flush();

@@ -6,6 +6,7 @@
 
 #include <array>
 #include <cstdint>
+#include <string>
 
 namespace isthmus {
 
@@ -88,7 +89,59 @@ std::size_t space_end(std::string_view text, std::size_t at) {
   return end == text.size() || last == at ? end : last;
 }
 
+bool is_line_end(char c) { return c == '\r' || c == '\n'; }
+
+// The same in either case; the long s (U+017F) is an s then.
+std::size_t contraction_of_any_case(std::string_view text, std::size_t at) {
+  if (text.substr(at + 1, 2) == "\u017f") return 3;
+  std::string small(text.substr(at, 3));
+  for (char& c : small)
+    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
+  return contraction(small, 0);
+}
+
+// \s*[\r\n]+|\s+(?!\S)|\s+: a run of spaces up to its last line end, if it has one.
+std::size_t llama3_space_end(std::string_view text, std::size_t at) {
+  std::size_t lines = at;
+  for (std::size_t end = at; end < text.size();) {
+    const character c = look(text, end);
+    if (c.what != kind::space) break;
+    if (is_line_end(text[end])) lines = end + 1;
+    end += c.bytes;
+  }
+  return lines > at ? lines : space_end(text, at);
+}
+
+std::size_t llama3_end(std::string_view text, std::size_t at) {
+  const character first = look(text, at);
+  if (text[at] == '\'')
+    if (const std::size_t length = contraction_of_any_case(text, at); length > 0) return at + length;
+  if (first.what == kind::letter) return run_end(text, at + first.bytes, kind::letter);
+  if (first.what == kind::number) {
+    std::size_t end = at + first.bytes;
+    for (int digits = 1; digits < 3 && end < text.size(); ++digits) {
+      const character c = look(text, end);
+      if (c.what != kind::number) break;
+      end += c.bytes;
+    }
+    return end;
+  }
+  const std::size_t behind = at + first.bytes;
+  const kind second = behind < text.size() ? look(text, behind).what : kind::space;
+  if (second == kind::letter && !is_line_end(text[at])) return run_end(text, behind, kind::letter);
+  if (first.what == kind::symbol || (text[at] == ' ' && second == kind::symbol)) {
+    std::size_t end = run_end(text, behind, kind::symbol);
+    while (end < text.size() && is_line_end(text[end])) ++end;
+    return end;
+  }
+  return llama3_space_end(text, at);
+}
+
 }  // namespace
+
+std::size_t pre_token_end(std::string_view text, std::size_t at, pre_token_pattern pattern) {
+  return pattern == pre_token_pattern::gpt2 ? pre_token_end(text, at) : llama3_end(text, at);
+}
 
 std::size_t pre_token_end(std::string_view text, std::size_t at) {
   const character first = look(text, at);

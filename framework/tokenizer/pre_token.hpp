@@ -11,6 +11,17 @@ namespace isthmus {
 /// should be UTF-8; a byte that is not is taken for a symbol of its own, so that any bytes have pre-tokens.
 std::size_t pre_token_end(std::string_view text, std::size_t at);
 
+/// How a tokenizer cuts text before it merges.
+enum class pre_token_pattern {
+  gpt2,   // as above
+  llama3  // Llama 3, also cl100k of OpenAI: contractions in either case, digits in threes, one symbol or blank before a word, and
+          // line ends behind symbols and blanks:
+          //   (?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+
+};
+
+/// The same by a pattern.
+std::size_t pre_token_end(std::string_view text, std::size_t at, pre_token_pattern pattern);
+
 /// Calls sink(std::string_view) for every pre-token, in order.
 template <class Sink>
 void for_each_pre_token(std::string_view text, Sink&& sink) {

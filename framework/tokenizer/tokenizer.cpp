@@ -27,6 +27,8 @@ hash128 hash_model(const bpe_model& model) {
     words.push_back(static_cast<std::uint64_t>(m.result));
   }
   for (const token_id id : model.specials) words.push_back(static_cast<std::uint64_t>(id));
+  if (model.pattern != pre_token_pattern::gpt2 || model.whole_words)
+    words.push_back(std::uint64_t{model.whole_words} << 32 | static_cast<std::uint64_t>(model.pattern));
   return hash_bytes(std::as_bytes(std::span(words)));
 }
 
@@ -51,7 +53,15 @@ tokenizer::tokenizer(bpe_model model) : model_(std::move(model)), byte_ids_(256,
     ensure(known(m.left) && known(m.right) && known(m.result), "tokenizer: merge of an unknown token");
     ranks_[place_of(m.left, m.right)] = {m.left, m.right, static_cast<std::int32_t>(rank), m.result};
   }
+  if (model_.whole_words)
+    for (token_id id = 0; id < vocabulary(); ++id)
+      if (!special_[static_cast<std::size_t>(id)]) words_.emplace(model_.tokens[static_cast<std::size_t>(id)], id);
   hash_ = hash_model(model_);
+}
+
+token_id tokenizer::find_word(std::string_view piece) const {
+  const auto found = words_.find(piece);
+  return found == words_.end() ? -1 : found->second;
 }
 
 std::string_view tokenizer::bytes(token_id id) const {

@@ -2,6 +2,7 @@
 
 #include "framework/core/expected.hpp"
 #include "framework/core/hash.hpp"
+#include "framework/tokenizer/pre_token.hpp"
 
 #include <cstddef>
 #include <cstdint>
@@ -27,11 +28,13 @@ struct bpe_model {
   std::vector<std::string> tokens;  // by id: the bytes of a token, for a special one its name
   std::vector<merge> merges;        // by rank, best first
   std::vector<token_id> specials;   // ascending; cut out of the text before all else when asked for
+  pre_token_pattern pattern = pre_token_pattern::gpt2;
+  bool whole_words = false;  // a pre-token that is a token is that token, whatever the merges give (`ignore_merges`)
   bool operator==(const bpe_model&) const = default;
 };
 
 /// Encodes and decodes. Immutable: threads share one. Equal to Hugging Face `tokenizers` with a ByteLevel pre-tokenizer
-/// (GPT-2's pattern, no prefix space) and model BPE, id for id.
+/// (GPT-2's or Llama 3's pattern, no prefix space) and model BPE, id for id.
 class tokenizer {
 public:
   /// The model must be sound: every byte has a token, merges name tokens, specials are ids (contract_error otherwise).
@@ -50,6 +53,10 @@ public:
 
 private:
   friend class encoder;
+  struct text_hash {
+    using is_transparent = void;
+    std::size_t operator()(std::string_view text) const { return std::hash<std::string_view>()(text); }
+  };
   struct ranked {
     token_id left = -1, right = -1;  // -1: an empty place
     std::int32_t rank = std::numeric_limits<std::int32_t>::max();
@@ -63,10 +70,14 @@ private:
   void merge_short(std::vector<token_id>& ids) const;
   void merge_long(std::vector<token_id>& ids) const;
 
+  /// Of whole words: the token of these bytes that is no special; -1: none.
+  token_id find_word(std::string_view piece) const;
+
   bpe_model model_;
-  std::vector<token_id> byte_ids_;  // [256]
-  std::vector<bool> special_;       // [vocabulary]
-  std::vector<ranked> ranks_;       // a power of two, open addressing
+  std::vector<token_id> byte_ids_;                                               // [256]
+  std::vector<bool> special_;                                                    // [vocabulary]
+  std::vector<ranked> ranks_;                                                    // a power of two, open addressing
+  std::unordered_map<std::string, token_id, text_hash, std::equal_to<>> words_;  // empty unless model_.whole_words
   std::optional<token_id> end_of_text_;
   hash128 hash_;
 };
@@ -92,10 +103,6 @@ private:
     std::uint32_t count = 0;
     token_id ids[inline_ids] = {};  // of more than three ids, the first entry says where they lie in pool_
   };
-  struct text_hash {
-    using is_transparent = void;
-    std::size_t operator()(std::string_view text) const { return std::hash<std::string_view>()(text); }
-  };
   void encode_plain(std::string_view text, std::vector<token_id>& out);
   void encode_long(std::string_view piece, std::vector<token_id>& out);
   slot& find_slot(std::uint64_t low, std::uint64_t high);
@@ -106,7 +113,7 @@ private:
   const tokenizer& tokens_;
   std::vector<slot> slots_;  // a power of two, open addressing
   std::size_t used_ = 0;
-  std::unordered_map<std::string, range, text_hash, std::equal_to<>> long_;
+  std::unordered_map<std::string, range, tokenizer::text_hash, std::equal_to<>> long_;
   std::vector<token_id> pool_, scratch_;
 };
 

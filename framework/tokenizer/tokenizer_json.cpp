@@ -20,6 +20,8 @@ constexpr std::size_t file_bytes_max = 64 << 20;
 constexpr std::size_t token_bytes_max = 4096;
 constexpr std::size_t vocabulary_max = 1 << 22;
 constexpr int depth_max = 16;
+constexpr std::string_view llama3_regex =
+    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
 
 /// Also of a name that was cut inside a character.
 std::string in_quotes(std::string_view text) { return json(text).dump(-1, ' ', false, json::error_handler_t::replace); }
@@ -118,19 +120,41 @@ private:
         return bad(errc::unsupported, std::string("model.") + name, "only null is supported, found " + p->dump().substr(0, 80));
     for (const char* name : {"continuing_subword_prefix", "end_of_word_suffix"})
       if (auto ok = expect(*model, "model", name, "", true); !ok) return ok;
-    for (const char* name : {"byte_fallback", "ignore_merges"})
-      if (auto ok = expect(*model, "model", name, false, true); !ok) return ok;
-    for (const char* part : {"pre_tokenizer", "decoder"}) {
-      const json* p = find(root_, part);
-      if (!p || !p->is_object() || type_of(*p) != "ByteLevel")
-        return bad(errc::unsupported, part, "only ByteLevel is supported, found " + (p ? type_of(*p) : "null"));
-    }
-    if (auto ok = expect(root_["pre_tokenizer"], "pre_tokenizer", "add_prefix_space", false, false); !ok) return ok;
-    if (auto ok = expect(root_["pre_tokenizer"], "pre_tokenizer", "use_regex", true, true); !ok) return ok;
+    if (auto ok = expect(*model, "model", "byte_fallback", false, true); !ok) return ok;
+    const json* whole_words = find(*model, "ignore_merges");
+    if (whole_words && !whole_words->is_boolean()) return bad(errc::malformed, "model.ignore_merges", "true or false is expected");
+    model_.whole_words = whole_words && whole_words->get<bool>();
+    if (auto ok = check_pre_tokenizer(); !ok) return ok;
+    const json* decoder = find(root_, "decoder");
+    if (!decoder || type_of(*decoder) != "ByteLevel")
+      return bad(errc::unsupported, "decoder", "only ByteLevel is supported, found " + (decoder ? type_of(*decoder) : "null"));
     const json* post = find(root_, "post_processor");
     if (post && type_of(*post) != "ByteLevel")
       return bad(errc::unsupported, "post_processor", "only null and ByteLevel are supported, found " + type_of(*post));
     return {};
+  }
+
+  /// ByteLevel, which cuts as GPT-2 does; or a Sequence of a Split by Llama 3's pattern and a ByteLevel that does not cut.
+  expected<void> check_pre_tokenizer() {
+    const json* part = find(root_, "pre_tokenizer");
+    std::string at = "pre_tokenizer";
+    if (part && type_of(*part) == "Sequence") {
+      const json* steps = find(*part, "pretokenizers");
+      if (!steps || !steps->is_array() || steps->size() != 2 || type_of((*steps)[0]) != "Split")
+        return bad(errc::unsupported, at, "of sequences only [Split, ByteLevel] is supported");
+      const std::string split = at + ".pretokenizers[0]";
+      if (auto ok = expect((*steps)[0], split, "pattern", {{"Regex", llama3_regex}}, false); !ok) return ok;
+      if (auto ok = expect((*steps)[0], split, "behavior", "Isolated", false); !ok) return ok;
+      if (auto ok = expect((*steps)[0], split, "invert", false, true); !ok) return ok;
+      model_.pattern = pre_token_pattern::llama3;
+      part = &(*steps)[1];
+      at += ".pretokenizers[1]";
+    }
+    if (!part || type_of(*part) != "ByteLevel")
+      return bad(errc::unsupported, at, "only ByteLevel is supported, found " + (part ? type_of(*part) : "null"));
+    if (auto ok = expect(*part, at, "add_prefix_space", false, false); !ok) return ok;
+    const bool cuts = model_.pattern == pre_token_pattern::gpt2;
+    return expect(*part, at, "use_regex", cuts, cuts);
   }
 
   static std::string type_of(const json& part) {
@@ -319,7 +343,15 @@ std::string to_tokenizer_json(const bpe_model& model) {
   out += R"(
   ],
   "normalizer": null,
-  "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true},
+  "pre_tokenizer": )";
+  if (model.pattern == pre_token_pattern::gpt2)
+    out += R"({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true})";
+  else
+    out += fmt::format(R"({{"type": "Sequence", "pretokenizers": [
+    {{"type": "Split", "pattern": {{"Regex": {}}}, "behavior": "Isolated", "invert": false}},
+    {{"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false}}]}})",
+                       in_quotes(llama3_regex));
+  out += R"(,
   "post_processor": {"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": false, "use_regex": true},
   "decoder": {"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true},
   "model": {
@@ -330,7 +362,9 @@ std::string to_tokenizer_json(const bpe_model& model) {
     "end_of_word_suffix": null,
     "fuse_unk": false,
     "byte_fallback": false,
-    "ignore_merges": false,
+    "ignore_merges": )";
+  out += model.whole_words ? "true" : "false";
+  out += R"(,
     "vocab": {)";
   for (std::size_t id = 0; id < model.tokens.size(); ++id)
     out += fmt::format("{}\n      {}: {}", id > 0 ? "," : "", in_quotes(shown(static_cast<token_id>(id))), id);

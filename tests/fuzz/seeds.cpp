@@ -192,6 +192,9 @@ void add_files(std::vector<seed>& out) {
   model.merges = {{'t', 'h', 256}, {256, 'e', 257}};
   model.specials = {258};
   out.push_back({"tokenizers", "small", bytes_of(to_tokenizer_json(model))});
+  model.pattern = pre_token_pattern::llama3;
+  model.whole_words = true;
+  out.push_back({"tokenizers", "llama3", bytes_of(to_tokenizer_json(model))});
 }
 
 void add_ledgers(std::vector<seed>& out) {

@@ -7,6 +7,7 @@
 
 #include <functional>
 #include <limits>
+#include <tuple>
 
 using namespace isthmus;
 using isthmus::testing::file_text;
@@ -83,6 +84,18 @@ BOOST_AUTO_TEST_CASE(byte_level_bpe_is_the_tokenizer_of_its_json) {
   BOOST_TEST(tokenizer(*model).end_of_text().value() == *vocabulary->end);
 }
 
+BOOST_AUTO_TEST_CASE(names_of_pre_tokenizers_give_pattern_and_whole_words) {
+  for (const auto& [name, pattern, whole] : {std::tuple{"mpt", pre_token_pattern::gpt2, false},
+                                             {"llama-bpe", pre_token_pattern::llama3, true},
+                                             {"dbrx", pre_token_pattern::llama3, false}}) {
+    gguf_file file = golden();
+    set(file, "pre", {std::string(name)});
+    const auto model = to_bpe_model(*read_gguf_vocabulary(file), file.where);
+    BOOST_TEST_REQUIRE(model.has_value(), name);
+    BOOST_TEST((model->pattern == pattern && model->whole_words == whole), name);
+  }
+}
+
 BOOST_AUTO_TEST_CASE(hostile_vocabularies) {
   broken([](auto& f) { f.metadata.erase("tokenizer.ggml.model"); }, errc::not_found, "no key \"tokenizer.ggml.model\"");
   broken([](auto& f) { set(f, "model", {std::string("bert")}); }, errc::unsupported,
@@ -109,7 +122,7 @@ BOOST_AUTO_TEST_CASE(hostile_vocabularies) {
   broken([](auto& f) { set(f, "add_bos_token", {std::uint64_t{1}}); }, errc::malformed, "must be a bool");
   broken([](auto& f) { set(f, "add_space_prefix", {true}); }, errc::unsupported, "add_space_prefix: true is not supported");
   broken([](auto& f) { f.metadata["tokenizer.chat_template"] = {std::uint64_t{1}}; }, errc::malformed, "chat_template: must be UTF-8 text");
-  for (const char* pre : {"", "default", "llama-bpe", "qwen2", "nonsense"})
+  for (const char* pre : {"", "default", "deepseek-llm", "qwen2", "nonsense"})
     broken([&](auto& f) { set(f, "pre", {std::string(pre)}); }, errc::unsupported,
            "the pre-tokenizer \"" + std::string(pre) + "\" is not supported");
 }

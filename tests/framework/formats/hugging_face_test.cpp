@@ -1,11 +1,9 @@
 #include "framework/formats/hugging_face.hpp"
-#include "framework/sim/disk.hpp"
 #include "tests/framework/formats/scratch_folder.hpp"
 
 #include <boost/test/unit_test.hpp>
 #include <nlohmann/json.hpp>
 
-#include <bit>
 #include <filesystem>
 
 using namespace isthmus;

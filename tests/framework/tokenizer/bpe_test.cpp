@@ -64,6 +64,30 @@ BOOST_AUTO_TEST_CASE(ids_equal_those_of_the_tokenizers_package) {
   BOOST_TEST((tokens.decode(ids) == text));
 }
 
+// Llama 3's pattern, and words that the merges do not reach.
+BOOST_AUTO_TEST_CASE(ids_by_llama3s_rules_equal_those_of_the_tokenizers_package) {
+  const auto model = parse_tokenizer_json(slurp("llama3.json"), "llama3.json");
+  BOOST_REQUIRE_MESSAGE(model.has_value(), (model ? "" : model.error().message));
+  BOOST_TEST((model->pattern == pre_token_pattern::llama3 && model->whole_words));
+  const tokenizer tokens(*model);
+  const std::string text = slurp("llama3.txt");
+  std::istringstream numbers(slurp("llama3_ids.txt"));
+  const std::vector<token_id> wanted{std::istream_iterator<token_id>(numbers), {}};
+  const auto ids = encode(tokens, text);
+  BOOST_TEST(ids.size() == wanted.size());
+  BOOST_TEST((ids == wanted));
+  BOOST_TEST((tokens.decode(ids) == text));
+  // Both rules are needed for that, and both are part of what the ids mean.
+  bpe_model merged = *model, cut = *model;
+  merged.whole_words = false;
+  cut.pattern = pre_token_pattern::gpt2;
+  for (const bpe_model& other : {merged, cut}) {
+    BOOST_TEST((encode(tokenizer(other), text) != wanted));
+    BOOST_TEST((tokenizer(other).hash() != tokens.hash()));
+  }
+  BOOST_TEST((*parse_tokenizer_json(to_tokenizer_json(*model), "again") == *model));
+}
+
 BOOST_AUTO_TEST_CASE(special_tokens_equal_those_of_the_tokenizers_package) {
   const auto wanted = nlohmann::json::parse(slurp("special.json"));
   const tokenizer tokens = golden();

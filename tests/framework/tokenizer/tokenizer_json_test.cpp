@@ -104,6 +104,30 @@ BOOST_AUTO_TEST_CASE(what_we_do_not_do_alike_is_refused_not_skipped) {
   CHECK_REFUSED("model.vocab: an object", f["model"].erase("vocab"));
 }
 
+BOOST_AUTO_TEST_CASE(only_llama3s_pattern_may_split) {
+  model.pattern = pre_token_pattern::llama3;
+  file = nlohmann::json::parse(to_tokenizer_json(model));
+  BOOST_TEST((*parse_tokenizer_json(file.dump(), "t") == model));
+  const auto step = [](nlohmann::json& f, int i) -> nlohmann::json& {
+    return f["pre_tokenizer"]["pretokenizers"][static_cast<std::size_t>(i)];
+  };
+  const auto refused = [&](const std::string& part, const std::function<void(nlohmann::json&)>& change) {
+    const std::string found = refusal(change);
+    BOOST_TEST(found.find(part) != std::string::npos, found << " lacks " << part);
+  };
+  refused("pre_tokenizer.pretokenizers[0].pattern: ", [&](auto& f) { step(f, 0)["pattern"]["Regex"] = "(a+)+$"; });
+  refused("pre_tokenizer.pretokenizers[0].pattern: ", [&](auto& f) { step(f, 0)["pattern"] = {{"String", " "}}; });
+  refused("pre_tokenizer.pretokenizers[0].behavior: ", [&](auto& f) { step(f, 0)["behavior"] = "Removed"; });
+  refused("pre_tokenizer.pretokenizers[0].invert: ", [&](auto& f) { step(f, 0)["invert"] = true; });
+  refused("pre_tokenizer.pretokenizers[1].use_regex: ", [&](auto& f) { step(f, 1)["use_regex"] = true; });
+  refused("pre_tokenizer.pretokenizers[1].use_regex: ", [&](auto& f) { step(f, 1).erase("use_regex"); });
+  refused("pre_tokenizer.pretokenizers[1].add_prefix_space: ", [&](auto& f) { step(f, 1)["add_prefix_space"] = true; });
+  refused("of sequences only [Split, ByteLevel]", [&](auto& f) { std::swap(step(f, 0), step(f, 1)); });
+  refused("of sequences only [Split, ByteLevel]", [&](auto& f) { f["pre_tokenizer"]["pretokenizers"].erase(1); });
+  refused("of sequences only [Split, ByteLevel]", [&](auto& f) { f["pre_tokenizer"]["pretokenizers"] = 7; });
+  refused("model.ignore_merges: true or false", [&](auto& f) { f["model"]["ignore_merges"] = 1; });
+}
+
 BOOST_AUTO_TEST_CASE(text_that_is_not_json_is_told_by_line_and_column) {
   const auto message = [](const std::string& text) {
     const auto read = parse_tokenizer_json(text, "t.json");
