@@ -54,7 +54,7 @@ void read_mixtral(hf_keys& keys, hf_config& out) {
   read_common(keys, out, false);
   out.norm_eps = keys.number({"rms_norm_eps"}, 0, 1, 1e-5);
   hf_attention attention = read_attention(keys, out);
-  read_rope(keys, out, attention, 10000);
+  read_rope(keys, out, attention, 1e6);
   attention.window = read_window(keys, 0);
   hf_moe moe;
   moe.experts = keys.whole({"num_local_experts"}, 1, experts_max, 8);
@@ -119,12 +119,9 @@ void read_mamba2(hf_keys& keys, hf_config& out) {
   repeat(keys, out, {mamba, std::monostate{}});
 }
 
-void read_striped_hyena(hf_keys& keys, hf_config& out) {
-  read_common(keys, out, false);
-  out.tied_head = keys.flag({"tie_embeddings"}, out.tied_head);
-  out.context = keys.whole({"max_seqlen"}, 1, context_max, out.context);
-  out.norm_eps = keys.number({"eps"}, 0, 1, 1e-5);
-  out.final_norm = keys.flag({"final_norm"}, true);
+namespace {
+
+hf_attention read_striped_attention(hf_keys& keys, hf_config& out) {
   hf_attention attention;
   attention.heads = keys.whole({"num_attention_heads"}, 1, extent_max, 32);
   const std::int64_t shared = keys.whole({"proj_groups"}, 1, attention.heads, std::min<std::int64_t>(4, attention.heads));
@@ -144,7 +141,10 @@ void read_striped_hyena(hf_keys& keys, hf_config& out) {
   rope.factor = keys.number({"rotary_emb_scaling_factor"}, 1, 1e6, 1);
   if (rope.scaling == hf_rope::scaling_kind::none) rope.factor = 1;
   out.rope = rope;
+  return attention;
+}
 
+hf_hyena read_striped_filter(hf_keys& keys, const hf_config& out, std::int64_t heads) {
   hf_hyena hyena;
   const std::int64_t groups = keys.whole({"hyena_filter_groups"}, 1, out.d_model, 1);
   keys.must(out.d_model % groups == 0, errc::malformed, "hyena_filter_groups",
@@ -157,7 +157,20 @@ void read_striped_hyena(hf_keys& keys, hf_config& out) {
   hyena.short_filter = keys.whole({"short_filter_length"}, 1, 1024, 3);
   hyena.short_bias = keys.flag({"short_filter_bias"}, true);
   hyena.column_split = keys.flag({"column_split_hyena"}, true);
-  hyena.heads = attention.heads;
+  hyena.heads = heads;
+  return hyena;
+}
+
+}  // namespace
+
+void read_striped_hyena(hf_keys& keys, hf_config& out) {
+  read_common(keys, out, false);
+  out.tied_head = keys.flag({"tie_embeddings"}, out.tied_head);
+  out.context = keys.whole({"max_seqlen"}, 1, context_max, out.context);
+  out.norm_eps = keys.number({"eps"}, 0, 1, 1e-5);
+  out.final_norm = keys.flag({"final_norm"}, true);
+  const hf_attention attention = read_striped_attention(keys, out);
+  const hf_hyena hyena = read_striped_filter(keys, out, attention.heads);
   hf_mlp mlp;
   mlp.inner = keys.whole({"inner_mlp_size"}, 1, 16 * extent_max);
   mlp.activation = read_activation(keys, "mlp_activation", "silu");

@@ -13,6 +13,8 @@ namespace {
 
 using json = nlohmann::json;
 
+constexpr std::size_t entries_max = 4096;  // of an array: as many as layers
+
 std::string shown(const json& value) {
   const std::string text = value.dump(-1, ' ', false, json::error_handler_t::replace);
   return text.size() <= 80 ? text : text.substr(0, 77) + "...";
@@ -98,12 +100,18 @@ std::string hf_keys::text(names keys, const std::string& otherwise) {
   return value->is_string() ? value->get<std::string>() : otherwise;
 }
 
+bool hf_keys::is_array(const json& value) {
+  must(value.is_array(), errc::malformed, last_, fmt::format("is {}, expected an array", shown(value)));
+  if (!value.is_array()) return false;
+  must(value.size() <= entries_max, errc::too_large, last_, fmt::format("has {} entries, at most {} allowed", value.size(), entries_max));
+  return value.size() <= entries_max;
+}
+
 std::vector<std::int64_t> hf_keys::wholes(names keys, std::int64_t low, std::int64_t high) {
   std::vector<std::int64_t> numbers;
   const json* value = take(keys);
   if (value == nullptr) return numbers;
-  must(value->is_array(), errc::malformed, last_, fmt::format("is {}, expected an array", shown(*value)));
-  if (value->is_array())
+  if (is_array(*value))
     for (const json& entry : *value) {
       must(is_whole(entry, low, high), errc::out_of_range, last_,
            fmt::format("holds {}, expected whole numbers from {} to {}", shown(entry), low, high));
@@ -117,8 +125,7 @@ std::vector<std::string> hf_keys::texts(names keys) {
   std::vector<std::string> words;
   const json* value = take(keys);
   if (value == nullptr) return words;
-  must(value->is_array(), errc::malformed, last_, fmt::format("is {}, expected an array", shown(*value)));
-  if (value->is_array())
+  if (is_array(*value))
     for (const json& entry : *value) {
       must(entry.is_string(), errc::malformed, last_, fmt::format("holds {}, expected strings", shown(entry)));
       if (failed()) return {};

@@ -55,6 +55,8 @@ public:
 private:
   /// The key's value under whichever spelling is there; null: absent.
   const nlohmann::json* take(names keys);
+  /// Also a fault where it is none, or has too many entries.
+  bool is_array(const nlohmann::json& value);
 
   const nlohmann::json& object_;
   const std::string& where_;

@@ -72,6 +72,9 @@ BOOST_AUTO_TEST_CASE(values_out_of_range) {
   refused("mamba2", "time_step_limit", {0.5, 0.1}, errc::out_of_range, "expected 0 <= low < high");
   refused("mamba2", "time_step_limit", {0.5}, errc::malformed, "must be [low, high]");
   refused("bamba", "attn_layer_indices", {2}, errc::out_of_range, "attn_layer_indices: holds 2, expected whole numbers from 0 to 1");
+  refused("bamba", "attn_layer_indices", std::vector<int>(5000, 1), errc::too_large, "attn_layer_indices: has 5000 entries, at most 4096");
+  refused("granite", "layer_types", std::vector<std::string>(5000, "mamba"), errc::too_large, "layer_types: has 5000 entries");
+  refused("bamba", "attn_layer_indices", 1, errc::malformed, "attn_layer_indices: is 1, expected an array");
   refused("bamba", "mamba_n_heads", 3, errc::malformed, "mamba_n_heads: is 3, which does not divide");
   refused("granite", "num_hidden_layers", 3, errc::malformed, "layer_types: has 2 layers, num_hidden_layers is 3");
   refused("jamba", "attn_layer_offset", 2, errc::out_of_range, "attn_layer_offset: is 2, expected a whole number from 0 to 1");
