@@ -37,7 +37,7 @@ void time_jobs(const std::vector<job>& jobs, const std::string& type, stream& s,
   for (const job& j : jobs) {
     if (!only.empty() && std::find(only.begin(), only.end(), j.name) == only.end()) continue;
     const double seconds = median_seconds(j.run, s, seconds_a_round);
-    fmt::print("{{\"name\": \"{}\", \"type\": \"{}\", \"us\": {:.3f}, \"gb_s\": {:.1f}, \"tflop_s\": {:.2f}}}\n", j.name, type,
+    fmt::print("{{\"name\": \"{}\", \"type\": \"{}\", \"us\": {:.3f}, \"gb_s\": {:.1f}, \"tflop_s\": {:.4f}}}\n", j.name, type,
                seconds * 1e6, j.bytes / seconds * 1e-9, j.operations / seconds * 1e-12);
     std::fflush(stdout);
   }
@@ -55,6 +55,8 @@ int run(int argc, char** argv) {
   app.add_option("--only", only, "Names of kernels")->delimiter(',');
   app.add_option("--batch", x.batch, "Sequences");
   app.add_option("--length", x.length, "Tokens of a sequence");
+  app.add_option("--d", x.d, "Columns of the model");
+  app.add_option("--inner", x.inner, "Channels of Mamba-2, a multiple of its heads' 64");
   app.add_option("--vocabulary", x.vocabulary, "Rows of the embedding");
   app.add_option("--parameters", x.parameters, "Of the optimizer's step");
   app.add_option("--threads", threads, "Of a backend on the host");

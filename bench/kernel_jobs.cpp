@@ -92,18 +92,76 @@ void add_attention(const common<Act>& c, std::vector<job>& jobs) {
                   }});
 }
 
+/// Few taps with silu, as Mamba has them; many that 16 channels share, as StripedHyena 2's.
 template <class Act>
-void add_conv1d(const common<Act>& c, std::vector<job>& jobs) {
+void add_conv1d(const common<Act>& c, std::int64_t width, std::int64_t sharers, std::vector<job>& jobs) {
   using R = real<Act>;
-  const R* taps = c.a->template numbers<R>(c.channels * c.x.conv_width);
-  R* d_taps = c.a->template numbers<R>(c.channels * c.x.conv_width);
-  jobs.push_back({"conv1d", c.n * number(c.channels) * 2 * c.act, 0, [=] {
-                    c.ops->conv1d(*c.s, {c.zxbcdt + c.inner, taps, c.bias, c.xbc, nullptr, nullptr, c.x.batch, c.x.length, c.channels,
-                                         c.x.conv_width, c.wide});
+  const std::int64_t filters = c.channels / sharers;
+  const R* taps = c.a->template numbers<R>(filters * width);
+  R* d_taps = c.a->template numbers<R>(filters * width);
+  const auto f = sharers == 1 ? conv_activation::silu : conv_activation::none;
+  const std::string name = sharers == 1 ? "conv1d" : "conv1d_wide";
+  const double work = 2 * c.n * number(c.channels * width);
+  jobs.push_back({name, c.n * number(c.channels) * 2 * c.act, work, [=] {
+                    c.ops->conv1d(*c.s, {c.zxbcdt + c.inner, taps, c.bias, nullptr, c.xbc, nullptr, nullptr, c.x.batch, c.x.length,
+                                         c.channels, filters, width, c.wide, f});
                   }});
-  jobs.push_back({"conv1d_backward", c.n * number(c.channels) * 3 * c.act, 0, [=] {
-                    c.ops->conv1d_backward(*c.s, {c.zxbcdt + c.inner, taps, c.bias, c.d_xbc, c.d_zxbcdt + c.inner, d_taps, c.d_bias,
-                                                  c.x.batch, c.x.length, c.channels, c.x.conv_width, c.wide, c.wide});
+  jobs.push_back({name + "_backward", c.n * number(c.channels) * 3 * c.act, 2 * work, [=] {
+                    c.ops->conv1d_backward(*c.s, {c.zxbcdt + c.inner, taps, c.bias, nullptr, c.d_xbc, c.d_zxbcdt + c.inner, d_taps,
+                                                  c.d_bias, nullptr, c.x.batch, c.x.length, c.channels, filters, width, c.wide, c.wide, f});
+                  }});
+}
+
+/// As Hyena has it: gates and input are columns of one projection, a filter a channel. Operations: 5 N log2 N of each complex transform
+/// of N points, three a channel and sequence less those of the filters, which a batch shares.
+template <class Act>
+void add_long_conv(const common<Act>& c, std::vector<job>& jobs) {
+  using R = real<Act>;
+  const R *h = c.a->template numbers<R>(c.d * c.x.length, 0.02), *d = c.a->template numbers<R>(c.d);
+  R *dh = c.a->template numbers<R>(c.d * c.x.length), *dd = c.a->template numbers<R>(c.d);
+  std::shared_ptr<long_conv_plan> plan = c.ops->make_long_conv_plan(c.x.length);
+  const long_conv_args<Act> f{.plan = plan.get(),
+                              .v = c.rows_3d,
+                              .x1 = c.rows_3d + c.d,
+                              .x2 = c.rows_3d + 2 * c.d,
+                              .h = h,
+                              .h_back = nullptr,
+                              .d = d,
+                              .y = c.out_d,
+                              .batch = c.x.batch,
+                              .length = c.x.length,
+                              .channels = c.d,
+                              .filters = c.d,
+                              .taps = c.x.length,
+                              .x_stride = 3 * c.d,
+                              .y_stride = c.d};
+  const double n = number(c.x.length), transform = 5 * n * std::log2(n) * number(c.d), sequences = number(c.x.batch);
+  const double filters = 4 * n * number(c.d);
+  jobs.push_back({"long_conv", c.n * number(4 * c.d) * c.act + filters, (2 * sequences + 1) * transform,
+                  [=, keep = plan] { c.ops->long_conv(*c.s, f); }});
+  jobs.push_back({"long_conv_backward", c.n * number(7 * c.d) * c.act + 3 * filters, (4 * sequences + 2) * transform, [=, keep = plan] {
+                    c.ops->long_conv_backward(*c.s, {.plan = f.plan,
+                                                     .v = f.v,
+                                                     .x1 = f.x1,
+                                                     .x2 = f.x2,
+                                                     .h = f.h,
+                                                     .h_back = nullptr,
+                                                     .d = f.d,
+                                                     .dy = c.rows_d,
+                                                     .dv = c.out_3d,
+                                                     .dx1 = c.out_3d + c.d,
+                                                     .dx2 = c.out_3d + 2 * c.d,
+                                                     .dh = dh,
+                                                     .dh_back = nullptr,
+                                                     .dd = dd,
+                                                     .batch = f.batch,
+                                                     .length = f.length,
+                                                     .channels = c.d,
+                                                     .filters = c.d,
+                                                     .taps = f.taps,
+                                                     .x_stride = 3 * c.d,
+                                                     .dy_stride = c.d,
+                                                     .dx_stride = 3 * c.d});
                   }});
 }
 
@@ -212,7 +270,9 @@ std::vector<job> kernel_jobs(const backend& b, stream& s, arrays& a, const exten
   add_products(c, jobs);
   add_channel_mixers(c, jobs);
   add_attention(c, jobs);
-  add_conv1d(c, jobs);
+  add_conv1d(c, x.conv_width, 1, jobs);
+  add_conv1d(c, 128, 16, jobs);
+  add_long_conv(c, jobs);
   add_ssd(c, jobs);
   add_gated_norm(c, jobs);
   add_head(c, jobs);

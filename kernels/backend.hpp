@@ -6,7 +6,9 @@
 #include "kernels/cross_entropy.hpp"
 #include "kernels/embedding.hpp"
 #include "kernels/linear.hpp"
+#include "kernels/long_conv.hpp"
 #include "kernels/memory.hpp"
+#include "kernels/modal.hpp"
 #include "kernels/optimizer.hpp"
 #include "kernels/rms_norm.hpp"
 #include "kernels/ssd.hpp"
@@ -45,6 +47,14 @@ struct op_table {
   void (*conv1d)(stream&, const conv1d_args<Act>&);
   void (*conv1d_backward)(stream&, const conv1d_backward_args<Act>&);
   void (*conv1d_step)(stream&, const conv1d_step_args<Act>&);
+  /// length > 0.
+  std::unique_ptr<long_conv_plan> (*make_long_conv_plan)(std::int64_t length);
+  void (*long_conv)(stream&, const long_conv_args<Act>&);
+  void (*long_conv_backward)(stream&, const long_conv_backward_args<Act>&);
+  void (*modal_filter)(stream&, const modal_filter_args<real_type>&);
+  void (*modal_filter_backward)(stream&, const modal_filter_backward_args<real_type>&);
+  void (*modal_scan)(stream&, const modal_scan_args<Act>&);
+  void (*modal_step)(stream&, const modal_step_args<Act>&);
   void (*ssd)(stream&, const ssd_args<Act>&);
   void (*ssd_backward)(stream&, const ssd_backward_args<Act>&);
   void (*ssd_step)(stream&, const ssd_step_args<Act>&);

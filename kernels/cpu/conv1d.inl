@@ -1,37 +1,56 @@
-// Depthwise causal convolution with silu, channels side by side in vectors.
+// Depthwise causal convolution of few taps, channels side by side in vectors.
 
-/// weight [channels, width] as [width][channels], so that taps are vectors.
-inline void transpose_taps(const float* weight, std::int64_t channels, std::int64_t taps, float* to) {
+/// weight [filters, taps] as [taps][channels], so that taps are vectors.
+inline void transpose_taps(const float* weight, std::int64_t channels, std::int64_t filters, std::int64_t taps, float* to) {
+  const std::int64_t sharers = channels / filters;
   for (std::int64_t c = 0; c < channels; ++c)
-    for (std::int64_t k = 0; k < taps; ++k) to[k * channels + c] = weight[c * taps + k];
+    for (std::int64_t k = 0; k < taps; ++k) to[k * channels + c] = weight[c / sharers * taps + k];
 }
 
-/// Where row t of sequence b comes from; null: zeros.
-template <class Act>
-ISTHMUS_INLINE const Act* conv_row(const conv1d_args<Act>& a, std::int64_t b, std::int64_t t) {
-  if (t >= 0) return a.x + (b * a.length + t) * a.x_stride;
-  return a.initial ? a.initial + (b * (a.width - 1) + a.width - 1 + t) * a.channels : nullptr;
+constexpr std::int64_t conv_narrow_width = 8;  // up to here taps are read from memory for each row
+
+/// The sum before the taps' part, of one vector of channels.
+template <class Mask, class Act>
+ISTHMUS_INLINE vf conv_start(const conv_channels& f, std::int64_t c, Mask mask, const Act* x) {
+  const vf bias = f.bias ? mask.get(f.bias + c) : vf{};
+  return f.skip ? bias + mask.get(f.skip + c) * mask.get(x) : bias;
+}
+
+/// Rows [begin, end) of sequence b.
+template <bool Silu, class Act>
+void conv1d_tile(const conv1d_args<Act>& a, const conv_channels& f, std::int64_t b, std::int64_t begin, std::int64_t end) {
+  for (std::int64_t t = begin; t < end; ++t) {
+    over(a.channels, [&](std::int64_t c, auto mask) {
+      vf sum = conv_start(f, c, mask, a.x + (b * a.length + t) * a.x_stride + c);
+      for (std::int64_t k = 0; k < a.width; ++k)
+        if (const Act* x = conv_row(a, b, t - a.width + 1 + k)) sum += mask.get(f.taps + k * a.channels + c) * mask.get(x + c);
+      mask.put(a.y + (b * a.length + t) * a.channels + c, Silu ? sum * sigmoid(sum) : sum);
+    });
+  }
+}
+
+template <bool Silu, class Act>
+void conv1d_rows(stream& s, const conv1d_args<Act>& a, const conv_channels& f) {
+  // One row of a step is not worth a window of its own.
+  const bool wide = a.width > conv_narrow_width && a.length > 1;
+  const std::int64_t rows = wide ? conv_rows : 32, blocks = (a.length + rows - 1) / rows;
+  s.workers.run(a.batch * blocks, [&](std::int64_t tile, int worker) {
+    const std::int64_t b = tile / blocks, begin = tile % blocks * rows, end = a.length - begin < rows ? a.length : begin + rows;
+    if (wide)
+      conv1d_wide_tile<Silu>(a, f, b, begin, end, own_floats(s, worker, 2 * (a.width + conv_rows) * width));
+    else
+      conv1d_tile<Silu>(a, f, b, begin, end);
+  });
 }
 
 template <class Act>
 void conv1d(stream& s, const conv1d_args<Act>& a) {
-  constexpr std::int64_t rows_at_once = 32;
-  const std::int64_t kept = a.width - 1, blocks = (a.length + rows_at_once - 1) / rows_at_once;
+  const std::int64_t kept = a.width - 1;
   float* taps = shared_floats(s, (a.width + a.batch * kept) * a.channels);
   auto* last = reinterpret_cast<Act*>(taps + a.width * a.channels);  // [batch, width - 1, channels]
-  transpose_taps(a.weight, a.channels, a.width, taps);
-  s.workers.run(a.batch * blocks, [&](std::int64_t tile, int) {
-    const std::int64_t b = tile / blocks, begin = tile % blocks * rows_at_once;
-    const std::int64_t end = a.length - begin < rows_at_once ? a.length : begin + rows_at_once;
-    for (std::int64_t t = begin; t < end; ++t) {
-      over(a.channels, [&](std::int64_t c, auto mask) {
-        vf sum = mask.get(a.bias + c);
-        for (std::int64_t k = 0; k < a.width; ++k)
-          if (const Act* x = conv_row(a, b, t - kept + k)) sum += mask.get(taps + k * a.channels + c) * mask.get(x + c);
-        mask.put(a.y + (b * a.length + t) * a.channels + c, sum * sigmoid(sum));
-      });
-    }
-  });
+  transpose_taps(a.weight, a.channels, a.filters, a.width, taps);
+  const conv_channels f{taps, a.bias, a.skip, a.channels, a.width};
+  a.activation == conv_activation::silu ? conv1d_rows<true>(s, a, f) : conv1d_rows<false>(s, a, f);
   if (!a.final) return;
   for (std::int64_t i = 0; i < a.batch * kept; ++i) {
     const Act* x = conv_row(a, i / kept, a.length - kept + i % kept);
@@ -45,55 +64,77 @@ void conv1d_step(stream& s, const conv1d_step_args<Act>& a) {
   conv1d<Act>(s, one_row_of(a));
 }
 
+constexpr std::int64_t conv_backward_channels = 64;  // of one tile
+
 /// Channels of one sequence in one tile: d_sum [length][64] in scratch, then what follows from it.
-template <class Act>
-void conv1d_backward_tile(const conv1d_backward_args<Act>& a, std::int64_t b, std::int64_t c, std::int64_t channels, const float* taps,
+template <bool Silu, class Act>
+void conv1d_backward_tile(const conv1d_backward_args<Act>& a, const conv_channels& f, std::int64_t b, std::int64_t c, std::int64_t channels,
                           float* d_sum, float* parts) {
-  constexpr std::int64_t row = 64;
+  constexpr std::int64_t row = conv_backward_channels;
   const std::int64_t kept = a.width - 1;
   const Act* x = a.x + b * a.length * a.x_stride + c;
   for (std::int64_t t = 0; t < a.length; ++t) {
     const std::int64_t first = t < kept ? kept - t : 0;
     over(channels, [&](std::int64_t i, auto mask) {
-      vf sum = mask.get(a.bias + c + i);
-      for (std::int64_t k = first; k < a.width; ++k) sum += mask.get(taps + k * a.channels + c + i) * mask.get(x + (t - kept + k) * a.x_stride + i);
-      const vf d = mask.get(a.dy + (b * a.length + t) * a.channels + c + i) * silu_slope(sum, sigmoid(sum));
+      vf d = mask.get(a.dy + (b * a.length + t) * a.channels + c + i);
+      if (Silu) {
+        vf sum = conv_start(f, c + i, mask, x + t * a.x_stride + i);
+        for (std::int64_t k = first; k < a.width; ++k) sum += mask.get(f.taps + k * a.channels + c + i) * mask.get(x + (t - kept + k) * a.x_stride + i);
+        d *= silu_slope(sum, sigmoid(sum));
+      }
       mask.put(d_sum + t * row + i, d);
     });
   }
   over(channels, [&](std::int64_t i, auto mask) {
-    vf d_bias = vf{};
+    vf d_bias = vf{}, d_skip = vf{};
     for (std::int64_t t = 0; t < a.length; ++t) d_bias += mask.get(d_sum + t * row + i);
     mask.put(parts + a.width * a.channels + c + i, d_bias);
+    if (f.skip)
+      for (std::int64_t t = 0; t < a.length; ++t) d_skip += mask.get(d_sum + t * row + i) * mask.get(x + t * a.x_stride + i);
+    mask.put(parts + (a.width + 1) * a.channels + c + i, d_skip);
     for (std::int64_t k = 0; k < a.width; ++k) {
       vf d_tap = vf{};
       for (std::int64_t t = kept - k; t < a.length; ++t) d_tap += mask.get(d_sum + t * row + i) * mask.get(x + (t - kept + k) * a.x_stride + i);
       mask.put(parts + k * a.channels + c + i, d_tap);
     }
+    const vf skip = f.skip ? mask.get(f.skip + c + i) : vf{};
     for (std::int64_t t = 0; t < a.length; ++t) {
-      vf dx = vf{};
+      vf dx = f.skip ? skip * mask.get(d_sum + t * row + i) : vf{};
       for (std::int64_t k = a.length - t > kept ? 0 : kept - (a.length - 1 - t); k < a.width; ++k)
-        dx += mask.get(taps + k * a.channels + c + i) * mask.get(d_sum + (t + kept - k) * row + i);
+        dx += mask.get(f.taps + k * a.channels + c + i) * mask.get(d_sum + (t + kept - k) * row + i);
       mask.put(a.dx + (b * a.length + t) * a.dx_stride + c + i, dx);
     }
   });
 }
 
+template <bool Silu, class Act>
+void conv1d_backward_rows(stream& s, const conv1d_backward_args<Act>& a, const conv_channels& f, float* parts) {
+  constexpr std::int64_t row = conv_backward_channels;
+  const std::int64_t groups = (a.channels + row - 1) / row, part = (a.width + 2) * a.channels;
+  const bool wide = a.width > conv_narrow_width;
+  s.workers.run(a.batch * groups, [&](std::int64_t tile, int worker) {
+    const std::int64_t b = tile / groups, first = tile % groups * row, channels = a.channels - first < row ? a.channels - first : row;
+    float* mine = parts + b * part;
+    if (!wide) return conv1d_backward_tile<Silu>(a, f, b, first, channels, own_floats(s, worker, a.length * row), mine);
+    float* memory = own_floats(s, worker, (4 * a.width + conv_rows + a.length) * width);
+    over(channels, [&](std::int64_t c, auto mask) { conv1d_wide_backward<Silu>(a, f, b, first + c, mask, memory, mine); });
+  });
+}
+
 template <class Act>
 void conv1d_backward(stream& s, const conv1d_backward_args<Act>& a) {
-  constexpr std::int64_t row = 64;
-  const std::int64_t groups = (a.channels + row - 1) / row, part = (a.width + 1) * a.channels;
+  const std::int64_t part = (a.width + 2) * a.channels, sharers = a.channels / a.filters;
   float* taps = shared_floats(s, a.width * a.channels + a.batch * part);
-  float* parts = taps + a.width * a.channels;  // [batch][width + 1][channels]: d_weight by tap, then d_bias
-  transpose_taps(a.weight, a.channels, a.width, taps);
-  s.workers.run(a.batch * groups, [&](std::int64_t tile, int worker) {
-    const std::int64_t b = tile / groups, c = tile % groups * row;
-    conv1d_backward_tile(a, b, c, a.channels - c < row ? a.channels - c : row, taps, own_floats(s, worker, a.length * row), parts + b * part);
-  });
+  float* parts = taps + a.width * a.channels;  // [batch][width + 2][channels]: d_weight by tap, then d_bias, d_skip
+  transpose_taps(a.weight, a.channels, a.filters, a.width, taps);
+  const conv_channels f{taps, a.bias, a.skip, a.channels, a.width};
+  a.activation == conv_activation::silu ? conv1d_backward_rows<true>(s, a, f, parts) : conv1d_backward_rows<false>(s, a, f, parts);
   for (std::int64_t b = 0; b < a.batch; ++b) {
+    const float* mine = parts + b * part;
     for (std::int64_t c = 0; c < a.channels; ++c) {
-      for (std::int64_t k = 0; k < a.width; ++k) a.d_weight[c * a.width + k] += parts[b * part + k * a.channels + c];
-      a.d_bias[c] += parts[b * part + a.width * a.channels + c];
+      for (std::int64_t k = 0; k < a.width; ++k) a.d_weight[c / sharers * a.width + k] += mine[k * a.channels + c];
+      if (a.bias) a.d_bias[c] += mine[a.width * a.channels + c];
+      if (a.skip) a.d_skip[c] += mine[(a.width + 1) * a.channels + c];
     }
   }
 }

@@ -14,6 +14,19 @@ real<Act> input(const conv1d_args<Act>& a, std::int64_t b, std::int64_t t, std::
   return a.initial ? load(a.initial[(b * (a.width - 1) + a.width - 1 + t) * a.channels + c]) : real<Act>{0};
 }
 
+/// What channel c has before its taps, at input x.
+template <class Args, class Real>
+Real start_of(const Args& a, std::int64_t c, Real x) {
+  const Real bias = a.bias ? a.bias[c] : Real{0};
+  return a.skip ? bias + a.skip[c] * x : bias;
+}
+
+/// The filter that channel c shares with its neighbours.
+template <class Args>
+std::int64_t filter_of(const Args& a, std::int64_t c) {
+  return c / (a.channels / a.filters);
+}
+
 }  // namespace
 
 template <class Act>
@@ -24,9 +37,9 @@ void conv1d(stream& s, const conv1d_args<Act>& a) {
   for (std::int64_t b = 0; b < a.batch; ++b) {
     for (std::int64_t t = 0; t < a.length; ++t) {
       for (std::int64_t c = 0; c < a.channels; ++c) {
-        R sum = a.bias[c];
-        for (std::int64_t k = 0; k < a.width; ++k) sum += a.weight[c * a.width + k] * input(a, b, t - kept + k, c);
-        a.y[(b * a.length + t) * a.channels + c] = static_cast<Act>(sum * sigmoid(sum));
+        R sum = start_of(a, c, input(a, b, t, c));
+        for (std::int64_t k = 0; k < a.width; ++k) sum += a.weight[filter_of(a, c) * a.width + k] * input(a, b, t - kept + k, c);
+        a.y[(b * a.length + t) * a.channels + c] = static_cast<Act>(a.activation == conv_activation::silu ? sum * sigmoid(sum) : sum);
       }
     }
     if (!a.final) continue;
@@ -42,19 +55,22 @@ void conv1d_backward(stream& s, const conv1d_backward_args<Act>& a) {
   R* d_sum = scratch<Act>(s, a.length);
   for (std::int64_t b = 0; b < a.batch; ++b) {
     for (std::int64_t c = 0; c < a.channels; ++c) {
-      const R* weight = a.weight + c * a.width;
+      const R* weight = a.weight + filter_of(a, c) * a.width;
+      R* d_weight = a.d_weight + filter_of(a, c) * a.width;
       const Act* x = a.x + b * a.length * a.x_stride + c;
       for (std::int64_t t = 0; t < a.length; ++t) {
-        R sum = a.bias[c];
+        R sum = start_of(a, c, load(x[t * a.x_stride]));
         for (std::int64_t k = std::max<std::int64_t>(0, a.width - 1 - t); k < a.width; ++k)
           sum += weight[k] * load(x[(t - a.width + 1 + k) * a.x_stride]);
-        d_sum[t] = load(a.dy[(b * a.length + t) * a.channels + c]) * silu_slope(sum, sigmoid(sum));
-        a.d_bias[c] += d_sum[t];
+        d_sum[t] = load(a.dy[(b * a.length + t) * a.channels + c]);
+        if (a.activation == conv_activation::silu) d_sum[t] *= silu_slope(sum, sigmoid(sum));
+        if (a.bias) a.d_bias[c] += d_sum[t];
+        if (a.skip) a.d_skip[c] += d_sum[t] * load(x[t * a.x_stride]);
         for (std::int64_t k = std::max<std::int64_t>(0, a.width - 1 - t); k < a.width; ++k)
-          a.d_weight[c * a.width + k] += d_sum[t] * load(x[(t - a.width + 1 + k) * a.x_stride]);
+          d_weight[k] += d_sum[t] * load(x[(t - a.width + 1 + k) * a.x_stride]);
       }
       for (std::int64_t t = 0; t < a.length; ++t) {
-        R dx = 0;
+        R dx = a.skip ? a.skip[c] * d_sum[t] : R{0};
         for (std::int64_t k = 0; k < a.width; ++k)
           if (t + a.width - 1 - k < a.length) dx += weight[k] * d_sum[t + a.width - 1 - k];
         a.dx[(b * a.length + t) * a.dx_stride + c] = static_cast<Act>(dx);

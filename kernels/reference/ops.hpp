@@ -43,6 +43,19 @@ template <class Act>
 void conv1d_backward(stream&, const conv1d_backward_args<Act>&);
 template <class Act>
 void conv1d_step(stream&, const conv1d_step_args<Act>&);
+std::unique_ptr<long_conv_plan> make_long_conv_plan(std::int64_t length);
+template <class Act>
+void long_conv(stream&, const long_conv_args<Act>&);
+template <class Act>
+void long_conv_backward(stream&, const long_conv_backward_args<Act>&);
+template <class Real>
+void modal_filter(stream&, const modal_filter_args<Real>&);
+template <class Real>
+void modal_filter_backward(stream&, const modal_filter_backward_args<Real>&);
+template <class Act>
+void modal_scan(stream&, const modal_scan_args<Act>&);
+template <class Act>
+void modal_step(stream&, const modal_step_args<Act>&);
 template <class Act>
 void ssd(stream&, const ssd_args<Act>&);
 template <class Act>

@@ -199,6 +199,7 @@ bool wanted(const kernel_case& c) {
 
 std::vector<kernel_case> kernel_cases() {
   auto cases = mixer_cases();
+  for (auto& c : convolution_cases()) cases.push_back(std::move(c));
   for (auto& c : {linear_case(1, 48, 32, 0), linear_case(7, 5, 3, 0), linear_case(65, 80, 96, 0), linear_case(130, 70, 64, 5),
                   linear_case(256, 256, 128, 0), linear_case(0, 16, 16, 0), embedding_case(33, 48, 11), rms_norm_case(5, 64, false),
                   rms_norm_case(37, 80, true), rms_norm_case(130, 19, true), gated_norm_case(9, 64, 1, 64), gated_norm_case(70, 96, 2, 100),

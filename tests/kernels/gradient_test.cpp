@@ -1,5 +1,4 @@
-#include "kernels/reference/backend.hpp"
-#include "tests/kernels/cases.hpp"
+#include "tests/kernels/central_differences.hpp"
 
 #include <boost/test/unit_test.hpp>
 
@@ -10,42 +9,8 @@
 // the output with random numbers, which are then the gradient of the output.
 using namespace isthmus::kernels;
 using namespace isthmus::kernels::testing;
-using doubles = std::vector<double>;
 
 BOOST_AUTO_TEST_SUITE(gradients_in_double)
-
-namespace {
-
-struct reference_in_double {
-  serial_team team;
-  stream s{team};
-  const op_table<double>& ops = reference_double_ops();
-  inputs random{17, false};
-  doubles draw(std::int64_t n, double scale = 1, double offset = 0) { return random.reals<double>(n, scale, offset); }
-};
-
-double along(const doubles& a, const doubles& b) { return std::inner_product(a.begin(), a.end(), b.begin(), 0.0); }
-doubles zeros(std::int64_t n) { return doubles(static_cast<std::size_t>(n)); }
-
-/// Compares gradient with the central differences of loss() in value, at up to 40 places.
-template <class Loss>
-void check(const char* what, doubles& value, const doubles& gradient, Loss loss) {
-  BOOST_REQUIRE(value.size() == gradient.size());
-  const std::size_t stride = value.size() / 40 + 1;
-  for (std::size_t i = 0; i < value.size(); i += stride) {
-    const double at = value[i], step = 1e-5;
-    value[i] = at + step;
-    const double above = loss();
-    value[i] = at - step;
-    const double below = loss();
-    value[i] = at;
-    const double expected = (above - below) / (2 * step);
-    BOOST_TEST(std::abs(gradient[i] - expected) <= 1e-7 * (1 + std::abs(expected)),
-               what << "[" << i << "]: " << gradient[i] << " against " << expected);
-  }
-}
-
-}  // namespace
 
 BOOST_FIXTURE_TEST_CASE(of_linear, reference_in_double) {
   const std::int64_t rows = 5, out = 7, in = 6;
@@ -144,21 +109,6 @@ BOOST_FIXTURE_TEST_CASE(of_attention, reference_in_double) {
   ops.attention_backward(s, {qkv.data(), qkv.data() + k, qkv.data() + v, o.data(), d_o.data(), lse.data(), d_qkv.data(), d_qkv.data() + k,
                              d_qkv.data() + v, batch, length, heads, kv_heads, dim, width, width, 0.4});
   check("q, k, v", qkv, d_qkv, loss);
-}
-
-BOOST_FIXTURE_TEST_CASE(of_conv1d, reference_in_double) {
-  const std::int64_t batch = 2, length = 6, channels = 3, width = 4, rows = batch * length;
-  doubles x = draw(rows * channels), weight = draw(channels * width), bias = draw(channels), y = x, dy = draw(rows * channels);
-  doubles dx = y, d_weight = zeros(channels * width), d_bias = zeros(channels);
-  ops.conv1d_backward(s, {x.data(), weight.data(), bias.data(), dy.data(), dx.data(), d_weight.data(), d_bias.data(), batch, length,
-                          channels, width, channels, channels});
-  const auto loss = [&] {
-    ops.conv1d(s, {x.data(), weight.data(), bias.data(), y.data(), nullptr, nullptr, batch, length, channels, width, channels});
-    return along(y, dy);
-  };
-  check("x", x, dx, loss);
-  check("weight", weight, d_weight, loss);
-  check("bias", bias, d_bias, loss);
 }
 
 BOOST_FIXTURE_TEST_CASE(of_ssd, reference_in_double) {

@@ -18,7 +18,9 @@ kernel_case make(std::string name, F f) {
           [f](const op_table<double>& ops, stream& s, placed_inputs& in) { return f.template operator()<double>(ops, s, in); }};
 }
 
-/// The cases of attention, RoPE, convolution and SSD.
+/// The cases of attention, RoPE and SSD.
 std::vector<kernel_case> mixer_cases();
+/// Those of convolutions, short and long.
+std::vector<kernel_case> convolution_cases();
 
 }  // namespace isthmus::kernels::testing

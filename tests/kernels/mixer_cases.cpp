@@ -117,57 +117,6 @@ kernel_case rope_case(attention_shape a, bool inverse) {
   });
 }
 
-kernel_case conv1d_case(std::int64_t batch, std::int64_t length, std::int64_t channels, std::int64_t width, std::int64_t pad,
-                        bool carried) {
-  return make(carried ? "conv1d from a state" : "conv1d", [=]<class Act>(const op_table<Act>& ops, stream& s, placed_inputs& random) {
-    const std::int64_t rows = batch * length, stride = channels + pad;
-    const auto x = random.act<Act>(rows * stride), dy = random.act<Act>(rows * channels);
-    const auto weight = random.reals<Act>(channels * width, 0.5), bias = random.reals<Act>(channels, 0.5);
-    auto state = random.act<Act>(batch * (width - 1) * channels);
-    auto y = random.blank<Act>(rows * channels), dx = random.blank<Act>(rows * stride), step_y = random.blank<Act>(channels);
-    auto d_weight = random.reals<Act>(channels * width), d_bias = random.reals<Act>(channels);
-    ops.conv1d(s, {.x = x.data(),
-                   .weight = weight.data(),
-                   .bias = bias.data(),
-                   .y = y.data(),
-                   .initial = carried ? state.data() : nullptr,
-                   .final = state.data(),
-                   .batch = batch,
-                   .length = length,
-                   .channels = channels,
-                   .width = width,
-                   .x_stride = stride});
-    ops.conv1d_backward(s, {.x = x.data(),
-                            .weight = weight.data(),
-                            .bias = bias.data(),
-                            .dy = dy.data(),
-                            .dx = dx.data(),
-                            .d_weight = d_weight.data(),
-                            .d_bias = d_bias.data(),
-                            .batch = batch,
-                            .length = length,
-                            .channels = channels,
-                            .width = width,
-                            .x_stride = stride,
-                            .dx_stride = stride});
-    ops.conv1d_step(s, {.x = x.data(),
-                        .weight = weight.data(),
-                        .bias = bias.data(),
-                        .state = state.data(),
-                        .y = step_y.data(),
-                        .channels = channels,
-                        .width = width});
-    outputs o;
-    o.add("y", y);
-    o.add("state", state);
-    o.add("dx", dx);
-    o.add("d_weight", d_weight);
-    o.add("d_bias", d_bias);
-    o.add("step y", step_y);
-    return o;
-  });
-}
-
 struct ssd_shape {
   std::int64_t batch, length, heads, head_dim, groups, state, chunk;
 };
@@ -301,10 +250,6 @@ std::vector<kernel_case> mixer_cases() {
           attention_cached_case({1, 5, 2, 2, 32}, 60),
           rope_case({2, 9, 3, 1, 16}, false),
           rope_case({1, 5, 2, 1, 6}, true),
-          conv1d_case(2, 3, 20, 4, 7, false),
-          conv1d_case(2, 70, 48, 4, 0, true),
-          conv1d_case(1, 2, 16, 4, 3, true),
-          conv1d_case(1, 9, 17, 2, 0, false),
           ssd_case({2, 11, 4, 8, 2, 5, 4}),
           ssd_case({1, 64, 2, 16, 1, 16, 64}),
           ssd_case({2, 150, 2, 64, 1, 64, 64}),

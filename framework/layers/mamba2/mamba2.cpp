@@ -56,14 +56,17 @@ void mamba2_layer<Act>::conv_and_scan(const layer_pass<Act>& p, Act* conv_state,
   p.ops.conv1d(p.stream, {.x = zxbcdt_ + inner_,
                           .weight = conv_weight_.weight,
                           .bias = conv_bias_.weight,
+                          .skip = nullptr,
                           .y = xbc_,
                           .initial = conv_state,
                           .final = conv_state,
                           .batch = p.batch,
                           .length = p.length,
                           .channels = conv_channels_,
+                          .filters = conv_channels_,
                           .width = width_,
-                          .x_stride = in_width_});
+                          .x_stride = in_width_,
+                          .activation = kernels::conv_activation::silu});
   p.ops.ssd(p.stream, {.x = xbc_,
                        .b = xbc_ + inner_,
                        .c = xbc_ + inner_ + groups_ * state_,
@@ -93,10 +96,13 @@ void mamba2_layer<Act>::step(const layer_pass<Act>& p, Act* conv_state, real* ss
   p.ops.conv1d_step(p.stream, {.x = zxbcdt_ + inner_,
                                .weight = conv_weight_.weight,
                                .bias = conv_bias_.weight,
+                               .skip = nullptr,
                                .state = conv_state,
                                .y = xbc_,
                                .channels = conv_channels_,
-                               .width = width_});
+                               .filters = conv_channels_,
+                               .width = width_,
+                               .activation = kernels::conv_activation::silu});
   p.ops.ssd_step(p.stream, {.x = xbc_,
                             .b = xbc_ + inner_,
                             .c = xbc_ + inner_ + groups_ * state_,
@@ -156,16 +162,20 @@ void mamba2_layer<Act>::backward(const layer_pass<Act>& p, const Act* x, const A
   p.ops.conv1d_backward(p.stream, {.x = zxbcdt_ + inner_,
                                    .weight = conv_weight_.weight,
                                    .bias = conv_bias_.weight,
+                                   .skip = nullptr,
                                    .dy = d_xbc_,
                                    .dx = d_zxbcdt_ + inner_,
                                    .d_weight = conv_weight_.gradient,
                                    .d_bias = conv_bias_.gradient,
+                                   .d_skip = nullptr,
                                    .batch = p.batch,
                                    .length = p.length,
                                    .channels = conv_channels_,
+                                   .filters = conv_channels_,
                                    .width = width_,
                                    .x_stride = in_width_,
-                                   .dx_stride = in_width_});
+                                   .dx_stride = in_width_,
+                                   .activation = kernels::conv_activation::silu});
   in_proj_.backward(p, x, d_zxbcdt_, dx);
 }
 

@@ -1,0 +1,127 @@
+#include "tests/kernels/central_differences.hpp"
+
+#include <algorithm>
+#include <utility>
+
+using namespace isthmus::kernels;
+using namespace isthmus::kernels::testing;
+
+BOOST_AUTO_TEST_SUITE(gradients_of_convolutions_in_double)
+
+BOOST_FIXTURE_TEST_CASE(of_conv1d, reference_in_double) {
+  const std::int64_t batch = 2, length = 6, channels = 6, rows = batch * length;
+  for (const auto f : {conv_activation::silu, conv_activation::none}) {
+    for (const std::int64_t filters : {6, 2}) {
+      const std::int64_t width = filters == 6 ? 4 : 9;
+      doubles x = draw(rows * channels), weight = draw(filters * width), bias = draw(channels), skip = draw(channels), y = x;
+      doubles dy = draw(rows * channels), dx = y, d_weight = zeros(filters * width), d_bias = zeros(channels), d_skip = d_bias;
+      ops.conv1d_backward(s, {.x = x.data(),
+                              .weight = weight.data(),
+                              .bias = bias.data(),
+                              .skip = skip.data(),
+                              .dy = dy.data(),
+                              .dx = dx.data(),
+                              .d_weight = d_weight.data(),
+                              .d_bias = d_bias.data(),
+                              .d_skip = d_skip.data(),
+                              .batch = batch,
+                              .length = length,
+                              .channels = channels,
+                              .filters = filters,
+                              .width = width,
+                              .x_stride = channels,
+                              .dx_stride = channels,
+                              .activation = f});
+      const auto loss = [&] {
+        ops.conv1d(s, {x.data(), weight.data(), bias.data(), skip.data(), y.data(), nullptr, nullptr, batch, length, channels, filters,
+                       width, channels, f});
+        return along(y, dy);
+      };
+      check("x", x, dx, loss);
+      check("weight", weight, d_weight, loss);
+      check("bias", bias, d_bias, loss);
+      check("skip", skip, d_skip, loss);
+    }
+  }
+}
+
+BOOST_FIXTURE_TEST_CASE(of_long_conv, reference_in_double) {
+  const std::int64_t batch = 2, length = 7, channels = 4, filters = 2, taps = 6, rows = batch * length, n = channels, width = 3 * n;
+  doubles x = draw(rows * width), h = draw(filters * taps), h_back = draw(filters * taps), d = draw(n), y = zeros(rows * n);
+  doubles dy = draw(rows * n), dx = zeros(rows * width), dh = zeros(filters * taps), dh_back = dh, dd = zeros(n);
+  const auto plan = ops.make_long_conv_plan(length);
+  ops.long_conv_backward(s, {.plan = plan.get(),
+                             .v = x.data(),
+                             .x1 = x.data() + n,
+                             .x2 = x.data() + 2 * n,
+                             .h = h.data(),
+                             .h_back = h_back.data(),
+                             .d = d.data(),
+                             .dy = dy.data(),
+                             .dv = dx.data(),
+                             .dx1 = dx.data() + n,
+                             .dx2 = dx.data() + 2 * n,
+                             .dh = dh.data(),
+                             .dh_back = dh_back.data(),
+                             .dd = dd.data(),
+                             .batch = batch,
+                             .length = length,
+                             .channels = n,
+                             .filters = filters,
+                             .taps = taps,
+                             .x_stride = width,
+                             .dy_stride = n,
+                             .dx_stride = width});
+  const auto loss = [&] {
+    ops.long_conv(s, {plan.get(), x.data(), x.data() + n, x.data() + 2 * n, h.data(), h_back.data(), d.data(), y.data(), batch, length, n,
+                      filters, taps, width, n});
+    return along(y, dy);
+  };
+  check("v, x1, x2", x, dx, loss);
+  check("h", h, dh, loss);
+  check("h_back", h_back, dh_back, loss);
+  check("d", d, dd, loss);
+}
+
+BOOST_FIXTURE_TEST_CASE(of_modal_filter, reference_in_double) {
+  const std::int64_t filters = 2, modes = 3, taps = 12;
+  for (const auto form : {modal_form::complex, modal_form::decays}) {
+    const std::int64_t count = filters * modes * (form == modal_form::complex ? 2 : 1);
+    doubles poles = draw(count, 0.3, form == modal_form::complex ? 0.3 : -0.5), residues = draw(count), h = zeros(filters * taps);
+    doubles dh = draw(filters * taps), d_poles = zeros(count), d_residues = d_poles;
+    ops.modal_filter_backward(s, {form, poles.data(), residues.data(), dh.data(), d_poles.data(), d_residues.data(), filters, modes, taps});
+    const auto loss = [&] {
+      ops.modal_filter(s, {form, poles.data(), residues.data(), h.data(), filters, modes, taps});
+      return along(h, dh);
+    };
+    check("poles", poles, d_poles, loss);
+    check("residues", residues, d_residues, loss);
+  }
+}
+
+// The recurrence is the convolution with the filter that its modes make, wherever it is cut.
+BOOST_FIXTURE_TEST_CASE(a_modal_scan_is_a_long_conv, reference_in_double) {
+  const std::int64_t batch = 2, length = 13, channels = 3, modes = 2, cut = 5, width = 3 * channels;
+  for (const auto form : {modal_form::complex, modal_form::decays}) {
+    const std::int64_t count = channels * modes * (form == modal_form::complex ? 2 : 1);
+    const doubles poles = draw(count, 0.3, form == modal_form::complex ? 0.3 : -0.5), residues = draw(count), d = draw(channels);
+    const doubles x = draw(batch * length * width);
+    doubles h = zeros(channels * length), convolved = zeros(batch * length * channels), scanned = convolved, state = zeros(count);
+    ops.modal_filter(s, {form, poles.data(), residues.data(), h.data(), channels, modes, length});
+    const auto plan = ops.make_long_conv_plan(length);
+    ops.long_conv(s, {plan.get(), x.data(), x.data() + channels, x.data() + 2 * channels, h.data(), nullptr, d.data(), convolved.data(),
+                      batch, length, channels, channels, length, width, channels});
+    for (std::int64_t b = 0; b < batch; ++b) {
+      std::fill(state.begin(), state.end(), 0.0);
+      for (const auto& [begin, rows] : {std::pair{std::int64_t{0}, cut}, {cut, length - cut}}) {
+        const double* at = x.data() + (b * length + begin) * width;
+        ops.modal_scan(
+            s, {form, poles.data(), residues.data(), d.data(), at, at + channels, at + 2 * channels,
+                scanned.data() + (b * length + begin) * channels, state.data(), state.data(), 1, rows, channels, modes, width, channels});
+      }
+    }
+    for (std::size_t i = 0; i < scanned.size(); ++i) BOOST_TEST(std::abs(scanned[i] - convolved[i]) < 1e-12);
+  }
+}
+
+BOOST_AUTO_TEST_SUITE_END()
