@@ -165,6 +165,77 @@ void add_long_conv(const common<Act>& c, std::vector<job>& jobs) {
                   }});
 }
 
+/// StripedHyena's two complex modes a channel, and StripedHyena 2's sixteen decays: taps, prefill and one token.
+template <class Act>
+void add_modal(const common<Act>& c, modal_form form, std::int64_t modes, std::vector<job>& jobs) {
+  using R = real<Act>;
+  const bool complex = form == modal_form::complex;
+  const std::int64_t count = c.d * modes * (complex ? 2 : 1), taps = c.x.length;
+  const R *poles = c.a->template numbers<R>(count, complex ? 0.69 : 0.001), *residues = c.a->template numbers<R>(count);
+  R *h = c.a->template numbers<R>(c.d * taps, 0.02), *d_poles = c.a->template numbers<R>(count),
+    *d_residues = c.a->template numbers<R>(count);
+  R* state = c.a->template numbers<R>(c.x.batch * count, 0.1);
+  const std::string name = complex ? "modal" : "modal_decays";
+  const double terms = number(c.d * modes), parts = complex ? 2 : 1;
+  const modal_scan_args<Act> f{.form = form,
+                               .poles = poles,
+                               .residues = residues,
+                               .d = c.gain,
+                               .v = c.rows_3d,
+                               .x1 = c.rows_3d + c.d,
+                               .x2 = c.rows_3d + 2 * c.d,
+                               .y = c.out_d,
+                               .initial = nullptr,
+                               .final = state,
+                               .batch = c.x.batch,
+                               .length = c.x.length,
+                               .channels = c.d,
+                               .modes = modes,
+                               .x_stride = 3 * c.d,
+                               .y_stride = c.d};
+  jobs.push_back({name + "_filter", number(c.d * taps) * 4, 2 * parts * terms * number(taps), [=] {
+                    c.ops->modal_filter(*c.s, {form, poles, residues, h, c.d, modes, taps});
+                  }});
+  jobs.push_back({name + "_filter_backward", number(c.d * taps) * 4, 4 * parts * terms * number(taps), [=] {
+                    c.ops->modal_filter_backward(*c.s, {form, poles, residues, h, d_poles, d_residues, c.d, modes, taps});
+                  }});
+  jobs.push_back({name + "_scan", c.n * number(4 * c.d) * c.act, c.n * terms * (complex ? 12 : 5), [=] { c.ops->modal_scan(*c.s, f); }});
+  jobs.push_back({name + "_step", terms * parts * 16, terms * (complex ? 12 : 5), [=] {
+                    c.ops->modal_step(*c.s, {form, poles, residues, c.gain, f.v, f.x1, f.x2, state, c.out_d, c.d, modes});
+                  }});
+}
+
+/// The channel mixer of M2-BERT in four blocks, and one factor of a Monarch matrix of d columns in 32.
+template <class Act>
+void add_block_linear(const common<Act>& c, std::int64_t blocks, std::vector<job>& jobs) {
+  using R = real<Act>;
+  const std::int64_t in = c.d / blocks, out = blocks == 4 ? 3 * in : in;
+  const R* w = c.a->template numbers<R>(blocks * out * in, 0.02);
+  R* dw = c.a->template numbers<R>(blocks * out * in);
+  auto owned = std::make_shared<std::vector<std::unique_ptr<matrix<Act>>>>();
+  auto m = std::make_shared<std::vector<matrix<Act>*>>();
+  for (std::int64_t k = 0; k < blocks; ++k) {
+    owned->push_back(c.ops->make_matrix(w + k * out * in, out, in));
+    m->push_back(owned->back().get());
+  }
+  const std::int64_t y_stride = blocks * out;
+  Act *x = c.rows_d, *y = blocks == 4 ? c.out_3d : c.out_d, *dx = blocks == 4 ? c.out_d : c.rows_3d;
+  const std::string name = "block_linear_" + std::to_string(blocks);
+  const double product = 2 * c.n * number(blocks * out * in), bytes = c.n * number(blocks * (in + out)) * c.act;
+  jobs.push_back({name, bytes, product, [=] {
+                    c.ops->block_linear(*c.s, {m->data(), x, y, blocks, c.rows, c.d, y_stride});
+                    static_cast<void>(owned);
+                  }});
+  jobs.push_back({name + "_backward_input", bytes, product, [=] {
+                    c.ops->block_linear_backward_input(*c.s, {m->data(), y, dx, blocks, c.rows, y_stride, c.d});
+                    static_cast<void>(owned);
+                  }});
+  jobs.push_back({name + "_backward_weight", bytes, product, [=] {
+                    c.ops->block_linear_backward_weight(*c.s, {m->data(), x, y, dw, blocks, c.rows, c.d, y_stride});
+                    static_cast<void>(owned);
+                  }});
+}
+
 template <class Act>
 void add_ssd(const common<Act>& c, std::vector<job>& jobs) {
   using R = real<Act>;
@@ -273,6 +344,10 @@ std::vector<job> kernel_jobs(const backend& b, stream& s, arrays& a, const exten
   add_conv1d(c, x.conv_width, 1, jobs);
   add_conv1d(c, 128, 16, jobs);
   add_long_conv(c, jobs);
+  add_modal(c, modal_form::complex, 2, jobs);
+  add_modal(c, modal_form::decays, 16, jobs);
+  add_block_linear(c, 4, jobs);
+  add_block_linear(c, 32, jobs);
   add_ssd(c, jobs);
   add_gated_norm(c, jobs);
   add_head(c, jobs);

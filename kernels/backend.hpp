@@ -2,9 +2,11 @@
 
 #include "kernels/attention.hpp"
 #include "kernels/bf16.hpp"
+#include "kernels/block_linear.hpp"
 #include "kernels/conv1d.hpp"
 #include "kernels/cross_entropy.hpp"
 #include "kernels/embedding.hpp"
+#include "kernels/gate.hpp"
 #include "kernels/linear.hpp"
 #include "kernels/long_conv.hpp"
 #include "kernels/memory.hpp"
@@ -32,12 +34,18 @@ struct op_table {
   void (*linear_backward_input)(stream&, const linear_backward_input_args<Act>&);
   void (*linear_backward_weight)(stream&, const linear_backward_weight_args<Act>&);
 
+  void (*block_linear)(stream&, const block_linear_args<Act>&);
+  void (*block_linear_backward_input)(stream&, const block_linear_backward_input_args<Act>&);
+  void (*block_linear_backward_weight)(stream&, const block_linear_backward_weight_args<Act>&);
+
   void (*embedding)(stream&, const embedding_args<real_type>&);
   void (*embedding_backward)(stream&, const embedding_backward_args<real_type>&);
   void (*rms_norm)(stream&, const rms_norm_args<Act>&);
   void (*rms_norm_backward)(stream&, const rms_norm_backward_args<Act>&);
   void (*swiglu)(stream&, const swiglu_args<Act>&);
   void (*swiglu_backward)(stream&, const swiglu_backward_args<Act>&);
+  void (*gate)(stream&, const gate_args<Act>&);
+  void (*gate_backward)(stream&, const gate_backward_args<Act>&);
 
   void (*rope)(stream&, const rope_args<Act>&);
   void (*attention)(stream&, const attention_args<Act>&);

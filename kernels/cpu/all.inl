@@ -7,6 +7,7 @@
 #include "kernels/cpu/pointwise.inl"
 #include "kernels/cpu/library.inl"
 #include "kernels/cpu/linear.inl"
+#include "kernels/cpu/block_linear.inl"
 #include "kernels/cpu/cross_entropy.inl"
 #include "kernels/cpu/attention.inl"
 #include "kernels/cpu/attention_backward.inl"

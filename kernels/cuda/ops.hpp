@@ -28,6 +28,16 @@ void swiglu(stream&, const swiglu_args<Act>&);
 template <class Act>
 void swiglu_backward(stream&, const swiglu_backward_args<Act>&);
 template <class Act>
+void block_linear(stream&, const block_linear_args<Act>&);
+template <class Act>
+void block_linear_backward_input(stream&, const block_linear_backward_input_args<Act>&);
+template <class Act>
+void block_linear_backward_weight(stream&, const block_linear_backward_weight_args<Act>&);
+template <class Act>
+void gate(stream&, const gate_args<Act>&);
+template <class Act>
+void gate_backward(stream&, const gate_backward_args<Act>&);
+template <class Act>
 void rope(stream&, const rope_args<Act>&);
 template <class Act>
 void attention(stream&, const attention_args<Act>&);

@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <memory>
 
 namespace isthmus::kernels::testing {
 
@@ -51,6 +52,54 @@ kernel_case linear_case(std::int64_t rows, std::int64_t out, std::int64_t in, st
                 o.add("dw", dw);
                 return o;
               });
+}
+
+kernel_case block_linear_case(std::int64_t rows, std::int64_t blocks, std::int64_t out, std::int64_t in, std::int64_t pad) {
+  const std::string extents =
+      std::to_string(rows) + " rows, " + std::to_string(blocks) + " of " + std::to_string(out) + "x" + std::to_string(in);
+  return make("block_linear " + extents, [=]<class Act>(const op_table<Act>& ops, stream& s, placed_inputs& random) {
+    const std::int64_t x_stride = blocks * in + pad, y_stride = blocks * out + pad;
+    auto values = random.weights<Act>(blocks * out * in);
+    auto w = random.place(values);
+    const auto x = random.act<Act>(rows * x_stride), dy = random.act<Act>(rows * y_stride);
+    auto y = random.blank<Act>(rows * y_stride), dx = random.blank<Act>(rows * x_stride);
+    auto dw = random.reals<Act>(blocks * out * in);
+    std::vector<std::unique_ptr<matrix<Act>>> owned;
+    std::vector<matrix<Act>*> m;
+    for (std::int64_t k = 0; k < blocks; ++k) {
+      owned.push_back(ops.make_matrix(w.data() + k * out * in, out, in));
+      m.push_back(owned.back().get());
+    }
+    for (int round = 0; round < 2; ++round) {  // the second sees weights that have changed
+      ops.block_linear(s, {m.data(), x.data(), y.data(), blocks, rows, x_stride, y_stride});
+      ops.block_linear_backward_input(s, {m.data(), dy.data(), dx.data(), blocks, rows, y_stride, x_stride});
+      ops.block_linear_backward_weight(s, {m.data(), x.data(), dy.data(), dw.data(), blocks, rows, x_stride, y_stride});
+      for (auto& v : values) v *= 2;
+      w.set(values);
+      for (auto* each : m) each->weights_changed();
+    }
+    outputs o;
+    o.add("y", y);
+    o.add("dx", dx);
+    o.add("dw", dw);
+    return o;
+  });
+}
+
+kernel_case gate_case(std::int64_t rows, std::int64_t cols) {
+  return make("gate", [=]<class Act>(const op_table<Act>& ops, stream& s, placed_inputs& random) {
+    const std::int64_t stride = 2 * cols + 3;
+    const auto x = random.act<Act>(rows * stride);
+    auto dy = random.act<Act>(rows * cols), y = random.blank<Act>(rows * cols), db = random.blank<Act>(rows * stride);
+    const Act *a = x.data(), *b = x.data() + cols;
+    ops.gate(s, {a, b, y.data(), rows, cols, stride, stride, cols});
+    ops.gate_backward(s, {a, b, dy.data(), dy.data(), db.data() + cols, rows, cols, stride, stride, cols, cols, stride});
+    outputs o;
+    o.add("y", y);
+    o.add("da", dy);
+    o.add("db", db);
+    return o;
+  });
 }
 
 kernel_case embedding_case(std::int64_t rows, std::int64_t cols, std::int64_t vocabulary) {
@@ -200,10 +249,28 @@ bool wanted(const kernel_case& c) {
 std::vector<kernel_case> kernel_cases() {
   auto cases = mixer_cases();
   for (auto& c : convolution_cases()) cases.push_back(std::move(c));
-  for (auto& c : {linear_case(1, 48, 32, 0), linear_case(7, 5, 3, 0), linear_case(65, 80, 96, 0), linear_case(130, 70, 64, 5),
-                  linear_case(256, 256, 128, 0), linear_case(0, 16, 16, 0), embedding_case(33, 48, 11), rms_norm_case(5, 64, false),
-                  rms_norm_case(37, 80, true), rms_norm_case(130, 19, true), gated_norm_case(9, 64, 1, 64), gated_norm_case(70, 96, 2, 100),
-                  swiglu_case(13, 24), swiglu_case(70, 37), cross_entropy_case(3, 37, 16), cross_entropy_case(140, 300, 64)})
+  for (auto& c : {linear_case(1, 48, 32, 0),
+                  linear_case(7, 5, 3, 0),
+                  linear_case(65, 80, 96, 0),
+                  linear_case(130, 70, 64, 5),
+                  linear_case(256, 256, 128, 0),
+                  linear_case(0, 16, 16, 0),
+                  block_linear_case(5, 3, 7, 4, 0),
+                  block_linear_case(70, 6, 32, 32, 5),
+                  block_linear_case(100, 2, 192, 96, 0),
+                  block_linear_case(200, 4, 40, 33, 0),
+                  gate_case(3, 17),
+                  gate_case(70, 48),
+                  embedding_case(33, 48, 11),
+                  rms_norm_case(5, 64, false),
+                  rms_norm_case(37, 80, true),
+                  rms_norm_case(130, 19, true),
+                  gated_norm_case(9, 64, 1, 64),
+                  gated_norm_case(70, 96, 2, 100),
+                  swiglu_case(13, 24),
+                  swiglu_case(70, 37),
+                  cross_entropy_case(3, 37, 16),
+                  cross_entropy_case(140, 300, 64)})
     cases.push_back(c);
   std::erase_if(cases, [](const kernel_case& c) { return !wanted(c); });
   return cases;

@@ -83,6 +83,26 @@ BOOST_FIXTURE_TEST_CASE(of_long_conv, reference_in_double) {
   check("d", d, dd, loss);
 }
 
+BOOST_FIXTURE_TEST_CASE(of_gate_and_block_linear, reference_in_double) {
+  const std::int64_t rows = 3, blocks = 2, out = 4, in = 5, cols = blocks * in;
+  doubles a = draw(rows * cols), b = draw(rows * cols), x = a, w = draw(blocks * out * in), y = zeros(rows * blocks * out);
+  doubles dy = draw(rows * blocks * out), dx = zeros(rows * cols), da = dx, db = dx, dw = zeros(blocks * out * in);
+  const auto first = ops.make_matrix(w.data(), out, in), second = ops.make_matrix(w.data() + out * in, out, in);
+  matrix<double>* const m[] = {first.get(), second.get()};
+  const auto loss = [&] {
+    ops.gate(s, {a.data(), b.data(), x.data(), rows, cols, cols, cols, cols});
+    ops.block_linear(s, {m, x.data(), y.data(), blocks, rows, cols, blocks * out});
+    return along(y, dy);
+  };
+  loss();
+  ops.block_linear_backward_weight(s, {m, x.data(), dy.data(), dw.data(), blocks, rows, cols, blocks * out});
+  ops.block_linear_backward_input(s, {m, dy.data(), dx.data(), blocks, rows, blocks * out, cols});
+  ops.gate_backward(s, {a.data(), b.data(), dx.data(), da.data(), db.data(), rows, cols, cols, cols, cols, cols, cols});
+  check("w", w, dw, loss);
+  check("a", a, da, loss);
+  check("b", b, db, loss);
+}
+
 BOOST_FIXTURE_TEST_CASE(of_modal_filter, reference_in_double) {
   const std::int64_t filters = 2, modes = 3, taps = 12;
   for (const auto form : {modal_form::complex, modal_form::decays}) {

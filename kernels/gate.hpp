@@ -1,0 +1,24 @@
+#pragma once
+
+#include <cstdint>
+
+namespace isthmus::kernels {
+
+/// y[r,c] = a[r,c] * b[r,c].
+template <class Act>
+struct gate_args {
+  const Act *a, *b;  // [rows, cols], rows a_stride and b_stride apart
+  Act* y;            // [rows, cols], rows y_stride apart; may alias a or b where they have its stride
+  std::int64_t rows, cols, a_stride, b_stride, y_stride;
+};
+
+/// da = dy * b, db = dy * a. Both overwrite.
+template <class Act>
+struct gate_backward_args {
+  const Act *a, *b;  // as in the forward pass
+  const Act* dy;     // [rows, cols], rows dy_stride apart
+  Act *da, *db;      // [rows, cols], rows da_stride and db_stride apart; da may alias dy where it has its stride
+  std::int64_t rows, cols, a_stride, b_stride, dy_stride, da_stride, db_stride;
+};
+
+}  // namespace isthmus::kernels

@@ -1,0 +1,47 @@
+#include "kernels/reference/math.hpp"
+#include "kernels/reference/ops.hpp"
+
+namespace isthmus::kernels::reference {
+
+template <class Act>
+void block_linear(stream& s, const block_linear_args<Act>& a) {
+  for (std::int64_t k = 0; k < a.blocks; ++k) linear(s, block_of(a, k));
+}
+template <class Act>
+void block_linear_backward_input(stream& s, const block_linear_backward_input_args<Act>& a) {
+  for (std::int64_t k = 0; k < a.blocks; ++k) linear_backward_input(s, block_of(a, k));
+}
+template <class Act>
+void block_linear_backward_weight(stream& s, const block_linear_backward_weight_args<Act>& a) {
+  for (std::int64_t k = 0; k < a.blocks; ++k) linear_backward_weight(s, block_of(a, k));
+}
+
+template <class Act>
+void gate(stream&, const gate_args<Act>& a) {
+  for (std::int64_t r = 0; r < a.rows; ++r)
+    for (std::int64_t c = 0; c < a.cols; ++c)
+      a.y[r * a.y_stride + c] = static_cast<Act>(load(a.a[r * a.a_stride + c]) * load(a.b[r * a.b_stride + c]));
+}
+template <class Act>
+void gate_backward(stream&, const gate_backward_args<Act>& a) {
+  for (std::int64_t r = 0; r < a.rows; ++r) {
+    for (std::int64_t c = 0; c < a.cols; ++c) {
+      const real<Act> dy = load(a.dy[r * a.dy_stride + c]);
+      a.db[r * a.db_stride + c] = static_cast<Act>(dy * load(a.a[r * a.a_stride + c]));
+      a.da[r * a.da_stride + c] = static_cast<Act>(dy * load(a.b[r * a.b_stride + c]));
+    }
+  }
+}
+
+#define ISTHMUS_FOR(Act)                                                                              \
+  template void block_linear(stream&, const block_linear_args<Act>&);                                 \
+  template void block_linear_backward_input(stream&, const block_linear_backward_input_args<Act>&);   \
+  template void block_linear_backward_weight(stream&, const block_linear_backward_weight_args<Act>&); \
+  template void gate(stream&, const gate_args<Act>&);                                                 \
+  template void gate_backward(stream&, const gate_backward_args<Act>&);
+ISTHMUS_FOR(float)
+ISTHMUS_FOR(bf16)
+ISTHMUS_FOR(double)
+#undef ISTHMUS_FOR
+
+}  // namespace isthmus::kernels::reference
