@@ -30,6 +30,8 @@ struct op_table {
 
   /// Borrows the master weights [out, in].
   std::unique_ptr<matrix<Act>> (*make_matrix)(const real_type* master, std::int64_t out, std::int64_t in);
+  /// The same, but products read the weights in that format, and it does not train. linear alone takes it.
+  std::unique_ptr<matrix<Act>> (*make_quantised_matrix)(const real_type* master, std::int64_t out, std::int64_t in, weight_format format);
   void (*linear)(stream&, const linear_args<Act>&);
   void (*linear_backward_input)(stream&, const linear_backward_input_args<Act>&);
   void (*linear_backward_weight)(stream&, const linear_backward_weight_args<Act>&);

@@ -2,6 +2,7 @@
 
 #include "kernels/backend.hpp"
 #include "kernels/cpu/gemm_library.hpp"
+#include "kernels/cpu/int_product.hpp"
 #include "kernels/cpu/split_product.hpp"
 
 #include <utility>
@@ -14,14 +15,15 @@ extern const backend generic_backend;
 extern const backend avx2_backend, avx512_backend;
 #endif
 /// The stream of all of them: keeps the code that a library generates for products, if there is one, and says whether fp32 products
-/// are split for the matrix unit.
+/// are split for the matrix unit, and whether activations are rounded to int8 beside int8 and int4 weights.
 class cpu_stream final : public stream {
 public:
-  explicit cpu_stream(team& t) : cpu_stream(t, make_gemm_library(t.size()), split_products_work()) {}
-  /// library may be null and splitting off: our own kernels do all. Splitting is on only where split_products_work().
-  cpu_stream(team& t, std::unique_ptr<gemm_library> library, bool splitting) : stream(t), products(std::move(library)), splits(splitting) {}
+  explicit cpu_stream(team& t) : cpu_stream(t, make_gemm_library(t.size()), split_products_work(), int_products_work()) {}
+  /// library may be null and the others off: our own kernels do all. They are on only where split_products_work(), int_products_work().
+  cpu_stream(team& t, std::unique_ptr<gemm_library> library, bool splitting, bool integers = false)
+      : stream(t), products(std::move(library)), splits(splitting), int_products(integers) {}
   const std::unique_ptr<gemm_library> products;
-  const bool splits;
+  const bool splits, int_products;
 };
 std::unique_ptr<stream> make_stream(team& t);
 

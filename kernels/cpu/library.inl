@@ -35,19 +35,21 @@ struct library_weights {
 };
 
 /// The weights [out, in], rounded: read in both directions.
-inline const bf16* prepared(stream& s, const library_weights<bf16>& of) {
-  auto& form = static_cast<packed_matrix<bf16>*>(of.w)->rounded;
-  const std::int64_t count = of.w->out * of.w->in;
+template <class Act>
+const bf16* rounded_weights(stream& s, matrix<Act>* w) {
+  auto& form = static_cast<packed_matrix<Act>*>(w)->rounded;
+  const std::int64_t count = w->out * w->in;
   auto* rounded = reinterpret_cast<bf16*>(form.panels.at_least(static_cast<std::size_t>(count) * sizeof(bf16)));
   if (form.fresh) return rounded;
   constexpr std::int64_t piece = 16384;
   s.workers.run((count + piece - 1) / piece, [&](std::int64_t tile, int) {
     const std::int64_t first = tile * piece, here = count - first < piece ? count - first : piece;
-    over(here, [&](std::int64_t c, auto mask) { mask.put(rounded + first + c, mask.get(of.w->master + first + c)); });
+    over(here, [&](std::int64_t c, auto mask) { mask.put(rounded + first + c, mask.get(w->master + first + c)); });
   });
   form.fresh = true;
   return rounded;
 }
+inline const bf16* prepared(stream& s, const library_weights<bf16>& of) { return rounded_weights(s, of.w); }
 
 /// fp32 weights in the library's panels.
 inline const float* prepared(stream& s, const library_weights<float>& of) {
@@ -86,6 +88,39 @@ bool library_multiply(stream& s, gemm_library& library, std::int64_t rows, const
   const Act* b = prepared(s, w);
   s.workers.run(tiles, [&](std::int64_t tile, int worker) {
     library.run(tile + 1 == tiles ? *last_plan : *plan, x + tile * whole * x_stride, b, y + tile * whole * y_stride, worker);
+  });
+  return true;
+}
+
+/// y = x W^T with the weights [out, in] in bf16; fp32 activations are rounded to bf16 as well.
+template <class Act>
+bool rounded_multiply(stream& s, gemm_library& library, const linear_args<Act>& a, const bf16* weights) {
+  constexpr bool fp32 = std::is_same_v<Act, float>;
+  const std::int64_t n = a.w->out, k = a.w->in, x_row = fp32 ? k : a.x_stride;
+  // Few rows: tiles of outputs. Many: tiles of rows.
+  const std::int64_t m_tiles = (a.rows + 255) / 256, n_tiles = m_tiles >= 4 || n < 512 ? 1 : 4, n_at_once = round_up((n + n_tiles - 1) / n_tiles, 64);
+  const auto plan_for = [&](std::int64_t rows, std::int64_t columns) {
+    return library.prepare({rows, columns, k, x_row, k, a.y_stride, false, right_form::transposed, true, !fp32, false});
+  };
+  const std::int64_t last_m = a.rows - (m_tiles - 1) * 256, n_count = (n + n_at_once - 1) / n_at_once, last_n = n - (n_count - 1) * n_at_once;
+  const gemm_library::plan* plans[2][2];
+  for (const bool m_last : {false, true})
+    for (const bool n_last : {false, true})
+      if (!(plans[m_last][n_last] = plan_for(m_last || m_tiles == 1 ? last_m : 256, n_last || n_count == 1 ? last_n : n_at_once))) return false;
+  const bf16* x = nullptr;
+  if constexpr (fp32) {
+    auto* copy = reinterpret_cast<bf16*>(shared_floats(s, (a.rows * k + 1) / 2));
+    over_row_blocks(s, a.rows, [&](std::int64_t first, std::int64_t rows, std::int64_t, int) {
+      store_rows(a.x + first * a.x_stride, a.x_stride, rows, k, copy + first * k, k);
+    });
+    x = copy;
+  } else {
+    x = a.x;
+  }
+  s.workers.run(m_tiles * n_count, [&](std::int64_t tile, int worker) {
+    const std::int64_t i = tile / n_count, j = tile % n_count;
+    library.run(*plans[i + 1 == m_tiles][j + 1 == n_count], x + i * 256 * x_row, weights + j * n_at_once * k,
+                a.y + i * 256 * a.y_stride + j * n_at_once, worker);
   });
   return true;
 }

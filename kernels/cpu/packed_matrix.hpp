@@ -14,7 +14,7 @@ public:
   using matrix<Act>::matrix;
   void weights_changed() override {
     of_forward.fresh = of_backward.fresh = library_forward.fresh = library_backward.fresh = rounded.fresh = split_forward.fresh =
-        split_backward.fresh = false;
+        split_backward.fresh = grouped.fresh = false;
   }
 
   struct form {
@@ -24,10 +24,13 @@ public:
   form of_forward, of_backward;            // right operands of x W^T and of dy W
   form library_forward, library_backward;  // the same for a library
   form split_forward, split_backward;      // the same in bf16 parts
-  form rounded;                            // [out, in] in bf16, for a library
+  form rounded;                            // [out, in] in bf16, for few rows and for a library
+  form grouped;                            // int8 or int4: kernels/cpu/grouped_weights.hpp
 };
 
 template <class Act>
 std::unique_ptr<matrix<Act>> make_packed_matrix(const float* master, std::int64_t out, std::int64_t in);
+template <class Act>
+std::unique_ptr<matrix<Act>> make_packed_quantised_matrix(const float* master, std::int64_t out, std::int64_t in, weight_format format);
 
 }  // namespace isthmus::kernels::cpu

@@ -3,6 +3,7 @@
 template <class Act>
 constexpr op_table<Act> table() {
   return {.make_matrix = make_packed_matrix<Act>,
+          .make_quantised_matrix = make_packed_quantised_matrix<Act>,
           .linear = linear<Act>,
           .linear_backward_input = linear_backward_input<Act>,
           .linear_backward_weight = linear_backward_weight<Act>,

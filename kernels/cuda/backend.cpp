@@ -10,6 +10,7 @@ namespace {
 template <class Act>
 constexpr op_table<Act> table() {
   return {.make_matrix = cuda::make_matrix<Act>,
+          .make_quantised_matrix = cuda::make_quantised_matrix<Act>,
           .linear = cuda::linear<Act>,
           .linear_backward_input = cuda::linear_backward_input<Act>,
           .linear_backward_weight = cuda::linear_backward_weight<Act>,

@@ -1,6 +1,7 @@
 #include "kernels/cuda/device.cuh"
 #include "kernels/cuda/matrix.cuh"
 #include "kernels/cuda/ops.hpp"
+#include "kernels/cuda/quantised.cuh"
 
 namespace isthmus::kernels::cuda {
 
@@ -34,6 +35,7 @@ std::unique_ptr<matrix<Act>> make_matrix(const real<Act>* master, std::int64_t o
 template <class Act>
 void linear(stream& s, const linear_args<Act>& a) {
   queue& q = queue_of(s);
+  if (a.w->format != weight_format::master) return quantised_linear(q, a);
   multiply(q.blas(), {.transpose_a = true,
                       .transpose_b = false,
                       .m = a.w->out,
@@ -52,6 +54,7 @@ void linear(stream& s, const linear_args<Act>& a) {
 
 template <class Act>
 void linear_backward_input(stream& s, const linear_backward_input_args<Act>& a) {
+  ensure_trains(*a.w);
   queue& q = queue_of(s);
   multiply(q.blas(), {.transpose_a = false,
                       .transpose_b = false,
@@ -71,6 +74,7 @@ void linear_backward_input(stream& s, const linear_backward_input_args<Act>& a) 
 
 template <class Act>
 void linear_backward_weight(stream& s, const linear_backward_weight_args<Act>& a) {
+  ensure_trains(*a.w);
   multiply(queue_of(s).blas(), {.transpose_a = false,
                                 .transpose_b = true,
                                 .m = a.w->in,

@@ -9,6 +9,7 @@ namespace {
 template <class Act>
 constexpr op_table<Act> table() {
   return {.make_matrix = reference::make_matrix<Act>,
+          .make_quantised_matrix = reference::make_quantised_matrix<Act>,
           .linear = reference::linear<Act>,
           .linear_backward_input = reference::linear_backward_input<Act>,
           .linear_backward_weight = reference::linear_backward_weight<Act>,

@@ -11,6 +11,11 @@ std::unique_ptr<matrix<Act>> make_matrix(const real<Act>* master, std::int64_t o
 }
 
 template <class Act>
+std::unique_ptr<matrix<Act>> make_quantised_matrix(const real<Act>* master, std::int64_t out, std::int64_t in, weight_format format) {
+  return std::make_unique<reference_matrix<Act>>(master, out, in, format);
+}
+
+template <class Act>
 void linear(stream&, const linear_args<Act>& a) {
   const std::int64_t out = a.w->out, in = a.w->in;
   const real<Act>* w = values_of(a.w);
@@ -20,6 +25,7 @@ void linear(stream&, const linear_args<Act>& a) {
 
 template <class Act>
 void linear_backward_input(stream& s, const linear_backward_input_args<Act>& a) {
+  ensure_trains(*a.w);
   const std::int64_t out = a.w->out, in = a.w->in;
   const real<Act>* w = values_of(a.w);
   real<Act>* sum = scratch<Act>(s, in);
@@ -32,15 +38,17 @@ void linear_backward_input(stream& s, const linear_backward_input_args<Act>& a) 
 
 template <class Act>
 void linear_backward_weight(stream&, const linear_backward_weight_args<Act>& a) {
+  ensure_trains(*a.w);
   const std::int64_t out = a.w->out, in = a.w->in;
   for (std::int64_t o = 0; o < out; ++o)
     for (std::int64_t r = 0; r < a.rows; ++r) add_scaled<Act>(a.dw + o * in, load(a.dy[r * a.dy_stride + o]), a.x + r * a.x_stride, in);
 }
 
-#define ISTHMUS_FOR(Act)                                                                                \
-  template std::unique_ptr<matrix<Act>> make_matrix<Act>(const real<Act>*, std::int64_t, std::int64_t); \
-  template void linear(stream&, const linear_args<Act>&);                                               \
-  template void linear_backward_input(stream&, const linear_backward_input_args<Act>&);                 \
+#define ISTHMUS_FOR(Act)                                                                                                         \
+  template std::unique_ptr<matrix<Act>> make_matrix<Act>(const real<Act>*, std::int64_t, std::int64_t);                          \
+  template std::unique_ptr<matrix<Act>> make_quantised_matrix<Act>(const real<Act>*, std::int64_t, std::int64_t, weight_format); \
+  template void linear(stream&, const linear_args<Act>&);                                                                        \
+  template void linear_backward_input(stream&, const linear_backward_input_args<Act>&);                                          \
   template void linear_backward_weight(stream&, const linear_backward_weight_args<Act>&);
 ISTHMUS_FOR(float)
 ISTHMUS_FOR(bf16)

@@ -2,6 +2,7 @@
 
 #include "kernels/bf16.hpp"
 #include "kernels/linear.hpp"
+#include "kernels/quantise.hpp"
 #include "kernels/stream.hpp"
 
 #include <array>
@@ -70,24 +71,36 @@ real<Act>* scratch(stream& s, std::int64_t count) {
   return reinterpret_cast<real<Act>*>(s.workers.shared_scratch(static_cast<std::size_t>(count) * sizeof(real<Act>)));
 }
 
-/// The weights as products read them: the master itself, or for bf16 a rounded copy.
+/// The weights as products read them: the master itself, or a copy that is rounded (for bf16 activations) or went through a format.
 template <class Act>
 class reference_matrix final : public matrix<Act> {
 public:
   using matrix<Act>::matrix;
   void weights_changed() override { stale_ = true; }
   const real<Act>* values() {
-    if constexpr (std::is_same_v<Act, real<Act>>) return this->master;
+    if (std::is_same_v<Act, real<Act>> && this->format == weight_format::master) return this->master;
     if (stale_) round();
     return rounded_.data();
   }
 
 private:
   void round() {
-    const auto count = static_cast<std::size_t>(this->out * this->in);
-    rounded_.resize(count);
-    for (std::size_t i = 0; i < count; ++i) rounded_[i] = load(static_cast<Act>(this->master[i]));
+    const std::int64_t count = this->out * this->in;
+    rounded_.resize(static_cast<std::size_t>(count));
+    if (this->format == weight_format::master)
+      for (std::int64_t i = 0; i < count; ++i) rounded_[static_cast<std::size_t>(i)] = load(static_cast<Act>(this->master[i]));
+    else
+      for (std::int64_t o = 0; o < this->out; ++o) round_row(this->master + o * this->in, rounded_.data() + o * this->in);
     stale_ = false;
+  }
+  void round_row(const real<Act>* from, real<Act>* to) const {
+    for (std::int64_t i = 0; i < this->in; i += quantised_group) {
+      const std::int64_t n = this->in - i < quantised_group ? this->in - i : quantised_group;
+      float group[quantised_group];
+      for (std::int64_t k = 0; k < n; ++k) group[k] = static_cast<float>(from[i + k]);
+      through_format(group, n, this->format, group);
+      for (std::int64_t k = 0; k < n; ++k) to[i + k] = static_cast<real<Act>>(group[k]);
+    }
   }
   std::vector<real<Act>> rounded_;
   bool stale_ = true;

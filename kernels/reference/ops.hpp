@@ -8,6 +8,8 @@ namespace isthmus::kernels::reference {
 template <class Act>
 std::unique_ptr<matrix<Act>> make_matrix(const real<Act>* master, std::int64_t out, std::int64_t in);
 template <class Act>
+std::unique_ptr<matrix<Act>> make_quantised_matrix(const real<Act>* master, std::int64_t out, std::int64_t in, weight_format format);
+template <class Act>
 void linear(stream&, const linear_args<Act>&);
 template <class Act>
 void linear_backward_input(stream&, const linear_backward_input_args<Act>&);
