@@ -25,7 +25,7 @@ struct known_architecture {
   hf_family family;
   void (*read)(hf_keys&, hf_config&);
 };
-constexpr std::array<known_architecture, 14> architectures{{
+constexpr std::array<known_architecture, 13> architectures{{
     {"LlamaForCausalLM", "llama", hf_family::llama, hf::read_llama},
     {"MistralForCausalLM", "mistral", hf_family::mistral, hf::read_mistral},
     {"MixtralForCausalLM", "mixtral", hf_family::mixtral, hf::read_mixtral},
@@ -39,7 +39,6 @@ constexpr std::array<known_architecture, 14> architectures{{
     {"BertForMaskedLM", "m2_bert", hf_family::m2_bert, hf::read_m2_bert},
     {"BertForSequenceClassification", "m2_bert", hf_family::m2_bert, hf::read_m2_bert},
     {"BertForTextEncoding", "m2_bert", hf_family::m2_bert, hf::read_m2_bert},
-    {"BertModel", "m2_bert", hf_family::m2_bert, hf::read_m2_bert},
 }};
 
 /// Python writes Infinity, which is no JSON, where a limit is open. A string of the same length takes its place, so that bytes in
@@ -159,6 +158,7 @@ void read_common(hf_keys& keys, hf_config& out, bool tied_by_default) {
                "hidden_dropout",
                "num_logits_to_keep",
                "gradient_checkpointing"});
+  keys.only("is_decoder", false);
   keys.only("is_encoder_decoder", false);
   keys.only("add_cross_attention", false);
 }

@@ -130,6 +130,7 @@ struct hf_config {
   double logits_divisor = 1;
   std::optional<hf_rope> rope;                         // when some layer rotates
   std::int64_t positions = 0, token_types = 0;         // M2-BERT: rows of learned embeddings; 0: none
+  bool mean_pooling = false;                           // M2-BERT: the pooler reads the mean of all tokens, not the first one
   std::string dtype;                                   // "float32", "float16", "bfloat16", or "" when the file does not say
   std::vector<std::int64_t> begin_tokens, end_tokens;  // ids in the vocabulary
   bool operator==(const hf_config&) const = default;

@@ -220,6 +220,7 @@ void read_m2_bert(hf_keys& keys, hf_config& out) {
   if (keys.flag({"use_positional_encodings"}, false)) out.positions = out.context > 0 ? out.context : 512;
   const bool mixes = keys.flag({"monarch_mixer_sequence_mixing"}, false);
   keys.must(mixes, errc::unsupported, "monarch_mixer_sequence_mixing", "must be true: BERT's attention with ALiBi is not supported");
+  out.mean_pooling = keys.flag({"pool_all"}, false);
   hf_monarch monarch;
   monarch.context = keys.whole({"long_conv_l_max"}, 1, context_max);
   monarch.emb = keys.whole({"hyena_emb_dim"}, 3, 1023);
@@ -238,9 +239,9 @@ void read_m2_bert(hf_keys& keys, hf_config& out) {
   if (!keys.flag({"use_monarch_mlp"}, false)) mlp.blocks = 1;
   keys.must(out.d_model % mlp.blocks == 0 && mlp.inner % mlp.blocks == 0, errc::malformed, "monarch_mlp_nblocks",
             fmt::format("is {}, which does not divide hidden_size and intermediate_size", mlp.blocks));
-  // Dropout, learning rates and initial values; heads serve attention alone; pooling is the caller's.
+  // Dropout, learning rates and initial values; heads serve attention alone.
   keys.ignore({"hidden_dropout_prob", "attention_probs_dropout_prob", "hyena_filter_dropout", "hyena_lr_pos_emb", "hyena_w", "hyena_wd",
-               "long_conv_kernel_learning_rate", "alibi_starting_size", "num_attention_heads", "use_flash_mm", "use_flash_fft", "pool_all",
+               "long_conv_kernel_learning_rate", "alibi_starting_size", "num_attention_heads", "use_flash_mm", "use_flash_fft",
                "position_embedding_type", "classifier_dropout", "expand_positional_embeddings"});
   repeat(keys, out, {monarch, mlp});
 }

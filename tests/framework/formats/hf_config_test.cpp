@@ -207,6 +207,8 @@ BOOST_AUTO_TEST_CASE(m2_bert) {
                     {"hyena_emb_dim", 5},
                     {"hyena_filter_order", 8},
                     {"residual_long_conv", true},
+                    {"pool_all", true},
+                    {"is_decoder", false},
                     {"bidirectional", true},
                     {"use_glu_mlp", true},
                     {"use_monarch_mlp", true},
@@ -218,7 +220,8 @@ BOOST_AUTO_TEST_CASE(m2_bert) {
                     {"hyena_w", 10},
                     {"hyena_w_mod", 1}};
   const hf_config c = read(object);
-  BOOST_TEST((c.norm == hf_config::norm_kind::layer && c.norm_eps == 1e-12 && c.positions == 64 && c.token_types == 2 && !c.final_norm));
+  BOOST_TEST((c.norm == hf_config::norm_kind::layer && c.norm_eps == 1e-12 && c.positions == 64 && c.token_types == 2 && !c.final_norm &&
+              c.mean_pooling));
   const auto& m = mixer<hf_monarch>(c, 0);
   BOOST_TEST((m.context == 64 && m.emb == 5 && m.order == 8 && m.bidirectional && m.residual_long_conv));
   BOOST_TEST((channel<hf_mlp>(c, 0).blocks == 4 && channel<hf_mlp>(c, 0).activation == hf_activation::gelu && channel<hf_mlp>(c, 0).gated));
