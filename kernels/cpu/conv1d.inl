@@ -1,27 +1,30 @@
 // Depthwise causal convolution of few taps, channels side by side in vectors.
 
-/// weight [filters, taps] as [taps][channels], so that taps are vectors.
-inline void transpose_taps(const float* weight, std::int64_t channels, std::int64_t filters, std::int64_t taps, float* to) {
-  const std::int64_t sharers = channels / filters;
-  for (std::int64_t c = 0; c < channels; ++c)
-    for (std::int64_t k = 0; k < taps; ++k) to[k * channels + c] = weight[c / sharers * taps + k];
+/// Floats of memory for spread_taps.
+template <class Args>
+std::int64_t spread_floats(const Args& a) {
+  return (a.width + 1) * a.channels;
+}
+/// weight [filters, width] as [width][channels], so that taps are vectors, the skip added to the last; behind them the bias.
+template <class Args>
+conv_channels spread_taps(const Args& a, float* to) {
+  const std::int64_t sharers = a.channels / a.filters;
+  for (std::int64_t c = 0; c < a.channels; ++c) {
+    for (std::int64_t k = 0; k < a.width; ++k) to[k * a.channels + c] = a.weight[c / sharers * a.width + k];
+    if (a.skip) to[(a.width - 1) * a.channels + c] += a.skip[c];
+    to[a.width * a.channels + c] = a.bias ? a.bias[c] : 0.0F;
+  }
+  return {to, to + a.width * a.channels, a.channels, a.width};
 }
 
 constexpr std::int64_t conv_narrow_width = 8;  // up to here taps are read from memory for each row
-
-/// The sum before the taps' part, of one vector of channels.
-template <class Mask, class Act>
-ISTHMUS_INLINE vf conv_start(const conv_channels& f, std::int64_t c, Mask mask, const Act* x) {
-  const vf bias = f.bias ? mask.get(f.bias + c) : vf{};
-  return f.skip ? bias + mask.get(f.skip + c) * mask.get(x) : bias;
-}
 
 /// Rows [begin, end) of sequence b.
 template <bool Silu, class Act>
 void conv1d_tile(const conv1d_args<Act>& a, const conv_channels& f, std::int64_t b, std::int64_t begin, std::int64_t end) {
   for (std::int64_t t = begin; t < end; ++t) {
     over(a.channels, [&](std::int64_t c, auto mask) {
-      vf sum = conv_start(f, c, mask, a.x + (b * a.length + t) * a.x_stride + c);
+      vf sum = mask.get(f.bias + c);
       for (std::int64_t k = 0; k < a.width; ++k)
         if (const Act* x = conv_row(a, b, t - a.width + 1 + k)) sum += mask.get(f.taps + k * a.channels + c) * mask.get(x + c);
       mask.put(a.y + (b * a.length + t) * a.channels + c, Silu ? sum * sigmoid(sum) : sum);
@@ -43,14 +46,38 @@ void conv1d_rows(stream& s, const conv1d_args<Act>& a, const conv_channels& f) {
   });
 }
 
+/// One row of channels that share filters: taps are read where they lie, for a table of them is larger than what there is to do.
+template <bool Silu, class Act>
+void conv1d_shared_row(stream& s, const conv1d_args<Act>& a) {
+  constexpr std::int64_t together = 8;
+  const std::int64_t sharers = a.channels / a.filters, tiles = (a.filters + together - 1) / together;
+  s.workers.run(a.batch * tiles, [&](std::int64_t tile, int) {
+    const std::int64_t b = tile / tiles, first = tile % tiles * together, end = first + together < a.filters ? first + together : a.filters;
+    for (std::int64_t f = first; f < end; ++f) {
+      over(sharers, [&](std::int64_t i, auto mask) {
+        const std::int64_t c = f * sharers + i;
+        vf sum = a.bias ? mask.get(a.bias + c) : vf{};
+        if (a.skip) sum += mask.get(a.skip + c) * mask.get(conv_row(a, b, 0) + c);
+        for (std::int64_t k = 0; k < a.width; ++k)
+          if (const Act* x = conv_row(a, b, k - a.width + 1)) sum += a.weight[f * a.width + k] * mask.get(x + c);
+        mask.put(a.y + b * a.channels + c, Silu ? sum * sigmoid(sum) : sum);
+      });
+    }
+  });
+}
+
 template <class Act>
 void conv1d(stream& s, const conv1d_args<Act>& a) {
   const std::int64_t kept = a.width - 1;
-  float* taps = shared_floats(s, (a.width + a.batch * kept) * a.channels);
-  auto* last = reinterpret_cast<Act*>(taps + a.width * a.channels);  // [batch, width - 1, channels]
-  transpose_taps(a.weight, a.channels, a.filters, a.width, taps);
-  const conv_channels f{taps, a.bias, a.skip, a.channels, a.width};
-  a.activation == conv_activation::silu ? conv1d_rows<true>(s, a, f) : conv1d_rows<false>(s, a, f);
+  const bool silu = a.activation == conv_activation::silu;
+  float* memory = shared_floats(s, spread_floats(a) + a.batch * kept * a.channels);
+  auto* last = reinterpret_cast<Act*>(memory + spread_floats(a));  // [batch, width - 1, channels]
+  if (a.length == 1 && a.channels / a.filters >= width) {
+    silu ? conv1d_shared_row<true>(s, a) : conv1d_shared_row<false>(s, a);
+  } else {
+    const conv_channels f = spread_taps(a, memory);
+    silu ? conv1d_rows<true>(s, a, f) : conv1d_rows<false>(s, a, f);
+  }
   if (!a.final) return;
   for (std::int64_t i = 0; i < a.batch * kept; ++i) {
     const Act* x = conv_row(a, i / kept, a.length - kept + i % kept);
@@ -78,7 +105,7 @@ void conv1d_backward_tile(const conv1d_backward_args<Act>& a, const conv_channel
     over(channels, [&](std::int64_t i, auto mask) {
       vf d = mask.get(a.dy + (b * a.length + t) * a.channels + c + i);
       if (Silu) {
-        vf sum = conv_start(f, c + i, mask, x + t * a.x_stride + i);
+        vf sum = mask.get(f.bias + c + i);
         for (std::int64_t k = first; k < a.width; ++k) sum += mask.get(f.taps + k * a.channels + c + i) * mask.get(x + (t - kept + k) * a.x_stride + i);
         d *= silu_slope(sum, sigmoid(sum));
       }
@@ -86,20 +113,16 @@ void conv1d_backward_tile(const conv1d_backward_args<Act>& a, const conv_channel
     });
   }
   over(channels, [&](std::int64_t i, auto mask) {
-    vf d_bias = vf{}, d_skip = vf{};
+    vf d_bias = vf{};
     for (std::int64_t t = 0; t < a.length; ++t) d_bias += mask.get(d_sum + t * row + i);
     mask.put(parts + a.width * a.channels + c + i, d_bias);
-    if (f.skip)
-      for (std::int64_t t = 0; t < a.length; ++t) d_skip += mask.get(d_sum + t * row + i) * mask.get(x + t * a.x_stride + i);
-    mask.put(parts + (a.width + 1) * a.channels + c + i, d_skip);
     for (std::int64_t k = 0; k < a.width; ++k) {
       vf d_tap = vf{};
       for (std::int64_t t = kept - k; t < a.length; ++t) d_tap += mask.get(d_sum + t * row + i) * mask.get(x + (t - kept + k) * a.x_stride + i);
       mask.put(parts + k * a.channels + c + i, d_tap);
     }
-    const vf skip = f.skip ? mask.get(f.skip + c + i) : vf{};
     for (std::int64_t t = 0; t < a.length; ++t) {
-      vf dx = f.skip ? skip * mask.get(d_sum + t * row + i) : vf{};
+      vf dx = vf{};
       for (std::int64_t k = a.length - t > kept ? 0 : kept - (a.length - 1 - t); k < a.width; ++k)
         dx += mask.get(f.taps + k * a.channels + c + i) * mask.get(d_sum + (t + kept - k) * row + i);
       mask.put(a.dx + (b * a.length + t) * a.dx_stride + c + i, dx);
@@ -110,7 +133,7 @@ void conv1d_backward_tile(const conv1d_backward_args<Act>& a, const conv_channel
 template <bool Silu, class Act>
 void conv1d_backward_rows(stream& s, const conv1d_backward_args<Act>& a, const conv_channels& f, float* parts) {
   constexpr std::int64_t row = conv_backward_channels;
-  const std::int64_t groups = (a.channels + row - 1) / row, part = (a.width + 2) * a.channels;
+  const std::int64_t groups = (a.channels + row - 1) / row, part = (a.width + 1) * a.channels;
   const bool wide = a.width > conv_narrow_width;
   s.workers.run(a.batch * groups, [&](std::int64_t tile, int worker) {
     const std::int64_t b = tile / groups, first = tile % groups * row, channels = a.channels - first < row ? a.channels - first : row;
@@ -123,18 +146,17 @@ void conv1d_backward_rows(stream& s, const conv1d_backward_args<Act>& a, const c
 
 template <class Act>
 void conv1d_backward(stream& s, const conv1d_backward_args<Act>& a) {
-  const std::int64_t part = (a.width + 2) * a.channels, sharers = a.channels / a.filters;
-  float* taps = shared_floats(s, a.width * a.channels + a.batch * part);
-  float* parts = taps + a.width * a.channels;  // [batch][width + 2][channels]: d_weight by tap, then d_bias, d_skip
-  transpose_taps(a.weight, a.channels, a.filters, a.width, taps);
-  const conv_channels f{taps, a.bias, a.skip, a.channels, a.width};
+  const std::int64_t part = (a.width + 1) * a.channels, sharers = a.channels / a.filters;
+  float* memory = shared_floats(s, spread_floats(a) + a.batch * part);
+  float* parts = memory + spread_floats(a);  // [batch][width + 1][channels]: d_weight by tap, then d_bias
+  const conv_channels f = spread_taps(a, memory);
   a.activation == conv_activation::silu ? conv1d_backward_rows<true>(s, a, f, parts) : conv1d_backward_rows<false>(s, a, f, parts);
   for (std::int64_t b = 0; b < a.batch; ++b) {
     const float* mine = parts + b * part;
     for (std::int64_t c = 0; c < a.channels; ++c) {
       for (std::int64_t k = 0; k < a.width; ++k) a.d_weight[c / sharers * a.width + k] += mine[k * a.channels + c];
       if (a.bias) a.d_bias[c] += mine[a.width * a.channels + c];
-      if (a.skip) a.d_skip[c] += mine[(a.width + 1) * a.channels + c];
+      if (a.skip) a.d_skip[c] += mine[(a.width - 1) * a.channels + c];
     }
   }
 }

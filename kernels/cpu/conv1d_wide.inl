@@ -10,9 +10,9 @@ ISTHMUS_INLINE const Act* conv_row(const conv1d_args<Act>& a, std::int64_t b, st
   return a.initial ? a.initial + (b * (a.width - 1) + a.width - 1 + t) * a.channels : nullptr;
 }
 
-/// What a tile sees of its channels: all tables are [..][channels].
+/// What a tile sees of its channels.
 struct conv_channels {
-  const float *taps, *bias, *skip;  // [taps][channels]; [channels], or null
+  const float *taps, *bias;  // [taps][channels], [channels]
   std::int64_t channels, taps_count;
 };
 
@@ -48,8 +48,8 @@ ISTHMUS_INLINE void copy_taps(const conv_channels& f, std::int64_t c, Mask mask,
 template <class Mask>
 ISTHMUS_INLINE void conv_sums_of(const conv_channels& f, std::int64_t c, Mask mask, std::int64_t n, const float* taps, const float* window,
                                  float* sums) {
-  const vf bias = f.bias ? mask.get(f.bias + c) : vf{}, skip = f.skip ? mask.get(f.skip + c) : vf{};
-  for (std::int64_t t = 0; t < n; ++t) store(sums + t * width, bias + skip * load(window + (t + f.taps_count - 1) * width));
+  const vf bias = mask.get(f.bias + c);
+  for (std::int64_t t = 0; t < n; ++t) store(sums + t * width, bias);
   correlate(n, f.taps_count, taps, width, window, sums);
 }
 
@@ -73,7 +73,7 @@ void conv1d_wide_tile(const conv1d_args<Act>& a, const conv_channels& f, std::in
 }
 
 /// One vector of channels of one sequence. memory: [taps][width] twice, windows of x [conv_rows + taps][width], and what is left of
-/// the sums' gradient [length + taps][width]. parts: [taps + 2][channels] of d_weight by tap, d_bias, d_skip.
+/// the sums' gradient [length + taps][width]. parts: [taps + 1][channels] of d_weight by tap, d_bias.
 template <bool Silu, class Mask, class Act>
 ISTHMUS_INLINE void conv1d_wide_backward(const conv1d_backward_args<Act>& a, const conv_channels& f, std::int64_t b, std::int64_t c,
                                          Mask mask, float* memory, float* parts) {
@@ -83,7 +83,7 @@ ISTHMUS_INLINE void conv1d_wide_backward(const conv1d_backward_args<Act>& a, con
   copy_taps(f, c, mask, taps);
   __builtin_memset(d_taps, 0, static_cast<std::size_t>(a.width * width) * sizeof(float));
   __builtin_memset(d_sums + a.length * width, 0, static_cast<std::size_t>(kept * width) * sizeof(float));
-  vf d_bias = vf{}, d_skip = vf{};
+  vf d_bias = vf{};
   for (std::int64_t begin = 0; begin < a.length; begin += conv_rows) {
     const std::int64_t n = a.length - begin < conv_rows ? a.length - begin : conv_rows;
     float* here = d_sums + begin * width;
@@ -98,17 +98,14 @@ ISTHMUS_INLINE void conv1d_wide_backward(const conv1d_backward_args<Act>& a, con
       }
       store(here + t * width, d);
       d_bias += d;
-      d_skip += d * load(window + (t + kept) * width);
     }
     correlate(a.width, n, here, width, window, d_taps);
   }
   for (std::int64_t k = 0; k < a.width; ++k) mask.put(parts + k * a.channels + c, load(d_taps + k * width));
   mask.put(parts + a.width * a.channels + c, d_bias);
-  mask.put(parts + (a.width + 1) * a.channels + c, d_skip);
-  const vf skip = f.skip ? mask.get(f.skip + c) : vf{};
   for (std::int64_t t = 0; t < a.length; t += conv_sums) {
     const std::int64_t n = a.length - t < conv_sums ? a.length - t : conv_sums;
-    for (std::int64_t i = 0; i < n; ++i) store(window + i * width, skip * load(d_sums + (t + i) * width));
+    for (std::int64_t i = 0; i < n; ++i) store(window + i * width, vf{});
     correlate(n, a.width, taps + kept * width, -width, d_sums + t * width, window);
     for (std::int64_t i = 0; i < n; ++i) mask.put(a.dx + (b * a.length + t + i) * a.dx_stride + c, load(window + i * width));
   }

@@ -132,9 +132,11 @@ void below_first(const fourier_plan& p, const Job& job) {
   for (int k = 0; k < radix; ++k) descend(p, 1, k, k * step, step, job);
 }
 
-/// The first level of a real sequence: in(t) is row t < rows as a vector; there are zeros behind.
-template <class In>
-__attribute__((noinline)) void first_level(const fourier_plan& p, std::int64_t rows, float* data, In in) {
+constexpr std::int64_t points_ahead = 8;  // what is fetched early: rows lie too far apart for the CPU to foresee them
+
+/// The first level of a real sequence: in(t) is row t < rows as a vector, after fetch(t); there are zeros behind.
+template <class In, class Fetch>
+__attribute__((noinline)) void first_level(const fourier_plan& p, std::int64_t rows, float* data, In in, Fetch fetch) {
   const std::int64_t step = p.points / p.levels[0].radix;
   const float* factors = p.levels[0].factors.data();
   for_radix(p.levels[0].radix, [&]<int R>() {
@@ -143,6 +145,7 @@ __attribute__((noinline)) void first_level(const fourier_plan& p, std::int64_t r
 #pragma GCC unroll 8
       for (int j = 0; j < R; ++j) {
         const std::int64_t t = i + j * step;
+        if (t + points_ahead < rows) fetch(t + points_ahead);
         const vf x = t < rows ? in(t) : vf{};
         a[j] = j == 0 ? complex_vector{x, vf{}} : complex_vector{x * factors[2 * j - 2], x * factors[2 * j - 1]};
       }
@@ -153,16 +156,19 @@ __attribute__((noinline)) void first_level(const fourier_plan& p, std::int64_t r
   });
 }
 
-/// Back to rows: out(t, x) for t < rows.
-template <class Out>
-__attribute__((noinline)) void last_level(const fourier_plan& p, std::int64_t rows, const float* data, Out out) {
+/// Back to rows: out(t, x) for t < rows, after fetch(t).
+template <class Out, class Fetch>
+__attribute__((noinline)) void last_level(const fourier_plan& p, std::int64_t rows, const float* data, Out out, Fetch fetch) {
   const std::int64_t step = p.points / p.levels[0].radix;
   const float* factors = p.levels[0].factors.data();
   for_radix(p.levels[0].radix, [&]<int R>() {
     for (std::int64_t i = 0; i < step; ++i) {
       complex_vector a[R];
 #pragma GCC unroll 8
-      for (int j = 0; j < R; ++j) a[j] = load_point(data, i + j * step);
+      for (int j = 0; j < R; ++j) {
+        a[j] = load_point(data, i + j * step);
+        if (i + j * step + points_ahead < rows) fetch(i + j * step + points_ahead);
+      }
       butterfly<true>(a);
       if (i < rows) out(i, a[0].re);
 #pragma GCC unroll 8

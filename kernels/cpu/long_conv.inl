@@ -4,6 +4,8 @@ inline std::unique_ptr<long_conv_plan> make_long_conv_plan(std::int64_t length) 
   return std::make_unique<fourier_plan>(length, width == 16 ? 8 : 4);
 }
 
+constexpr auto nothing_to_fetch = [](std::int64_t) {};
+
 /// Up to two arrays of points.
 struct point_arrays {
   float* at[2];
@@ -148,7 +150,7 @@ struct conv_lanes {
     const float scale = 1 / static_cast<float>(p.points);
     if (a.h_back) {  // lag -(s + 1) is the conjugate of lag s + 1
       gather(a.h_back, scale, memory);
-      first_level(p, taps + 1 < a.length ? taps + 1 : a.length, spectrum, [&](std::int64_t t) { return t > 0 ? load(memory + (t - 1) * width) : vf{}; });
+      first_level(p, taps + 1 < a.length ? taps + 1 : a.length, spectrum, [&](std::int64_t t) { return t > 0 ? load(memory + (t - 1) * width) : vf{}; }, nothing_to_fetch);
       below_first(p, forward_job{spectrum});
     }
     float* ahead = a.h_back ? memory + p.points * width : memory;
@@ -156,11 +158,11 @@ struct conv_lanes {
     if (a.d)
       for (std::int64_t i = 0; i < lanes; ++i) ahead[i] += a.d[channel + i] * scale;
     if (!a.h_back) {
-      first_level(p, taps, spectrum, [&](std::int64_t t) { return load(ahead + t * width); });
+      first_level(p, taps, spectrum, [&](std::int64_t t) { return load(ahead + t * width); }, nothing_to_fetch);
       return below_first(p, forward_job{spectrum});
     }
     float* turned = memory + 2 * p.points * width;
-    first_level(p, taps, turned, [&](std::int64_t t) { return load(ahead + t * width); });
+    first_level(p, taps, turned, [&](std::int64_t t) { return load(ahead + t * width); }, nothing_to_fetch);
     below_first(p, forward_job{turned});
     for (std::int64_t i = 0; i < p.points; ++i) store_point(spectrum, i, conjugate(load_point(spectrum, i)) + load_point(turned, i));
   }
@@ -171,7 +173,7 @@ struct conv_lanes {
       float* to = is_back ? a.dh_back : a.dh;
       if (is_back && !a.h_back) break;
       below_first(p, inverse_job{sums, memory, is_back});
-      last_level(p, a.length, memory, [&](std::int64_t t, vf x) { store(memory + 2 * p.points * width + t * width, x * scale); });
+      last_level(p, a.length, memory, [&](std::int64_t t, vf x) { store(memory + 2 * p.points * width + t * width, x * scale); }, nothing_to_fetch);
       const float* found = memory + 2 * p.points * width;
       if (!is_back && a.d)
         for (std::int64_t i = 0; i < lanes; ++i) a.dd[channel + i] += found[i];
@@ -209,10 +211,16 @@ void long_conv(stream& s, const long_conv_args<Act>& a) {
         first_level(p, a.length, data, [&](std::int64_t t) {
           const vf v = mask.get(a.v + at + t * a.x_stride);
           return a.x1 ? v * mask.get(a.x1 + at + t * a.x_stride) : v;
+        }, [&](std::int64_t t) {
+          __builtin_prefetch(a.v + at + t * a.x_stride);
+          if (a.x1) __builtin_prefetch(a.x1 + at + t * a.x_stride);
         });
         below_first(p, convolve_job{data, spectrum});
         last_level(p, a.length, data, [&](std::int64_t t, vf x) {
           mask.put(a.y + (b * a.length + t) * a.y_stride + c, a.x2 ? x * mask.get(a.x2 + at + t * a.x_stride) : x);
+        }, [&](std::int64_t t) {
+          __builtin_prefetch(a.y + (b * a.length + t) * a.y_stride + c, 1);
+          if (a.x2) __builtin_prefetch(a.x2 + at + t * a.x_stride);
         });
       }
     });
@@ -224,18 +232,26 @@ template <class Mask, class Act>
 void long_conv_backward_lanes(const long_conv_backward_args<Act>& a, const fourier_plan& p, std::int64_t b, std::int64_t c, Mask mask,
                               const gradient_job& job) {
   const std::int64_t at = b * a.length * a.x_stride + c, d_at = b * a.length * a.dx_stride + c;
+  const auto fetch = [&](std::int64_t t) {
+    __builtin_prefetch(a.v + at + t * a.x_stride);
+    if (a.x1) __builtin_prefetch(a.x1 + at + t * a.x_stride);
+  };
+  const auto fetch_dy = [&](std::int64_t t) {
+    __builtin_prefetch(a.dy + (b * a.length + t) * a.dy_stride + c);
+    if (a.x2) __builtin_prefetch(a.x2 + at + t * a.x_stride);
+  };
   const auto dy = [&](std::int64_t t) { return mask.get(a.dy + (b * a.length + t) * a.dy_stride + c); };
   first_level(p, a.length, job.w, [&](std::int64_t t) {
     const vf v = mask.get(a.v + at + t * a.x_stride);
     return a.x1 ? v * mask.get(a.x1 + at + t * a.x_stride) : v;
-  });
-  first_level(p, a.length, job.dc, [&](std::int64_t t) { return a.x2 ? dy(t) * mask.get(a.x2 + at + t * a.x_stride) : dy(t); });
+  }, fetch);
+  first_level(p, a.length, job.dc, [&](std::int64_t t) { return a.x2 ? dy(t) * mask.get(a.x2 + at + t * a.x_stride) : dy(t); }, fetch_dy);
   below_first(p, job);
   last_level(p, a.length, job.dc, [&](std::int64_t t, vf dw) {
     mask.put(a.dv + d_at + t * a.dx_stride, a.x1 ? dw * mask.get(a.x1 + at + t * a.x_stride) : dw);
     if (a.x1) mask.put(a.dx1 + d_at + t * a.dx_stride, dw * mask.get(a.v + at + t * a.x_stride));
-  });
-  if (a.x2) last_level(p, a.length, job.w, [&](std::int64_t t, vf x) { mask.put(a.dx2 + d_at + t * a.dx_stride, x * dy(t)); });
+  }, fetch);
+  if (a.x2) last_level(p, a.length, job.w, [&](std::int64_t t, vf x) { mask.put(a.dx2 + d_at + t * a.dx_stride, x * dy(t)); }, fetch_dy);
 }
 
 template <class Act>

@@ -17,14 +17,28 @@ inline wide_complex wide_pole(modal_form form, const float* poles, std::int64_t 
   return {std::exp(static_cast<double>(poles[i])), 0};
 }
 
-/// Powers of one pole: p^0 ... p^255 in fp32, and p^256.
-ISTHMUS_INLINE wide_complex powers_of(wide_complex pole, float* re, float* im) {
+/// p^255 and p^256.
+struct last_powers {
+  wide_complex before, step;
+};
+/// Powers of one pole, p^0 ... p^255 in fp32: eight of them at a time, each eight further than the last.
+ISTHMUS_INLINE last_powers powers_of(wide_complex pole, float* re, float* im) {
+  constexpr std::int64_t chains = 8;
+  double now_re[chains], now_im[chains];
   wide_complex power{1, 0};
-  for (std::int64_t j = 0; j < modal_block; ++j, power = power * pole) {
-    re[j] = static_cast<float>(power.re);
-    im[j] = static_cast<float>(power.im);
+  for (std::int64_t i = 0; i < chains; ++i, power = power * pole) now_re[i] = power.re, now_im[i] = power.im;
+  wide_complex before{};
+  for (std::int64_t j = 0; j < modal_block; j += chains) {
+    before = {now_re[chains - 1], now_im[chains - 1]};
+    for (std::int64_t i = 0; i < chains; ++i) {
+      re[j + i] = static_cast<float>(now_re[i]);
+      im[j + i] = static_cast<float>(now_im[i]);
+      const double next = now_re[i] * power.re - now_im[i] * power.im;
+      now_im[i] = now_re[i] * power.im + now_im[i] * power.re;
+      now_re[i] = next;
+    }
   }
-  return power;
+  return {before, before * pole};
 }
 
 /// One filter. memory: [modes][2][256] floats, then [modes] of two pairs of doubles.
@@ -33,7 +47,7 @@ inline void modal_filter_of(const modal_filter_args<float>& a, std::int64_t f, f
   wide_complex* steps = terms + a.modes;
   for (std::int64_t n = 0; n < a.modes; ++n) {
     float* powers = memory + n * 2 * modal_block;
-    steps[n] = powers_of(wide_pole(a.form, a.poles, f * a.modes + n), powers, powers + modal_block);
+    steps[n] = powers_of(wide_pole(a.form, a.poles, f * a.modes + n), powers, powers + modal_block).step;
     terms[n] = wide_mode(a.form, a.residues, f * a.modes + n);
   }
   for (std::int64_t k = 0; k < a.taps; k += modal_block) {
@@ -60,9 +74,7 @@ struct modal_sums {
 };
 ISTHMUS_INLINE modal_sums modal_sums_of(const float* dh, std::int64_t taps, wide_complex pole, float* memory) {
   float *re = memory, *im = re + modal_block, *slope_re = im + modal_block, *slope_im = slope_re + modal_block;
-  const wide_complex step = powers_of(pole, re, im);
-  wide_complex before{1, 0};  // p^255
-  for (std::int64_t j = 1; j < modal_block; ++j) before = before * pole;
+  const auto [before, step] = powers_of(pole, re, im);
   slope_re[0] = slope_im[0] = 0;
   for (std::int64_t j = 1; j < modal_block; ++j) {
     slope_re[j] = static_cast<float>(j) * re[j - 1];
@@ -194,7 +206,12 @@ void modal_scan_lanes(const modal_scan_args<Act>& a, std::int64_t b, std::int64_
   for (std::int64_t begin = 0; begin < a.length; begin += modal_rows) {
     const std::int64_t rows = a.length - begin < modal_rows ? a.length - begin : modal_rows, first = b * a.length + begin;
     for (std::int64_t t = 0; t < rows; ++t) {
-      const std::int64_t at = (first + t) * a.x_stride + c;
+      const std::int64_t at = (first + t) * a.x_stride + c, later = at + 16 * a.x_stride;
+      if (begin + t + 16 < a.length) {  // rows lie too far apart for the CPU to foresee them
+        __builtin_prefetch(a.v + later);
+        if (a.x1) __builtin_prefetch(a.x1 + later);
+        if (a.x2) __builtin_prefetch(a.x2 + later);
+      }
       const vf x = a.x1 ? mask.get(a.x1 + at) * mask.get(a.v + at) : mask.get(a.v + at);
       store(w + t * width, x);
       store(sums + t * width, d * x);

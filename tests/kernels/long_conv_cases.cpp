@@ -265,7 +265,8 @@ std::vector<kernel_case> convolution_cases() {
           conv1d_case({1, 2, 16, 16, 4, 3, true, true}), conv1d_case({1, 9, 17, 17, 2, 0, false, true}),
           conv1d_case({2, 33, 36, 12, 3, 5, false, false}), conv1d_case({1, 40, 24, 2, 7, 0, true, false}),
           conv1d_case({2, 150, 40, 10, 128, 4, true, false}), conv1d_case({1, 600, 34, 34, 31, 0, false, true}),
-          conv1d_case({1, 20, 6, 3, 128, 0, true, true}),
+          conv1d_case({1, 20, 6, 3, 128, 0, true, true}), conv1d_case({2, 30, 57, 3, 128, 0, true, false}),
+          conv1d_case({1, 1, 40, 2, 5, 0, true, true}),
           // Transforms of 16, 32, 48, 64, 96, 128, 512 points and so on, whole and with zeros behind.
           long_conv_case({1, 1, 3, 3, 1, false, false, true}), long_conv_case({2, 16, 16, 16, 16, true, false, true}),
           long_conv_case({1, 31, 20, 20, 31, true, true, true}), long_conv_case({2, 48, 33, 11, 40, true, false, false}),
