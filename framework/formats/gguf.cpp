@@ -41,7 +41,7 @@ public:
     for (std::uint64_t i = 0; i < tensors_count_; ++i)
       if (auto ok = read_tensor(); !ok) return ok.failure();
     if (auto ok = place_tensors(); !ok) return ok.failure();
-    file_.tensors = tensor_list(std::move(tensors_));
+    file_.tensors = tensor_index(std::move(tensors_));
     return std::move(file_);
   }
 

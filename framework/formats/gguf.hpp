@@ -31,7 +31,7 @@ struct gguf_file {
   std::uint32_t version = 3;
   std::uint64_t alignment = 32;
   std::map<std::string, gguf_value, std::less<>> metadata;
-  tensor_list tensors;  // shapes row-major: the reverse of the file's
+  tensor_index tensors;  // shapes row-major: the reverse of the file's
   std::string where;
 
   /// Null when there is none of that key.

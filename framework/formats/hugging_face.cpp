@@ -125,7 +125,7 @@ expected<hugging_face_weights> open_hugging_face(const std::string& folder) {
     if (!source) return source.failure();
     auto tensors = open_safetensors(std::move(*source));
     if (!tensors) return tensors.failure();
-    return hugging_face_weights{tensor_list(std::move(*tensors)), folder};
+    return hugging_face_weights{tensor_index(std::move(*tensors)), folder};
   }
   if (!is_there(folder, index_name)) {
     const bool pickle = is_there(folder, "pytorch_model.bin") || is_there(folder, "pytorch_model.bin.index.json");
@@ -141,7 +141,7 @@ expected<hugging_face_weights> open_hugging_face(const std::string& folder) {
   if (!index) return index.failure();
   auto tensors = open_shards(folder, *index);
   if (!tensors) return tensors.failure();
-  return hugging_face_weights{tensor_list(std::move(*tensors)), folder};
+  return hugging_face_weights{tensor_index(std::move(*tensors)), folder};
 }
 
 expected<void> write_hugging_face(storage& disk, const std::string& folder, std::span<const tensor_view> tensors,

@@ -17,7 +17,7 @@
 namespace isthmus {
 
 struct hugging_face_weights {
-  tensor_list tensors;
+  tensor_index tensors;
   std::string where;  // the folder, for messages
 };
 

@@ -49,19 +49,19 @@ expected<void> stored_tensor::read_floats(std::span<float> out) const {
 
 std::string shape_text(std::span<const std::int64_t> shape) { return fmt::format("[{}]", fmt::join(shape, ", ")); }
 
-tensor_list::tensor_list(std::vector<stored_tensor> tensors) : tensors_(std::move(tensors)) {
+tensor_index::tensor_index(std::vector<stored_tensor> tensors) : tensors_(std::move(tensors)) {
   std::sort(tensors_.begin(), tensors_.end(), by_name);
-  for (std::size_t i = 1; i < tensors_.size(); ++i) ensure(tensors_[i - 1].name < tensors_[i].name, "tensor_list: one name twice");
+  for (std::size_t i = 1; i < tensors_.size(); ++i) ensure(tensors_[i - 1].name < tensors_[i].name, "tensor_index: one name twice");
 }
 
-const stored_tensor* tensor_list::find(std::string_view name) const {
+const stored_tensor* tensor_index::find(std::string_view name) const {
   const auto found = std::lower_bound(tensors_.begin(), tensors_.end(), name,
                                       [](const stored_tensor& t, std::string_view wanted) { return t.name < wanted; });
   return found == tensors_.end() || found->name != name ? nullptr : &*found;
 }
 
-expected<const stored_tensor*> tensor_list::expect(std::string_view name, std::span<const std::int64_t> shape,
-                                                   const std::string& where) const {
+expected<const stored_tensor*> tensor_index::expect(std::string_view name, std::span<const std::int64_t> shape,
+                                                    const std::string& where) const {
   const stored_tensor* t = find(name);
   if (t == nullptr) return fail(errc::not_found, fmt::format("{}: no tensor \"{}\", which the configuration asks for", where, name));
   if (!std::ranges::equal(t->shape, shape))

@@ -39,11 +39,11 @@ struct stored_tensor {
 std::string shape_text(std::span<const std::int64_t> shape);
 
 /// The tensors of one checkpoint, by name.
-class tensor_list {
+class tensor_index {
 public:
-  tensor_list() = default;
+  tensor_index() = default;
   /// Names must be unique (contract_error): readers have checked that.
-  explicit tensor_list(std::vector<stored_tensor> tensors);
+  explicit tensor_index(std::vector<stored_tensor> tensors);
 
   const std::vector<stored_tensor>& all() const { return tensors_; }  // by name, ascending bytes
   std::size_t size() const { return tensors_.size(); }
