@@ -13,6 +13,7 @@
 #include "kernels/modal.hpp"
 #include "kernels/optimizer.hpp"
 #include "kernels/rms_norm.hpp"
+#include "kernels/selective_scan.hpp"
 #include "kernels/ssd.hpp"
 #include "kernels/stream.hpp"
 #include "kernels/swiglu.hpp"
@@ -68,6 +69,9 @@ struct op_table {
   void (*ssd)(stream&, const ssd_args<Act>&);
   void (*ssd_backward)(stream&, const ssd_backward_args<Act>&);
   void (*ssd_step)(stream&, const ssd_step_args<Act>&);
+  void (*selective_scan)(stream&, const selective_scan_args<Act>&);
+  void (*selective_scan_backward)(stream&, const selective_scan_backward_args<Act>&);
+  void (*selective_scan_step)(stream&, const selective_scan_step_args<Act>&);
   void (*gated_norm)(stream&, const gated_norm_args<Act>&);
   void (*gated_norm_backward)(stream&, const gated_norm_backward_args<Act>&);
 

@@ -21,4 +21,6 @@
 #include "kernels/cpu/modal.inl"
 #include "kernels/cpu/ssd.inl"
 #include "kernels/cpu/ssd_backward.inl"
+#include "kernels/cpu/selective_scan.inl"
+#include "kernels/cpu/selective_scan_backward.inl"
 #include "kernels/cpu/table.inl"

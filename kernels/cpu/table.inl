@@ -35,6 +35,9 @@ constexpr op_table<Act> table() {
           .ssd = ssd<Act>,
           .ssd_backward = ssd_backward<Act>,
           .ssd_step = ssd_step<Act>,
+          .selective_scan = selective_scan<Act>,
+          .selective_scan_backward = selective_scan_backward<Act>,
+          .selective_scan_step = selective_scan_step<Act>,
           .gated_norm = gated_norm<Act>,
           .gated_norm_backward = gated_norm_backward<Act>,
           .cross_entropy = cross_entropy<Act>};

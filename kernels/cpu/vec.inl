@@ -116,6 +116,50 @@ ISTHMUS_INLINE vf exp(vf x) {
   y = y * (r * r) + r + 1.0F;
   return reinterpret_cast<vf>(reinterpret_cast<vi>(y) + (reinterpret_cast<vi>(shifted) << 23));
 }
+/// 2^x to 2 ulp for x <= 126, zero or nearly so far below: 2^floor(x) times a minimax polynomial in the fraction, exact at both of its ends.
+ISTHMUS_INLINE vf power_of_two(vf x) {
+#if ISTHMUS_WIDTH == 16
+  const vf r = reinterpret_cast<vf>(_mm512_reduce_ps(reinterpret_cast<__m512>(x), _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC));
+#else
+  x = max(x, splat(-126.0F));
+  const vf magic = splat(12582912.0F);  // 1.5 * 2^23, as in exp
+  const vf shifted = x - 0.5F + magic;
+  const vf r = x - (shifted - magic);
+#endif
+  vf y = splat(1.87931862e-3F);
+  y = y * r + 8.99099465e-3F;
+  y = y * r + 5.58186769e-2F;
+  y = y * r + 2.40159273e-1F;
+  y = y * r + 6.93151712e-1F;
+  y = y * r + 1.0F;
+#if ISTHMUS_WIDTH == 16
+  return reinterpret_cast<vf>(_mm512_scalef_ps(reinterpret_cast<__m512>(y), reinterpret_cast<__m512>(x)));
+#else
+  return reinterpret_cast<vf>(reinterpret_cast<vi>(y) + (reinterpret_cast<vi>(shifted) << 23));
+#endif
+}
+/// 1 / x to 2 ulp for 1 <= x <= 2^100.
+ISTHMUS_INLINE vf reciprocal(vf x) {
+#if ISTHMUS_WIDTH == 16
+  const vf near = reinterpret_cast<vf>(_mm512_rcp14_ps(reinterpret_cast<__m512>(x)));
+  return near * (2.0F - x * near);
+#else
+  return 1.0F / x;
+#endif
+}
+/// log(1 + x) for x in [0, 1]: x times a minimax polynomial.
+ISTHMUS_INLINE vf log_of_one_and(vf x) {
+  vf y = splat(5.232694111e-3F);
+  y = y * x - 2.950523728e-2F;
+  y = y * x + 7.822594782e-2F;
+  y = y * x - 1.366324530e-1F;
+  y = y * x + 1.910600644e-1F;
+  y = y * x - 2.484298211e-1F;
+  y = y * x + 3.331909679e-1F;
+  y = y * x - 4.999949314e-1F;
+  y = y * x + 9.999999699e-1F;
+  return y * x;
+}
 ISTHMUS_INLINE vf sigmoid(vf x) { return 1.0F / (1.0F + exp(-x)); }
 /// silu'(x), s = sigmoid(x).
 ISTHMUS_INLINE vf silu_slope(vf x, vf s) { return s * (1.0F + x * (1.0F - s)); }

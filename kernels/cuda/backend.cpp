@@ -42,6 +42,9 @@ constexpr op_table<Act> table() {
           .ssd = cuda::ssd<Act>,
           .ssd_backward = cuda::ssd_backward<Act>,
           .ssd_step = cuda::ssd_step<Act>,
+          .selective_scan = cuda::selective_scan<Act>,
+          .selective_scan_backward = cuda::selective_scan_backward<Act>,
+          .selective_scan_step = cuda::selective_scan_step<Act>,
           .gated_norm = cuda::gated_norm<Act>,
           .gated_norm_backward = cuda::gated_norm_backward<Act>,
           .cross_entropy = cuda::cross_entropy<Act>};

@@ -41,6 +41,9 @@ constexpr op_table<Act> table() {
           .ssd = reference::ssd<Act>,
           .ssd_backward = reference::ssd_backward<Act>,
           .ssd_step = reference::ssd_step<Act>,
+          .selective_scan = reference::selective_scan<Act>,
+          .selective_scan_backward = reference::selective_scan_backward<Act>,
+          .selective_scan_step = reference::selective_scan_step<Act>,
           .gated_norm = reference::gated_norm<Act>,
           .gated_norm_backward = reference::gated_norm_backward<Act>,
           .cross_entropy = reference::cross_entropy<Act>};

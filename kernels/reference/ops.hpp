@@ -75,6 +75,12 @@ void ssd_backward(stream&, const ssd_backward_args<Act>&);
 template <class Act>
 void ssd_step(stream&, const ssd_step_args<Act>&);
 template <class Act>
+void selective_scan(stream&, const selective_scan_args<Act>&);
+template <class Act>
+void selective_scan_backward(stream&, const selective_scan_backward_args<Act>&);
+template <class Act>
+void selective_scan_step(stream&, const selective_scan_step_args<Act>&);
+template <class Act>
 void cross_entropy(stream&, const cross_entropy_args<Act>&);
 void adamw(stream&, const adamw_args&);
 void sum_of_squares(stream&, const sum_of_squares_args&);

@@ -2,6 +2,7 @@
 
 #include <boost/test/unit_test.hpp>
 
+#include <algorithm>
 #include <cmath>
 #include <numeric>
 
@@ -178,6 +179,85 @@ BOOST_FIXTURE_TEST_CASE(of_ssd, reference_in_double) {
   check("dt_bias", bias, d_bias, loss);
   check("a_log", a_log, d_a_log, loss);
   check("d", d, d_d, loss);
+}
+
+BOOST_FIXTURE_TEST_CASE(of_selective_scan, reference_in_double) {
+  const std::int64_t batch = 2, length = 7, channels = 3, state = 4, chunk = 3, rows = batch * length, chunks = 3;
+  const std::int64_t bc = 2 * state, carried = batch * channels * state;
+  doubles x = draw(rows * channels), dt = draw(rows * channels), b_c = draw(rows * bc), z = draw(rows * channels), bias = draw(channels);
+  doubles a_log = draw(channels * state, 0.5), d = draw(channels), initial = draw(carried), final = initial, y = x;
+  doubles states = zeros(batch * chunks * channels * state), dx = zeros(rows * channels), d_dt = dx, dz = dx, d_b_c = zeros(rows * bc);
+  doubles d_bias = zeros(channels), d_d = d_bias, d_a_log = zeros(channels * state), d_initial = zeros(carried);
+  const doubles dy = draw(rows * channels), d_final = draw(carried);
+  for (const bool gated : {false, true}) {
+    const auto loss = [&] {
+      ops.selective_scan(s, {.x = x.data(),
+                             .dt = dt.data(),
+                             .b = b_c.data(),
+                             .c = b_c.data() + state,
+                             .z = gated ? z.data() : nullptr,
+                             .dt_bias = bias.data(),
+                             .a_log = a_log.data(),
+                             .d = d.data(),
+                             .y = y.data(),
+                             .states = states.data(),
+                             .initial = initial.data(),
+                             .final = final.data(),
+                             .batch = batch,
+                             .length = length,
+                             .channels = channels,
+                             .state = state,
+                             .chunk = chunk,
+                             .x_stride = channels,
+                             .dt_stride = channels,
+                             .bc_stride = bc,
+                             .z_stride = channels});
+      return along(y, dy) + along(final, d_final);
+    };
+    loss();
+    for (doubles* sum : {&d_bias, &d_d, &d_a_log}) std::fill(sum->begin(), sum->end(), 0.0);
+    ops.selective_scan_backward(s, {.x = x.data(),
+                                    .dt = dt.data(),
+                                    .b = b_c.data(),
+                                    .c = b_c.data() + state,
+                                    .z = gated ? z.data() : nullptr,
+                                    .dt_bias = bias.data(),
+                                    .a_log = a_log.data(),
+                                    .d = d.data(),
+                                    .dy = dy.data(),
+                                    .states = states.data(),
+                                    .dx = dx.data(),
+                                    .d_dt = d_dt.data(),
+                                    .db = d_b_c.data(),
+                                    .dc = d_b_c.data() + state,
+                                    .dz = gated ? dz.data() : nullptr,
+                                    .d_dt_bias = d_bias.data(),
+                                    .d_a_log = d_a_log.data(),
+                                    .d_d = d_d.data(),
+                                    .d_final = d_final.data(),
+                                    .d_initial = d_initial.data(),
+                                    .batch = batch,
+                                    .length = length,
+                                    .channels = channels,
+                                    .state = state,
+                                    .chunk = chunk,
+                                    .x_stride = channels,
+                                    .dt_stride = channels,
+                                    .bc_stride = bc,
+                                    .z_stride = channels,
+                                    .dx_stride = channels,
+                                    .d_dt_stride = channels,
+                                    .d_bc_stride = bc,
+                                    .dz_stride = channels});
+    check("x", x, dx, loss);
+    check("dt", dt, d_dt, loss);
+    check("b, c", b_c, d_b_c, loss);
+    check("dt_bias", bias, d_bias, loss);
+    check("a_log", a_log, d_a_log, loss);
+    check("d", d, d_d, loss);
+    check("initial", initial, d_initial, loss);
+    if (gated) check("z", z, dz, loss);
+  }
 }
 
 BOOST_FIXTURE_TEST_CASE(of_cross_entropy, reference_in_double) {

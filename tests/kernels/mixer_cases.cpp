@@ -117,115 +117,6 @@ kernel_case rope_case(attention_shape a, bool inverse) {
   });
 }
 
-struct ssd_shape {
-  std::int64_t batch, length, heads, head_dim, groups, state, chunk;
-};
-
-kernel_case ssd_case(ssd_shape a) {
-  const std::string name = "ssd " + std::to_string(a.batch) + "x" + std::to_string(a.length) + " heads " + std::to_string(a.heads) + "/" +
-                           std::to_string(a.groups) + " of " + std::to_string(a.head_dim) + " state " + std::to_string(a.state) +
-                           " chunk " + std::to_string(a.chunk);
-  return make(name, [=]<class Act>(const op_table<Act>& ops, stream& s, placed_inputs& random) {
-    using R = real<Act>;
-    const std::int64_t rows = a.batch * a.length, inner = a.heads * a.head_dim, wide = a.groups * a.state;
-    const std::int64_t stride = inner + 2 * wide, dt_stride = a.heads + 3, chunks = (a.length + a.chunk - 1) / a.chunk;
-    const auto xbc = random.act<Act>(rows * stride), dt = random.act<Act>(rows * dt_stride), dy = random.act<Act>(rows * inner);
-    const auto dt_bias = random.reals<Act>(a.heads, 1, -3), a_log = random.reals<Act>(a.heads, 0.7, 1), d = random.reals<Act>(a.heads);
-    auto y = random.blank<Act>(rows * inner), d_xbc = random.blank<Act>(rows * stride), d_dt = random.blank<Act>(rows * dt_stride);
-    auto states = random.blank<R>(a.batch * chunks * inner * a.state);
-    auto d_dt_bias = random.reals<Act>(a.heads), d_a_log = random.reals<Act>(a.heads), d_d = random.reals<Act>(a.heads);
-    ssd_args<Act> f{.x = xbc.data(),
-                    .b = xbc.data() + inner,
-                    .c = xbc.data() + inner + wide,
-                    .dt = dt.data(),
-                    .dt_bias = dt_bias.data(),
-                    .a_log = a_log.data(),
-                    .d = d.data(),
-                    .y = y.data(),
-                    .states = states.data(),
-                    .initial = nullptr,
-                    .final = nullptr,
-                    .batch = a.batch,
-                    .length = a.length,
-                    .heads = a.heads,
-                    .head_dim = a.head_dim,
-                    .groups = a.groups,
-                    .state = a.state,
-                    .chunk = a.chunk,
-                    .xbc_stride = stride,
-                    .dt_stride = dt_stride,
-                    .dt_min = R(0.02F),
-                    .dt_max = R(0.5F)};  // both bounds bite
-    ops.ssd(s, f);
-    ops.ssd_backward(s, {.x = f.x,
-                         .b = f.b,
-                         .c = f.c,
-                         .dt = f.dt,
-                         .dt_bias = f.dt_bias,
-                         .a_log = f.a_log,
-                         .d = f.d,
-                         .y = y.data(),
-                         .dy = dy.data(),
-                         .states = states.data(),
-                         .dx = d_xbc.data(),
-                         .db = d_xbc.data() + inner,
-                         .dc = d_xbc.data() + inner + wide,
-                         .d_dt = d_dt.data(),
-                         .d_dt_bias = d_dt_bias.data(),
-                         .d_a_log = d_a_log.data(),
-                         .d_d = d_d.data(),
-                         .batch = a.batch,
-                         .length = a.length,
-                         .heads = a.heads,
-                         .head_dim = a.head_dim,
-                         .groups = a.groups,
-                         .state = a.state,
-                         .chunk = a.chunk,
-                         .xbc_stride = stride,
-                         .dt_stride = dt_stride,
-                         .d_xbc_stride = stride,
-                         .d_dt_stride = dt_stride,
-                         .dt_min = f.dt_min,
-                         .dt_max = f.dt_max});
-    auto carried = random.reals<Act>(a.batch * inner * a.state), final = carried;
-    auto carried_y = random.blank<Act>(rows * inner), step_y = random.blank<Act>(inner);
-    f.y = carried_y.data();
-    f.states = nullptr;
-    f.initial = f.final = final.data();
-    ops.ssd(s, f);
-    const auto states_then = final.values();
-    auto one = random.place(std::vector<R>(states_then.begin(), states_then.begin() + inner * a.state));
-    ops.ssd_step(s, {.x = f.x,
-                     .b = f.b,
-                     .c = f.c,
-                     .dt = f.dt,
-                     .dt_bias = f.dt_bias,
-                     .a_log = f.a_log,
-                     .d = f.d,
-                     .s = one.data(),
-                     .y = step_y.data(),
-                     .heads = a.heads,
-                     .head_dim = a.head_dim,
-                     .groups = a.groups,
-                     .state = a.state,
-                     .dt_min = f.dt_min,
-                     .dt_max = f.dt_max});
-    outputs o;
-    o.add("y", y);
-    o.add("states", states);
-    o.add("d_xbc", d_xbc);
-    o.add("d_dt", d_dt);
-    o.add("d_dt_bias", d_dt_bias);
-    o.add("d_a_log", d_a_log);
-    o.add("d_d", d_d);
-    o.add("y from a state", carried_y);
-    o.add("final state", final);
-    o.add("step y", step_y);
-    o.add("step state", one);
-    return o;
-  });
-}
-
 }  // namespace
 
 std::vector<kernel_case> mixer_cases() {
@@ -249,13 +140,7 @@ std::vector<kernel_case> mixer_cases() {
           attention_cached_case({1, 1, 4, 2, 64}, 131),
           attention_cached_case({1, 5, 2, 2, 32}, 60),
           rope_case({2, 9, 3, 1, 16}, false),
-          rope_case({1, 5, 2, 1, 6}, true),
-          ssd_case({2, 11, 4, 8, 2, 5, 4}),
-          ssd_case({1, 64, 2, 16, 1, 16, 64}),
-          ssd_case({2, 150, 2, 64, 1, 64, 64}),
-          ssd_case({1, 3, 1, 4, 1, 4, 16}),
-          ssd_case({1, 200, 4, 64, 2, 128, 96}),
-          ssd_case({2, 170, 4, 80, 1, 72, 128})};
+          rope_case({1, 5, 2, 1, 6}, true)};
 }
 
 }  // namespace isthmus::kernels::testing
