@@ -6,15 +6,15 @@
 
 namespace isthmus::kernels {
 
-/// Rotary positions in place, the two halves of a head rotated against each other (as Hugging Face's Llama): for i < head_dim / 2
-/// (x[i], x[i + head_dim/2]) <- (x[i] cos - x[i + head_dim/2] sin, x[i + head_dim/2] cos + x[i] sin). Su et al. 2021, arXiv:2104.09864.
+/// Rotary positions in place, the two halves of a head's first `rotary` columns rotated against each other (as Hugging Face's Llama): for
+/// i < half = rotary / 2, (x[i], x[i + half]) <- (x[i] cos - x[i + half] sin, x[i + half] cos + x[i] sin). Su et al. 2021, arXiv:2104.09864.
 template <class Act>
 struct rope_args {
-  Act* x;                   // [batch * length, heads, head_dim], rows x_stride apart
-  const real<Act>* cosine;  // [length, head_dim / 2], of the position of row r % length
-  const real<Act>* sine;    // the same
-  std::int64_t batch, length, heads, head_dim, x_stride;
-  bool inverse;  // by the negative angle: the backward pass
+  Act* x;                                                         // [batch * length, heads, head_dim], rows x_stride apart
+  const real<Act>* cosine;                                        // [length, rotary / 2], of the position of row r % length
+  const real<Act>* sine;                                          // the same
+  std::int64_t batch, length, heads, head_dim, rotary, x_stride;  // rotary <= head_dim, even
+  bool inverse;                                                   // by the negative angle: the backward pass
 };
 
 /// Causal grouped-query attention: o_i = sum_{j <= i} softmax_j(scale q_i . k_j) v_j, head h reading kv head h * kv_heads / heads.

@@ -49,6 +49,7 @@ struct op_table {
   void (*swiglu_backward)(stream&, const swiglu_backward_args<Act>&);
   void (*gate)(stream&, const gate_args<Act>&);
   void (*gate_backward)(stream&, const gate_backward_args<Act>&);
+  void (*add)(stream&, const add_args<Act>&);
 
   void (*rope)(stream&, const rope_args<Act>&);
   void (*attention)(stream&, const attention_args<Act>&);

@@ -21,4 +21,12 @@ struct gate_backward_args {
   std::int64_t rows, cols, a_stride, b_stride, dy_stride, da_stride, db_stride;
 };
 
+/// y[r,c] += x[r,c].
+template <class Act>
+struct add_args {
+  const Act* x;  // [rows, cols], rows x_stride apart
+  Act* y;        // [rows, cols], rows y_stride apart; no alias
+  std::int64_t rows, cols, x_stride, y_stride;
+};
+
 }  // namespace isthmus::kernels

@@ -20,8 +20,7 @@ struct layer_variant {
   bool operator==(const layer_variant&) const = default;
 };
 
-/// A language model: embedding, then layer by layer x += mixer(rms_norm(x)), x += channel(rms_norm(x)), then a final norm and a head tied
-/// to the embedding. Mirrors a recipe's [model].
+/// A language model: embedding, then layer by layer x += mixer(rms_norm(x)), x += channel(rms_norm(x)), then a final norm and a head. Mirrors a recipe's [model].
 struct model_config {
   std::int64_t vocabulary = 2048;
   std::int64_t d_model = 256;
@@ -32,6 +31,7 @@ struct model_config {
   std::vector<layer_variant> variants;  // whose options go before
   float norm_eps = 1e-5F;
   precision_kind precision = precision_kind::fp32;
+  bool tied_head = true;                             // the head is the embedding, else a matrix of its own
   const layer_catalog* catalog = &builtin_layers();  // borrowed
   bool operator==(const model_config&) const = default;
 

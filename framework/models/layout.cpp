@@ -43,6 +43,7 @@ tensor_list tensors_of(const model_config& c) {
   }
   tensors.set_prefix({});
   tensors.add_vector("model.final_layernorm.weight", c.d_model, constant_values(1));
+  if (!c.tied_head) tensors.add("lm_head.weight", {c.vocabulary, c.d_model}, true, normal_values(0.02));
   return tensors;
 }
 

@@ -18,8 +18,10 @@ hybrid_network<Act>::hybrid_network(const model_config& config, const parameter_
   const parameter_view<real> parameters{layout, weights, gradients};
   embedding_ = parameters.weight("model.embed_tokens.weight");
   d_embedding_ = parameters.gradient("model.embed_tokens.weight");
-  head_ = ops.make_matrix(embedding_, config.vocabulary, config.d_model);
-  logits_head_ = real_ops.make_matrix(embedding_, config.vocabulary, config.d_model);
+  const char* head = config.tied_head ? "model.embed_tokens.weight" : "lm_head.weight";
+  d_head_ = parameters.gradient(head);
+  head_ = ops.make_matrix(parameters.weight(head), config.vocabulary, config.d_model);
+  logits_head_ = real_ops.make_matrix(parameters.weight(head), config.vocabulary, config.d_model);
   const auto layers = resolve_layers(config);
   if (!layers) throw contract_error(layers.error().message);
   for (std::size_t i = 0; i < layers->size(); ++i) {
@@ -183,7 +185,7 @@ double hybrid_network<Act>::piece(const token_batch& batch, real scale, bool bac
                                .targets = targets_,
                                .losses = losses_,
                                .dh = backward ? d_norm_ : nullptr,
-                               .dw = d_embedding_,
+                               .dw = d_head_,
                                .rows = p.rows(),
                                .scale = scale});
   if (backward) backward_blocks(p);

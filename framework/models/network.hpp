@@ -74,7 +74,7 @@ private:
   const kernels::op_table<real>& real_ops_;
   kernels::stream& stream_;
   const real* embedding_;
-  real* d_embedding_;
+  real *d_embedding_, *d_head_;  // the same when the head is tied
   std::unique_ptr<kernels::matrix<Act>> head_;
   std::unique_ptr<kernels::matrix<real>> logits_head_;  // the same weights: sampling wants logits that are not rounded to Act
   std::vector<block> blocks_;

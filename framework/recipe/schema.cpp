@@ -26,6 +26,7 @@ void visit_fields(model_config& s, field_visitor& v) {
   v.layer_options(s);
   v.real("norm_eps", s.norm_eps, 1e-12, 1e-1, "added to the mean square in RMSNorm");
   v.precision("precision", s.precision, "of matrix products; weights, norms and states stay fp32");
+  v.flag("tied_head", s.tied_head, "the head is the embedding, else a matrix of its own");
 }
 
 void visit_fields(recipe::train_section& s, field_visitor& v) {

@@ -79,3 +79,13 @@ void gate_backward(stream& s, const gate_backward_args<Act>& a) {
       });
   });
 }
+
+template <class Act>
+void add(stream& s, const add_args<Act>& a) {
+  over_row_blocks(s, a.rows, [&](std::int64_t first, std::int64_t rows, std::int64_t, int) {
+    for (std::int64_t r = first; r < first + rows; ++r)
+      over(a.cols, [&](std::int64_t c, auto mask) {
+        mask.put(a.y + r * a.y_stride + c, mask.get(a.y + r * a.y_stride + c) + mask.get(a.x + r * a.x_stride + c));
+      });
+  });
+}

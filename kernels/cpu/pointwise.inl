@@ -31,7 +31,7 @@ void swiglu_backward(stream& s, const swiglu_backward_args<Act>& a) {
 
 template <class Act>
 void rope(stream& s, const rope_args<Act>& a) {
-  const std::int64_t half = a.head_dim / 2;
+  const std::int64_t half = a.rotary / 2;
   over_row_blocks(s, a.batch * a.length, [&](std::int64_t first, std::int64_t rows, std::int64_t, int) {
     for (std::int64_t r = first; r < first + rows; ++r) {
       const float *cosine = a.cosine + r % a.length * half, *sine = a.sine + r % a.length * half;

@@ -18,6 +18,7 @@ constexpr op_table<Act> table() {
           .swiglu_backward = swiglu_backward<Act>,
           .gate = gate<Act>,
           .gate_backward = gate_backward<Act>,
+          .add = add<Act>,
           .rope = rope<Act>,
           .attention = attention<Act>,
           .attention_backward = attention_backward<Act>,

@@ -25,6 +25,7 @@ constexpr op_table<Act> table() {
           .swiglu_backward = cuda::swiglu_backward<Act>,
           .gate = cuda::gate<Act>,
           .gate_backward = cuda::gate_backward<Act>,
+          .add = cuda::add<Act>,
           .rope = cuda::rope<Act>,
           .attention = cuda::attention<Act>,
           .attention_backward = cuda::attention_backward<Act>,

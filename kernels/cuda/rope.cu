@@ -11,7 +11,7 @@ constexpr int threads = 256;
 template <class Act, bool Fours>
 __global__ void rotate_pairs(rope_args<Act> a) {
   constexpr int step = Fours ? 4 : 1;
-  const int half = static_cast<int>(a.head_dim / 2), pairs = static_cast<int>(a.heads) * half;
+  const int half = static_cast<int>(a.rotary / 2), pairs = static_cast<int>(a.heads) * half;
   const std::int64_t r = blockIdx.x, t = r % a.length;
   const float sign = a.inverse ? -1.0F : 1.0F;
   for (int pair = static_cast<int>(threadIdx.x) * step; pair < pairs; pair += threads * step) {
@@ -36,7 +36,7 @@ __global__ void rotate_pairs(rope_args<Act> a) {
 
 template <class Act>
 void rope(stream& s, const rope_args<Act>& a) {
-  const bool vectors = a.head_dim % 8 == 0 && fours(a.x_stride, a.x, a.cosine, a.sine);
+  const bool vectors = a.head_dim % 4 == 0 && a.rotary % 8 == 0 && fours(a.x_stride, a.x, a.cosine, a.sine);
   launch(queue_of(s), "rope", vectors ? rotate_pairs<Act, true> : rotate_pairs<Act, false>, static_cast<unsigned>(a.batch * a.length),
          threads, 0, a);
 }

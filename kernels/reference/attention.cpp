@@ -7,7 +7,7 @@ namespace isthmus::kernels::reference {
 
 template <class Act>
 void rope(stream&, const rope_args<Act>& a) {
-  const std::int64_t half = a.head_dim / 2;
+  const std::int64_t half = a.rotary / 2;
   for (std::int64_t r = 0; r < a.batch * a.length; ++r) {
     const real<Act>* cosine = a.cosine + r % a.length * half;
     const real<Act>* sine = a.sine + r % a.length * half;

@@ -24,6 +24,7 @@ constexpr op_table<Act> table() {
           .swiglu_backward = reference::swiglu_backward<Act>,
           .gate = reference::gate<Act>,
           .gate_backward = reference::gate_backward<Act>,
+          .add = reference::add<Act>,
           .rope = reference::rope<Act>,
           .attention = reference::attention<Act>,
           .attention_backward = reference::attention_backward<Act>,

@@ -33,12 +33,20 @@ void gate_backward(stream&, const gate_backward_args<Act>& a) {
   }
 }
 
+template <class Act>
+void add(stream&, const add_args<Act>& a) {
+  for (std::int64_t r = 0; r < a.rows; ++r)
+    for (std::int64_t c = 0; c < a.cols; ++c)
+      a.y[r * a.y_stride + c] = static_cast<Act>(load(a.y[r * a.y_stride + c]) + load(a.x[r * a.x_stride + c]));
+}
+
 #define ISTHMUS_FOR(Act)                                                                              \
   template void block_linear(stream&, const block_linear_args<Act>&);                                 \
   template void block_linear_backward_input(stream&, const block_linear_backward_input_args<Act>&);   \
   template void block_linear_backward_weight(stream&, const block_linear_backward_weight_args<Act>&); \
   template void gate(stream&, const gate_args<Act>&);                                                 \
-  template void gate_backward(stream&, const gate_backward_args<Act>&);
+  template void gate_backward(stream&, const gate_backward_args<Act>&);                               \
+  template void add(stream&, const add_args<Act>&);
 ISTHMUS_FOR(float)
 ISTHMUS_FOR(bf16)
 ISTHMUS_FOR(double)

@@ -94,8 +94,11 @@ kernel_case gate_case(std::int64_t rows, std::int64_t cols) {
     const Act *a = x.data(), *b = x.data() + cols;
     ops.gate(s, {a, b, y.data(), rows, cols, stride, stride, cols});
     ops.gate_backward(s, {a, b, dy.data(), dy.data(), db.data() + cols, rows, cols, stride, stride, cols, cols, stride});
+    auto sum = random.act<Act>(rows * cols);
+    ops.add(s, {a, sum.data(), rows, cols, stride, cols});
     outputs o;
     o.add("y", y);
+    o.add("sum", sum);
     o.add("da", dy);
     o.add("db", db);
     return o;

@@ -83,16 +83,16 @@ BOOST_FIXTURE_TEST_CASE(of_swiglu, reference_in_double) {
 }
 
 BOOST_FIXTURE_TEST_CASE(of_rotary_positions, reference_in_double) {
-  const std::int64_t batch = 2, length = 3, heads = 2, dim = 6, rows = batch * length, width = heads * dim;
-  doubles angles = draw(length * dim / 2), cosine = angles, sine = angles, x = draw(rows * width), dy = draw(rows * width), dx = dy;
+  const std::int64_t batch = 2, length = 3, heads = 2, dim = 6, rotary = 4, rows = batch * length, width = heads * dim;
+  doubles angles = draw(length * rotary / 2), cosine = angles, sine = angles, x = draw(rows * width), dy = draw(rows * width), dx = dy;
   for (std::size_t i = 0; i < angles.size(); ++i) {
     cosine[i] = std::cos(angles[i]);
     sine[i] = std::sin(angles[i]);
   }
-  ops.rope(s, {dx.data(), cosine.data(), sine.data(), batch, length, heads, dim, width, true});
+  ops.rope(s, {dx.data(), cosine.data(), sine.data(), batch, length, heads, dim, rotary, width, true});
   check("x", x, dx, [&] {
     doubles y = x;
-    ops.rope(s, {y.data(), cosine.data(), sine.data(), batch, length, heads, dim, width, false});
+    ops.rope(s, {y.data(), cosine.data(), sine.data(), batch, length, heads, dim, rotary, width, false});
     return along(y, dy);
   });
 }

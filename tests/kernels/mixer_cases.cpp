@@ -92,9 +92,9 @@ kernel_case attention_cached_case(attention_shape a, std::int64_t past) {
               });
 }
 
-kernel_case rope_case(attention_shape a, bool inverse) {
+kernel_case rope_case(attention_shape a, std::int64_t rotary, bool inverse) {
   return make("rope", [=]<class Act>(const op_table<Act>& ops, stream& s, placed_inputs& random) {
-    const std::int64_t stride = (a.heads + 3) * a.head_dim, half = a.head_dim / 2;
+    const std::int64_t stride = (a.heads + 3) * a.head_dim, half = rotary / 2;
     auto x = random.act<Act>(a.batch * a.length * stride);
     auto cosines = random.host.reals<Act>(a.length * half), sines = cosines;
     for (std::size_t i = 0; i < sines.size(); ++i) {
@@ -109,6 +109,7 @@ kernel_case rope_case(attention_shape a, bool inverse) {
                  .length = a.length,
                  .heads = a.heads,
                  .head_dim = a.head_dim,
+                 .rotary = rotary,
                  .x_stride = stride,
                  .inverse = inverse});
     outputs o;
@@ -139,8 +140,10 @@ std::vector<kernel_case> mixer_cases() {
           attention_cached_case({1, 1, 4, 2, 16}, 0),
           attention_cached_case({1, 1, 4, 2, 64}, 131),
           attention_cached_case({1, 5, 2, 2, 32}, 60),
-          rope_case({2, 9, 3, 1, 16}, false),
-          rope_case({1, 5, 2, 1, 6}, true)};
+          rope_case({2, 9, 3, 1, 16}, 16, false),
+          rope_case({2, 9, 3, 1, 32}, 8, true),
+          rope_case({1, 7, 2, 1, 12}, 6, false),
+          rope_case({1, 5, 2, 1, 6}, 6, true)};
 }
 
 }  // namespace isthmus::kernels::testing

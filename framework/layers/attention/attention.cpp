@@ -9,14 +9,35 @@
 
 namespace isthmus {
 
+namespace {
+
+rotary_rule rotary_of(const layer_shape& s) {
+  const std::int64_t width = s.integer("rotary_dim");
+  return {.theta = s.real("rope_theta"),
+          .width = width == 0 ? s.integer("head_dim") : width,
+          .factor = s.real("rope_factor"),
+          .low = s.real("rope_low"),
+          .high = s.real("rope_high"),
+          .original_context = s.integer("rope_context")};
+}
+
+template <class Real>
+Real scale_of(const layer_shape& s) {
+  const double scale = s.real("attention_scale");
+  return scale != 0 ? static_cast<Real>(scale) : 1 / std::sqrt(static_cast<Real>(s.integer("head_dim")));
+}
+
+}  // namespace
+
 template <class Act>
 attention_layer<Act>::attention_layer(const layer_shape& shape, const layer_parts<Act>& parts)
     : heads_(shape.integer("n_heads")),
       kv_heads_(shape.integer("n_kv_heads")),
       head_dim_(shape.integer("head_dim")),
       qkv_width_((heads_ + 2 * kv_heads_) * head_dim_),
-      rotary_{.theta = shape.real("rope_theta"), .width = head_dim_},
-      scale_(1 / std::sqrt(static_cast<kernels::real<Act>>(head_dim_))),
+      rotates_(shape.flag("rotary")),
+      rotary_(rotary_of(shape)),
+      scale_(scale_of<kernels::real<Act>>(shape)),
       qkv_proj_(parts, {"q_proj.weight", "k_proj.weight", "v_proj.weight"}),
       o_proj_(parts, {"o_proj.weight"}) {}
 
@@ -32,6 +53,7 @@ void attention_layer<Act>::place(std::int64_t batch, std::int64_t length, arena&
 
 template <class Act>
 void attention_layer<Act>::rotate(const layer_pass<Act>& p, Act* qkv, bool inverse) const {
+  if (!rotates_) return;
   const auto angles = p.rotary.of(rotary_, p.position, p.length);
   p.ops.rope(p.stream, {.x = qkv,
                         .cosine = angles.cosine,
@@ -40,6 +62,7 @@ void attention_layer<Act>::rotate(const layer_pass<Act>& p, Act* qkv, bool inver
                         .length = p.length,
                         .heads = heads_ + kv_heads_,
                         .head_dim = head_dim_,
+                        .rotary = rotary_.width,
                         .x_stride = qkv_width_,
                         .inverse = inverse});
 }
@@ -143,12 +166,24 @@ constexpr option_field options[] = {
     integer_option("n_kv_heads", 4, 1, 1024, "key and value heads; divides n_heads"),
     integer_option("head_dim", 64, 2, 1024, "width of an attention head, even"),
     real_option("rope_theta", 10000, 1, 1e9, "base of the rotary position angles"),
+    flag_option("rotary", true, "whether attention knows positions; without, order comes from other layers"),
+    integer_option("rotary_dim", 0, 0, 1024, "columns of a head that are rotated, the first ones, even; 0: all"),
+    real_option("rope_factor", 1, 1, 1e6, "by which long wavelengths of the angles are stretched, as Llama 3 does; 1: they are not"),
+    real_option("rope_low", 1, 1e-3, 1e6, "wavelengths beyond rope_context / rope_low are stretched in full"),
+    real_option("rope_high", 4, 1e-3, 1e6, "those below rope_context / rope_high are not stretched; above rope_low"),
+    integer_option("rope_context", 8192, 1, 1 << 24, "tokens of context before the stretching"),
+    real_option("attention_scale", 0, 0, 1e3, "of q k^T; 0: 1 / sqrt(head_dim)"),
 };
 
 expected<void> check(const layer_shape& s) {
   if (s.integer("head_dim") % 2 != 0) return bad_option(s, "head_dim", "it must be even, for rotary positions turn pairs");
   if (s.integer("n_heads") % s.integer("n_kv_heads") != 0)
     return bad_option(s, "n_kv_heads", fmt::format("it must divide n_heads = {}", s.integer("n_heads")));
+  const std::int64_t width = s.integer("rotary_dim");
+  if (width % 2 != 0 || width > s.integer("head_dim"))
+    return bad_option(s, "rotary_dim", fmt::format("it must be even, and at most head_dim = {}", s.integer("head_dim")));
+  if (s.real("rope_factor") != 1 && !(s.real("rope_high") > s.real("rope_low")))
+    return bad_option(s, "rope_high", fmt::format("it must exceed rope_low = {}", s.real("rope_low")));
   if (!(s.real("rope_theta") > 1)) return bad_option(s, "rope_theta", "it must exceed 1");
   return {};
 }

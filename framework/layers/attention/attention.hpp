@@ -22,6 +22,7 @@ private:
   void attend(const layer_pass<Act>& p) const;
 
   std::int64_t heads_, kv_heads_, head_dim_, qkv_width_;
+  bool rotates_;
   rotary_rule rotary_;
   kernels::real<Act> scale_;
   projection<Act> qkv_proj_, o_proj_;

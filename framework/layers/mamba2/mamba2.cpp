@@ -242,7 +242,7 @@ void mamba2_layer<Act>::weights_changed() {
 namespace {
 
 constexpr option_field options[] = {
-    integer_option("ssm_inner", 512, 16, 262144, "inner width of a Mamba-2 mixer"),
+    ssm_inner_option,
     integer_option("ssm_head_dim", 64, 1, 1024, "width of a Mamba-2 head; divides ssm_inner"),
     integer_option("ssm_state", 64, 1, 1024, "state size of a Mamba-2 head"),
     integer_option("ssm_groups", 1, 1, 1024, "groups that share B and C; divides the number of Mamba-2 heads"),

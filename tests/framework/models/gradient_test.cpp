@@ -64,8 +64,22 @@ void check_gradients(const model_config& config, std::uint64_t seed, std::int64_
 
 BOOST_AUTO_TEST_CASE(attention_layers_agree_with_central_differences) { check_gradients(tiny_config("aa"), 1, 2, 7); }
 BOOST_AUTO_TEST_CASE(mamba2_layers_agree_with_central_differences) { check_gradients(tiny_config("mm"), 2, 2, 11); }
+BOOST_AUTO_TEST_CASE(mamba1_layers_agree_with_central_differences) { check_gradients(tiny_config("ss"), 8, 2, 11); }
+BOOST_AUTO_TEST_CASE(a_head_of_its_own_agrees_with_central_differences) {
+  auto config = tiny_config("a");
+  config.tied_head = false;
+  check_gradients(config, 12, 2, 7);
+}
+BOOST_AUTO_TEST_CASE(attention_that_rotates_some_columns_agrees_with_central_differences) {
+  auto config = tiny_config("aa");
+  config.options["rotary_dim"] = 2;
+  config.options["rope_factor"] = 4;
+  config.options["rope_context"] = 8;
+  config.options["attention_scale"] = 0.3;
+  check_gradients(config, 13, 2, 7);
+}
 BOOST_AUTO_TEST_CASE(hybrids_agree_with_central_differences) {
-  for (std::uint64_t seed = 3; seed < 6; ++seed) check_gradients(tiny_config("mam", 2), seed, 3, 9);
+  for (std::uint64_t seed = 3; seed < 6; ++seed) check_gradients(tiny_config("msam", 2), seed, 3, 9);
 }
 
 BOOST_AUTO_TEST_CASE(gradients_add_up_over_batches_and_pieces) {

@@ -8,16 +8,19 @@
 
 namespace isthmus::testing {
 
-/// A model small enough for finite differences. One letter a layer: a = attention, m = Mamba-2.
+inline const char* mixer_of(char letter) { return letter == 'a' ? "attention" : letter == 's' ? "mamba1" : "mamba2"; }
+
+/// A model small enough for finite differences. One letter a layer: a = attention, m = Mamba-2, s = Mamba-1 (selective scan).
 inline model_config tiny_config(const char* layers, std::int64_t ssm_groups = 1) {
   model_config c;
   c.vocabulary = 37;
   c.d_model = 16;
   c.layers.clear();
-  for (const char* l = layers; *l; ++l) c.layers.emplace_back(*l == 'a' ? "attention" : "mamba2");
-  c.options = {{"n_heads", 4},    {"n_kv_heads", 2},   {"head_dim", 6},  {"ffn_hidden", 20},
-               {"ssm_inner", 32}, {"ssm_head_dim", 8}, {"ssm_state", 5}, {"ssm_groups", static_cast<double>(ssm_groups)},
-               {"conv_width", 4}, {"ssm_chunk", 4}};
+  for (const char* l = layers; *l; ++l) c.layers.emplace_back(mixer_of(*l));
+  c.options = {{"n_heads", 4},    {"n_kv_heads", 2},   {"head_dim", 6},   {"ffn_hidden", 20},
+               {"ssm_inner", 32}, {"ssm_head_dim", 8}, {"ssm_state", 5},  {"ssm_groups", static_cast<double>(ssm_groups)},
+               {"conv_width", 4}, {"ssm_chunk", 4},    {"scan_state", 3}, {"scan_rank", 3},
+               {"scan_chunk", 4}};
   return c;
 }
 

@@ -1,0 +1,37 @@
+#pragma once
+
+#include "framework/layers/layer_kind.hpp"
+
+namespace isthmus {
+
+/// Mamba, Gu & Dao 2023, arXiv:2312.00752: [x z] = u W_in^T; x <- silu(conv(x)); [delta b c] = x W_x^T; dt = delta W_dt^T;
+/// out = (scan(x, softplus(dt + bias), b, c) * silu(z)) W_out^T. Its state holds the convolution's last conv_width - 1 inputs,
+/// [conv_width - 1, inner] in the activation type, and h, [inner, state] in real<Act>.
+template <class Act>
+class mamba1_layer final : public layer<Act> {
+public:
+  mamba1_layer(const layer_shape& shape, const layer_parts<Act>& parts);
+  void place(std::int64_t batch, std::int64_t length, arena& kept, arena& shared) override;
+  void forward(const layer_pass<Act>& p, const Act* x, Act* y) override;
+  void backward(const layer_pass<Act>& p, const Act* x, const Act* dy, Act* dx) override;
+  void advance(const layer_pass<Act>& p, layer_state& state, const Act* x, Act* y) override;
+  layer_state start() const override;
+  void weights_changed() override;
+
+private:
+  using real = kernels::real<Act>;
+  void convolve(const layer_pass<Act>& p, Act* conv_state) const;
+  void project(const layer_pass<Act>& p) const;
+  void scan(const layer_pass<Act>& p, real* chunk_states, real* h) const;
+  void scan_backward(const layer_pass<Act>& p) const;
+  void project_backward(const layer_pass<Act>& p) const;
+
+  std::int64_t inner_, state_, rank_, width_, chunk_, dbc_width_;
+  projection<Act> in_proj_, x_proj_, dt_proj_, out_proj_;
+  parameter<real> conv_weight_, conv_bias_, dt_bias_, a_log_, d_;
+  Act *xz_ = nullptr, *u_ = nullptr, *dbc_ = nullptr, *dt_ = nullptr, *y_ = nullptr;  // kept: [rows, 2 inner | inner | dbc | inner | inner]
+  real* states_ = nullptr;                                                            // kept: see selective_scan_args
+  Act *d_xz_ = nullptr, *d_u_ = nullptr, *d_dbc_ = nullptr, *d_dt_ = nullptr, *d_y_ = nullptr;  // shared
+};
+
+}  // namespace isthmus

@@ -1,0 +1,26 @@
+#pragma once
+
+#include "framework/core/buffer.hpp"
+#include "framework/core/expected.hpp"
+#include "framework/formats/hf_config.hpp"
+#include "framework/models/config.hpp"
+
+#include <memory>
+#include <string>
+
+namespace isthmus {
+
+/// A checkpoint of others as a model of ours.
+struct imported_model {
+  model_config config;
+  std::shared_ptr<float_array> weights;  // [hybrid_layout(config).size]
+};
+
+/// Our layers for what a config.json describes. unsupported names the layer and what of it they cannot do; nothing is left out silently.
+expected<model_config> config_from(const hf_config& config, const std::string& where);
+
+/// Reads config.json and the tensors of a Hugging Face folder. Multipliers of embedding, residual branches and logits are folded into
+/// the weights, which unties the head. Errors: those of read_hf_config, open_hugging_face and config_from.
+expected<imported_model> import_hugging_face(const std::string& folder);
+
+}  // namespace isthmus

@@ -1,0 +1,121 @@
+#include "framework/models/hybrid_model.hpp"
+#include "framework/models/import.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+namespace isthmus {
+
+namespace {
+
+/// A kind of layer and what it is told.
+struct told {
+  const char* kind = "none";
+  layer_options options;
+};
+
+/// What our layers cannot do, in words; empty when there is nothing.
+using objection = std::string;
+
+objection translate(std::monostate, const hf_config&, told&) { return {}; }
+
+objection translate(const hf_attention& a, const hf_config& config, told& out) {
+  if (a.qkv_bias || a.out_bias) return "attention with biases";
+  if (a.window != 0) return fmt::format("attention that sees {} keys, not all", a.window);
+  out.kind = "attention";
+  out.options = {{"n_heads", static_cast<double>(a.heads)},
+                 {"n_kv_heads", static_cast<double>(a.kv_heads)},
+                 {"head_dim", static_cast<double>(a.head_dim)},
+                 {"rotary", a.rotary_dim != 0 ? 1 : 0}};
+  if (a.rotary_dim != 0 && a.rotary_dim != a.head_dim) out.options["rotary_dim"] = static_cast<double>(a.rotary_dim);
+  if (std::abs(a.scale * std::sqrt(static_cast<double>(a.head_dim)) - 1) > 1e-12) out.options["attention_scale"] = a.scale;
+  if (!config.rope || a.rotary_dim == 0) return {};
+  const hf_rope& rope = *config.rope;
+  out.options["rope_theta"] = rope.theta;
+  if (rope.scaling == hf_rope::scaling_kind::linear) return "rotary positions that are scaled linearly";
+  if (rope.scaling == hf_rope::scaling_kind::llama3) {
+    out.options["rope_factor"] = rope.factor;
+    out.options["rope_low"] = rope.low_freq_factor;
+    out.options["rope_high"] = rope.high_freq_factor;
+    out.options["rope_context"] = static_cast<double>(rope.original_context);
+  }
+  return {};
+}
+
+objection translate(const hf_mamba2& m, const hf_config&, told& out) {
+  if (m.bias || !m.conv_bias) return "Mamba-2 with biases of its projections, or without one of its convolution";
+  if (m.dt_min != 0 || std::isfinite(m.dt_max)) return fmt::format("Mamba-2 whose time steps are clamped to {} ... {}", m.dt_min, m.dt_max);
+  out.kind = "mamba2";
+  out.options = {{"ssm_inner", static_cast<double>(m.heads * m.head_dim)},
+                 {"ssm_head_dim", static_cast<double>(m.head_dim)},
+                 {"ssm_state", static_cast<double>(m.state)},
+                 {"ssm_groups", static_cast<double>(m.groups)},
+                 {"conv_width", static_cast<double>(m.conv)}};
+  return {};
+}
+
+objection translate(const hf_mamba1& m, const hf_config&, told& out) {
+  if (m.bias || !m.conv_bias) return "Mamba with biases of its projections, or without one of its convolution";
+  if (m.inner_norms) return "Mamba with norms of its time steps, B and C";
+  out.kind = "mamba1";
+  out.options = {{"ssm_inner", static_cast<double>(m.inner)},
+                 {"scan_state", static_cast<double>(m.state)},
+                 {"scan_rank", static_cast<double>(m.dt_rank)},
+                 {"conv_width", static_cast<double>(m.conv)}};
+  return {};
+}
+objection translate(const hf_hyena&, const hf_config&, told&) { return "a Hyena mixer"; }
+objection translate(const hf_monarch&, const hf_config&, told&) { return "a Monarch mixer"; }
+
+objection translate(const hf_mlp& m, const hf_config&, told& out) {
+  if (!m.gated || m.activation != hf_activation::silu || m.bias || m.blocks != 1) return "a channel mixer other than SwiGLU without biases";
+  out.kind = "swiglu";
+  out.options = {{"ffn_hidden", static_cast<double>(m.inner)}};
+  return {};
+}
+
+objection translate(const hf_moe&, const hf_config&, told&) { return "a mixture of experts"; }
+
+/// The name by which a layer is listed: its kind, or a variant when the model's options say otherwise.
+std::string name_of(const told& t, model_config& model) {
+  const std::string kind = t.kind;
+  if (kind == "none") return kind;
+  const auto agrees = [&](const auto& pair) { return model.option(pair.first) == pair.second; };
+  const bool known = std::ranges::any_of(t.options, [&](const auto& pair) { return model.options.contains(pair.first); });
+  if (!known) model.options.insert(t.options.begin(), t.options.end());
+  if (std::ranges::all_of(t.options, agrees)) return kind;
+  for (const auto& v : model.variants)
+    if (v.kind == kind && v.options == t.options) return v.name;
+  model.variants.push_back({fmt::format("{}_{}", kind, model.variants.size() + 1), kind, t.options});
+  return model.variants.back().name;
+}
+
+}  // namespace
+
+expected<model_config> config_from(const hf_config& config, const std::string& where) {
+  const auto cannot = [&](const std::string& what) {
+    return fail(errc::unsupported, fmt::format("{}: {} has {}, which no layer of ours does", where, config.architecture, what));
+  };
+  if (config.norm != hf_config::norm_kind::rms || !config.final_norm) return cannot("norms other than RMS norms before each part");
+  model_config model;
+  model.vocabulary = config.vocabulary;
+  model.d_model = config.d_model;
+  model.norm_eps = static_cast<float>(config.norm_eps);
+  model.tied_head = config.tied_head && config.embedding_multiplier == 1 && config.logits_divisor == 1;
+  for (std::size_t i = 0; i < config.layers.size(); ++i) {
+    told mixer, channel;
+    const auto visit = [&](const auto& part, told& out) {
+      return std::visit([&](const auto& p) { return translate(p, config, out); }, part);
+    };
+    for (const auto& what : {visit(config.layers[i].mixer, mixer), visit(config.layers[i].channel, channel)})
+      if (!what.empty()) return cannot(fmt::format("in layer {} {}", i, what));
+    const std::string mixer_name = name_of(mixer, model);
+    model.layers.push_back(mixer_name + "/" + name_of(channel, model));
+  }
+  if (auto ok = check(model); !ok) return fail(errc::unsupported, fmt::format("{}: {}", where, ok.error().message));
+  return model;
+}
+
+}  // namespace isthmus

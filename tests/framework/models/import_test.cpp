@@ -1,0 +1,182 @@
+#include "framework/core/rng.hpp"
+#include "framework/formats/hugging_face.hpp"
+#include "framework/models/generate.hpp"
+#include "framework/models/import.hpp"
+#include "kernels/select.hpp"
+#include "tests/framework/formats/scratch_folder.hpp"
+
+#include <boost/test/unit_test.hpp>
+#include <nlohmann/json.hpp>
+
+#include <algorithm>
+#include <cmath>
+#include <string_view>
+
+// Against Transformers: tests/golden/make_hf_golden.py wrote what to expect.
+using namespace isthmus;
+using namespace isthmus::testing;
+using nlohmann::json;
+
+BOOST_AUTO_TEST_SUITE(import_golden)
+
+namespace {
+
+/// The script's value_of.
+float value_of(std::string_view name, std::uint64_t seed, std::uint64_t i) {
+  std::uint64_t key = 0xcbf29ce484222325U ^ seed;
+  for (const char c : name) key = (key ^ static_cast<unsigned char>(c)) * 0x100000001b3U;
+  const double u = static_cast<double>(mix64(key + i) >> 40) / 0x1p24 - 0.5;
+  const auto ends = [&](std::initializer_list<std::string_view> words) {
+    return std::ranges::any_of(words, [&](std::string_view word) { return name.ends_with(word); });
+  };
+  if (ends({"norm.weight", "norm_f.weight", "layernorm.weight", ".D"})) return static_cast<float>(1 + 0.5 * u);
+  if (ends({"A_log"})) return static_cast<float>(1 + 2 * u);
+  if (ends({"dt_bias", "dt_proj.bias"})) return static_cast<float>(-2 + 2 * u);
+  if (name.find("embed") != name.npos || name.find("conv1d") != name.npos || ends({"lm_head.weight"})) return static_cast<float>(u);
+  return static_cast<float>(0.75 * u);
+}
+
+/// The checkpoint that the golden file tells of, as a folder.
+void write_checkpoint(const json& golden, scratch_folder& folder) {
+  folder.write("config.json", golden.at("config").dump());
+  std::vector<std::vector<float>> numbers;
+  std::vector<tensor_view> views;
+  for (const json& t : golden.at("tensors")) {
+    const auto shape = t.at("shape").get<std::vector<std::int64_t>>();
+    std::int64_t count = 1;
+    for (const auto extent : shape) count *= extent;
+    auto& values = numbers.emplace_back();
+    for (std::int64_t i = 0; i < count; ++i)
+      values.push_back(value_of(t.at("name").get<std::string>(), golden.at("seed"), static_cast<std::uint64_t>(i)));
+    views.push_back({t.at("name"), dtype::f32, shape, std::as_bytes(std::span(values))});
+  }
+  const auto written = write_hugging_face(folder.disk(), ".", views);
+  BOOST_TEST_REQUIRE(written.has_value(), (written ? "" : written.error().message));
+}
+
+struct loaded {
+  loaded(const imported_model& m, const kernels::backend& backend)
+      : gradients(std::make_shared<float_array>(m.weights->size())), model(m.config, backend, team, 2048, m.weights, gradients) {
+    model.weights_changed();
+  }
+  kernels::serial_team team;
+  std::shared_ptr<float_array> gradients;
+  hybrid_model model;
+};
+
+void check_logits(hybrid_model& model, const json& golden) {
+  const auto ids = golden.at("ids").get<std::vector<std::int32_t>>();
+  for (std::size_t p = 0; p < golden.at("positions").size(); ++p) {
+    const std::size_t row = golden.at("positions")[p][0], at = golden.at("positions")[p][1],
+                      width = golden.at("context").get<std::size_t>() + 1;
+    auto state = model.start();
+    const auto logits = model.advance(state, {ids.data() + row * width, at + 1});
+    double largest = 0, difference = 0;
+    for (std::size_t v = 0; v < logits.size(); ++v) {
+      const double e = golden.at("logits")[p][v];
+      largest = std::max(largest, std::abs(e));
+      difference = std::max(difference, std::abs(e - static_cast<double>(logits[v])));
+    }
+    BOOST_TEST(difference <= 1e-4 * largest, "logits of row " << row << " at " << at << " are off by " << difference / largest);
+  }
+}
+
+void check_training(hybrid_model& model, const json& golden) {
+  const auto ids = golden.at("ids").get<std::vector<std::int32_t>>();
+  const double found = model.accumulate({ids, golden.at("rows"), golden.at("context")}, 1), loss = golden.at("loss");
+  BOOST_TEST(std::abs(found - loss) <= 1e-4 * loss, "loss " << found << " against " << loss);
+  // Gradients under our names are those of theirs in the same order of roles; their norms, as a multiset, must agree.
+  std::vector<double> theirs, ours;
+  for (const json& t : golden.at("tensors"))
+    if (t.contains("norm")) theirs.push_back(t.at("norm"));
+  if (theirs.size() != model.layout().slots.size()) return;  // joined or folded tensors
+  for (const auto& slot : model.layout().slots) {
+    double squares = 0;
+    for (const float g : model.gradients().subspan(static_cast<std::size_t>(slot.offset), static_cast<std::size_t>(slot.count)))
+      squares += static_cast<double>(g) * static_cast<double>(g);
+    ours.push_back(std::sqrt(squares));
+  }
+  std::ranges::sort(theirs);
+  std::ranges::sort(ours);
+  for (std::size_t i = 0; i < theirs.size(); ++i)
+    BOOST_TEST(std::abs(ours[i] - theirs[i]) <= 1e-3 * theirs[i], "gradient norm " << ours[i] << " against " << theirs[i]);
+}
+
+void check_architecture(const char* name) {
+  const json golden = json::parse(file_text(std::string("tests/golden/hf/") + name + ".json"));
+  scratch_folder folder;
+  write_checkpoint(golden, folder);
+  const auto imported = import_hugging_face(folder.path());
+  BOOST_TEST_REQUIRE(imported.has_value(), (imported ? "" : imported.error().message));
+  for (const auto* backend : kernels::backends()) {
+    BOOST_TEST_CONTEXT(name << " on " << backend->name) {
+      loaded m(*imported, *backend);
+      check_logits(m.model, golden);
+      check_training(m.model, golden);
+      const auto prompt = golden.at("prompt").get<std::vector<std::int32_t>>();
+      const auto continued = generate(m.model, prompt, {.tokens_max = 64, .temperature = 0});
+      BOOST_TEST(continued == golden.at("continuation").get<std::vector<std::int32_t>>(), boost::test_tools::per_element());
+    }
+  }
+}
+
+}  // namespace
+
+BOOST_AUTO_TEST_CASE(llama_equals_transformers) { check_architecture("llama"); }
+BOOST_AUTO_TEST_CASE(mamba_equals_transformers) { check_architecture("mamba"); }
+BOOST_AUTO_TEST_CASE(mamba2_equals_transformers) { check_architecture("mamba2"); }
+BOOST_AUTO_TEST_CASE(bamba_equals_transformers) { check_architecture("bamba"); }
+
+/// Never a model that is nearly the one described.
+BOOST_AUTO_TEST_CASE(what_no_layer_of_ours_does_is_refused_by_name) {
+  const auto refusal = [](const char* name) {
+    const json golden = json::parse(file_text(std::string("tests/golden/hf/") + name + ".json"));
+    scratch_folder folder;
+    write_checkpoint(golden, folder);
+    const auto imported = import_hugging_face(folder.path());
+    BOOST_TEST_REQUIRE(!imported.has_value());
+    BOOST_TEST((imported.error().code == errc::unsupported));
+    return imported.error().message;
+  };
+  const auto says = [&](const char* name, const char* words) {
+    const auto message = refusal(name);
+    BOOST_TEST(message.find(words) != std::string::npos, name << ": " << message);
+  };
+  says("mistral", "in layer 0 attention that sees 9 keys, not all");
+  says("mixtral", "in layer 0 a mixture of experts");
+  says("granitemoehybrid", "in layer 0 a mixture of experts");
+  says("jamba", "in layer 0 Mamba with norms of its time steps, B and C");
+  says("nemotron_h", "in layer 0 Mamba-2 whose time steps are clamped");
+}
+
+BOOST_AUTO_TEST_CASE(damaged_folders_are_refused) {
+  const json golden = json::parse(file_text("tests/golden/hf/llama.json"));
+  const auto message = [&](auto change) {
+    scratch_folder folder;
+    json wrong = golden;
+    change(wrong, folder);
+    const auto imported = import_hugging_face(folder.path());
+    BOOST_TEST_REQUIRE(!imported.has_value());
+    return imported.error().message;
+  };
+  const auto has = [](const std::string& text, const char* words) { BOOST_TEST(text.find(words) != std::string::npos, text); };
+  has(message([](json&, scratch_folder&) {}), "config.json");
+  has(message([](json& j, scratch_folder& f) { f.write("config.json", j.at("config").dump()); }), "model.safetensors");
+  has(message([](json& j, scratch_folder& f) {
+        j["tensors"].erase(j["tensors"].begin());
+        write_checkpoint(j, f);
+      }),
+      "lm_head.weight");
+  has(message([](json& j, scratch_folder& f) {
+        j["config"]["hidden_size"] = 48;
+        write_checkpoint(j, f);
+      }),
+      "[");
+  has(message([](json& j, scratch_folder& f) {
+        j["tensors"].push_back({{"name", "model.layers.7.extra"}, {"shape", {2}}});
+        write_checkpoint(j, f);
+      }),
+      "22 tensors, of which config.json tells 21");
+}
+
+BOOST_AUTO_TEST_SUITE_END()
