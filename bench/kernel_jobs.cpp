@@ -301,76 +301,6 @@ void add_ssd(const common<Act>& c, std::vector<job>& jobs) {
                   }});
 }
 
-/// Operations: the ten that each state of a row and channel needs forward, a power counted as five, and the seventeen backward.
-template <class Act>
-void add_selective_scan(const common<Act>& c, std::vector<job>& jobs) {
-  using R = real<Act>;
-  const std::int64_t chunks = (c.x.length + c.x.scan_chunk - 1) / c.x.scan_chunk;
-  R* states = c.a->template numbers<R>(c.x.batch * chunks * c.inner * c.x.scan_state);
-  const R *a_log = c.a->template numbers<R>(c.inner * c.x.scan_state), *d = c.a->template numbers<R>(c.inner);
-  R *d_a_log = c.a->template numbers<R>(c.inner * c.x.scan_state), *d_d = c.a->template numbers<R>(c.inner);
-  const Act* dt = c.a->template numbers<Act>(c.rows * c.inner);
-  Act* d_dt = c.a->template numbers<Act>(c.rows * c.inner);
-  const selective_scan_args<Act> f{.x = c.xbc,
-                                   .dt = dt,
-                                   .b = c.xbc + c.inner,
-                                   .c = c.xbc + c.inner + c.x.scan_state,
-                                   .z = c.zxbcdt,
-                                   .dt_bias = c.bias,
-                                   .a_log = a_log,
-                                   .d = d,
-                                   .y = c.y,
-                                   .states = states,
-                                   .initial = nullptr,
-                                   .final = nullptr,
-                                   .batch = c.x.batch,
-                                   .length = c.x.length,
-                                   .channels = c.inner,
-                                   .state = c.x.scan_state,
-                                   .chunk = c.x.scan_chunk,
-                                   .x_stride = c.channels,
-                                   .dt_stride = c.inner,
-                                   .bc_stride = c.channels,
-                                   .z_stride = c.wide};
-  const double elements = c.n * number(c.inner * c.x.scan_state), row = number(c.inner) * c.act;
-  jobs.push_back({"selective_scan", c.n * row * 4, 16 * elements, [=] { c.ops->selective_scan(*c.s, f); }});
-  jobs.push_back({"selective_scan_backward", c.n * row * 7, 33 * elements, [=] {
-                    c.ops->selective_scan_backward(*c.s, {.x = f.x,
-                                                          .dt = f.dt,
-                                                          .b = f.b,
-                                                          .c = f.c,
-                                                          .z = f.z,
-                                                          .dt_bias = f.dt_bias,
-                                                          .a_log = f.a_log,
-                                                          .d = f.d,
-                                                          .dy = c.dy,
-                                                          .states = states,
-                                                          .dx = c.d_xbc,
-                                                          .d_dt = d_dt,
-                                                          .db = c.d_xbc + c.inner,
-                                                          .dc = c.d_xbc + c.inner + c.x.scan_state,
-                                                          .dz = c.d_zxbcdt,
-                                                          .d_dt_bias = c.d_bias,
-                                                          .d_a_log = d_a_log,
-                                                          .d_d = d_d,
-                                                          .d_final = nullptr,
-                                                          .d_initial = nullptr,
-                                                          .batch = f.batch,
-                                                          .length = f.length,
-                                                          .channels = f.channels,
-                                                          .state = f.state,
-                                                          .chunk = f.chunk,
-                                                          .x_stride = f.x_stride,
-                                                          .dt_stride = f.dt_stride,
-                                                          .bc_stride = f.bc_stride,
-                                                          .z_stride = f.z_stride,
-                                                          .dx_stride = c.channels,
-                                                          .d_dt_stride = c.inner,
-                                                          .d_bc_stride = c.channels,
-                                                          .dz_stride = c.wide});
-                  }});
-}
-
 template <class Act>
 void add_gated_norm(const common<Act>& c, std::vector<job>& jobs) {
   using R = real<Act>;
@@ -419,7 +349,7 @@ std::vector<job> kernel_jobs(const backend& b, stream& s, arrays& a, const exten
   add_block_linear(c, 4, jobs);
   add_block_linear(c, 32, jobs);
   add_ssd(c, jobs);
-  add_selective_scan(c, jobs);
+  add_selective_scan<Act>(b, s, a, x, jobs);
   add_gated_norm(c, jobs);
   add_head(c, jobs);
   return jobs;

@@ -68,6 +68,9 @@ struct job {
 /// Every kernel that has activations of type Act (float, kernels::bf16); the arrays live in `a`.
 template <class Act>
 std::vector<job> kernel_jobs(const kernels::backend& b, kernels::stream& s, arrays& a, const extents& x);
+/// The selective scan and its backward pass, added to jobs.
+template <class Act>
+void add_selective_scan(const kernels::backend& b, kernels::stream& s, arrays& a, const extents& x, std::vector<job>& jobs);
 /// AdamW and the sum of squares.
 std::vector<job> optimizer_jobs(const kernels::backend& b, kernels::stream& s, arrays& a, const extents& x);
 

@@ -18,10 +18,11 @@ kernel_case make(std::string name, F f) {
           [f](const op_table<double>& ops, stream& s, placed_inputs& in) { return f.template operator()<double>(ops, s, in); }};
 }
 
-/// The cases of attention and RoPE, and those of SSD and the selective scan.
+/// The cases of attention and RoPE.
 std::vector<kernel_case> mixer_cases();
-std::vector<kernel_case> scan_cases();
 /// Those of convolutions, short and long.
 std::vector<kernel_case> convolution_cases();
+/// Those of SSD and the selective scan.
+std::vector<kernel_case> scan_cases();
 
 }  // namespace isthmus::kernels::testing
