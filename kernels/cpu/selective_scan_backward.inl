@@ -12,19 +12,20 @@ struct scan_backward_rows {
 };
 
 /// Memory of a backward tile. b, c: [chunk][state padded]; before: h before each row and after the last, [chunk + 1][scan_group][width];
-/// decays: [chunk][scan_group][width]; db, dc: [chunk][state padded][width]; kept: h before the chunk, [state padded][width]; adjoint: [blocks][state padded][width]; parameters: the
-/// tile's share of their gradients, [blocks][state padded + 2][width], of rates, dt_bias and d.
+/// decays: [chunk][scan_group][width]; db, dc: [chunk][state padded][width]; kept: h before the chunk, [state padded][width]; adjoint:
+/// [blocks][state padded][width]; parameters: the tile's share of their gradients, [blocks][state padded + 2][width], of rates, dt_bias, d.
 struct scan_backward_memory {
   float *b, *c, *before, *decays, *db, *dc, *kept, *adjoint, *parameters;
   scan_backward_rows rows;
   std::int64_t padded;
 };
 
-/// scan_group states again, as in scan_states, from m.kept on.
+/// scan_group states again, as in scan_states, from m.kept on; their dC is added while they are in registers.
 inline void scan_again(const scan_backward_memory& m, std::int64_t n, std::int64_t first, const float* rates) {
   constexpr std::int64_t group = scan_group * width;
   const float *delta_row = m.rows.forward.delta, *moved_row = m.rows.forward.moved, *b = m.b + first, *c = m.c + first;
-  float *y_row = m.rows.forward.y, *h = m.before, *decays = m.decays;
+  const float* dy_row = m.rows.dy;
+  float *y_row = m.rows.forward.y, *h = m.before, *decays = m.decays, *dc = m.dc + first * width;
   const std::int64_t padded = m.padded;
   vf now[scan_group], rate[scan_group];
 #pragma GCC unroll 16
@@ -34,7 +35,7 @@ inline void scan_again(const scan_backward_memory& m, std::int64_t n, std::int64
     rate[k] = load(rates + (first + k) * width);
   }
   for (std::int64_t t = 0; t < n; ++t) {
-    const vf delta = load(delta_row), moved = load(moved_row);
+    const vf delta = load(delta_row), moved = load(moved_row), dy = load(dy_row);
     vf y = load(y_row);
     h += group;
 #pragma GCC unroll 16
@@ -44,24 +45,27 @@ inline void scan_again(const scan_backward_memory& m, std::int64_t n, std::int64
       y += now[k] * c[k];
       store(decays + k * width, decay);
       store(h + k * width, now[k]);
+      store(dc + k * width, load(dc + k * width) + dy * now[k]);
     }
     store(y_row, y);
+    dy_row += width, dc += padded * width;
     delta_row += width, moved_row += width, y_row += width, decays += group, b += padded, c += padded;
   }
 }
 
-/// The walk back over what scan_again left. adjoint, d_rates: [scan_group][width].
+/// The walk back over what scan_again left; adds dB. adjoint, d_rates: [scan_group][width].
 inline void scan_walk_back(const scan_backward_memory& m, std::int64_t n, std::int64_t first, const float* rates, float* adjoint,
                            float* d_rates) {
   constexpr std::int64_t group = scan_group * width;
   const float *delta_row = m.rows.forward.delta, *moved_row = m.rows.forward.moved, *dy_row = m.rows.dy;
   float *along_row = m.rows.along_b, *exponent_row = m.rows.d_exponents;
   const float *b = m.b + first, *c = m.c + first, *decays = m.decays, *before = m.before;
-  float *db = m.db + first * width, *dc = m.dc + first * width;
+  float* db = m.db + first * width;
   const std::int64_t padded = m.padded;
-  vf g[scan_group], d_rate[scan_group];
+  vf g[scan_group], d_rate[scan_group], rate[scan_group];
 #pragma GCC unroll 16
   for (int k = 0; k < scan_group; ++k) {
+    rate[k] = load(rates + (first + k) * width);
     g[k] = load(adjoint + k * width);
     d_rate[k] = load(d_rates + k * width);
   }
@@ -69,16 +73,15 @@ inline void scan_walk_back(const scan_backward_memory& m, std::int64_t n, std::i
     const vf delta = load(delta_row + t * width), moved = load(moved_row + t * width), dy = load(dy_row + t * width);
     vf along_b = load(along_row + t * width), d_exponents = load(exponent_row + t * width);
     const float *b_t = b + t * padded, *c_t = c + t * padded, *h = before + t * group, *decay = decays + t * group;
-    float *db_t = db + t * padded * width, *dc_t = dc + t * padded * width;
+    float* db_t = db + t * padded * width;
 #pragma GCC unroll 16
     for (int k = 0; k < scan_group; ++k) {
       g[k] += dy * c_t[k];
-      store(dc_t + k * width, load(dc_t + k * width) + dy * load(h + group + k * width));
       store(db_t + k * width, load(db_t + k * width) + g[k] * moved);
       along_b += g[k] * b_t[k];
       g[k] *= load(decay + k * width);
       const vf d_exponent = g[k] * load(h + k * width);
-      d_exponents += d_exponent * load(rates + (first + k) * width);
+      d_exponents += d_exponent * rate[k];
       d_rate[k] += d_exponent * delta;
     }
     store(along_row + t * width, along_b);
