@@ -126,7 +126,7 @@ inline void modal_filter_backward(stream& s, const modal_filter_backward_args<fl
 ISTHMUS_INLINE vf exp_less_one(vf x) {
   vf y = splat(1.0F / 40320);
   for (const float c : {1.0F / 5040, 1.0F / 720, 1.0F / 120, 1.0F / 24, 1.0F / 6, 0.5F, 1.0F}) y = y * x + c;
-  return (x < 0.4F) & (x > -0.4F) ? y * x : exp(x) - 1.0F;
+  return ((x < 0.4F) & (x > -0.4F)) ? y * x : exp(x) - 1.0F;
 }
 
 /// Of one vector of channels, each [modes][width]: poles less one for decays, residues, states; im is unused for decays.
