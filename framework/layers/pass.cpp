@@ -24,8 +24,8 @@ projection<Act>::projection(const layer_parts<Act>& parts, std::initializer_list
     ensure(slot.shape.size() == 2 && slot.shape.back() == in && slot.offset == end, "projection: tensors do not join");
     end = slot.offset + slot.count;
   }
-  matrix_ = parts.ops.make_matrix(parameters.weights + first.offset, (end - first.offset) / in, in);
-  gradient_ = parameters.gradients + first.offset;
+  matrix_ = parts.ops.make_quantised_matrix(parameters.weights + first.offset, (end - first.offset) / in, in, parameters.format);
+  gradient_ = parameters.gradient(first.name);
 }
 
 template <class Act>

@@ -22,17 +22,19 @@ struct layer_pass {
   std::int64_t rows() const { return batch * length; }
 };
 
-/// Weights and gradients as layers see them: flat arrays of one layout, looked into by name. Borrows all three.
+/// Weights and gradients as layers see them: flat arrays of one layout, looked into by name. Borrows all three. Without gradients (null)
+/// nothing trains; then projections may read their weights in another format.
 template <class Real>
 struct parameter_view {
   const parameter_layout& layout;
   const Real* weights;
   Real* gradients;
+  kernels::weight_format format = kernels::weight_format::master;
 
   /// The slot's place in both arrays. Throws contract_error when there is no such tensor.
   const tensor_slot& find(const std::string& name) const;
   const Real* weight(const std::string& name) const { return weights + find(name).offset; }
-  Real* gradient(const std::string& name) const { return gradients + find(name).offset; }
+  Real* gradient(const std::string& name) const { return gradients ? gradients + find(name).offset : nullptr; }
 };
 
 /// A tensor that no product multiplies by, and its gradient.

@@ -1,5 +1,6 @@
 #include "framework/models/hybrid_model.hpp"
 
+#include "framework/core/error.hpp"
 #include "framework/models/network.hpp"
 
 namespace isthmus {
@@ -18,9 +19,10 @@ std::shared_ptr<float_array> zeroed_array(const model_config& config) {
 
 template <class Act>
 std::unique_ptr<network<float>> make_network(const model_config& config, const parameter_layout& layout, const kernels::backend& backend,
-                                             kernels::stream& stream, const float* weights, float* gradients, std::int64_t tokens_at_once) {
+                                             kernels::stream& stream, const float* weights, float* gradients, std::int64_t tokens_at_once,
+                                             kernels::weight_format format) {
   return std::make_unique<hybrid_network<Act>>(config, layout, kernels::ops_of<Act>(backend), backend.f32, stream, weights, gradients,
-                                               tokens_at_once);
+                                               tokens_at_once, format);
 }
 
 }  // namespace
@@ -39,14 +41,35 @@ hybrid_model::hybrid_model(const model_config& config, const kernels::backend& b
   const auto size = static_cast<std::size_t>(layout_.size);
   ensure(weights_->size() == size && gradients_->size() == size, "hybrid_model: weights or gradients of another layout");
   const auto make = config.precision == precision_kind::bf16 ? make_network<kernels::bf16> : make_network<float>;
-  network_ = make(config_, layout_, backend_, *stream_, weights_->data(), gradients_->data(), tokens_at_once);
+  network_ =
+      make(config_, layout_, backend_, *stream_, weights_->data(), gradients_->data(), tokens_at_once, kernels::weight_format::master);
+}
+
+hybrid_model::hybrid_model(const model_config& config, const kernels::backend& backend, kernels::team& team, kernels::weight_format format,
+                           std::shared_ptr<float_array> weights, std::int64_t tokens_at_once)
+    : config_(checked(config)),
+      backend_(backend),
+      layout_(hybrid_layout(config)),
+      weights_(std::move(weights)),
+      stream_(backend.make_stream(team)) {
+  ensure(weights_->size() == static_cast<std::size_t>(layout_.size), "hybrid_model: weights of another layout");
+  const auto make = config.precision == precision_kind::bf16 ? make_network<kernels::bf16> : make_network<float>;
+  network_ = make(config_, layout_, backend_, *stream_, weights_->data(), nullptr, tokens_at_once, format);
 }
 
 hybrid_model::~hybrid_model() = default;
 
 void hybrid_model::weights_changed() { network_->weights_changed(); }
 
-double hybrid_model::accumulate(const token_batch& batch, double scale) { return network_->run(batch, scale, true); }
+std::span<float> hybrid_model::gradients() {
+  ensure(gradients_ != nullptr, "hybrid_model: a model for inference has no gradients");
+  return gradients_->span();
+}
+
+double hybrid_model::accumulate(const token_batch& batch, double scale) {
+  ensure(gradients_ != nullptr, "hybrid_model: a model for inference does not train");
+  return network_->run(batch, scale, true);
+}
 
 double hybrid_model::evaluate(const token_batch& batch) { return network_->run(batch, 0, false); }
 

@@ -39,13 +39,18 @@ public:
   /// gradients that others read. Both live as long as anybody holds them.
   hybrid_model(const model_config& config, const kernels::backend& backend, kernels::team& team, std::int64_t tokens_at_once,
                std::shared_ptr<float_array> weights, std::shared_ptr<float_array> gradients);
+  /// For inference: reads the weights through that format (all but master: a copy that it makes when it first reads them), and has no
+  /// gradients. advance() reads projections and head so, evaluate() the projections alone, its head being the master's.
+  hybrid_model(const model_config& config, const kernels::backend& backend, kernels::team& team, kernels::weight_format format,
+               std::shared_ptr<float_array> weights, std::int64_t tokens_at_once = 2048);
   ~hybrid_model() override;
 
   const model_config& config() const { return config_; }
   const parameter_layout& layout() const override { return layout_; }
   std::span<float> weights() override { return weights_->span(); }
   std::span<const float> weights() const { return std::as_const(*weights_).span(); }
-  std::span<float> gradients() override { return gradients_->span(); }
+  /// Throws contract_error for a model for inference; so does accumulate().
+  std::span<float> gradients() override;
   void weights_changed() override;
   double accumulate(const token_batch& batch, double scale) override;
   double evaluate(const token_batch& batch) override;

@@ -13,15 +13,15 @@ namespace isthmus {
 template <class Act>
 hybrid_network<Act>::hybrid_network(const model_config& config, const parameter_layout& layout, const kernels::op_table<Act>& ops,
                                     const kernels::op_table<real>& real_ops, kernels::stream& stream, const real* weights, real* gradients,
-                                    std::int64_t tokens_at_once)
+                                    std::int64_t tokens_at_once, kernels::weight_format format)
     : config_(config), tokens_at_once_(tokens_at_once), ops_(ops), real_ops_(real_ops), stream_(stream) {
-  const parameter_view<real> parameters{layout, weights, gradients};
+  const parameter_view<real> parameters{layout, weights, gradients, format};
   embedding_ = parameters.weight("model.embed_tokens.weight");
   d_embedding_ = parameters.gradient("model.embed_tokens.weight");
   const char* head = config.tied_head ? "model.embed_tokens.weight" : "lm_head.weight";
   d_head_ = parameters.gradient(head);
   head_ = ops.make_matrix(parameters.weight(head), config.vocabulary, config.d_model);
-  logits_head_ = real_ops.make_matrix(parameters.weight(head), config.vocabulary, config.d_model);
+  logits_head_ = real_ops.make_quantised_matrix(parameters.weight(head), config.vocabulary, config.d_model, format);
   const auto layers = resolve_layers(config);
   if (!layers) throw contract_error(layers.error().message);
   for (std::size_t i = 0; i < layers->size(); ++i) {

@@ -34,9 +34,10 @@ class hybrid_network final : public network<kernels::real<Act>> {
 public:
   using real = kernels::real<Act>;
   /// weights, gradients: [layout.size]. Borrows all but config. real_ops: of the same backend, for the logits that decoding gives.
+  /// gradients may be null: then it does not train, and projections and the logits' head read the weights in `format`.
   hybrid_network(const model_config& config, const parameter_layout& layout, const kernels::op_table<Act>& ops,
                  const kernels::op_table<real>& real_ops, kernels::stream& stream, const real* weights, real* gradients,
-                 std::int64_t tokens_at_once);
+                 std::int64_t tokens_at_once, kernels::weight_format format = kernels::weight_format::master);
   void weights_changed() override;
   double run(const token_batch& batch, double scale, bool backward) override;
   sequence_state start() const override;

@@ -13,9 +13,14 @@ std::int64_t few_rows_floats(std::int64_t in) {
 
 template <class Act>
 ISTHMUS_INLINE void even_then_odd(const Act* x, std::int64_t in, float* to) {
-  for (std::int64_t i = 0; i < round_up(in, 2 * width); i += 2 * width)
-    for (std::int64_t k = 0; k < 2 * width; ++k)
-      to[i + k % 2 * width + k / 2] = i + k < in ? static_cast<float>(x[i + k]) : 0.0F;
+  std::int64_t i = 0;
+  for (; i + 2 * width <= in; i += 2 * width)
+    for (std::int64_t k = 0; k < width; ++k) {
+      to[i + k] = static_cast<float>(x[i + 2 * k]);
+      to[i + width + k] = static_cast<float>(x[i + 2 * k + 1]);
+    }
+  if (i == in) return;
+  for (std::int64_t k = 0; k < 2 * width; ++k) to[i + k % 2 * width + k / 2] = i + k < in ? static_cast<float>(x[i + k]) : 0.0F;
 }
 
 constexpr std::int64_t bytes_ahead = 8192;  // of weights, fetched early: more than the CPU dares to foresee
