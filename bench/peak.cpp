@@ -2,6 +2,8 @@
 
 #include "bench/report.hpp"
 
+#include <algorithm>
+#include <atomic>
 #include <cstdint>
 #include <vector>
 
@@ -36,6 +38,10 @@ void burn_fma_512() {
   zero_512();
   ISTHMUS_BURN("vfmadd231ps", "zmm");
 }
+void burn_int8_512() {
+  zero_512();
+  ISTHMUS_BURN("vpdpbusd", "zmm");
+}
 void burn_bf16_512() {
   zero_512();
   ISTHMUS_BURN("vdpbf16ps", "zmm");
@@ -61,10 +67,12 @@ burner burner_of(peak_kind kind) {
 #if defined(__x86_64__)
   if (kind == peak_kind::bf16_dot)
     return __builtin_cpu_supports("avx512bf16") ? burner{burn_bf16_512, 64, "bf16 vdpbf16ps, 512 bit"} : burner{nullptr, 0, "none"};
+  if (kind == peak_kind::int8_dot)
+    return __builtin_cpu_supports("avx512vnni") ? burner{burn_int8_512, 128, "int8 vpdpbusd, 512 bit"} : burner{nullptr, 0, "none"};
   if (__builtin_cpu_supports("avx512f")) return {burn_fma_512, 32, "fp32 fma, 512 bit"};
   if (__builtin_cpu_supports("fma")) return {burn_fma_256, 16, "fp32 fma, 256 bit"};
 #else
-  if (kind == peak_kind::bf16_dot) return {nullptr, 0, "none"};
+  if (kind != peak_kind::fp32_fma) return {nullptr, 0, "none"};
 #endif
   return {burn_scalar, 2, "fp32 scalar"};
 }
@@ -85,5 +93,30 @@ double register_peak(peak_kind kind) {
 }
 
 const char* peak_name(peak_kind kind) { return burner_of(kind).name; }
+
+double read_rate(kernels::team& workers, std::span<const std::byte> memory, double (*clock)()) {
+  typedef std::uint64_t line __attribute__((vector_size(64), aligned(8), may_alias));
+  constexpr std::size_t tile = 128 << 10;
+  const auto tiles = static_cast<std::int64_t>(memory.size() / tile);
+  std::atomic<std::uint64_t> kept{0};
+  double best = 0;
+  for (int run = 0; run < 5; ++run) {
+    const double begin = clock();
+    workers.run(tiles, [&](std::int64_t t, int) {
+      const auto* from = reinterpret_cast<const line*>(memory.data() + static_cast<std::size_t>(t) * tile);
+      line a{}, b{};
+      for (std::size_t i = 0; i < tile / sizeof(line); i += 2) {
+        a ^= from[i];
+        b ^= from[i + 1];
+        __builtin_prefetch(from + i + 128);
+        __builtin_prefetch(from + i + 129);
+      }
+      a ^= b;
+      for (int lane = 0; lane < 8; ++lane) kept.fetch_xor(a[lane], std::memory_order_relaxed);
+    });
+    best = std::max(best, static_cast<double>(tiles) * static_cast<double>(tile) / (clock() - begin));
+  }
+  return best;
+}
 
 }  // namespace isthmus::bench
