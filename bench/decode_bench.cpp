@@ -51,11 +51,11 @@ model_config config_of(const shape& s, precision_kind precision) {
   model_config c;
   c.vocabulary = s.vocabulary;
   c.d_model = s.d;
-  c.layers.assign(static_cast<std::size_t>(s.layers), mixer_kind::attention);
-  c.n_heads = s.heads;
-  c.n_kv_heads = s.kv_heads;
-  c.head_dim = s.d / s.heads;
-  c.ffn_hidden = s.ffn;
+  c.layers.assign(static_cast<std::size_t>(s.layers), "attention");
+  c.options = {{"n_heads", static_cast<double>(s.heads)},
+               {"n_kv_heads", static_cast<double>(s.kv_heads)},
+               {"head_dim", static_cast<double>(s.d / s.heads)},
+               {"ffn_hidden", static_cast<double>(s.ffn)}};
   c.precision = precision;
   return c;
 }
