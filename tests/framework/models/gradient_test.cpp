@@ -65,6 +65,9 @@ void check_gradients(const model_config& config, std::uint64_t seed, std::int64_
 BOOST_AUTO_TEST_CASE(attention_layers_agree_with_central_differences) { check_gradients(tiny_config("aa"), 1, 2, 7); }
 BOOST_AUTO_TEST_CASE(mamba2_layers_agree_with_central_differences) { check_gradients(tiny_config("mm"), 2, 2, 11); }
 BOOST_AUTO_TEST_CASE(mamba1_layers_agree_with_central_differences) { check_gradients(tiny_config("ss"), 8, 2, 11); }
+BOOST_AUTO_TEST_CASE(hyena_layers_agree_with_central_differences) {
+  for (const char* layers : {"hh", "dd", "ee"}) check_gradients(tiny_config(layers), 9, 2, 11);
+}
 BOOST_AUTO_TEST_CASE(a_head_of_its_own_agrees_with_central_differences) {
   auto config = tiny_config("a");
   config.tied_head = false;
@@ -79,7 +82,7 @@ BOOST_AUTO_TEST_CASE(attention_that_rotates_some_columns_agrees_with_central_dif
   check_gradients(config, 13, 2, 7);
 }
 BOOST_AUTO_TEST_CASE(hybrids_agree_with_central_differences) {
-  for (std::uint64_t seed = 3; seed < 6; ++seed) check_gradients(tiny_config("msam", 2), seed, 3, 9);
+  for (std::uint64_t seed = 3; seed < 6; ++seed) check_gradients(tiny_config("mshdeam", 2), seed, 3, 9);
 }
 
 BOOST_AUTO_TEST_CASE(gradients_add_up_over_batches_and_pieces) {

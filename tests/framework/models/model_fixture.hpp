@@ -8,9 +8,19 @@
 
 namespace isthmus::testing {
 
-inline const char* mixer_of(char letter) { return letter == 'a' ? "attention" : letter == 's' ? "mamba1" : "mamba2"; }
+inline const char* mixer_of(char letter) {
+  switch (letter) {
+    case 'a': return "attention";
+    case 's': return "mamba1";
+    case 'h': return "hyena";
+    case 'd': return "hyena_decays";
+    case 'e': return "hyena_taps";
+    default: return "mamba2";
+  }
+}
 
-/// A model small enough for finite differences. One letter a layer: a = attention, m = Mamba-2, s = Mamba-1 (selective scan).
+/// A model small enough for finite differences. One letter a layer: a = attention, m = Mamba-2, s = Mamba-1 (selective
+/// scan), h, d, e = Hyena with filters that are modal, of decays, explicit.
 inline model_config tiny_config(const char* layers, std::int64_t ssm_groups = 1) {
   model_config c;
   c.vocabulary = 37;
@@ -21,6 +31,9 @@ inline model_config tiny_config(const char* layers, std::int64_t ssm_groups = 1)
                {"ssm_inner", 32}, {"ssm_head_dim", 8}, {"ssm_state", 5},  {"ssm_groups", static_cast<double>(ssm_groups)},
                {"conv_width", 4}, {"ssm_chunk", 4},    {"scan_state", 3}, {"scan_rank", 3},
                {"scan_chunk", 4}};
+  c.options["hyena_modes"] = 3;
+  c.variants = {{"hyena_decays", "hyena", {{"hyena_filter", 1}}},
+                {"hyena_taps", "hyena", {{"hyena_filter", 2}, {"hyena_taps", 5}, {"hyena_filters", 4}}}};
   return c;
 }
 

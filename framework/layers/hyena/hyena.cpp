@@ -1,0 +1,262 @@
+#include "framework/layers/hyena/hyena.hpp"
+
+#include "framework/core/error.hpp"
+
+#include <fmt/format.h>
+
+#include <array>
+#include <cmath>
+
+namespace isthmus {
+
+namespace {
+
+constexpr std::array<std::string_view, 3> filter_words{"modal", "decays", "explicit"};
+
+kernels::modal_form form_of(const layer_shape& s) {
+  return s.word("hyena_filter") == "decays" ? kernels::modal_form::decays : kernels::modal_form::complex;
+}
+std::int64_t filters_of(const layer_shape& s) { return s.integer("hyena_filters") != 0 ? s.integer("hyena_filters") : s.d_model; }
+
+}  // namespace
+
+template <class Act>
+hyena_layer<Act>::hyena_layer(const layer_shape& shape, const layer_parts<Act>& parts)
+    : d_(shape.d_model),
+      short_width_(shape.integer("hyena_short")),
+      taps_(shape.integer("hyena_taps")),
+      filters_(filters_of(shape)),
+      explicit_(shape.word("hyena_filter") == "explicit"),
+      in_proj_(parts, {"in_proj.weight"}),
+      out_proj_(parts, {"out_proj.weight"}),
+      short_weight_(parts.vector("short_filter.weight")),
+      short_bias_(parts.vector("short_filter.bias")),
+      skip_(parts.vector("filter.D")) {
+  if (explicit_)
+    tap_weight_ = parts.vector("filter.weight");
+  else
+    filter_.emplace(form_of(shape), d_, shape.integer("hyena_modes"), parts, skip_);
+}
+
+template <class Act>
+void hyena_layer<Act>::place(std::int64_t batch, std::int64_t length, arena& kept, arena& shared) {
+  const std::int64_t rows = batch * length;
+  in_ = kept.take<Act>(rows * 3 * d_);
+  u_ = kept.take<Act>(rows * 3 * d_);
+  y_ = kept.take<Act>(rows * d_);
+  d_in_ = shared.take<Act>(rows * 3 * d_);
+  d_u_ = shared.take<Act>(rows * 3 * d_);
+  d_y_ = shared.take<Act>(rows * d_);
+  if (filter_) return filter_->place(length, shared);
+  w_ = kept.take<Act>(rows * d_);
+  c_ = kept.take<Act>(rows * d_);
+  d_w_ = shared.take<Act>(rows * d_);
+}
+
+template <class Act>
+kernels::conv1d_args<Act> hyena_layer<Act>::short_conv(const layer_pass<Act>& p, Act* state) const {
+  return {.x = in_,
+          .weight = short_weight_.weight,
+          .bias = short_bias_.weight,
+          .skip = nullptr,
+          .y = u_,
+          .initial = state,
+          .final = state,
+          .batch = p.batch,
+          .length = p.length,
+          .channels = 3 * d_,
+          .filters = 3 * d_,
+          .width = short_width_,
+          .x_stride = 3 * d_,
+          .activation = kernels::conv_activation::none};
+}
+
+/// c = taps (*) w + D w.
+template <class Act>
+kernels::conv1d_args<Act> hyena_layer<Act>::taps(const layer_pass<Act>& p, Act* state) const {
+  return {.x = w_,
+          .weight = tap_weight_.weight,
+          .bias = nullptr,
+          .skip = skip_.weight,
+          .y = c_,
+          .initial = state,
+          .final = state,
+          .batch = p.batch,
+          .length = p.length,
+          .channels = d_,
+          .filters = filters_,
+          .width = taps_,
+          .x_stride = d_,
+          .activation = kernels::conv_activation::none};
+}
+
+template <class Act>
+void hyena_layer<Act>::gate(const layer_pass<Act>& p, const Act* a, std::int64_t a_stride, const Act* b, std::int64_t b_stride,
+                            Act* to) const {
+  p.ops.gate(p.stream, {.a = a, .b = b, .y = to, .rows = p.rows(), .cols = d_, .a_stride = a_stride, .b_stride = b_stride, .y_stride = d_});
+}
+
+template <class Act>
+void hyena_layer<Act>::convolve_taps(const layer_pass<Act>& p, Act* state) const {
+  gate(p, u_ + d_, 3 * d_, u_ + 2 * d_, 3 * d_, w_);
+  p.ops.conv1d(p.stream, taps(p, state));
+  gate(p, u_, 3 * d_, c_, d_, y_);
+}
+
+template <class Act>
+void hyena_layer<Act>::forward(const layer_pass<Act>& p, const Act* x, Act* y) {
+  in_proj_.forward(p, x, in_);
+  p.ops.conv1d(p.stream, short_conv(p, nullptr));
+  if (filter_)
+    filter_->forward(p, u_, y_);
+  else
+    convolve_taps(p, nullptr);
+  out_proj_.forward(p, y_, y);
+}
+
+template <class Act>
+void hyena_layer<Act>::backward(const layer_pass<Act>& p, const Act* x, const Act* dy, Act* dx) {
+  out_proj_.backward(p, y_, dy, d_y_);
+  if (filter_)
+    filter_->backward(p, u_, d_y_, d_u_);
+  else
+    taps_backward(p);
+  p.ops.conv1d_backward(p.stream, {.x = in_,
+                                   .weight = short_weight_.weight,
+                                   .bias = short_bias_.weight,
+                                   .skip = nullptr,
+                                   .dy = d_u_,
+                                   .dx = d_in_,
+                                   .d_weight = short_weight_.gradient,
+                                   .d_bias = short_bias_.gradient,
+                                   .d_skip = nullptr,
+                                   .batch = p.batch,
+                                   .length = p.length,
+                                   .channels = 3 * d_,
+                                   .filters = 3 * d_,
+                                   .width = short_width_,
+                                   .x_stride = 3 * d_,
+                                   .dx_stride = 3 * d_,
+                                   .activation = kernels::conv_activation::none});
+  in_proj_.backward(p, x, d_in_, dx);
+}
+
+/// d_u_ from d_y_, which holds dc on the way.
+template <class Act>
+void hyena_layer<Act>::taps_backward(const layer_pass<Act>& p) const {
+  const std::int64_t wide = 3 * d_, rows = p.rows();
+  p.ops.gate_backward(p.stream, {.a = u_,
+                                 .b = c_,
+                                 .dy = d_y_,
+                                 .da = d_u_,
+                                 .db = d_w_,
+                                 .rows = rows,
+                                 .cols = d_,
+                                 .a_stride = wide,
+                                 .b_stride = d_,
+                                 .dy_stride = d_,
+                                 .da_stride = wide,
+                                 .db_stride = d_});
+  p.ops.conv1d_backward(p.stream, {.x = w_,
+                                   .weight = tap_weight_.weight,
+                                   .bias = nullptr,
+                                   .skip = skip_.weight,
+                                   .dy = d_w_,
+                                   .dx = d_y_,
+                                   .d_weight = tap_weight_.gradient,
+                                   .d_bias = nullptr,
+                                   .d_skip = skip_.gradient,
+                                   .batch = p.batch,
+                                   .length = p.length,
+                                   .channels = d_,
+                                   .filters = filters_,
+                                   .width = taps_,
+                                   .x_stride = d_,
+                                   .dx_stride = d_,
+                                   .activation = kernels::conv_activation::none});
+  p.ops.gate_backward(p.stream, {.a = u_ + d_,
+                                 .b = u_ + 2 * d_,
+                                 .dy = d_y_,
+                                 .da = d_u_ + d_,
+                                 .db = d_u_ + 2 * d_,
+                                 .rows = rows,
+                                 .cols = d_,
+                                 .a_stride = wide,
+                                 .b_stride = wide,
+                                 .dy_stride = d_,
+                                 .da_stride = wide,
+                                 .db_stride = wide});
+}
+
+template <class Act>
+void hyena_layer<Act>::advance(const layer_pass<Act>& p, layer_state& state, const Act* x, Act* y) {
+  ensure(p.batch == 1, "hyena: a state is of one sequence");
+  in_proj_.forward(p, x, in_);
+  p.ops.conv1d(p.stream, short_conv(p, state[0].as<Act>()));
+  if (filter_)
+    filter_->advance(p, state[1].as<real>(), u_, y_);
+  else
+    convolve_taps(p, state[1].as<Act>());
+  out_proj_.forward(p, y_, y);
+}
+
+template <class Act>
+layer_state hyena_layer<Act>::start() const {
+  auto window = fixed_part<Act>(state_kind::conv, (short_width_ - 1) * 3 * d_);
+  if (filter_) return {std::move(window), fixed_part<real>(state_kind::hyena, filter_->state_size())};
+  return {std::move(window), fixed_part<Act>(state_kind::hyena, (taps_ - 1) * d_)};
+}
+
+template <class Act>
+void hyena_layer<Act>::weights_changed() {
+  in_proj_.matrix()->weights_changed();
+  out_proj_.matrix()->weights_changed();
+}
+
+namespace {
+
+constexpr option_field options[] = {
+    word_option("hyena_filter", filter_words, "what Hyena's filters are: sums of complex exponentials, of real ones, or explicit taps"),
+    integer_option("hyena_modes", 8, 1, 64, "exponentials of a filter"),
+    integer_option("hyena_taps", 7, 1, 128, "taps of an explicit filter"),
+    integer_option("hyena_filters", 0, 0, 65536, "explicit filters that the channels share; divides d_model; 0: one a channel"),
+    integer_option("hyena_short", 3, 1, 16, "taps of the short convolution before the gates"),
+};
+
+expected<void> check(const layer_shape& s) {
+  if (s.d_model % filters_of(s) != 0) return bad_option(s, "hyena_filters", fmt::format("it must divide d_model = {}", s.d_model));
+  return {};
+}
+
+void declare(const layer_shape& s, tensor_list& tensors) {
+  const std::int64_t d = s.d_model, width = s.integer("hyena_short"), taps = s.integer("hyena_taps");
+  tensors.add_matrix("in_proj.weight", 3 * d, d);
+  tensors.add("short_filter.weight", {3 * d, 1, width}, true, uniform_values(1 / std::sqrt(static_cast<double>(width))));
+  tensors.add_vector("short_filter.bias", 3 * d, constant_values(0));
+  if (s.word("hyena_filter") == "explicit")
+    tensors.add("filter.weight", {filters_of(s), 1, taps}, true, normal_values(1 / std::sqrt(static_cast<double>(taps))));
+  else
+    declare_long_filter(form_of(s), d, s.integer("hyena_modes"), tensors);
+  tensors.add_vector("filter.D", d, constant_values(1));
+  tensors.add_output("out_proj.weight", d, d);
+}
+
+}  // namespace
+
+extern const layer_kind hyena_kind;
+const layer_kind hyena_kind{.name = "hyena",
+                            .title = "Hyena (long gated convolution)",
+                            .folder = "hyena",
+                            .mixes_sequence = true,
+                            .options = options,
+                            .check = check,
+                            .declare = declare,
+                            .make_f32 = make_layer<hyena_layer, float>,
+                            .make_b16 = make_layer<hyena_layer, kernels::bf16>,
+                            .make_f64 = make_layer<hyena_layer, double>};
+
+template class hyena_layer<float>;
+template class hyena_layer<kernels::bf16>;
+template class hyena_layer<double>;
+
+}  // namespace isthmus
