@@ -19,7 +19,7 @@ model_config config_of(const train_shape& shape) {
   c.d_model = shape.d_model;
   for (std::int64_t i = 0; i < shape.layers; ++i) {
     const char mixer = shape.pattern[static_cast<std::size_t>(i) % shape.pattern.size()];
-    c.layers.emplace_back(mixer == 'a' ? "attention" : "mamba2");
+    c.layers.emplace_back(mixer == 'a' ? "attention" : mixer == '1' ? "mamba1" : mixer == 'h' ? "hyena" : "mamba2");
   }
   const auto d = static_cast<double>(shape.d_model), heads = static_cast<double>(shape.d_model / head_dim);
   c.options = {
