@@ -50,9 +50,10 @@ template <class Act>
 void add_attention(const common<Act>& c, std::vector<job>& jobs) {
   using R = real<Act>;
   const R* angles = c.a->template numbers<R>(c.x.length * c.x.head_dim / 2);
-  jobs.push_back({"rope", c.n * number(2 * c.d) * 2 * c.act, 0, [=] {
-                    c.ops->rope(*c.s, {c.rows_3d, angles, angles, c.x.batch, c.x.length, 2 * c.x.heads, c.x.head_dim, c.x.head_dim, 3 * c.d, false});
-                  }});
+  jobs.push_back(
+      {"rope", c.n * number(2 * c.d) * 2 * c.act, 0, [=] {
+         c.ops->rope(*c.s, {c.rows_3d, angles, angles, c.x.batch, c.x.length, 2 * c.x.heads, c.x.head_dim, c.x.head_dim, 3 * c.d, false});
+       }});
   R* lse = c.a->template numbers<R>(c.rows * c.x.heads);
   const double pairs = number(c.x.batch * c.x.heads) * number(c.x.length) * number(c.x.length) / 2 * number(c.x.head_dim);
   const R scale = R(0.125F);

@@ -111,7 +111,8 @@ int run(int argc, char** argv) {
   app.add_option("--python", o.python, "Interpreter that has PyTorch");
   app.add_option("--peer", o.peer, "Folder with torch_train.py or train_bench.py");
   app.add_option("--models", o.models, "7.5M 19.3M 31M")->delimiter(',');
-  app.add_option("--patterns", o.patterns, "a: attention; 1, 2: Mamba-1, Mamba-2; h: Hyena; a2: attention and Mamba-2 in turn")->delimiter(',');
+  app.add_option("--patterns", o.patterns, "a: attention; 1, 2: Mamba-1, Mamba-2; h: Hyena; a2: attention and Mamba-2 in turn")
+      ->delimiter(',');
   app.add_option("--dtypes", o.dtypes, "f32 bf16")->delimiter(',');
   app.add_option("--threads", o.threads, "Numbers of threads")->delimiter(',');
   app.add_option("--rounds", o.rounds, "Rounds of ours and the peer in turn");
