@@ -3,6 +3,7 @@
 #include "actors/run.hpp"
 #include "framework/emulator/space.hpp"
 #include "launcher/keys.hpp"
+#include "launcher/process.hpp"
 #include "launcher/run_folder.hpp"
 
 #include <fcntl.h>
@@ -84,8 +85,6 @@ std::map<site_id, std::shared_ptr<const token_shard>> shared_texts(const run_fol
 }
 
 }  // namespace
-
-int reopen_signal() { return SIGRTMIN; }
 
 int run_child(const child_options& options, console& out) {
   give_memory_back();

@@ -18,7 +18,4 @@ struct child_options {
 };
 int run_child(const child_options& options, console& out);
 
-/// What the launcher sends its children when it heard SIGHUP.
-int reopen_signal();
-
 }  // namespace isthmus::launcher

@@ -1,7 +1,5 @@
 #include "launcher/process.hpp"
 
-#include "launcher/children.hpp"
-
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <spawn.h>
@@ -16,6 +14,8 @@
 extern char** environ;
 
 namespace isthmus::launcher {
+
+int reopen_signal() { return SIGRTMIN; }
 
 std::string process_end::text() const {
   if (signal == 0) return fmt::format("exit {}", code);

@@ -9,6 +9,9 @@
 
 namespace isthmus::launcher {
 
+/// What the launcher sends its children when it heard SIGHUP.
+int reopen_signal();
+
 /// How a process ended.
 struct process_end {
   int code = 0;  // exit status, -1 when a signal ended it

@@ -14,6 +14,7 @@
 #include <cerrno>
 #include <chrono>
 #include <cstring>
+#include <ctime>
 #include <new>
 #include <system_error>
 #include <vector>
@@ -74,14 +75,32 @@ constexpr std::uint64_t begins = UINT64_MAX;
 
 using time = std::chrono::steady_clock::time_point;
 
+/// Seconds that a process has had of a CPU; 0 when it has ended.
+double cpu_seconds(pid_t pid) {
+  clockid_t clock{};
+  timespec used{};
+  if (::clock_getcpuclockid(pid, &clock) != 0 || ::clock_gettime(clock, &used) != 0) return 0;
+  return static_cast<double>(used.tv_sec) + 1e-9 * static_cast<double>(used.tv_nsec);
+}
+
 struct worker {
   pid_t pid = -1;
   int in = -1;
   std::string unread;
-  bool busy = false, too_late = false;
+  bool busy = false;
+  std::string too_late;  // why it was ended
   std::uint64_t seed = 0;
   time since{};
+  double cpu_since = 0;  // seconds
 };
+
+/// Why a seed has had long enough; empty when it has not.
+std::string over_time(const seed_work& w, const worker& k) {
+  if (!k.busy || !k.too_late.empty()) return {};
+  if (cpu_seconds(k.pid) - k.cpu_since > w.seconds_max) return fmt::format("no end within {} s of CPU time", w.seconds_max);
+  const std::chrono::duration<double> wall = std::chrono::steady_clock::now() - k.since;
+  return wall.count() > w.wall_seconds_max ? fmt::format("no end within {} s of wall time", w.wall_seconds_max) : "";
+}
 
 worker start_worker(const seed_work& w, shared_counter& next) {
   int ends[2];
@@ -114,6 +133,7 @@ bool listen(const seed_work& w, worker& from) {
       from.busy = true;
       from.seed = h.seed;
       from.since = std::chrono::steady_clock::now();
+      from.cpu_since = cpu_seconds(from.pid);
       from.unread.erase(0, sizeof h);
       continue;
     }
@@ -131,7 +151,7 @@ bool bury(const seed_work& w, worker& dead) {
   ::close(dead.in);
   const process_end end{WIFEXITED(status) ? WEXITSTATUS(status) : -1, WIFSIGNALED(status) ? WTERMSIG(status) : 0};
   if (!dead.busy) return end.code != 0;
-  w.report({dead.seed, dead.too_late ? fmt::format("no end within {} s of wall time", w.seconds_max) : end.text(), {}});
+  w.report({dead.seed, dead.too_late.empty() ? end.text() : dead.too_late, {}});
   return true;
 }
 
@@ -153,8 +173,8 @@ void run_seeds(const seed_work& w) {
     std::vector<worker> kept;
     for (std::size_t i = 0; i < workers.size(); ++i) {
       worker& k = workers[i];
-      if (k.busy && !k.too_late && std::chrono::duration<double>(std::chrono::steady_clock::now() - k.since).count() > w.seconds_max) {
-        k.too_late = true;
+      if (auto why = over_time(w, k); !why.empty()) {
+        k.too_late = std::move(why);
         ::kill(k.pid, SIGKILL);
       }
       if (watched[i].revents == 0 || listen(w, k)) {

@@ -16,7 +16,8 @@ struct seed_report {
 struct seed_work {
   std::uint64_t first = 1, last = 1;  // both count
   int processes = 1;
-  double seconds_max = 120;                             // of wall time, for one seed
+  double seconds_max = 120;                             // of CPU time, for one seed: a machine may have other things to do
+  double wall_seconds_max = 3600;                       // of wall time: for one that waits and never ends
   std::function<std::string(std::uint64_t seed)> work;  // in a process of its own
   std::function<void(const seed_report&)> report;       // in this one, in the order in which seeds end
   std::function<bool()> stopped;                        // asked ten times a second: an end that was asked for
