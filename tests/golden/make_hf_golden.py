@@ -54,6 +54,11 @@ CONFIGS = {
     "mamba2": transformers.Mamba2Config(**SMALL, state_size=8, num_heads=8, head_dim=8, n_groups=1, expand=2, chunk_size=8),
     "bamba": transformers.BambaConfig(**SMALL, **HEADS, attn_layer_indices=[1], mamba_n_heads=8, mamba_d_head=8, mamba_n_groups=2,
                                       mamba_d_state=8, mamba_d_conv=4, mamba_expand=2, mamba_chunk_size=8),
+    "granite_dense": transformers.GraniteMoeHybridConfig(
+        **SMALL, **HEADS, layer_types=["mamba", "attention"], mamba_n_heads=8, mamba_d_head=8, mamba_n_groups=2, mamba_d_state=8,
+        mamba_d_conv=4, mamba_expand=2, mamba_chunk_size=8, position_embedding_type=None, embedding_multiplier=3.0,
+        residual_multiplier=0.5, attention_multiplier=0.2, logits_scaling=2.0, num_local_experts=0, shared_intermediate_size=40,
+        tie_word_embeddings=True),
     "granitemoehybrid": transformers.GraniteMoeHybridConfig(
         **SMALL, **HEADS, layer_types=["mamba", "attention"], mamba_n_heads=8, mamba_d_head=8, mamba_n_groups=1, mamba_d_state=8,
         mamba_d_conv=4, mamba_expand=2, mamba_chunk_size=8, position_embedding_type=None, embedding_multiplier=3.0,

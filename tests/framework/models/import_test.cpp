@@ -127,6 +127,8 @@ BOOST_AUTO_TEST_CASE(mamba_equals_transformers) { check_architecture("mamba"); }
 BOOST_AUTO_TEST_CASE(mamba2_equals_transformers) { check_architecture("mamba2"); }
 BOOST_AUTO_TEST_CASE(bamba_equals_transformers) { check_architecture("bamba"); }
 
+BOOST_AUTO_TEST_CASE(dense_granite_equals_transformers) { check_architecture("granite_dense"); }
+
 /// Never a model that is nearly the one described.
 BOOST_AUTO_TEST_CASE(what_no_layer_of_ours_does_is_refused_by_name) {
   const auto refusal = [](const char* name) {
