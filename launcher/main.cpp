@@ -176,9 +176,9 @@ private:
           json_flag(sub, o.json);
         });
     verb<generate_verb_options>(
-        "generate", "writes text with the newest checkpoint of a run", "isthmus generate my-run --prompt \"The editor\"", run_generate,
-        [](CLI::App& sub, generate_verb_options& o) {
-          sub.add_option("run", o.run, "run folder or its name; none: the newest run")->check(not_empty());
+        "generate", "writes text with the newest checkpoint of a run, or with a model of Hugging Face's",
+        "isthmus generate my-run --prompt \"The editor\"", run_generate, [](CLI::App& sub, generate_verb_options& o) {
+          sub.add_option("run", o.run, "run folder or its name, or a folder with config.json; none: the newest run")->check(not_empty());
           sub.add_option("--prompt", o.prompt, "text to continue; --prompt=-x for one that begins with a dash");
           sub.add_option("--tokens", o.tokens, "at most so many new tokens")->transform(integer_within(1, 1 << 20))->capture_default_str();
           sub.add_option("--temperature", o.temperature, "0: always the most likely token")
@@ -191,6 +191,9 @@ private:
               ->transform(integer_within(0, INT64_MAX))
               ->capture_default_str();
           sub.add_option("--site", o.site, "whose checkpoint; none: the furthest");
+          sub.add_option("--weights", o.weights, "how they are read: master (as trained), bf16, int8, int4")
+              ->check(CLI::IsMember({"master", "bf16", "int8", "int4"}))
+              ->capture_default_str();
           json_flag(sub, o.json);
         });
     verb<sim_options>(

@@ -3,12 +3,16 @@
 #include "framework/data/prepare.hpp"
 #include "framework/models/generate.hpp"
 #include "framework/models/hybrid_model.hpp"
+#include "framework/models/import.hpp"
 #include "kernels/select.hpp"
 #include "launcher/newest_anchor.hpp"
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <array>
 #include <chrono>
+#include <filesystem>
 
 namespace isthmus::launcher {
 
@@ -25,6 +29,37 @@ std::size_t unfinished_tail(std::string_view text) {
   return 0;
 }
 
+/// Continues the prompt; fills in text, tokens and seconds.
+expected<void> continue_text(hybrid_model& model, const tokenizer& tokens, const text_options& options,
+                             const std::function<void(std::string_view)>& on_text, generated_text& out) {
+  std::vector<token_id> prompt;
+  if (tokens.end_of_text()) prompt.push_back(*tokens.end_of_text());
+  encoder(tokens).encode(options.prompt, prompt);
+  if (prompt.empty()) return fail(errc::usage, "the prompt is empty and the tokenizer has no end-of-text token to begin from");
+  generate_options how;
+  how.tokens_max = options.tokens;
+  how.temperature = static_cast<float>(options.temperature);
+  how.top_p = static_cast<float>(options.top_p);
+  how.seed = options.seed;
+  how.stop_id = tokens.end_of_text().value_or(-1);
+  std::size_t told = 0;
+  const auto tell = [&](std::size_t until) {
+    if (on_text && until > told) on_text(std::string_view(out.text).substr(told, until - told));
+    told = std::max(told, until);
+  };
+  const auto began = std::chrono::steady_clock::now();
+  generate(model, prompt, how, [&](std::int32_t id) {
+    ++out.tokens;
+    const std::array<token_id, 1> one{id};
+    out.text += tokens.decode(one);
+    tell(out.text.size() - unfinished_tail(out.text));
+    return true;
+  });
+  tell(out.text.size());
+  out.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
+  return {};
+}
+
 }  // namespace
 
 expected<generated_text> generate_text(const run_folder& run, const text_options& options,
@@ -37,40 +72,38 @@ expected<generated_text> generate_text(const run_folder& run, const text_options
   if (!tokens) return tokens.failure();
   if (auto ok = check_vocabulary(*tokens, run.plan.model.vocabulary, run.path + "/data/tokenizer.json"); !ok) return ok.failure();
   kernels::serial_team team;
-  hybrid_model model(run.plan.model, kernels::default_backend(), team);
+  const auto weights = std::make_shared<float_array>(static_cast<std::size_t>(hybrid_layout(run.plan.model).size));
+  hybrid_model model(run.plan.model, kernels::default_backend(), team, options.weights, weights);
   if (auto ok = newest->copy_to(model); !ok) return ok.failure();
-
-  std::vector<token_id> prompt;
-  if (tokens->end_of_text()) prompt.push_back(*tokens->end_of_text());
-  encoder(*tokens).encode(options.prompt, prompt);
-  if (prompt.empty()) return fail(errc::usage, "the prompt is empty and the tokenizer has no end-of-text token to begin from");
-  generate_options how;
-  how.tokens_max = options.tokens;
-  how.temperature = static_cast<float>(options.temperature);
-  how.top_p = static_cast<float>(options.top_p);
-  how.seed = options.seed;
-  how.stop_id = tokens->end_of_text().value_or(-1);
-
   generated_text out;
   out.checkpoint = newest->saved.folder;
   out.site = newest->site;
   out.round = newest->round();
   out.warnings = newest->saved.warnings;
-  std::size_t told = 0;
-  const auto tell = [&](std::size_t until) {
-    if (on_text && until > told) on_text(std::string_view(out.text).substr(told, until - told));
-    told = std::max(told, until);
-  };
-  const auto began = std::chrono::steady_clock::now();
-  generate(model, prompt, how, [&](std::int32_t id) {
-    ++out.tokens;
-    const std::array<token_id, 1> one{id};
-    out.text += tokens->decode(one);
-    tell(out.text.size() - unfinished_tail(out.text));
-    return true;
-  });
-  tell(out.text.size());
-  out.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
+  if (auto ok = continue_text(model, *tokens, options, on_text, out); !ok) return ok.failure();
+  return out;
+}
+
+bool holds_hugging_face(const std::string& folder) {
+  std::error_code ignored;
+  return std::filesystem::exists(folder + "/config.json", ignored);
+}
+
+expected<generated_text> generate_text(const std::string& hugging_face_folder, const text_options& options,
+                                       const std::function<void(std::string_view)>& on_text) {
+  auto disk = open_disk(hugging_face_folder);
+  if (!disk) return disk.failure();
+  auto tokens = read_tokenizer(**disk, "tokenizer.json");
+  if (!tokens) return tokens.failure();
+  auto imported = import_hugging_face(hugging_face_folder);
+  if (!imported) return imported.failure();
+  if (auto ok = check_vocabulary(*tokens, imported->config.vocabulary, hugging_face_folder + "/tokenizer.json"); !ok) return ok.failure();
+  kernels::serial_team team;
+  hybrid_model model(imported->config, kernels::default_backend(), team, options.weights, imported->weights);
+  model.weights_changed();
+  generated_text out;
+  out.checkpoint = hugging_face_folder;
+  if (auto ok = continue_text(model, *tokens, options, on_text, out); !ok) return ok.failure();
   return out;
 }
 

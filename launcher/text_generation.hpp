@@ -1,6 +1,7 @@
 #pragma once
 
 #include "framework/core/expected.hpp"
+#include "kernels/linear.hpp"
 #include "launcher/run_folder.hpp"
 
 #include <cstdint>
@@ -18,6 +19,7 @@ struct text_options {
   double temperature = 0.8, top_p = 0.95;
   std::uint64_t seed = 1;
   std::optional<site_id> site;  // whose checkpoint; absent: the newest of all sites
+  kernels::weight_format weights = kernels::weight_format::master;
 };
 
 struct generated_text {
@@ -33,6 +35,12 @@ struct generated_text {
 /// Loads the newest checkpoint that verifies and continues the prompt with the anchor's weights; on_text hears the text as it is made.
 /// Errors: not_found (no checkpoint yet), wrong_recipe, malformed, ...
 expected<generated_text> generate_text(const run_folder& run, const text_options& options,
+                                       const std::function<void(std::string_view)>& on_text = {});
+
+/// Whether a folder holds a model as Hugging Face Transformers leaves it: it has a config.json.
+bool holds_hugging_face(const std::string& folder);
+/// The same from such a folder, with its tokenizer.json. Errors: those of import_hugging_face and of the tokenizer.
+expected<generated_text> generate_text(const std::string& hugging_face_folder, const text_options& options,
                                        const std::function<void(std::string_view)>& on_text = {});
 
 }  // namespace isthmus::launcher

@@ -62,6 +62,7 @@ struct generate_verb_options {
   std::int64_t tokens = 128;
   double temperature = 0.8, top_p = 0.95;
   std::uint64_t seed = 1;
+  std::string weights = "master";
   bool json = false;
 };
 int run_generate(const generate_verb_options& options, console& out);
