@@ -60,10 +60,11 @@ void check_pieces(const kernels::backend& backend, const char* layers, precision
 
 BOOST_AUTO_TEST_CASE(prefill_and_steps_equal_the_forward_pass) {
   for (const auto* b : kernels::backends())
-    for (const char* layers : {"aa", "mm", "ss", "hh", "dd", "ee", "ma", "amashde"}) check_pieces(*b, layers, precision_kind::fp32, 1e-5);
+    for (const char* layers : {"aa", "mm", "ss", "hh", "dd", "ee", "gg", "ma", "amashdeg"})
+      check_pieces(*b, layers, precision_kind::fp32, 1e-5);
 }
 BOOST_AUTO_TEST_CASE(prefill_and_steps_in_bf16_stay_near_the_forward_pass) {
-  for (const auto* b : kernels::backends()) check_pieces(*b, "amashde", precision_kind::bf16, 1e-2);
+  for (const auto* b : kernels::backends()) check_pieces(*b, "amashdeg", precision_kind::bf16, 1e-2);
 }
 
 BOOST_AUTO_TEST_CASE(a_copied_state_is_a_snapshot) {
@@ -83,7 +84,7 @@ BOOST_AUTO_TEST_CASE(a_copied_state_is_a_snapshot) {
 
 BOOST_AUTO_TEST_CASE(what_is_not_committed_is_undone) {
   for (const auto* b : kernels::backends()) {
-    ready_model m(tiny_config("amshdea"), *b);
+    ready_model m(tiny_config("amshdgea"), *b);
     sequence_state state = m.model.start();
     const auto ids = random_ids(1, 12, 37);
     m.model.advance(state, {ids.data(), 5});

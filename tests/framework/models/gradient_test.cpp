@@ -68,6 +68,7 @@ BOOST_AUTO_TEST_CASE(mamba1_layers_agree_with_central_differences) { check_gradi
 BOOST_AUTO_TEST_CASE(hyena_layers_agree_with_central_differences) {
   for (const char* layers : {"hh", "dd", "ee"}) check_gradients(tiny_config(layers), 9, 2, 11);
 }
+BOOST_AUTO_TEST_CASE(gated_delta_nets_agree_with_central_differences) { check_gradients(tiny_config("gg"), 10, 2, 11); }
 BOOST_AUTO_TEST_CASE(a_head_of_its_own_agrees_with_central_differences) {
   auto config = tiny_config("a");
   config.tied_head = false;
@@ -82,7 +83,7 @@ BOOST_AUTO_TEST_CASE(attention_that_rotates_some_columns_agrees_with_central_dif
   check_gradients(config, 13, 2, 7);
 }
 BOOST_AUTO_TEST_CASE(hybrids_agree_with_central_differences) {
-  for (std::uint64_t seed = 3; seed < 6; ++seed) check_gradients(tiny_config("mshdeam", 2), seed, 3, 9);
+  for (std::uint64_t seed = 3; seed < 6; ++seed) check_gradients(tiny_config("mshdgeam", 2), seed, 3, 9);
 }
 
 BOOST_AUTO_TEST_CASE(gradients_add_up_over_batches_and_pieces) {

@@ -15,12 +15,13 @@ inline const char* mixer_of(char letter) {
     case 'h': return "hyena";
     case 'd': return "hyena_decays";
     case 'e': return "hyena_taps";
+    case 'g': return "gated_delta_net";
     default: return "mamba2";
   }
 }
 
 /// A model small enough for finite differences. One letter a layer: a = attention, m = Mamba-2, s = Mamba-1 (selective
-/// scan), h, d, e = Hyena with filters that are modal, of decays, explicit.
+/// scan), h, d, e = Hyena with filters that are modal, of decays, explicit, g = gated DeltaNet.
 inline model_config tiny_config(const char* layers, std::int64_t ssm_groups = 1) {
   model_config c;
   c.vocabulary = 37;
@@ -32,6 +33,10 @@ inline model_config tiny_config(const char* layers, std::int64_t ssm_groups = 1)
                {"conv_width", 4}, {"ssm_chunk", 4},    {"scan_state", 3}, {"scan_rank", 3},
                {"scan_chunk", 4}};
   c.options["hyena_modes"] = 3;
+  c.options["delta_heads"] = 2;
+  c.options["delta_key_dim"] = 5;
+  c.options["delta_value_dim"] = 6;
+  c.options["delta_chunk"] = 4;
   c.variants = {{"hyena_decays", "hyena", {{"hyena_filter", 1}}},
                 {"hyena_taps", "hyena", {{"hyena_filter", 2}, {"hyena_taps", 5}, {"hyena_filters", 4}}}};
   return c;

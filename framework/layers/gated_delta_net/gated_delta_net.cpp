@@ -1,0 +1,182 @@
+#include "framework/layers/gated_delta_net/gated_delta_net.hpp"
+
+#include "framework/core/error.hpp"
+#include "framework/layers/state_space.hpp"
+
+#include <cmath>
+
+namespace isthmus {
+
+template <class Act>
+gated_delta_net_layer<Act>::gated_delta_net_layer(const layer_shape& shape, const layer_parts<Act>& parts)
+    : heads_(shape.integer("delta_heads")),
+      key_dim_(shape.integer("delta_key_dim")),
+      value_dim_(shape.integer("delta_value_dim")),
+      width_(shape.integer("conv_width")),
+      chunk_(shape.integer("delta_chunk")),
+      channels_(heads_ * (2 * key_dim_ + value_dim_)),
+      in_width_(channels_ + heads_ * (value_dim_ + 2)),
+      eps_(static_cast<real>(shape.norm_eps)),
+      in_proj_(parts, {"in_proj.weight"}),
+      out_proj_(parts, {"out_proj.weight"}),
+      conv_weight_(parts.vector("conv1d.weight")),
+      a_log_(parts.vector("A_log")),
+      dt_bias_(parts.vector("dt_bias")),
+      norm_(parts.vector("norm.weight")) {}
+
+template <class Act>
+void gated_delta_net_layer<Act>::place(std::int64_t batch, std::int64_t length, arena& kept, arena& shared) {
+  const std::int64_t rows = batch * length;
+  in_ = kept.take<Act>(rows * in_width_);
+  qkv_ = kept.take<Act>(rows * channels_);
+  y_ = kept.take<Act>(rows * heads_ * value_dim_);
+  states_ = kept.take<real>(batch * heads_ * ((length + chunk_ - 1) / chunk_) * key_dim_ * value_dim_);
+  d_in_ = shared.take<Act>(rows * in_width_);
+  d_qkv_ = shared.take<Act>(rows * channels_);
+  d_y_ = shared.take<Act>(rows * heads_ * value_dim_);
+}
+
+template <class Act>
+void gated_delta_net_layer<Act>::convolve(const layer_pass<Act>& p, Act* conv_state) const {
+  p.ops.conv1d(p.stream, {.x = in_,
+                          .weight = conv_weight_.weight,
+                          .bias = nullptr,
+                          .skip = nullptr,
+                          .y = qkv_,
+                          .initial = conv_state,
+                          .final = conv_state,
+                          .batch = p.batch,
+                          .length = p.length,
+                          .channels = channels_,
+                          .filters = channels_,
+                          .width = width_,
+                          .x_stride = in_width_,
+                          .activation = kernels::conv_activation::silu});
+}
+
+template <class Act>
+delta_rule_args<Act> gated_delta_net_layer<Act>::rule(const layer_pass<Act>& p, real* states, real* state) const {
+  const Act* beta = in_ + channels_ + heads_ * value_dim_;
+  return {.qkv = qkv_,
+          .z = in_ + channels_,
+          .beta = beta,
+          .alpha = beta + heads_,
+          .a_log = a_log_.weight,
+          .dt_bias = dt_bias_.weight,
+          .gain = norm_.weight,
+          .y = y_,
+          .states = states,
+          .state = state,
+          .batch = p.batch,
+          .length = p.length,
+          .heads = heads_,
+          .key_dim = key_dim_,
+          .value_dim = value_dim_,
+          .chunk = chunk_,
+          .stride = in_width_,
+          .eps = eps_};
+}
+
+template <class Act>
+void gated_delta_net_layer<Act>::forward(const layer_pass<Act>& p, const Act* x, Act* y) {
+  in_proj_.forward(p, x, in_);
+  convolve(p, nullptr);
+  delta_rule(p.stream, rule(p, states_, nullptr));
+  out_proj_.forward(p, y_, y);
+}
+
+template <class Act>
+void gated_delta_net_layer<Act>::backward(const layer_pass<Act>& p, const Act* x, const Act* dy, Act* dx) {
+  out_proj_.backward(p, y_, dy, d_y_);
+  Act* d_beta = d_in_ + channels_ + heads_ * value_dim_;
+  delta_rule_backward(p.stream, rule(p, states_, nullptr),
+                      {.dy = d_y_,
+                       .d_qkv = d_qkv_,
+                       .dz = d_in_ + channels_,
+                       .d_beta = d_beta,
+                       .d_alpha = d_beta + heads_,
+                       .d_a_log = a_log_.gradient,
+                       .d_dt_bias = dt_bias_.gradient,
+                       .d_gain = norm_.gradient});
+  p.ops.conv1d_backward(p.stream, {.x = in_,
+                                   .weight = conv_weight_.weight,
+                                   .bias = nullptr,
+                                   .skip = nullptr,
+                                   .dy = d_qkv_,
+                                   .dx = d_in_,
+                                   .d_weight = conv_weight_.gradient,
+                                   .d_bias = nullptr,
+                                   .d_skip = nullptr,
+                                   .batch = p.batch,
+                                   .length = p.length,
+                                   .channels = channels_,
+                                   .filters = channels_,
+                                   .width = width_,
+                                   .x_stride = in_width_,
+                                   .dx_stride = in_width_,
+                                   .activation = kernels::conv_activation::silu});
+  in_proj_.backward(p, x, d_in_, dx);
+}
+
+template <class Act>
+void gated_delta_net_layer<Act>::advance(const layer_pass<Act>& p, layer_state& state, const Act* x, Act* y) {
+  ensure(p.batch == 1, "gated_delta_net: a state is of one sequence");
+  in_proj_.forward(p, x, in_);
+  convolve(p, state[0].as<Act>());
+  delta_rule(p.stream, rule(p, nullptr, state[1].as<real>()));
+  out_proj_.forward(p, y_, y);
+}
+
+template <class Act>
+layer_state gated_delta_net_layer<Act>::start() const {
+  return {fixed_part<Act>(state_kind::conv, (width_ - 1) * channels_), fixed_part<real>(state_kind::ssm, heads_ * key_dim_ * value_dim_)};
+}
+
+template <class Act>
+void gated_delta_net_layer<Act>::weights_changed() {
+  in_proj_.matrix()->weights_changed();
+  out_proj_.matrix()->weights_changed();
+}
+
+namespace {
+
+constexpr option_field options[] = {
+    integer_option("delta_heads", 4, 1, 1024, "heads of a gated DeltaNet"),
+    integer_option("delta_key_dim", 64, 1, 512, "width of its keys and queries"),
+    integer_option("delta_value_dim", 64, 1, 512, "width of its values"),
+    conv_width_option,
+    integer_option("delta_chunk", 16, 1, 1024, "tokens between two states that it keeps for its backward pass"),
+};
+
+expected<void> check(const layer_shape&) { return {}; }
+
+void declare(const layer_shape& s, tensor_list& tensors) {
+  const std::int64_t heads = s.integer("delta_heads"), key = s.integer("delta_key_dim"), value = s.integer("delta_value_dim");
+  const std::int64_t channels = heads * (2 * key + value), width = s.integer("conv_width");
+  tensors.add_matrix("in_proj.weight", channels + heads * (value + 2), s.d_model);
+  tensors.add("conv1d.weight", {channels, 1, width}, true, uniform_values(1 / std::sqrt(static_cast<double>(width))));
+  tensors.add_vector("A_log", heads, drawn_values([](rng& random) { return std::log(1 + 15 * random.uniform()); }));
+  tensors.add_vector("dt_bias", heads, time_step_biases());
+  tensors.add_vector("norm.weight", value, constant_values(1));
+  tensors.add_output("out_proj.weight", s.d_model, heads * value);
+}
+
+}  // namespace
+
+extern const layer_kind gated_delta_net_kind;
+const layer_kind gated_delta_net_kind{.name = "gated_delta_net",
+                                      .title = "gated DeltaNet",
+                                      .folder = "linear_attn",
+                                      .mixes_sequence = true,
+                                      .options = options,
+                                      .check = check,
+                                      .declare = declare,
+                                      .make_f32 = make_layer<gated_delta_net_layer, float>,
+                                      .make_b16 = make_layer<gated_delta_net_layer, kernels::bf16>,
+                                      .make_f64 = make_layer<gated_delta_net_layer, double>};
+
+template class gated_delta_net_layer<float>;
+template class gated_delta_net_layer<kernels::bf16>;
+template class gated_delta_net_layer<double>;
+
+}  // namespace isthmus

@@ -1,0 +1,36 @@
+#pragma once
+
+#include "framework/layers/gated_delta_net/delta_rule.hpp"
+#include "framework/layers/layer_kind.hpp"
+
+namespace isthmus {
+
+/// Gated DeltaNet, Yang, Kautz & Hatamizadeh 2024, arXiv:2412.06464: [q k v z beta alpha] = u W_in^T; q, k, v <- silu(conv(q, k, v));
+/// y = the gated delta rule with its gated norm (delta_rule.hpp); out = y W_out^T. Its state holds the convolution's last inputs,
+/// [conv_width - 1, channels] in the activation type, and S, [heads, key_dim, value_dim] in real<Act>. On the host's memory alone.
+template <class Act>
+class gated_delta_net_layer final : public layer<Act> {
+public:
+  gated_delta_net_layer(const layer_shape& shape, const layer_parts<Act>& parts);
+  void place(std::int64_t batch, std::int64_t length, arena& kept, arena& shared) override;
+  void forward(const layer_pass<Act>& p, const Act* x, Act* y) override;
+  void backward(const layer_pass<Act>& p, const Act* x, const Act* dy, Act* dx) override;
+  void advance(const layer_pass<Act>& p, layer_state& state, const Act* x, Act* y) override;
+  layer_state start() const override;
+  void weights_changed() override;
+
+private:
+  using real = kernels::real<Act>;
+  void convolve(const layer_pass<Act>& p, Act* conv_state) const;
+  delta_rule_args<Act> rule(const layer_pass<Act>& p, real* states, real* state) const;
+
+  std::int64_t heads_, key_dim_, value_dim_, width_, chunk_, channels_, in_width_;
+  real eps_;
+  projection<Act> in_proj_, out_proj_;
+  parameter<real> conv_weight_, a_log_, dt_bias_, norm_;
+  Act *in_ = nullptr, *qkv_ = nullptr, *y_ = nullptr;        // kept: [rows, in_width | channels | heads * value_dim]
+  real* states_ = nullptr;                                   // kept: see delta_rule_args
+  Act *d_in_ = nullptr, *d_qkv_ = nullptr, *d_y_ = nullptr;  // shared
+};
+
+}  // namespace isthmus
