@@ -82,6 +82,13 @@ private:
 
 }  // namespace
 
+expected<std::string> byte_source::read_text(std::uint64_t bytes_max) const {
+  if (size() > bytes_max) return fail(errc::too_large, fmt::format("{}: {} bytes, at most {} allowed", where(), size(), bytes_max));
+  std::string text(size(), '\0');
+  if (auto ok = read(0, std::as_writable_bytes(std::span(text))); !ok) return ok.failure();
+  return text;
+}
+
 expected<std::vector<std::byte>> byte_source::read_bytes(std::uint64_t offset, std::uint64_t count) const {
   if (!in_range(*this, offset, count)) return past_the_end(*this, offset, count);
   std::vector<std::byte> bytes(count);

@@ -27,6 +27,8 @@ public:
 
   /// `count` bytes from offset on; allocates only what the source has. Errors: as read().
   expected<std::vector<std::byte>> read_bytes(std::uint64_t offset, std::uint64_t count) const;
+  /// All of it. Errors: too_large, and as read().
+  expected<std::string> read_text(std::uint64_t bytes_max) const;
 };
 
 /// Opens the regular file `name` in `folder`. The name is a plain one: neither "/" nor "..", and no symbolic link, so that no

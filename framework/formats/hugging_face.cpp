@@ -28,14 +28,6 @@ bool is_shard_name(const std::string& name) {
          name.find('\\') == std::string::npos && name.find('\0') == std::string::npos && name.front() != '.';
 }
 
-expected<std::string> read_text(const byte_source& source, std::uint64_t bytes_max) {
-  if (source.size() > bytes_max)
-    return fail(errc::too_large, fmt::format("{}: {} bytes, at most {} allowed", source.where(), source.size(), bytes_max));
-  std::string text(source.size(), '\0');
-  if (auto ok = source.read(0, std::as_writable_bytes(std::span(text))); !ok) return ok.failure();
-  return text;
-}
-
 /// Each tensor of the shards must be in the index, for that shard, and each of the index in its shard.
 expected<std::vector<stored_tensor>> open_shards(const std::string& folder, const std::map<std::string, std::string>& index) {
   std::set<std::string> shards;
@@ -135,7 +127,7 @@ expected<hugging_face_weights> open_hugging_face(const std::string& folder) {
   }
   auto source = open_source(folder, index_name);
   if (!source) return source.failure();
-  const auto text = read_text(**source, index_bytes_max);
+  const auto text = (*source)->read_text(index_bytes_max);
   if (!text) return text.failure();
   const auto index = parse_shard_index(*text, (*source)->where());
   if (!index) return index.failure();

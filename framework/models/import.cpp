@@ -116,11 +116,9 @@ expected<hf_config> read_config(const std::string& folder, const std::string& pa
   constexpr std::uint64_t bytes_max = 16 << 20;
   const auto source = open_source(folder, "config.json");
   if (!source) return source.failure();
-  if ((*source)->size() > bytes_max)
-    return fail(errc::too_large, fmt::format("{}: {} bytes, at most {} are read", path, (*source)->size(), bytes_max));
-  const auto bytes = (*source)->read_bytes(0, (*source)->size());
-  if (!bytes) return bytes.failure();
-  return read_hf_config({reinterpret_cast<const char*>(bytes->data()), bytes->size()}, path);
+  const auto text = (*source)->read_text(bytes_max);
+  if (!text) return text.failure();
+  return read_hf_config(*text, path);
 }
 
 }  // namespace

@@ -12,14 +12,14 @@ gated_delta_net_layer<Act>::gated_delta_net_layer(const layer_shape& shape, cons
     : heads_(shape.integer("delta_heads")),
       key_dim_(shape.integer("delta_key_dim")),
       value_dim_(shape.integer("delta_value_dim")),
-      width_(shape.integer("conv_width")),
       chunk_(shape.integer("delta_chunk")),
       channels_(heads_ * (2 * key_dim_ + value_dim_)),
       in_width_(channels_ + heads_ * (value_dim_ + 2)),
       eps_(static_cast<real>(shape.norm_eps)),
       in_proj_(parts, {"in_proj.weight"}),
       out_proj_(parts, {"out_proj.weight"}),
-      conv_weight_(parts.vector("conv1d.weight")),
+      conv_(parts.vector("conv1d.weight"), {nullptr, nullptr}, channels_, shape.integer("conv_width"), in_width_,
+            kernels::conv_activation::silu),
       a_log_(parts.vector("A_log")),
       dt_bias_(parts.vector("dt_bias")),
       norm_(parts.vector("norm.weight")) {}
@@ -34,24 +34,6 @@ void gated_delta_net_layer<Act>::place(std::int64_t batch, std::int64_t length, 
   d_in_ = shared.take<Act>(rows * in_width_);
   d_qkv_ = shared.take<Act>(rows * channels_);
   d_y_ = shared.take<Act>(rows * heads_ * value_dim_);
-}
-
-template <class Act>
-void gated_delta_net_layer<Act>::convolve(const layer_pass<Act>& p, Act* conv_state) const {
-  p.ops.conv1d(p.stream, {.x = in_,
-                          .weight = conv_weight_.weight,
-                          .bias = nullptr,
-                          .skip = nullptr,
-                          .y = qkv_,
-                          .initial = conv_state,
-                          .final = conv_state,
-                          .batch = p.batch,
-                          .length = p.length,
-                          .channels = channels_,
-                          .filters = channels_,
-                          .width = width_,
-                          .x_stride = in_width_,
-                          .activation = kernels::conv_activation::silu});
 }
 
 template <class Act>
@@ -80,7 +62,7 @@ delta_rule_args<Act> gated_delta_net_layer<Act>::rule(const layer_pass<Act>& p, 
 template <class Act>
 void gated_delta_net_layer<Act>::forward(const layer_pass<Act>& p, const Act* x, Act* y) {
   in_proj_.forward(p, x, in_);
-  convolve(p, nullptr);
+  conv_.forward(p, in_, qkv_);
   delta_rule(p.stream, rule(p, states_, nullptr));
   out_proj_.forward(p, y_, y);
 }
@@ -98,23 +80,7 @@ void gated_delta_net_layer<Act>::backward(const layer_pass<Act>& p, const Act* x
                        .d_a_log = a_log_.gradient,
                        .d_dt_bias = dt_bias_.gradient,
                        .d_gain = norm_.gradient});
-  p.ops.conv1d_backward(p.stream, {.x = in_,
-                                   .weight = conv_weight_.weight,
-                                   .bias = nullptr,
-                                   .skip = nullptr,
-                                   .dy = d_qkv_,
-                                   .dx = d_in_,
-                                   .d_weight = conv_weight_.gradient,
-                                   .d_bias = nullptr,
-                                   .d_skip = nullptr,
-                                   .batch = p.batch,
-                                   .length = p.length,
-                                   .channels = channels_,
-                                   .filters = channels_,
-                                   .width = width_,
-                                   .x_stride = in_width_,
-                                   .dx_stride = in_width_,
-                                   .activation = kernels::conv_activation::silu});
+  conv_.backward(p, in_, d_qkv_, d_in_);
   in_proj_.backward(p, x, d_in_, dx);
 }
 
@@ -122,14 +88,14 @@ template <class Act>
 void gated_delta_net_layer<Act>::advance(const layer_pass<Act>& p, layer_state& state, const Act* x, Act* y) {
   ensure(p.batch == 1, "gated_delta_net: a state is of one sequence");
   in_proj_.forward(p, x, in_);
-  convolve(p, state[0].as<Act>());
+  conv_.advance(p, state[0].as<Act>(), in_, qkv_);
   delta_rule(p.stream, rule(p, nullptr, state[1].as<real>()));
   out_proj_.forward(p, y_, y);
 }
 
 template <class Act>
 layer_state gated_delta_net_layer<Act>::start() const {
-  return {fixed_part<Act>(state_kind::conv, (width_ - 1) * channels_), fixed_part<real>(state_kind::ssm, heads_ * key_dim_ * value_dim_)};
+  return {conv_.start(), fixed_part<real>(state_kind::ssm, heads_ * key_dim_ * value_dim_)};
 }
 
 template <class Act>

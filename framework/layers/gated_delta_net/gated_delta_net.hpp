@@ -2,6 +2,7 @@
 
 #include "framework/layers/gated_delta_net/delta_rule.hpp"
 #include "framework/layers/layer_kind.hpp"
+#include "framework/layers/short_conv.hpp"
 
 namespace isthmus {
 
@@ -21,13 +22,13 @@ public:
 
 private:
   using real = kernels::real<Act>;
-  void convolve(const layer_pass<Act>& p, Act* conv_state) const;
   delta_rule_args<Act> rule(const layer_pass<Act>& p, real* states, real* state) const;
 
-  std::int64_t heads_, key_dim_, value_dim_, width_, chunk_, channels_, in_width_;
+  std::int64_t heads_, key_dim_, value_dim_, chunk_, channels_, in_width_;
   real eps_;
   projection<Act> in_proj_, out_proj_;
-  parameter<real> conv_weight_, a_log_, dt_bias_, norm_;
+  short_conv<Act> conv_;
+  parameter<real> a_log_, dt_bias_, norm_;
   Act *in_ = nullptr, *qkv_ = nullptr, *y_ = nullptr;        // kept: [rows, in_width | channels | heads * value_dim]
   real* states_ = nullptr;                                   // kept: see delta_rule_args
   Act *d_in_ = nullptr, *d_qkv_ = nullptr, *d_y_ = nullptr;  // shared

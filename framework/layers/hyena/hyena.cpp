@@ -23,14 +23,13 @@ std::int64_t filters_of(const layer_shape& s) { return s.integer("hyena_filters"
 template <class Act>
 hyena_layer<Act>::hyena_layer(const layer_shape& shape, const layer_parts<Act>& parts)
     : d_(shape.d_model),
-      short_width_(shape.integer("hyena_short")),
       taps_(shape.integer("hyena_taps")),
       filters_(filters_of(shape)),
       explicit_(shape.word("hyena_filter") == "explicit"),
       in_proj_(parts, {"in_proj.weight"}),
       out_proj_(parts, {"out_proj.weight"}),
-      short_weight_(parts.vector("short_filter.weight")),
-      short_bias_(parts.vector("short_filter.bias")),
+      conv_(parts.vector("short_filter.weight"), parts.vector("short_filter.bias"), 3 * d_, shape.integer("hyena_short"), 3 * d_,
+            kernels::conv_activation::none),
       skip_(parts.vector("filter.D")) {
   if (explicit_)
     tap_weight_ = parts.vector("filter.weight");
@@ -51,24 +50,6 @@ void hyena_layer<Act>::place(std::int64_t batch, std::int64_t length, arena& kep
   w_ = kept.take<Act>(rows * d_);
   c_ = kept.take<Act>(rows * d_);
   d_w_ = shared.take<Act>(rows * d_);
-}
-
-template <class Act>
-kernels::conv1d_args<Act> hyena_layer<Act>::short_conv(const layer_pass<Act>& p, Act* state) const {
-  return {.x = in_,
-          .weight = short_weight_.weight,
-          .bias = short_bias_.weight,
-          .skip = nullptr,
-          .y = u_,
-          .initial = state,
-          .final = state,
-          .batch = p.batch,
-          .length = p.length,
-          .channels = 3 * d_,
-          .filters = 3 * d_,
-          .width = short_width_,
-          .x_stride = 3 * d_,
-          .activation = kernels::conv_activation::none};
 }
 
 /// c = taps (*) w + D w.
@@ -106,7 +87,7 @@ void hyena_layer<Act>::convolve_taps(const layer_pass<Act>& p, Act* state) const
 template <class Act>
 void hyena_layer<Act>::forward(const layer_pass<Act>& p, const Act* x, Act* y) {
   in_proj_.forward(p, x, in_);
-  p.ops.conv1d(p.stream, short_conv(p, nullptr));
+  conv_.forward(p, in_, u_);
   if (filter_)
     filter_->forward(p, u_, y_);
   else
@@ -121,23 +102,7 @@ void hyena_layer<Act>::backward(const layer_pass<Act>& p, const Act* x, const Ac
     filter_->backward(p, u_, d_y_, d_u_);
   else
     taps_backward(p);
-  p.ops.conv1d_backward(p.stream, {.x = in_,
-                                   .weight = short_weight_.weight,
-                                   .bias = short_bias_.weight,
-                                   .skip = nullptr,
-                                   .dy = d_u_,
-                                   .dx = d_in_,
-                                   .d_weight = short_weight_.gradient,
-                                   .d_bias = short_bias_.gradient,
-                                   .d_skip = nullptr,
-                                   .batch = p.batch,
-                                   .length = p.length,
-                                   .channels = 3 * d_,
-                                   .filters = 3 * d_,
-                                   .width = short_width_,
-                                   .x_stride = 3 * d_,
-                                   .dx_stride = 3 * d_,
-                                   .activation = kernels::conv_activation::none});
+  conv_.backward(p, in_, d_u_, d_in_);
   in_proj_.backward(p, x, d_in_, dx);
 }
 
@@ -192,7 +157,7 @@ template <class Act>
 void hyena_layer<Act>::advance(const layer_pass<Act>& p, layer_state& state, const Act* x, Act* y) {
   ensure(p.batch == 1, "hyena: a state is of one sequence");
   in_proj_.forward(p, x, in_);
-  p.ops.conv1d(p.stream, short_conv(p, state[0].as<Act>()));
+  conv_.advance(p, state[0].as<Act>(), in_, u_);
   if (filter_)
     filter_->advance(p, state[1].as<real>(), u_, y_);
   else
@@ -202,9 +167,8 @@ void hyena_layer<Act>::advance(const layer_pass<Act>& p, layer_state& state, con
 
 template <class Act>
 layer_state hyena_layer<Act>::start() const {
-  auto window = fixed_part<Act>(state_kind::conv, (short_width_ - 1) * 3 * d_);
-  if (filter_) return {std::move(window), fixed_part<real>(state_kind::hyena, filter_->state_size())};
-  return {std::move(window), fixed_part<Act>(state_kind::hyena, (taps_ - 1) * d_)};
+  if (filter_) return {conv_.start(), fixed_part<real>(state_kind::hyena, filter_->state_size())};
+  return {conv_.start(), fixed_part<Act>(state_kind::hyena, (taps_ - 1) * d_)};
 }
 
 template <class Act>

@@ -2,6 +2,7 @@
 
 #include "framework/layers/hyena/long_filter.hpp"
 #include "framework/layers/layer_kind.hpp"
+#include "framework/layers/short_conv.hpp"
 
 #include <optional>
 
@@ -24,16 +25,16 @@ public:
 
 private:
   using real = kernels::real<Act>;
-  kernels::conv1d_args<Act> short_conv(const layer_pass<Act>& p, Act* state) const;
   kernels::conv1d_args<Act> taps(const layer_pass<Act>& p, Act* state) const;
   void gate(const layer_pass<Act>& p, const Act* a, std::int64_t a_stride, const Act* b, std::int64_t b_stride, Act* to) const;
   void convolve_taps(const layer_pass<Act>& p, Act* state) const;
   void taps_backward(const layer_pass<Act>& p) const;
 
-  std::int64_t d_, short_width_, taps_, filters_;
+  std::int64_t d_, taps_, filters_;
   bool explicit_;
   projection<Act> in_proj_, out_proj_;
-  parameter<real> short_weight_, short_bias_, skip_, tap_weight_{};
+  short_conv<Act> conv_;
+  parameter<real> skip_, tap_weight_{};
   std::optional<long_filter<Act>> filter_;                                  // when it is not explicit
   Act *in_ = nullptr, *u_ = nullptr, *y_ = nullptr;                         // kept: [rows, 3 d | 3 d | d]
   Act *w_ = nullptr, *c_ = nullptr;                                         // kept, of explicit filters: [rows, d] twice

@@ -22,15 +22,14 @@ mamba1_layer<Act>::mamba1_layer(const layer_shape& shape, const layer_parts<Act>
     : inner_(shape.integer("ssm_inner")),
       state_(shape.integer("scan_state")),
       rank_(rank_of(shape)),
-      width_(shape.integer("conv_width")),
       chunk_(shape.integer("scan_chunk")),
       dbc_width_(rank_ + 2 * state_),
       in_proj_(parts, {"in_proj.weight"}),
       x_proj_(parts, {"x_proj.weight"}),
       dt_proj_(parts, {"dt_proj.weight"}),
       out_proj_(parts, {"out_proj.weight"}),
-      conv_weight_(parts.vector("conv1d.weight")),
-      conv_bias_(parts.vector("conv1d.bias")),
+      conv_(parts.vector("conv1d.weight"), parts.vector("conv1d.bias"), inner_, shape.integer("conv_width"), 2 * inner_,
+            kernels::conv_activation::silu),
       dt_bias_(parts.vector("dt_proj.bias")),
       a_log_(parts.vector("A_log")),
       d_(parts.vector("D")) {}
@@ -49,24 +48,6 @@ void mamba1_layer<Act>::place(std::int64_t batch, std::int64_t length, arena& ke
   d_dbc_ = shared.take<Act>(rows * dbc_width_);
   d_dt_ = shared.take<Act>(rows * inner_);
   d_y_ = shared.take<Act>(rows * inner_);
-}
-
-template <class Act>
-void mamba1_layer<Act>::convolve(const layer_pass<Act>& p, Act* conv_state) const {
-  p.ops.conv1d(p.stream, {.x = xz_,
-                          .weight = conv_weight_.weight,
-                          .bias = conv_bias_.weight,
-                          .skip = nullptr,
-                          .y = u_,
-                          .initial = conv_state,
-                          .final = conv_state,
-                          .batch = p.batch,
-                          .length = p.length,
-                          .channels = inner_,
-                          .filters = inner_,
-                          .width = width_,
-                          .x_stride = 2 * inner_,
-                          .activation = kernels::conv_activation::silu});
 }
 
 template <class Act>
@@ -103,7 +84,7 @@ void mamba1_layer<Act>::scan(const layer_pass<Act>& p, real* chunk_states, real*
 template <class Act>
 void mamba1_layer<Act>::forward(const layer_pass<Act>& p, const Act* x, Act* y) {
   in_proj_.forward(p, x, xz_);
-  convolve(p, nullptr);
+  conv_.forward(p, xz_, u_);
   project(p);
   scan(p, states_, nullptr);
   out_proj_.forward(p, y_, y);
@@ -114,23 +95,7 @@ void mamba1_layer<Act>::backward(const layer_pass<Act>& p, const Act* x, const A
   out_proj_.backward(p, y_, dy, d_y_);
   scan_backward(p);
   project_backward(p);
-  p.ops.conv1d_backward(p.stream, {.x = xz_,
-                                   .weight = conv_weight_.weight,
-                                   .bias = conv_bias_.weight,
-                                   .skip = nullptr,
-                                   .dy = d_u_,
-                                   .dx = d_xz_,
-                                   .d_weight = conv_weight_.gradient,
-                                   .d_bias = conv_bias_.gradient,
-                                   .d_skip = nullptr,
-                                   .batch = p.batch,
-                                   .length = p.length,
-                                   .channels = inner_,
-                                   .filters = inner_,
-                                   .width = width_,
-                                   .x_stride = 2 * inner_,
-                                   .dx_stride = 2 * inner_,
-                                   .activation = kernels::conv_activation::silu});
+  conv_.backward(p, xz_, d_u_, d_xz_);
   in_proj_.backward(p, x, d_xz_, dx);
 }
 
@@ -192,7 +157,7 @@ template <class Act>
 void mamba1_layer<Act>::advance(const layer_pass<Act>& p, layer_state& state, const Act* x, Act* y) {
   ensure(p.batch == 1, "mamba1: a state is of one sequence");
   in_proj_.forward(p, x, xz_);
-  convolve(p, state[0].as<Act>());
+  conv_.advance(p, state[0].as<Act>(), xz_, u_);
   project(p);
   if (p.length == 1)
     p.ops.selective_scan_step(p.stream, {.x = u_,
@@ -214,7 +179,7 @@ void mamba1_layer<Act>::advance(const layer_pass<Act>& p, layer_state& state, co
 
 template <class Act>
 layer_state mamba1_layer<Act>::start() const {
-  return {fixed_part<Act>(state_kind::conv, (width_ - 1) * inner_), fixed_part<real>(state_kind::ssm, inner_ * state_)};
+  return {conv_.start(), fixed_part<real>(state_kind::ssm, inner_ * state_)};
 }
 
 template <class Act>

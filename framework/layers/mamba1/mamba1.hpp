@@ -1,6 +1,7 @@
 #pragma once
 
 #include "framework/layers/layer_kind.hpp"
+#include "framework/layers/short_conv.hpp"
 
 namespace isthmus {
 
@@ -20,15 +21,15 @@ public:
 
 private:
   using real = kernels::real<Act>;
-  void convolve(const layer_pass<Act>& p, Act* conv_state) const;
   void project(const layer_pass<Act>& p) const;
   void scan(const layer_pass<Act>& p, real* chunk_states, real* h) const;
   void scan_backward(const layer_pass<Act>& p) const;
   void project_backward(const layer_pass<Act>& p) const;
 
-  std::int64_t inner_, state_, rank_, width_, chunk_, dbc_width_;
+  std::int64_t inner_, state_, rank_, chunk_, dbc_width_;
   projection<Act> in_proj_, x_proj_, dt_proj_, out_proj_;
-  parameter<real> conv_weight_, conv_bias_, dt_bias_, a_log_, d_;
+  short_conv<Act> conv_;
+  parameter<real> dt_bias_, a_log_, d_;
   Act *xz_ = nullptr, *u_ = nullptr, *dbc_ = nullptr, *dt_ = nullptr, *y_ = nullptr;  // kept: [rows, 2 inner | inner | dbc | inner | inner]
   real* states_ = nullptr;                                                            // kept: see selective_scan_args
   Act *d_xz_ = nullptr, *d_u_ = nullptr, *d_dbc_ = nullptr, *d_dt_ = nullptr, *d_y_ = nullptr;  // shared

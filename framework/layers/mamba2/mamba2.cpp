@@ -23,15 +23,14 @@ mamba2_layer<Act>::mamba2_layer(const layer_shape& shape, const layer_parts<Act>
       head_dim_(shape.integer("ssm_head_dim")),
       groups_(shape.integer("ssm_groups")),
       state_(shape.integer("ssm_state")),
-      width_(shape.integer("conv_width")),
       chunk_(shape.integer("ssm_chunk")),
       conv_channels_(inner_ + 2 * groups_ * state_),
       in_width_(inner_ + conv_channels_ + heads_),
       eps_(static_cast<real>(shape.norm_eps)),
       in_proj_(parts, {"in_proj.weight"}),
       out_proj_(parts, {"out_proj.weight"}),
-      conv_weight_(parts.vector("conv1d.weight")),
-      conv_bias_(parts.vector("conv1d.bias")),
+      conv_(parts.vector("conv1d.weight"), parts.vector("conv1d.bias"), conv_channels_, shape.integer("conv_width"), in_width_,
+            kernels::conv_activation::silu),
       dt_bias_(parts.vector("dt_bias")),
       a_log_(parts.vector("A_log")),
       d_(parts.vector("D")),
@@ -52,21 +51,7 @@ void mamba2_layer<Act>::place(std::int64_t batch, std::int64_t length, arena& ke
 }
 
 template <class Act>
-void mamba2_layer<Act>::conv_and_scan(const layer_pass<Act>& p, Act* conv_state, real* ssm_state, real* chunk_states) const {
-  p.ops.conv1d(p.stream, {.x = zxbcdt_ + inner_,
-                          .weight = conv_weight_.weight,
-                          .bias = conv_bias_.weight,
-                          .skip = nullptr,
-                          .y = xbc_,
-                          .initial = conv_state,
-                          .final = conv_state,
-                          .batch = p.batch,
-                          .length = p.length,
-                          .channels = conv_channels_,
-                          .filters = conv_channels_,
-                          .width = width_,
-                          .x_stride = in_width_,
-                          .activation = kernels::conv_activation::silu});
+void mamba2_layer<Act>::scan(const layer_pass<Act>& p, real* ssm_state, real* chunk_states) const {
   p.ops.ssd(p.stream, {.x = xbc_,
                        .b = xbc_ + inner_,
                        .c = xbc_ + inner_ + groups_ * state_,
@@ -92,17 +77,7 @@ void mamba2_layer<Act>::conv_and_scan(const layer_pass<Act>& p, Act* conv_state,
 }
 
 template <class Act>
-void mamba2_layer<Act>::step(const layer_pass<Act>& p, Act* conv_state, real* ssm_state) const {
-  p.ops.conv1d_step(p.stream, {.x = zxbcdt_ + inner_,
-                               .weight = conv_weight_.weight,
-                               .bias = conv_bias_.weight,
-                               .skip = nullptr,
-                               .state = conv_state,
-                               .y = xbc_,
-                               .channels = conv_channels_,
-                               .filters = conv_channels_,
-                               .width = width_,
-                               .activation = kernels::conv_activation::silu});
+void mamba2_layer<Act>::step(const layer_pass<Act>& p, real* ssm_state) const {
   p.ops.ssd_step(p.stream, {.x = xbc_,
                             .b = xbc_ + inner_,
                             .c = xbc_ + inner_ + groups_ * state_,
@@ -137,7 +112,8 @@ void mamba2_layer<Act>::gate(const layer_pass<Act>& p) const {
 template <class Act>
 void mamba2_layer<Act>::forward(const layer_pass<Act>& p, const Act* x, Act* y) {
   in_proj_.forward(p, x, zxbcdt_);
-  conv_and_scan(p, nullptr, nullptr, states_);
+  conv_.forward(p, zxbcdt_ + inner_, xbc_);
+  scan(p, nullptr, states_);
   gate(p);
   out_proj_.forward(p, gated_, y);
 }
@@ -159,23 +135,7 @@ void mamba2_layer<Act>::backward(const layer_pass<Act>& p, const Act* x, const A
                                        .z_stride = in_width_,
                                        .dz_stride = in_width_});
   scan_backward(p);
-  p.ops.conv1d_backward(p.stream, {.x = zxbcdt_ + inner_,
-                                   .weight = conv_weight_.weight,
-                                   .bias = conv_bias_.weight,
-                                   .skip = nullptr,
-                                   .dy = d_xbc_,
-                                   .dx = d_zxbcdt_ + inner_,
-                                   .d_weight = conv_weight_.gradient,
-                                   .d_bias = conv_bias_.gradient,
-                                   .d_skip = nullptr,
-                                   .batch = p.batch,
-                                   .length = p.length,
-                                   .channels = conv_channels_,
-                                   .filters = conv_channels_,
-                                   .width = width_,
-                                   .x_stride = in_width_,
-                                   .dx_stride = in_width_,
-                                   .activation = kernels::conv_activation::silu});
+  conv_.backward(p, zxbcdt_ + inner_, d_xbc_, d_zxbcdt_ + inner_);
   in_proj_.backward(p, x, d_zxbcdt_, dx);
 }
 
@@ -218,19 +178,19 @@ template <class Act>
 void mamba2_layer<Act>::advance(const layer_pass<Act>& p, layer_state& state, const Act* x, Act* y) {
   ensure(p.batch == 1, "mamba2: a state is of one sequence");
   in_proj_.forward(p, x, zxbcdt_);
-  auto* conv_state = state[0].as<Act>();
+  conv_.advance(p, state[0].as<Act>(), zxbcdt_ + inner_, xbc_);
   auto* ssm_state = state[1].as<real>();
   if (p.length == 1)
-    step(p, conv_state, ssm_state);
+    step(p, ssm_state);
   else
-    conv_and_scan(p, conv_state, ssm_state, nullptr);
+    scan(p, ssm_state, nullptr);
   gate(p);
   out_proj_.forward(p, gated_, y);
 }
 
 template <class Act>
 layer_state mamba2_layer<Act>::start() const {
-  return {fixed_part<Act>(state_kind::conv, (width_ - 1) * conv_channels_), fixed_part<real>(state_kind::ssm, state_size())};
+  return {conv_.start(), fixed_part<real>(state_kind::ssm, state_size())};
 }
 
 template <class Act>

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "framework/layers/layer_kind.hpp"
+#include "framework/layers/short_conv.hpp"
 
 namespace isthmus {
 
@@ -21,16 +22,17 @@ public:
 private:
   using real = kernels::real<Act>;
   using vector = parameter<real>;
-  void conv_and_scan(const layer_pass<Act>& p, Act* conv_state, real* ssm_state, real* chunk_states) const;
-  void step(const layer_pass<Act>& p, Act* conv_state, real* ssm_state) const;
+  void scan(const layer_pass<Act>& p, real* ssm_state, real* chunk_states) const;
+  void step(const layer_pass<Act>& p, real* ssm_state) const;
   void gate(const layer_pass<Act>& p) const;
   void scan_backward(const layer_pass<Act>& p) const;
   std::int64_t state_size() const { return heads_ * head_dim_ * state_; }
 
-  std::int64_t inner_, heads_, head_dim_, groups_, state_, width_, chunk_, conv_channels_, in_width_;
+  std::int64_t inner_, heads_, head_dim_, groups_, state_, chunk_, conv_channels_, in_width_;
   real eps_;
   projection<Act> in_proj_, out_proj_;
-  vector conv_weight_, conv_bias_, dt_bias_, a_log_, d_, norm_;
+  short_conv<Act> conv_;
+  vector dt_bias_, a_log_, d_, norm_;
   Act *zxbcdt_ = nullptr, *xbc_ = nullptr, *y_ = nullptr, *gated_ = nullptr;  // kept: [rows, in_width | conv_channels | inner | inner]
   real *states_ = nullptr, *rstd_ = nullptr;                                  // kept: see ssd_args, gated_norm_args
   Act *d_zxbcdt_ = nullptr, *d_xbc_ = nullptr, *d_y_ = nullptr;               // shared
