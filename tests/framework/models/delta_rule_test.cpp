@@ -1,6 +1,6 @@
-#include "framework/core/rng.hpp"
 #include "framework/layers/gated_delta_net/delta_rule.hpp"
 #include "kernels/stealing_team.hpp"
+#include "tests/framework/models/golden_values.hpp"
 
 #include <boost/test/unit_test.hpp>
 #include <nlohmann/json.hpp>
@@ -16,16 +16,10 @@ BOOST_AUTO_TEST_SUITE(delta_rules)
 
 namespace {
 
-/// The script's value_of, before it is scaled.
-double uniform_of(std::string_view name, std::uint64_t i) {
-  std::uint64_t key = 0xcbf29ce484222325U ^ 1U;
-  for (const char c : name) key = (key ^ static_cast<unsigned char>(c)) * 0x100000001b3U;
-  return static_cast<double>(mix64(key + i) >> 40) / 0x1p24 - 0.5;
-}
-
 std::vector<double> draw(std::string_view name, std::int64_t count, double scale = 0.75, double offset = 0) {
   std::vector<double> values;
-  for (std::int64_t i = 0; i < count; ++i) values.push_back(offset + scale * uniform_of(name, static_cast<std::uint64_t>(i)));
+  for (std::int64_t i = 0; i < count; ++i)
+    values.push_back(offset + scale * testing::golden_uniform(name, 1, static_cast<std::uint64_t>(i)));
   return values;
 }
 

@@ -1,9 +1,9 @@
-#include "framework/core/rng.hpp"
 #include "framework/formats/hugging_face.hpp"
 #include "framework/models/generate.hpp"
 #include "framework/models/import.hpp"
 #include "kernels/select.hpp"
 #include "tests/framework/formats/scratch_folder.hpp"
+#include "tests/framework/models/golden_values.hpp"
 
 #include <boost/test/unit_test.hpp>
 #include <nlohmann/json.hpp>
@@ -23,9 +23,7 @@ namespace {
 
 /// The script's value_of.
 float value_of(std::string_view name, std::uint64_t seed, std::uint64_t i) {
-  std::uint64_t key = 0xcbf29ce484222325U ^ seed;
-  for (const char c : name) key = (key ^ static_cast<unsigned char>(c)) * 0x100000001b3U;
-  const double u = static_cast<double>(mix64(key + i) >> 40) / 0x1p24 - 0.5;
+  const double u = golden_uniform(name, seed, i);
   const auto ends = [&](std::initializer_list<std::string_view> words) {
     return std::ranges::any_of(words, [&](std::string_view word) { return name.ends_with(word); });
   };
