@@ -40,9 +40,11 @@ void add_channel_mixers(const common<Act>& c, std::vector<job>& jobs) {
   const Act* gate_up = c.a->template numbers<Act>(c.rows * 2 * c.hidden);
   Act* d_gate_up = c.a->template numbers<Act>(c.rows * 2 * c.hidden);
   Act* out_hidden = c.a->template numbers<Act>(c.rows * c.hidden);
-  jobs.push_back({"swiglu", c.n * number(c.hidden) * 3 * c.act, 0, [=] { c.ops->swiglu(*c.s, {gate_up, out_hidden, c.rows, c.hidden}); }});
+  jobs.push_back({"swiglu", c.n * number(c.hidden) * 3 * c.act, 0, [=] {
+                    c.ops->activation(*c.s, {gate_up, out_hidden, c.rows, c.hidden});
+                  }});
   jobs.push_back({"swiglu_backward", c.n * number(c.hidden) * 6 * c.act, 0, [=] {
-                    c.ops->swiglu_backward(*c.s, {gate_up, out_hidden, d_gate_up, out_hidden, c.rows, c.hidden});
+                    c.ops->activation_backward(*c.s, {gate_up, out_hidden, d_gate_up, out_hidden, c.rows, c.hidden});
                   }});
 }
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "kernels/activation.hpp"
 #include "kernels/attention.hpp"
 #include "kernels/bf16.hpp"
 #include "kernels/block_linear.hpp"
@@ -7,6 +8,7 @@
 #include "kernels/cross_entropy.hpp"
 #include "kernels/embedding.hpp"
 #include "kernels/gate.hpp"
+#include "kernels/layer_norm.hpp"
 #include "kernels/linear.hpp"
 #include "kernels/long_conv.hpp"
 #include "kernels/memory.hpp"
@@ -16,7 +18,6 @@
 #include "kernels/selective_scan.hpp"
 #include "kernels/ssd.hpp"
 #include "kernels/stream.hpp"
-#include "kernels/swiglu.hpp"
 
 #include <memory>
 
@@ -45,8 +46,12 @@ struct op_table {
   void (*embedding_backward)(stream&, const embedding_backward_args<real_type>&);
   void (*rms_norm)(stream&, const rms_norm_args<Act>&);
   void (*rms_norm_backward)(stream&, const rms_norm_backward_args<Act>&);
-  void (*swiglu)(stream&, const swiglu_args<Act>&);
-  void (*swiglu_backward)(stream&, const swiglu_backward_args<Act>&);
+  void (*layer_norm)(stream&, const layer_norm_args<Act>&);
+  void (*layer_norm_backward)(stream&, const layer_norm_backward_args<Act>&);
+  void (*bias)(stream&, const bias_args<Act>&);
+  void (*bias_backward)(stream&, const bias_backward_args<Act>&);
+  void (*activation)(stream&, const activation_args<Act>&);
+  void (*activation_backward)(stream&, const activation_backward_args<Act>&);
   void (*gate)(stream&, const gate_args<Act>&);
   void (*gate_backward)(stream&, const gate_backward_args<Act>&);
   void (*add)(stream&, const add_args<Act>&);

@@ -13,14 +13,22 @@ const tensor_slot& parameter_view<Real>::find(const std::string& name) const {
   return *at;
 }
 
+namespace {
+
+/// "q_proj.bias" of "q_proj.weight".
+std::string bias_name(const std::string& weight) { return weight.substr(0, weight.rfind('.')) + ".bias"; }
+
+}  // namespace
+
 template <class Act>
-projection<Act>::projection(const layer_parts<Act>& parts, std::initializer_list<std::string> names) {
+projection<Act>::projection(const layer_parts<Act>& parts, std::initializer_list<std::string> names, bool biases) {
   const auto& parameters = parts.parameters;
   const tensor_slot& first = parameters.find(parts.prefix + *names.begin());
   const std::int64_t in = first.shape.back();
   std::int64_t end = first.offset;
   for (const auto& name : names) {
     const tensor_slot& slot = parameters.find(parts.prefix + name);
+    if (biases) biases_.push_back({parts.vector(bias_name(name)), (end - first.offset) / in, slot.shape.front()});
     ensure(slot.shape.size() == 2 && slot.shape.back() == in && slot.offset == end, "projection: tensors do not join");
     end = slot.offset + slot.count;
   }
@@ -31,6 +39,8 @@ projection<Act>::projection(const layer_parts<Act>& parts, std::initializer_list
 template <class Act>
 void projection<Act>::forward(const layer_pass<Act>& p, const Act* x, Act* y) const {
   p.ops.linear(p.stream, {.w = matrix(), .x = x, .y = y, .rows = p.rows(), .x_stride = in(), .y_stride = out()});
+  for (const auto& b : biases_)
+    p.ops.bias(p.stream, {.bias = b.values.weight, .y = y + b.first, .rows = p.rows(), .cols = b.count, .y_stride = out()});
 }
 
 template <class Act>
@@ -48,6 +58,8 @@ template <class Act>
 void projection<Act>::backward_weight(const layer_pass<Act>& p, const Act* x, const Act* dy) const {
   p.ops.linear_backward_weight(p.stream,
                                {.w = matrix(), .x = x, .dy = dy, .dw = gradient_, .rows = p.rows(), .x_stride = in(), .dy_stride = out()});
+  for (const auto& b : biases_)
+    p.ops.bias_backward(p.stream, {.dy = dy + b.first, .d_bias = b.values.gradient, .rows = p.rows(), .cols = b.count, .dy_stride = out()});
 }
 
 template struct parameter_view<float>;

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <vector>
 
 namespace isthmus {
 
@@ -56,26 +57,32 @@ struct layer_parts {
   }
 };
 
-/// A linear layer's weights: their matrix for the kernels and their gradient. Joins consecutive tensors [out_i, in] into one
+/// A linear layer's weights: their matrix for the kernels and their gradient, and its biases. Joins consecutive tensors [out_i, in] into one
 /// [sum of out_i, in], so that one product serves them all; they must lie without a gap.
 template <class Act>
 class projection {
 public:
-  /// names without the prefix of the parts.
-  projection(const layer_parts<Act>& parts, std::initializer_list<std::string> names);
+  /// names: "q_proj.weight", without the prefix of the parts; with biases there is a tensor "q_proj.bias" [out_i] for each.
+  projection(const layer_parts<Act>& parts, std::initializer_list<std::string> names, bool biases = false);
   std::int64_t out() const { return matrix_->out; }
   std::int64_t in() const { return matrix_->in; }
   kernels::matrix<Act>* matrix() const { return matrix_.get(); }
   kernels::real<Act>* gradient() const { return gradient_; }
 
-  /// y = x W^T; x: [rows, in], y: [rows, out].
+  /// y = x W^T + b; x: [rows, in], y: [rows, out].
   void forward(const layer_pass<Act>& p, const Act* x, Act* y) const;
-  /// dx = dy W, and the gradient grows by dy^T x.
+  /// dx = dy W, and the gradients grow by dy^T x and by the sum of dy.
   void backward(const layer_pass<Act>& p, const Act* x, const Act* dy, Act* dx) const;
   void backward_input(const layer_pass<Act>& p, const Act* dy, Act* dx) const;
   void backward_weight(const layer_pass<Act>& p, const Act* x, const Act* dy) const;
 
 private:
+  /// Of columns [first, first + count) of the output.
+  struct bias_of {
+    parameter<kernels::real<Act>> values;
+    std::int64_t first, count;
+  };
+  std::vector<bias_of> biases_;
   std::unique_ptr<kernels::matrix<Act>> matrix_;
   kernels::real<Act>* gradient_;
 };

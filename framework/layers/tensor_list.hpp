@@ -36,6 +36,8 @@ public:
   void add_matrix(std::string_view name, std::int64_t out, std::int64_t in);
   /// The same for one whose product is added to the residual stream: divided by sqrt(2 n_layers).
   void add_output(std::string_view name, std::int64_t out, std::int64_t in);
+  /// A projection's bias: zeros that take no weight decay.
+  void add_bias(std::string_view name, std::int64_t out) { add_vector(name, out, constant_values(0)); }
   /// A vector that takes no weight decay.
   void add_vector(std::string_view name, std::int64_t count, initialiser begin);
 

@@ -13,6 +13,8 @@ const layer_catalog& builtin_layers();  // framework/layers/catalog.hpp
 
 enum class precision_kind { fp32, bf16 };  // of matrix products; master weights, norms, softmax and state math stay fp32
 
+enum class norm_kind { rms_norm, layer_norm };  // Zhang & Sennrich 2019, arXiv:1910.07467; Ba et al. 2016, arXiv:1607.06450
+
 /// A kind of layer under another name, with options of its own.
 struct layer_variant {
   std::string name, kind;
@@ -20,7 +22,7 @@ struct layer_variant {
   bool operator==(const layer_variant&) const = default;
 };
 
-/// A language model: embedding, then layer by layer x += mixer(rms_norm(x)), x += channel(rms_norm(x)), then a final norm and a head. Mirrors a recipe's [model].
+/// A language model: embedding, then layer by layer x += mixer(norm(x)), x += channel(norm(x)), then a final norm and a head. Mirrors a recipe's [model].
 struct model_config {
   std::int64_t vocabulary = 2048;
   std::int64_t d_model = 256;
@@ -29,9 +31,11 @@ struct model_config {
   std::string channel = "swiglu";       // of layers that name none
   layer_options options;                // of all layers
   std::vector<layer_variant> variants;  // whose options go before
+  norm_kind norm = norm_kind::rms_norm;
   float norm_eps = 1e-5F;
   precision_kind precision = precision_kind::fp32;
   bool tied_head = true;                             // the head is the embedding, else a matrix of its own
+  float z_loss = 0;                                  // trained beside the loss: z_loss logsumexp(logits)^2 a token, never told as loss
   const layer_catalog* catalog = &builtin_layers();  // borrowed
   bool operator==(const model_config&) const = default;
 

@@ -27,7 +27,12 @@ std::string our_name(const std::string& prefix, const std::string& role) {
       {"v_proj", "self_attn.v_proj.weight"},
       {"qkv_proj", "self_attn.q_proj.weight"},  // k and v follow without a gap
       {"o_proj", "self_attn.o_proj.weight"},
+      {"q_proj.bias", "self_attn.q_proj.bias"},
+      {"k_proj.bias", "self_attn.k_proj.bias"},
+      {"v_proj.bias", "self_attn.v_proj.bias"},
+      {"o_proj.bias", "self_attn.o_proj.bias"},
       {"in_proj", "mamba.in_proj.weight"},
+      {"in_proj.bias", "mamba.in_proj.bias"},
       {"conv", "mamba.conv1d.weight"},
       {"conv.bias", "mamba.conv1d.bias"},
       {"x_proj", "mamba.x_proj.weight"},
@@ -38,10 +43,14 @@ std::string our_name(const std::string& prefix, const std::string& role) {
       {"D", "mamba.D"},
       {"gated_norm", "mamba.norm.weight"},
       {"out_proj", "mamba.out_proj.weight"},
+      {"out_proj.bias", "mamba.out_proj.bias"},
       {"gate_proj", "feed_forward.gate_proj.weight"},
       {"up_proj", "feed_forward.up_proj.weight"},
       {"gate_up_proj", "feed_forward.gate_proj.weight"},  // up follows without a gap
       {"down_proj", "feed_forward.down_proj.weight"},
+      {"gate_proj.bias", "feed_forward.gate_proj.bias"},
+      {"up_proj.bias", "feed_forward.up_proj.bias"},
+      {"down_proj.bias", "feed_forward.down_proj.bias"},
   };
   const auto at = names.find(role);
   return at != names.end() ? prefix + at->second : std::string();
@@ -102,7 +111,7 @@ expected<void> fill_all(const hf_config& theirs, const model_config& ours, const
   }
   for (std::size_t i = 0; i < theirs.layers.size(); ++i) {
     for (const auto& t : layer_tensors(theirs, i)) {
-      const bool writes_residual = t.role == "o_proj" || t.role == "out_proj" || t.role == "down_proj";
+      const bool writes_residual = t.role.starts_with("o_proj") || t.role.starts_with("out_proj") || t.role.starts_with("down_proj");
       if (auto ok = into.fill(t, fmt::format("model.layers.{}.", i), writes_residual ? theirs.residual_multiplier : 1); !ok) return ok;
     }
   }

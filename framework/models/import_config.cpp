@@ -1,3 +1,4 @@
+#include "framework/layers/catalog.hpp"
 #include "framework/models/hybrid_model.hpp"
 #include "framework/models/import.hpp"
 
@@ -22,13 +23,14 @@ using objection = std::string;
 objection translate(std::monostate, const hf_config&, told&) { return {}; }
 
 objection translate(const hf_attention& a, const hf_config& config, told& out) {
-  if (a.qkv_bias || a.out_bias) return "attention with biases";
   if (a.window != 0) return fmt::format("attention that sees {} keys, not all", a.window);
   out.kind = "attention";
   out.options = {{"n_heads", static_cast<double>(a.heads)},
                  {"n_kv_heads", static_cast<double>(a.kv_heads)},
                  {"head_dim", static_cast<double>(a.head_dim)},
                  {"rotary", a.rotary_dim != 0 ? 1 : 0}};
+  if (a.qkv_bias) out.options["qkv_bias"] = 1;
+  if (a.out_bias) out.options["attention_out_bias"] = 1;
   if (a.rotary_dim != 0 && a.rotary_dim != a.head_dim) out.options["rotary_dim"] = static_cast<double>(a.rotary_dim);
   if (std::abs(a.scale * std::sqrt(static_cast<double>(a.head_dim)) - 1) > 1e-12) out.options["attention_scale"] = a.scale;
   if (!config.rope || a.rotary_dim == 0) return {};
@@ -45,14 +47,16 @@ objection translate(const hf_attention& a, const hf_config& config, told& out) {
 }
 
 objection translate(const hf_mamba2& m, const hf_config&, told& out) {
-  if (m.bias || !m.conv_bias) return "Mamba-2 with biases of its projections, or without one of its convolution";
-  if (m.dt_min != 0 || std::isfinite(m.dt_max)) return fmt::format("Mamba-2 whose time steps are clamped to {} ... {}", m.dt_min, m.dt_max);
+  if (!m.conv_bias) return "Mamba-2 without a bias of its convolution";
   out.kind = "mamba2";
   out.options = {{"ssm_inner", static_cast<double>(m.heads * m.head_dim)},
                  {"ssm_head_dim", static_cast<double>(m.head_dim)},
                  {"ssm_state", static_cast<double>(m.state)},
                  {"ssm_groups", static_cast<double>(m.groups)},
                  {"conv_width", static_cast<double>(m.conv)}};
+  if (m.bias) out.options["ssm_bias"] = 1;
+  if (m.dt_min != 0) out.options["ssm_dt_min"] = m.dt_min;
+  if (std::isfinite(m.dt_max)) out.options["ssm_dt_max"] = m.dt_max;
   return {};
 }
 
@@ -70,9 +74,18 @@ objection translate(const hf_hyena&, const hf_config&, told&) { return "a Hyena 
 objection translate(const hf_monarch&, const hf_config&, told&) { return "a Monarch mixer"; }
 
 objection translate(const hf_mlp& m, const hf_config&, told& out) {
-  if (!m.gated || m.activation != hf_activation::silu || m.bias || m.blocks != 1) return "a channel mixer other than SwiGLU without biases";
-  out.kind = "swiglu";
+  if (m.blocks != 1) return "a channel mixer of block-diagonal matrices";
   out.options = {{"ffn_hidden", static_cast<double>(m.inner)}};
+  if (m.gated && m.activation == hf_activation::silu && !m.bias) {
+    out.kind = "swiglu";
+    return {};
+  }
+  out.kind = "mlp";
+  const std::string_view word = m.activation == hf_activation::silu ? "silu" : m.activation == hf_activation::gelu ? "gelu" : "relu2";
+  const auto words = builtin_layers().find_option("ffn_activation")->words;
+  out.options["ffn_activation"] = static_cast<double>(std::ranges::find(words, word) - words.begin());
+  out.options["ffn_gated"] = m.gated ? 1 : 0;
+  out.options["ffn_bias"] = m.bias ? 1 : 0;
   return {};
 }
 

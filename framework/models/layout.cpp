@@ -20,7 +20,14 @@ expected<void> check_around_layers(const model_config& c) {
   // 16 fp32 numbers are a cache line: tensors that one product reads together must follow each other without a gap.
   if (c.d_model % 16 != 0) return bad("d_model", c.d_model, "it must be a multiple of 16");
   if (!(c.norm_eps > 0)) return fail(errc::recipe_invalid, fmt::format("model.norm_eps is {}: it must exceed 0", c.norm_eps));
+  if (!(c.z_loss >= 0 && c.z_loss <= 1))
+    return fail(errc::recipe_invalid, fmt::format("model.z_loss is {}: it must lie in 0 ... 1", c.z_loss));
   return {};
+}
+
+void add_norm(const std::string& name, const model_config& c, tensor_list& tensors) {
+  tensors.add_vector(name + ".weight", c.d_model, constant_values(1));
+  if (c.norm == norm_kind::layer_norm) tensors.add_bias(name + ".bias", c.d_model);
 }
 
 /// All tensors of a model, in their order.
@@ -32,17 +39,17 @@ tensor_list tensors_of(const model_config& c) {
   const auto add = [&](const std::string& prefix, const char* norm, const std::optional<layer_shape>& shape) {
     if (!shape) return;
     tensors.set_prefix(prefix);
-    tensors.add_vector(norm, c.d_model, constant_values(1));
+    add_norm(norm, c, tensors);
     tensors.set_prefix(prefix + std::string(shape->kind->folder) + ".");
     shape->kind->declare(*shape, tensors);
   };
   for (std::size_t i = 0; i < layers->size(); ++i) {
     const std::string prefix = "model.layers." + std::to_string(i) + ".";
-    add(prefix, "input_layernorm.weight", (*layers)[i].mixer);
-    add(prefix, "pre_ff_layernorm.weight", (*layers)[i].channel);
+    add(prefix, "input_layernorm", (*layers)[i].mixer);
+    add(prefix, "pre_ff_layernorm", (*layers)[i].channel);
   }
   tensors.set_prefix({});
-  tensors.add_vector("model.final_layernorm.weight", c.d_model, constant_values(1));
+  add_norm("model.final_layernorm", c, tensors);
   if (!c.tied_head) tensors.add("lm_head.weight", {c.vocabulary, c.d_model}, true, normal_values(0.02));
   return tensors;
 }

@@ -26,15 +26,17 @@ hybrid_network<Act>::hybrid_network(const model_config& config, const parameter_
   if (!layers) throw contract_error(layers.error().message);
   for (std::size_t i = 0; i < layers->size(); ++i) {
     const std::string prefix = "model.layers." + std::to_string(i) + ".";
-    add_block(parameters, prefix, "input_layernorm.weight", (*layers)[i].mixer);
-    add_block(parameters, prefix, "pre_ff_layernorm.weight", (*layers)[i].channel);
+    add_block(parameters, prefix, "input_layernorm", (*layers)[i].mixer);
+    add_block(parameters, prefix, "pre_ff_layernorm", (*layers)[i].channel);
   }
-  final_norm_ = norm_of(parameters, "model.final_layernorm.weight");
+  final_norm_ = norm_of(parameters, "model.final_layernorm");
 }
 
 template <class Act>
 typename hybrid_network<Act>::norm hybrid_network<Act>::norm_of(const parameter_view<real>& parameters, const std::string& name) const {
-  return {.gain = parameters.weight(name), .gradient = parameters.gradient(name)};
+  const auto find = [&](const std::string& tensor) { return parameter<real>{parameters.weight(tensor), parameters.gradient(tensor)}; };
+  if (config_.norm == norm_kind::rms_norm) return {.gain = find(name + ".weight"), .bias = {}};
+  return {.gain = find(name + ".weight"), .bias = find(name + ".bias")};
 }
 
 template <class Act>
@@ -57,6 +59,7 @@ template <class Act>
 void hybrid_network<Act>::place_in(arena& memory) {
   const std::int64_t rows = batch_ * length_, d = config_.d_model;
   const auto place_norm = [&](norm& n) {
+    if (config_.norm == norm_kind::layer_norm) n.mean = memory.take<real>(rows);
     n.rstd = memory.take<real>(rows);
     n.y = memory.take<Act>(rows * d);
   };
@@ -115,31 +118,60 @@ layer_pass<Act> hybrid_network<Act>::pass(std::int64_t first_position) {
 
 template <class Act>
 void hybrid_network<Act>::normalise(const layer_pass<Act>& p, const norm& n, const real* residual, const Act* branch, real* x) const {
+  const auto eps = static_cast<real>(config_.norm_eps);
+  if (config_.norm == norm_kind::layer_norm)
+    return p.ops.layer_norm(p.stream, {.residual = residual,
+                                       .branch = branch,
+                                       .gain = n.gain.weight,
+                                       .bias = n.bias.weight,
+                                       .x = x,
+                                       .y = n.y,
+                                       .mean = n.mean,
+                                       .rstd = n.rstd,
+                                       .rows = p.rows(),
+                                       .cols = config_.d_model,
+                                       .eps = eps});
   p.ops.rms_norm(p.stream, {.residual = residual,
                             .branch = branch,
-                            .gain = n.gain,
+                            .gain = n.gain.weight,
                             .x = x,
                             .y = n.y,
                             .rstd = n.rstd,
                             .rows = p.rows(),
                             .cols = config_.d_model,
-                            .eps = static_cast<real>(config_.norm_eps)});
+                            .eps = eps});
 }
 
 /// d_x_ grows by what comes through the norm (or, for the last norm, starts with it); gives it as the branch before it wants it.
 template <class Act>
 const Act* hybrid_network<Act>::normalise_backward(const layer_pass<Act>& p, const norm& n, const Act* dy, const real* x, bool last) {
   constexpr bool same = std::is_same_v<Act, real>;
-  p.ops.rms_norm_backward(p.stream, {.dy = dy,
-                                     .x = x,
-                                     .gain = n.gain,
-                                     .rstd = n.rstd,
-                                     .d_residual = last ? nullptr : d_x_,
-                                     .dx = d_x_,
-                                     .d_branch = same ? nullptr : d_branch_,
-                                     .d_gain = n.gradient,
-                                     .rows = p.rows(),
-                                     .cols = config_.d_model});
+  const real* d_residual = last ? nullptr : d_x_;
+  Act* d_branch = same ? nullptr : d_branch_;
+  if (config_.norm == norm_kind::layer_norm)
+    p.ops.layer_norm_backward(p.stream, {.dy = dy,
+                                         .x = x,
+                                         .gain = n.gain.weight,
+                                         .mean = n.mean,
+                                         .rstd = n.rstd,
+                                         .d_residual = d_residual,
+                                         .dx = d_x_,
+                                         .d_branch = d_branch,
+                                         .d_gain = n.gain.gradient,
+                                         .d_bias = n.bias.gradient,
+                                         .rows = p.rows(),
+                                         .cols = config_.d_model});
+  else
+    p.ops.rms_norm_backward(p.stream, {.dy = dy,
+                                       .x = x,
+                                       .gain = n.gain.weight,
+                                       .rstd = n.rstd,
+                                       .d_residual = d_residual,
+                                       .dx = d_x_,
+                                       .d_branch = d_branch,
+                                       .d_gain = n.gain.gradient,
+                                       .rows = p.rows(),
+                                       .cols = config_.d_model});
   if constexpr (same)
     return d_x_;
   else
@@ -187,7 +219,8 @@ double hybrid_network<Act>::piece(const token_batch& batch, real scale, bool bac
                                .dh = backward ? d_norm_ : nullptr,
                                .dw = d_head_,
                                .rows = p.rows(),
-                               .scale = scale});
+                               .scale = scale,
+                               .z_loss = static_cast<real>(config_.z_loss)});
   if (backward) backward_blocks(p);
   double sum = 0;
   for (std::int64_t r = 0; r < p.rows(); ++r) sum += static_cast<double>(losses_[r]);

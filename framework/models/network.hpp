@@ -45,10 +45,9 @@ public:
 
 private:
   struct norm {
-    const real* gain;
-    real* gradient;
-    real* rstd = nullptr;  // [rows]
-    Act* y = nullptr;      // [rows, d]
+    parameter<real> gain, bias;             // bias: of a LayerNorm
+    real *mean = nullptr, *rstd = nullptr;  // [rows]; mean: of a LayerNorm
+    Act* y = nullptr;                       // [rows, d]
   };
   /// x += mix(norm(x)): a sequence or a channel mixer with its norm.
   struct block {
@@ -57,7 +56,7 @@ private:
     real* x = nullptr;  // [rows, d]: the residual stream that the norm reads
   };
 
-  norm norm_of(const parameter_view<real>& parameters, const std::string& name) const;
+  norm norm_of(const parameter_view<real>& parameters, const std::string& name) const;  // "model.final_layernorm"
   void add_block(const parameter_view<real>& parameters, const std::string& prefix, const char* norm_name,
                  const std::optional<layer_shape>& shape);
   void place(std::int64_t batch, std::int64_t length);

@@ -22,7 +22,7 @@ public:
   void text(const char* key, std::string&, text_rule, const char*) override { keys.emplace_back(key); }
   void texts(const char* key, std::vector<std::string>&, text_rule, std::size_t, const char*) override { keys.emplace_back(key); }
   void choice(const char* key, std::string&, std::initializer_list<const char*>, const char*) override { keys.emplace_back(key); }
-  void precision(const char* key, precision_kind&, const char*) override { keys.emplace_back(key); }
+  void word(const char* key, std::size_t&, std::initializer_list<const char*>, const char*) override { keys.emplace_back(key); }
   void layers(model_config&) override { keys.insert(keys.end(), {"layers", "pattern", "n_layers", "channel_mixer", "variants"}); }
   void layer_options(model_config& m) override {
     for (const auto* field : m.catalog->options()) keys.emplace_back(field->key);

@@ -11,6 +11,13 @@ namespace isthmus {
 namespace {
 constexpr std::int64_t tera = 1'000'000'000'000;
 constexpr double tiny = 1e-30;
+
+template <class Enum>
+void word(field_visitor& v, const char* key, Enum& value, std::initializer_list<const char*> words, const char* help) {
+  auto place = static_cast<std::size_t>(value);
+  v.word(key, place, words, help);
+  value = static_cast<Enum>(place);
+}
 }  // namespace
 
 void visit_fields(recipe::run_section& s, field_visitor& v) {
@@ -24,9 +31,11 @@ void visit_fields(model_config& s, field_visitor& v) {
   v.layers(s);
   v.integer("d_model", s.d_model, 16, 65536, "width of the residual stream");
   v.layer_options(s);
-  v.real("norm_eps", s.norm_eps, 1e-12, 1e-1, "added to the mean square in RMSNorm");
-  v.precision("precision", s.precision, "of matrix products; weights, norms and states stay fp32");
+  word(v, "norm", s.norm, {"rms_norm", "layer_norm"}, "before each mixer, and at the end");
+  v.real("norm_eps", s.norm_eps, 1e-12, 1e-1, "added to a norm's mean square or variance");
+  word(v, "precision", s.precision, {"fp32", "bf16"}, "of matrix products; weights, norms and states stay fp32");
   v.flag("tied_head", s.tied_head, "the head is the embedding, else a matrix of its own");
+  v.real("z_loss", s.z_loss, 0, 1, "of the squared logarithm of the softmax's sum, trained beside the loss, to keep logits small");
 }
 
 void visit_fields(recipe::train_section& s, field_visitor& v) {

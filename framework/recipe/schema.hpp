@@ -29,7 +29,8 @@ public:
   virtual void texts(const char* key, std::vector<std::string>& value, text_rule rule, std::size_t most, const char* help) = 0;
   /// One that ends in ".*" allows every name that begins so: "own.*".
   virtual void choice(const char* key, std::string& value, std::initializer_list<const char*> allowed, const char* help) = 0;
-  virtual void precision(const char* key, precision_kind& value, const char* help) = 0;
+  /// One of the words, by its place.
+  virtual void word(const char* key, std::size_t& place, std::initializer_list<const char*> words, const char* help) = 0;
   /// Which layers there are: layers, or pattern repeated over n_layers; channel_mixer; variants.
   virtual void layers(model_config& model) = 0;
   /// What kinds of layers can be told, each its own keys.

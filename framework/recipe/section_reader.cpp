@@ -123,9 +123,10 @@ void section_reader::choice(const char* key, std::string& value, std::initialize
   keep(key, toml_text(value), help);
 }
 
-void section_reader::precision(const char* key, precision_kind& value, const char* help) {
-  if (const auto word = one_of(key, {"fp32", "bf16"})) value = *word == "bf16" ? precision_kind::bf16 : precision_kind::fp32;
-  keep(key, value == precision_kind::bf16 ? "\"bf16\"" : "\"fp32\"", help);
+void section_reader::word(const char* key, std::size_t& place, std::initializer_list<const char*> words, const char* help) {
+  if (const auto found = one_of(key, {words.begin(), words.end()}))
+    place = static_cast<std::size_t>(std::ranges::find(words, *found) - words.begin());
+  keep(key, toml_text(std::string(words.begin()[place])), help);
 }
 
 void section_reader::finish(const std::vector<std::string>& section_keys) {

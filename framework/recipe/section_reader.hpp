@@ -37,7 +37,7 @@ public:
   void text(const char* key, std::string& value, text_rule rule, const char* help) override;
   void texts(const char* key, std::vector<std::string>& value, text_rule rule, std::size_t most, const char* help) override;
   void choice(const char* key, std::string& value, std::initializer_list<const char*> allowed, const char* help) override;
-  void precision(const char* key, precision_kind& value, const char* help) override;
+  void word(const char* key, std::size_t& place, std::initializer_list<const char*> words, const char* help) override;
   void layers(model_config& model) override;
   void layer_options(model_config& model) override;
   /// Refuses what no field asked for.

@@ -29,8 +29,8 @@ public:
   void choice(const char* key, std::string& value, std::initializer_list<const char*>, const char*) override {
     line(key, toml_text(value));
   }
-  void precision(const char* key, precision_kind& value, const char*) override {
-    line(key, value == precision_kind::bf16 ? "\"bf16\"" : "\"fp32\"");
+  void word(const char* key, std::size_t& place, std::initializer_list<const char*> words, const char*) override {
+    line(key, toml_text(std::string(words.begin()[place])));
   }
   void layers(model_config& m) override { line("layers", toml_text(m.layers)); }
   /// Options of the first kinds always, in the order they always had; the others where they are not at their default.
@@ -98,7 +98,9 @@ public:
   void choice(const char* key, std::string& value, std::initializer_list<const char*> allowed, const char* help) override {
     row(key, toml_text(value), fmt::format("{}", fmt::join(allowed, ", ")), help);
   }
-  void precision(const char* key, precision_kind&, const char* help) override { row(key, "\"fp32\"", "fp32, bf16", help); }
+  void word(const char* key, std::size_t& place, std::initializer_list<const char*> words, const char* help) override {
+    row(key, toml_text(std::string(words.begin()[place])), fmt::format("{}", fmt::join(words, ", ")), help);
+  }
   void layers(model_config& m) override {
     std::vector<std::string_view> mixers, channels;
     for (const auto* kind : m.catalog->kinds()) (kind->mixes_sequence ? mixers : channels).push_back(kind->name);
@@ -128,7 +130,8 @@ std::string write_recipe(const recipe& r) {
     if (name == "scenario" && r.scenario == recipe::scenario_section{}) return;  // these came later
     if (name == "guard" && r.guard == recipe::guard_section{}) return;
     if (name == "coordinator" && r.coordinator == recipe::coordinator_section{}) return;
-    out += fmt::format("[{}]\n{}\n", name, lines_of(section, {"aggregate", "audit_cosine", "audit_rate", "bulk", "tied_head"}));
+    out += fmt::format("[{}]\n{}\n", name,
+                       lines_of(section, {"aggregate", "audit_cosine", "audit_rate", "bulk", "norm", "tied_head", "z_loss"}));
   });
   for (const auto& variant : r.model.variants) {
     out += fmt::format("[[model.variants]]\nname = {}\nkind = {}\n", toml_text(variant.name), toml_text(variant.kind));

@@ -4,6 +4,8 @@
 #include "kernels/cpu/product.inl"
 #include "kernels/cpu/blocks.inl"
 #include "kernels/cpu/norms.inl"
+#include "kernels/cpu/layer_norm.inl"
+#include "kernels/cpu/activation.inl"
 #include "kernels/cpu/pointwise.inl"
 #include "kernels/cpu/library.inl"
 #include "kernels/cpu/panels.inl"

@@ -1,11 +1,17 @@
 // The head and its loss. A tile holds the logits of a few rows; the gradients of all rows of a chunk stay for dw.
 
-/// logits <- (softmax(logits) - onehot) * scale; gives the loss.
-inline float softmax_row(float* logits, std::int64_t n, std::int32_t target, float scale, bool backward) {
+/// logits <- (softmax(logits) (1 + 2 z lse) - onehot) * scale; gives the loss.
+inline float softmax_row(float* logits, std::int64_t n, std::int32_t target, float scale, float z_loss, bool backward) {
+  if (target == no_target) {
+    if (backward) __builtin_memset(logits, 0, static_cast<std::size_t>(n) * sizeof(float));
+    return 0;
+  }
   vf top = splat(-INFINITY);
   over(n, [&](std::int64_t c, auto mask) {
-    if constexpr (std::is_same_v<decltype(mask), full>) top = max(top, load(logits + c));
-    else for (std::int64_t i = 0; i < mask.count; ++i) top[0] = logits[c + i] > top[0] ? logits[c + i] : top[0];
+    if constexpr (std::is_same_v<decltype(mask), full>)
+      top = max(top, load(logits + c));
+    else
+      for (std::int64_t i = 0; i < mask.count; ++i) top[0] = logits[c + i] > top[0] ? logits[c + i] : top[0];
   });
   const float peak = largest(top), chosen = logits[target];
   vf total = vf{};
@@ -13,16 +19,18 @@ inline float softmax_row(float* logits, std::int64_t n, std::int32_t target, flo
   over(n, [&](std::int64_t c, auto mask) {
     const vf e = exp(mask.get(logits + c) - peak);
     mask.put(logits + c, e);
-    if constexpr (std::is_same_v<decltype(mask), full>) total += e;
-    else for (std::int64_t i = 0; i < mask.count; ++i) tail += static_cast<double>(e[i]);
+    if constexpr (std::is_same_v<decltype(mask), full>)
+      total += e;
+    else
+      for (std::int64_t i = 0; i < mask.count; ++i) tail += static_cast<double>(e[i]);
   });
-  const double all = static_cast<double>(sum(total)) + tail;
+  const double all = static_cast<double>(sum(total)) + tail, lse = static_cast<double>(peak) + std::log(all);
   if (backward) {
-    const vf by = splat(static_cast<float>(static_cast<double>(scale) / all));
+    const vf by = splat(static_cast<float>(static_cast<double>(scale) * (1 + 2 * static_cast<double>(z_loss) * lse) / all));
     over(n, [&](std::int64_t c, auto mask) { mask.put(logits + c, mask.get(logits + c) * by); });
     logits[target] -= scale;
   }
-  return static_cast<float>(static_cast<double>(peak) + std::log(all) - static_cast<double>(chosen));
+  return static_cast<float>(lse - static_cast<double>(chosen));
 }
 
 /// With fast products: logits of a chunk of rows in fp32, and their gradients, for bf16 beside them.
@@ -43,7 +51,7 @@ bool cross_entropy_by_chunks(stream& s, const fast_products& fast, const cross_e
     over_row_blocks(s, rows, [&](std::int64_t first, std::int64_t n, std::int64_t, int) {
       for (std::int64_t r = first; r < first + n; ++r) {
         float* row = logits + r * vocabulary;
-        a.losses[begin + r] = softmax_row(row, vocabulary, a.targets[begin + r], a.scale, a.dh);
+        a.losses[begin + r] = softmax_row(row, vocabulary, a.targets[begin + r], a.scale, a.z_loss, a.dh);
         if constexpr (!fp32)
           if (a.dh) over(vocabulary, [&](std::int64_t c, auto mask) { mask.put(d_logits + r * vocabulary + c, mask.get(row + c)); });
       }
@@ -76,7 +84,7 @@ void cross_entropy(stream& s, const cross_entropy_args<Act>& a) {
       const rows_view h = view_rows(a.h + (begin + first) * cols, cols, m, cols, scratch);
       product(m, vocabulary, cols, h.as_left(), {forward, panel, cols * panel}, {logits, row, panel}, into::overwrite);
       for (std::int64_t r = 0; r < m; ++r)
-        a.losses[begin + first + r] = softmax_row(logits + r * row, vocabulary, a.targets[begin + first + r], a.scale, a.dh);
+        a.losses[begin + first + r] = softmax_row(logits + r * row, vocabulary, a.targets[begin + first + r], a.scale, a.z_loss, a.dh);
       if (!a.dh) return;
       float* dh = scratch + m * padded;
       product(m, cols, vocabulary, {logits, row, 1}, {backward, panel, vocabulary * panel}, {dh, padded, panel}, into::overwrite);

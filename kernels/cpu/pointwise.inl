@@ -1,35 +1,6 @@
 // What works element by element, or moves rows.
 
 template <class Act>
-void swiglu(stream& s, const swiglu_args<Act>& a) {
-  over_row_blocks(s, a.rows, [&](std::int64_t first, std::int64_t rows, std::int64_t, int) {
-    for (std::int64_t r = first; r < first + rows; ++r) {
-      const Act* x = a.x + r * 2 * a.hidden;
-      over(a.hidden, [&](std::int64_t c, auto mask) {
-        const vf gate = mask.get(x + c);
-        mask.put(a.y + r * a.hidden + c, gate * sigmoid(gate) * mask.get(x + a.hidden + c));
-      });
-    }
-  });
-}
-
-template <class Act>
-void swiglu_backward(stream& s, const swiglu_backward_args<Act>& a) {
-  over_row_blocks(s, a.rows, [&](std::int64_t first, std::int64_t rows, std::int64_t, int) {
-    for (std::int64_t r = first; r < first + rows; ++r) {
-      const Act* x = a.x + r * 2 * a.hidden;
-      Act* dx = a.dx + r * 2 * a.hidden;
-      over(a.hidden, [&](std::int64_t c, auto mask) {
-        const vf gate = mask.get(x + c), up = mask.get(x + a.hidden + c), dy = mask.get(a.dy + r * a.hidden + c), g = sigmoid(gate);
-        mask.put(dx + c, dy * up * silu_slope(gate, g));
-        mask.put(dx + a.hidden + c, dy * gate * g);
-        if (a.y) mask.put(a.y + r * a.hidden + c, gate * g * up);
-      });
-    }
-  });
-}
-
-template <class Act>
 void rope(stream& s, const rope_args<Act>& a) {
   const std::int64_t half = a.rotary / 2;
   over_row_blocks(s, a.batch * a.length, [&](std::int64_t first, std::int64_t rows, std::int64_t, int) {

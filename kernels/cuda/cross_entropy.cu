@@ -56,15 +56,17 @@ __device__ float row_lse(const float* logits, std::int64_t vocabulary) {
 /// One block a row. d_logits may be where the logits lie, or null: the loss alone.
 template <class Act>
 __global__ void softmax_rows(const float* logits, const std::int32_t* targets, float* losses, Act* d_logits, std::int64_t vocabulary,
-                             float scale) {
+                             float scale, float z_loss) {
   const std::int64_t r = blockIdx.x;
   const float* row = logits + r * vocabulary;
   const std::int32_t target = targets[r];
-  const float lse = row_lse(row, vocabulary), of_target = row[target];
+  const bool counts = target != no_target;
+  const float lse = row_lse(row, vocabulary), of_target = counts ? row[target] : lse;
   __syncthreads();  // of_target is read before its place is overwritten
   if (threadIdx.x == 0) losses[r] = lse - of_target;
   if (!d_logits) return;
-  const auto slope = [&](float logit, std::int64_t v) { return (__expf(logit - lse) - (v == target ? 1.0F : 0.0F)) * scale; };
+  const float by = counts ? scale : 0, pull = 1 + 2 * z_loss * lse;
+  const auto slope = [&](float logit, std::int64_t v) { return (__expf(logit - lse) * pull - (v == target ? 1.0F : 0.0F)) * by; };
   if (vocabulary % 4 == 0) {
 #pragma unroll 4
     for (std::int64_t v = threadIdx.x * 4; v < vocabulary; v += threads * 4) {
@@ -95,7 +97,7 @@ void cross_entropy(stream& s, const cross_entropy_args<Act>& a) {
     const Act* h = a.h + r * cols;
     multiply(q.blas(), {true, false, vocabulary, rows, cols, w, cols, h, cols, type, logits, vocabulary, blas_type::f32, 0});
     launch(q, "softmax", softmax_rows<Act>, static_cast<unsigned>(rows), threads, 0, logits, a.targets + r, a.losses + r,
-           a.dh ? d_logits : nullptr, vocabulary, a.scale);
+           a.dh ? d_logits : nullptr, vocabulary, a.scale, a.z_loss);
     if (!a.dh) continue;
     multiply(q.blas(), {false, false, cols, rows, vocabulary, w, cols, d_logits, vocabulary, type, a.dh + r * cols, cols, type, 0});
     multiply(q.blas(), {false, true, cols, vocabulary, rows, h, cols, d_logits, vocabulary, type, a.dw, cols, blas_type::f32, 1});

@@ -19,11 +19,12 @@ void cross_entropy(stream& s, const cross_entropy_args<Act>& a) {
     R total = 0;
     for (std::int64_t v = 0; v < vocabulary; ++v) total += exp_of(logits[v] - top);
     const R lse = top + log_of(total);
-    a.losses[r] = lse - logits[a.targets[r]];
+    const bool counts = a.targets[r] != no_target;
+    a.losses[r] = counts ? lse - logits[a.targets[r]] : R{0};
     if (!a.dh) continue;
     std::fill_n(dh, cols, R{0});
-    for (std::int64_t v = 0; v < vocabulary; ++v) {
-      const R d_logit = (exp_of(logits[v] - lse) - (v == a.targets[r] ? R{1} : R{0})) * a.scale;
+    for (std::int64_t v = 0; counts && v < vocabulary; ++v) {
+      const R d_logit = (exp_of(logits[v] - lse) * (1 + 2 * a.z_loss * lse) - (v == a.targets[r] ? R{1} : R{0})) * a.scale;
       add_scaled<R>(dh, d_logit, w + v * cols, cols);
       add_scaled<Act>(a.dw + v * cols, d_logit, h, cols);
     }

@@ -28,9 +28,17 @@ void gated_norm(stream&, const gated_norm_args<Act>&);
 template <class Act>
 void gated_norm_backward(stream&, const gated_norm_backward_args<Act>&);
 template <class Act>
-void swiglu(stream&, const swiglu_args<Act>&);
+void layer_norm(stream&, const layer_norm_args<Act>&);
 template <class Act>
-void swiglu_backward(stream&, const swiglu_backward_args<Act>&);
+void layer_norm_backward(stream&, const layer_norm_backward_args<Act>&);
+template <class Act>
+void bias(stream&, const bias_args<Act>&);
+template <class Act>
+void bias_backward(stream&, const bias_backward_args<Act>&);
+template <class Act>
+void activation(stream&, const activation_args<Act>&);
+template <class Act>
+void activation_backward(stream&, const activation_backward_args<Act>&);
 template <class Act>
 void block_linear(stream&, const block_linear_args<Act>&);
 template <class Act>

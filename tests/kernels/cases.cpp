@@ -159,6 +159,67 @@ kernel_case rms_norm_case(std::int64_t rows, std::int64_t cols, bool fused) {
   });
 }
 
+kernel_case layer_norm_case(std::int64_t rows, std::int64_t cols, bool fused) {
+  return make(fused ? "layer_norm with residual" : "layer_norm",
+              [=]<class Act>(const op_table<Act>& ops, stream& s, placed_inputs& random) {
+                using R = real<Act>;
+                auto x = random.reals<Act>(rows * cols);
+                const auto branch = random.act<Act>(rows * cols), dy = random.act<Act>(rows * cols);
+                const auto gain = random.reals<Act>(cols, 0.3, 1), bias = random.reals<Act>(cols);
+                auto y = random.blank<Act>(rows * cols), d_branch = random.blank<Act>(rows * cols);
+                auto mean = random.blank<R>(rows), rstd = random.blank<R>(rows), dx = random.reals<Act>(rows * cols);
+                auto d_gain = random.reals<Act>(cols), d_bias = random.reals<Act>(cols);
+                ops.layer_norm(s, {.residual = x.data(),
+                                   .branch = fused ? branch.data() : nullptr,
+                                   .gain = gain.data(),
+                                   .bias = bias.data(),
+                                   .x = x.data(),
+                                   .y = y.data(),
+                                   .mean = mean.data(),
+                                   .rstd = rstd.data(),
+                                   .rows = rows,
+                                   .cols = cols,
+                                   .eps = R(1e-5F)});
+                ops.layer_norm_backward(s, {.dy = dy.data(),
+                                            .x = x.data(),
+                                            .gain = gain.data(),
+                                            .mean = mean.data(),
+                                            .rstd = rstd.data(),
+                                            .d_residual = fused ? dx.data() : nullptr,
+                                            .dx = dx.data(),
+                                            .d_branch = fused ? d_branch.data() : nullptr,
+                                            .d_gain = d_gain.data(),
+                                            .d_bias = d_bias.data(),
+                                            .rows = rows,
+                                            .cols = cols});
+                outputs o;
+                o.add("x", x);
+                o.add("y", y);
+                o.add("mean", mean);
+                o.add("rstd", rstd);
+                o.add("dx", dx);
+                o.add("d_branch", d_branch);
+                o.add("d_gain", d_gain);
+                o.add("d_bias", d_bias);
+                return o;
+              });
+}
+
+kernel_case bias_case(std::int64_t rows, std::int64_t cols, std::int64_t stride) {
+  return make("bias", [=]<class Act>(const op_table<Act>& ops, stream& s, placed_inputs& random) {
+    const auto bias = random.reals<Act>(cols);
+    const auto dy = random.act<Act>(rows * stride);
+    auto y = random.act<Act>(rows * stride);
+    auto d_bias = random.reals<Act>(cols);
+    ops.bias(s, {.bias = bias.data(), .y = y.data(), .rows = rows, .cols = cols, .y_stride = stride});
+    ops.bias_backward(s, {.dy = dy.data(), .d_bias = d_bias.data(), .rows = rows, .cols = cols, .dy_stride = stride});
+    outputs o;
+    o.add("y", y);
+    o.add("d_bias", d_bias);
+    return o;
+  });
+}
+
 kernel_case gated_norm_case(std::int64_t rows, std::int64_t cols, std::int64_t groups, std::int64_t stride) {
   return make("gated_norm, groups " + std::to_string(groups), [=]<class Act>(const op_table<Act>& ops, stream& s, placed_inputs& random) {
     using R = real<Act>;
@@ -200,13 +261,15 @@ kernel_case gated_norm_case(std::int64_t rows, std::int64_t cols, std::int64_t g
   });
 }
 
-kernel_case swiglu_case(std::int64_t rows, std::int64_t hidden) {
-  return make("swiglu", [=]<class Act>(const op_table<Act>& ops, stream& s, placed_inputs& random) {
-    auto x = random.act<Act>(rows * 2 * hidden, 2), dy = random.act<Act>(rows * hidden);
-    auto y = random.blank<Act>(rows * hidden), dx = random.blank<Act>(rows * 2 * hidden);
-    ops.swiglu(s, {x.data(), y.data(), rows, hidden});
-    ops.swiglu_backward(s, {x.data(), dy.data(), dx.data(), nullptr, rows, hidden});
-    ops.swiglu_backward(s, {x.data(), dy.data(), x.data(), dy.data(), rows, hidden});  // in place, as the model has it
+kernel_case activation_case(std::int64_t rows, std::int64_t hidden, activation_kind kind, bool gated) {
+  const std::string name = "activation " + std::to_string(static_cast<int>(kind)) + (gated ? ", gated" : "");
+  return make(name, [=]<class Act>(const op_table<Act>& ops, stream& s, placed_inputs& random) {
+    const std::int64_t width = gated ? 2 * hidden : hidden;
+    auto x = random.act<Act>(rows * width, 2), dy = random.act<Act>(rows * hidden);
+    auto y = random.blank<Act>(rows * hidden), dx = random.blank<Act>(rows * width);
+    ops.activation(s, {x.data(), y.data(), rows, hidden, kind, gated});
+    ops.activation_backward(s, {x.data(), dy.data(), dx.data(), nullptr, rows, hidden, kind, gated});
+    ops.activation_backward(s, {x.data(), dy.data(), x.data(), dy.data(), rows, hidden, kind, gated});  // in place, as the model has it
     outputs o;
     o.add("y", y);
     o.add("dx", dx);
@@ -221,12 +284,13 @@ kernel_case cross_entropy_case(std::int64_t rows, std::int64_t vocabulary, std::
               [=]<class Act>(const op_table<Act>& ops, stream& s, placed_inputs& random) {
                 const auto w = random.place(random.weights<Act>(vocabulary * cols, 0.3));
                 const auto h = random.act<Act>(rows * cols);
-                const auto targets = random.ids(rows, vocabulary);
+                const auto targets = random.targets(rows, vocabulary);
                 auto losses = random.blank<real<Act>>(rows), only_losses = losses, dw = random.reals<Act>(vocabulary * cols);
                 auto dh = random.blank<Act>(rows * cols);
                 const auto head = ops.make_matrix(w.data(), vocabulary, cols);
                 ops.cross_entropy(s, {head.get(), h.data(), targets.data(), only_losses.data(), nullptr, nullptr, rows, 1});
-                ops.cross_entropy(s, {head.get(), h.data(), targets.data(), losses.data(), dh.data(), dw.data(), rows, real<Act>(0.25F)});
+                ops.cross_entropy(s, {head.get(), h.data(), targets.data(), losses.data(), dh.data(), dw.data(), rows, real<Act>(0.25F),
+                                      real<Act>(0.125F)});
                 outputs o;
                 o.add("losses, forward only", only_losses);
                 o.add("losses", losses);
@@ -271,8 +335,17 @@ std::vector<kernel_case> kernel_cases() {
                   rms_norm_case(130, 19, true),
                   gated_norm_case(9, 64, 1, 64),
                   gated_norm_case(70, 96, 2, 100),
-                  swiglu_case(13, 24),
-                  swiglu_case(70, 37),
+                  layer_norm_case(9, 64, true),
+                  layer_norm_case(70, 37, false),
+                  layer_norm_case(33, 53, true),
+                  bias_case(70, 32, 48),
+                  bias_case(33, 21, 37),
+                  activation_case(13, 24, activation_kind::silu, true),
+                  activation_case(70, 37, activation_kind::silu, false),
+                  activation_case(13, 24, activation_kind::gelu, false),
+                  activation_case(70, 37, activation_kind::gelu, true),
+                  activation_case(70, 37, activation_kind::gelu_tanh, true),
+                  activation_case(13, 24, activation_kind::relu2, false),
                   cross_entropy_case(3, 37, 16),
                   cross_entropy_case(140, 300, 64)})
     cases.push_back(c);

@@ -96,6 +96,12 @@ public:
     return place(host.reals<Act>(count, scale, offset));
   }
   tensor<std::int32_t> ids(std::int64_t count, std::int64_t bound) { return place(host.ids(count, bound)); }
+  /// Ids of which every third is none.
+  tensor<std::int32_t> targets(std::int64_t count, std::int64_t bound) {
+    auto ids = host.ids(count, bound);
+    for (std::size_t i = 0; i < ids.size(); i += 3) ids[i] = no_target;
+    return place(ids);
+  }
   /// To be overwritten, or it is an error: not zero.
   template <class T>
   tensor<T> blank(std::int64_t count) {

@@ -56,6 +56,25 @@ BOOST_FIXTURE_TEST_CASE(of_rms_norm_with_residual, reference_in_double) {
   check("gain", gain, d_gain, loss);
 }
 
+BOOST_FIXTURE_TEST_CASE(of_layer_norm_with_residual, reference_in_double) {
+  const std::int64_t rows = 4, cols = 9;
+  doubles residual = draw(rows * cols), branch = draw(rows * cols), gain = draw(cols), bias = draw(cols), x = zeros(rows * cols), y = x;
+  const doubles dy = draw(rows * cols), past = draw(rows * cols);
+  doubles dx = past, d_gain = zeros(cols), d_bias = zeros(cols), mean = zeros(rows), rstd = zeros(rows);
+  const auto loss = [&] {
+    ops.layer_norm(
+        s, {residual.data(), branch.data(), gain.data(), bias.data(), x.data(), y.data(), mean.data(), rstd.data(), rows, cols, 1e-5});
+    return along(y, dy) + along(x, past);
+  };
+  loss();
+  ops.layer_norm_backward(s, {dy.data(), x.data(), gain.data(), mean.data(), rstd.data(), dx.data(), dx.data(), nullptr, d_gain.data(),
+                              d_bias.data(), rows, cols});
+  check("residual", residual, dx, loss);
+  check("branch", branch, dx, loss);
+  check("gain", gain, d_gain, loss);
+  check("bias", bias, d_bias, loss);
+}
+
 BOOST_FIXTURE_TEST_CASE(of_gated_norm, reference_in_double) {
   const std::int64_t rows = 4, cols = 12, groups = 3;
   doubles y = draw(rows * cols), z = draw(rows * cols), gain = draw(cols), out = y, rstd = zeros(rows * groups), d_out = draw(rows * cols);
@@ -72,14 +91,34 @@ BOOST_FIXTURE_TEST_CASE(of_gated_norm, reference_in_double) {
   check("gain", gain, d_gain, loss);
 }
 
-BOOST_FIXTURE_TEST_CASE(of_swiglu, reference_in_double) {
+BOOST_FIXTURE_TEST_CASE(of_activations, reference_in_double) {
+  using enum activation_kind;
   const std::int64_t rows = 3, hidden = 8;
-  doubles x = draw(rows * 2 * hidden, 2), y = zeros(rows * hidden), dy = draw(rows * hidden), dx = zeros(rows * 2 * hidden);
-  ops.swiglu_backward(s, {x.data(), dy.data(), dx.data(), nullptr, rows, hidden});
-  check("x", x, dx, [&] {
-    ops.swiglu(s, {x.data(), y.data(), rows, hidden});
-    return along(y, dy);
-  });
+  for (const auto kind : {silu, gelu, gelu_tanh, relu2}) {
+    for (const bool gated : {false, true}) {
+      const std::int64_t width = gated ? 2 * hidden : hidden;
+      doubles x = draw(rows * width, 2), y = zeros(rows * hidden), dy = draw(rows * hidden), dx = zeros(rows * width);
+      ops.activation_backward(s, {x.data(), dy.data(), dx.data(), nullptr, rows, hidden, kind, gated});
+      check("x", x, dx, [&] {
+        ops.activation(s, {x.data(), y.data(), rows, hidden, kind, gated});
+        return along(y, dy);
+      });
+    }
+  }
+}
+
+/// torch.nn.functional of PyTorch 2.15, float64.
+BOOST_FIXTURE_TEST_CASE(activations_are_those_of_pytorch, reference_in_double) {
+  using enum activation_kind;
+  doubles x{-3, -0.75, 0.5, 2}, y = zeros(4);
+  const std::pair<activation_kind, doubles> cases[] = {{silu, {-0.1422776195, -0.2406159756, 0.3112296656, 1.761594156}},
+                                                       {gelu, {-0.004049694095, -0.1699705143, 0.3457312306, 1.954499736}},
+                                                       {gelu_tanh, {-0.003637392082, -0.1700394448, 0.3457140098, 1.954597694}},
+                                                       {relu2, {0, 0, 0.25, 4}}};
+  for (const auto& [kind, expected] : cases) {
+    ops.activation(s, {x.data(), y.data(), 1, 4, kind, false});
+    for (std::size_t i = 0; i < 4; ++i) BOOST_TEST(y[i] == expected[i], boost::test_tools::tolerance(1e-7));
+  }
 }
 
 BOOST_FIXTURE_TEST_CASE(of_rotary_positions, reference_in_double) {
@@ -270,6 +309,36 @@ BOOST_FIXTURE_TEST_CASE(of_cross_entropy, reference_in_double) {
   const auto loss = [&] {
     ops.cross_entropy(s, {head.get(), h.data(), targets.data(), losses.data(), nullptr, nullptr, rows, 0});
     return 0.25 * std::accumulate(losses.begin(), losses.end(), 0.0);
+  };
+  check("h", h, dh, loss);
+  check("w", w, dw, loss);
+}
+
+/// The gradient of loss + z logsumexp^2 over the rows that have a target.
+BOOST_FIXTURE_TEST_CASE(of_cross_entropy_with_z_loss_and_rows_that_do_not_count, reference_in_double) {
+  const std::int64_t rows = 5, vocabulary = 7, cols = 4;
+  auto targets = random.ids(rows, vocabulary);
+  targets[1] = targets[4] = no_target;
+  const double z = 0.3;
+  doubles w = draw(vocabulary * cols), h = draw(rows * cols), losses = zeros(rows);
+  doubles dh = zeros(rows * cols), dw = zeros(vocabulary * cols);
+  const auto head = ops.make_matrix(w.data(), vocabulary, cols);
+  ops.cross_entropy(s, {head.get(), h.data(), targets.data(), losses.data(), dh.data(), dw.data(), rows, 0.25, z});
+  BOOST_TEST(losses[1] == 0);
+  const auto loss = [&] {
+    double sum = 0;
+    for (std::int64_t r = 0; r < rows; ++r) {
+      const auto target = targets[static_cast<std::size_t>(r)];
+      if (target == no_target) continue;
+      const auto logit = [&](std::int64_t v) {
+        return std::inner_product(&h[static_cast<std::size_t>(r * cols)], &h[static_cast<std::size_t>(r * cols)] + cols,
+                                  &w[static_cast<std::size_t>(v * cols)], 0.0);
+      };
+      double total = 0;
+      for (std::int64_t v = 0; v < vocabulary; ++v) total += std::exp(logit(v));
+      sum += std::log(total) - logit(target) + z * std::log(total) * std::log(total);
+    }
+    return 0.25 * sum;
   };
   check("h", h, dh, loss);
   check("w", w, dw, loss);

@@ -38,8 +38,8 @@ attention_layer<Act>::attention_layer(const layer_shape& shape, const layer_part
       rotates_(shape.flag("rotary")),
       rotary_(rotary_of(shape)),
       scale_(scale_of<kernels::real<Act>>(shape)),
-      qkv_proj_(parts, {"q_proj.weight", "k_proj.weight", "v_proj.weight"}),
-      o_proj_(parts, {"o_proj.weight"}) {}
+      qkv_proj_(parts, {"q_proj.weight", "k_proj.weight", "v_proj.weight"}, shape.flag("qkv_bias")),
+      o_proj_(parts, {"o_proj.weight"}, shape.flag("attention_out_bias")) {}
 
 template <class Act>
 void attention_layer<Act>::place(std::int64_t batch, std::int64_t length, arena& kept, arena& shared) {
@@ -172,6 +172,8 @@ constexpr option_field options[] = {
     real_option("rope_low", 1, 1e-3, 1e6, "wavelengths beyond rope_context / rope_low are stretched in full"),
     real_option("rope_high", 4, 1e-3, 1e6, "those below rope_context / rope_high are not stretched; above rope_low"),
     integer_option("rope_context", 8192, 1, 1 << 24, "tokens of context before the stretching"),
+    flag_option("qkv_bias", false, "whether queries, keys and values have biases"),
+    flag_option("attention_out_bias", false, "whether what attention gives has one"),
     real_option("attention_scale", 0, 0, 1e3, "of q k^T; 0: 1 / sqrt(head_dim)"),
 };
 
@@ -193,7 +195,13 @@ void declare(const layer_shape& s, tensor_list& tensors) {
   tensors.add_matrix("q_proj.weight", q, d);
   tensors.add_matrix("k_proj.weight", kv, d);
   tensors.add_matrix("v_proj.weight", kv, d);
+  if (s.flag("qkv_bias")) {
+    tensors.add_bias("q_proj.bias", q);
+    tensors.add_bias("k_proj.bias", kv);
+    tensors.add_bias("v_proj.bias", kv);
+  }
   tensors.add_output("o_proj.weight", d, q);
+  if (s.flag("attention_out_bias")) tensors.add_bias("o_proj.bias", d);
 }
 
 }  // namespace

@@ -26,8 +26,8 @@ hyena_layer<Act>::hyena_layer(const layer_shape& shape, const layer_parts<Act>& 
       taps_(shape.integer("hyena_taps")),
       filters_(filters_of(shape)),
       explicit_(shape.word("hyena_filter") == "explicit"),
-      in_proj_(parts, {"in_proj.weight"}),
-      out_proj_(parts, {"out_proj.weight"}),
+      in_proj_(parts, {"in_proj.weight"}, shape.flag("hyena_bias")),
+      out_proj_(parts, {"out_proj.weight"}, shape.flag("hyena_bias")),
       conv_(parts.vector("short_filter.weight"), parts.vector("short_filter.bias"), 3 * d_, shape.integer("hyena_short"), 3 * d_,
             kernels::conv_activation::none),
       skip_(parts.vector("filter.D")) {
@@ -185,6 +185,7 @@ constexpr option_field options[] = {
     integer_option("hyena_taps", 7, 1, 128, "taps of an explicit filter"),
     integer_option("hyena_filters", 0, 0, 65536, "explicit filters that the channels share; divides d_model; 0: one a channel"),
     integer_option("hyena_short", 3, 1, 16, "taps of the short convolution before the gates"),
+    flag_option("hyena_bias", false, "whether Hyena's projections have biases"),
 };
 
 expected<void> check(const layer_shape& s) {
@@ -195,6 +196,7 @@ expected<void> check(const layer_shape& s) {
 void declare(const layer_shape& s, tensor_list& tensors) {
   const std::int64_t d = s.d_model, width = s.integer("hyena_short"), taps = s.integer("hyena_taps");
   tensors.add_matrix("in_proj.weight", 3 * d, d);
+  if (s.flag("hyena_bias")) tensors.add_bias("in_proj.bias", 3 * d);
   tensors.add("short_filter.weight", {3 * d, 1, width}, true, uniform_values(1 / std::sqrt(static_cast<double>(width))));
   tensors.add_vector("short_filter.bias", 3 * d, constant_values(0));
   if (s.word("hyena_filter") == "explicit")
@@ -203,6 +205,7 @@ void declare(const layer_shape& s, tensor_list& tensors) {
     declare_long_filter(form_of(s), d, s.integer("hyena_modes"), tensors);
   tensors.add_vector("filter.D", d, constant_values(1));
   tensors.add_output("out_proj.weight", d, d);
+  if (s.flag("hyena_bias")) tensors.add_bias("out_proj.bias", d);
 }
 
 }  // namespace

@@ -11,9 +11,10 @@
 namespace isthmus {
 
 namespace {
-// The paper's dt_limit: no clamp.
 template <class Real>
-constexpr Real dt_max = std::numeric_limits<Real>::infinity();
+Real dt_max_of(double option) {
+  return option == 0 ? std::numeric_limits<Real>::infinity() : static_cast<Real>(option);
+}
 }  // namespace
 
 template <class Act>
@@ -27,8 +28,10 @@ mamba2_layer<Act>::mamba2_layer(const layer_shape& shape, const layer_parts<Act>
       conv_channels_(inner_ + 2 * groups_ * state_),
       in_width_(inner_ + conv_channels_ + heads_),
       eps_(static_cast<real>(shape.norm_eps)),
-      in_proj_(parts, {"in_proj.weight"}),
-      out_proj_(parts, {"out_proj.weight"}),
+      dt_min_(static_cast<real>(shape.real("ssm_dt_min"))),
+      dt_max_(dt_max_of<real>(shape.real("ssm_dt_max"))),
+      in_proj_(parts, {"in_proj.weight"}, shape.flag("ssm_bias")),
+      out_proj_(parts, {"out_proj.weight"}, shape.flag("ssm_bias")),
       conv_(parts.vector("conv1d.weight"), parts.vector("conv1d.bias"), conv_channels_, shape.integer("conv_width"), in_width_,
             kernels::conv_activation::silu),
       dt_bias_(parts.vector("dt_bias")),
@@ -72,8 +75,8 @@ void mamba2_layer<Act>::scan(const layer_pass<Act>& p, real* ssm_state, real* ch
                        .chunk = chunk_,
                        .xbc_stride = conv_channels_,
                        .dt_stride = in_width_,
-                       .dt_min = 0,
-                       .dt_max = dt_max<real>});
+                       .dt_min = dt_min_,
+                       .dt_max = dt_max_});
 }
 
 template <class Act>
@@ -91,8 +94,8 @@ void mamba2_layer<Act>::step(const layer_pass<Act>& p, real* ssm_state) const {
                             .head_dim = head_dim_,
                             .groups = groups_,
                             .state = state_,
-                            .dt_min = 0,
-                            .dt_max = dt_max<real>});
+                            .dt_min = dt_min_,
+                            .dt_max = dt_max_});
 }
 
 template <class Act>
@@ -170,8 +173,8 @@ void mamba2_layer<Act>::scan_backward(const layer_pass<Act>& p) const {
                                 .dt_stride = in_width_,
                                 .d_xbc_stride = conv_channels_,
                                 .d_dt_stride = in_width_,
-                                .dt_min = 0,
-                                .dt_max = dt_max<real>});
+                                .dt_min = dt_min_,
+                                .dt_max = dt_max_});
 }
 
 template <class Act>
@@ -208,9 +211,14 @@ constexpr option_field options[] = {
     integer_option("ssm_groups", 1, 1, 1024, "groups that share B and C; divides the number of Mamba-2 heads"),
     conv_width_option,
     integer_option("ssm_chunk", 64, 1, 1024, "tokens in a chunk of the Mamba-2 scan"),
+    real_option("ssm_dt_min", 0, 0, 1e6, "Mamba-2's time steps are at least this"),
+    real_option("ssm_dt_max", 0, 0, 1e6, "and at most this; 0: no limit"),
+    flag_option("ssm_bias", false, "whether Mamba-2's projections have biases"),
 };
 
 expected<void> check(const layer_shape& s) {
+  if (s.real("ssm_dt_max") != 0 && s.real("ssm_dt_max") < s.real("ssm_dt_min"))
+    return bad_option(s, "ssm_dt_max", fmt::format("it must be 0, or at least ssm_dt_min = {}", s.real("ssm_dt_min")));
   const std::int64_t inner = s.integer("ssm_inner"), heads = inner / s.integer("ssm_head_dim");
   if (inner % s.integer("ssm_head_dim") != 0) return bad_option(s, "ssm_head_dim", fmt::format("it must divide ssm_inner = {}", inner));
   if (heads % s.integer("ssm_groups") != 0) return bad_option(s, "ssm_groups", fmt::format("it must divide the {} Mamba-2 heads", heads));
@@ -221,6 +229,7 @@ void declare(const layer_shape& s, tensor_list& tensors) {
   const std::int64_t inner = s.integer("ssm_inner"), heads = inner / s.integer("ssm_head_dim"), width = s.integer("conv_width");
   const std::int64_t conv = inner + 2 * s.integer("ssm_groups") * s.integer("ssm_state");
   tensors.add_matrix("in_proj.weight", inner + conv + heads, s.d_model);
+  if (s.flag("ssm_bias")) tensors.add_bias("in_proj.bias", inner + conv + heads);
   tensors.add("conv1d.weight", {conv, 1, width}, true, uniform_values(1 / std::sqrt(static_cast<double>(width))));
   tensors.add_vector("conv1d.bias", conv, constant_values(0));
   tensors.add_vector("A_log", heads, drawn_values([](rng& random) { return std::log(1 + 15 * random.uniform()); }));
@@ -228,6 +237,7 @@ void declare(const layer_shape& s, tensor_list& tensors) {
   tensors.add_vector("dt_bias", heads, time_step_biases());
   tensors.add_vector("norm.weight", inner, constant_values(1));
   tensors.add_output("out_proj.weight", s.d_model, inner);
+  if (s.flag("ssm_bias")) tensors.add_bias("out_proj.bias", s.d_model);
 }
 
 }  // namespace

@@ -29,7 +29,7 @@ private:
   std::int64_t state_size() const { return heads_ * head_dim_ * state_; }
 
   std::int64_t inner_, heads_, head_dim_, groups_, state_, chunk_, conv_channels_, in_width_;
-  real eps_;
+  real eps_, dt_min_, dt_max_;
   projection<Act> in_proj_, out_proj_;
   short_conv<Act> conv_;
   vector dt_bias_, a_log_, d_, norm_;

@@ -69,6 +69,20 @@ BOOST_AUTO_TEST_CASE(hyena_layers_agree_with_central_differences) {
   for (const char* layers : {"hh", "dd", "ee"}) check_gradients(tiny_config(layers), 9, 2, 11);
 }
 BOOST_AUTO_TEST_CASE(gated_delta_nets_agree_with_central_differences) { check_gradients(tiny_config("gg"), 10, 2, 11); }
+BOOST_AUTO_TEST_CASE(channel_mixers_agree_with_central_differences) {
+  for (const char* channel : {"gelu", "geglu", "relu2"}) {
+    auto config = tiny_config("m");
+    config.channel = channel;
+    check_gradients(config, 14, 2, 7);
+  }
+}
+BOOST_AUTO_TEST_CASE(biases_and_layer_norms_agree_with_central_differences) {
+  auto config = tiny_config("amh");
+  config.norm = norm_kind::layer_norm;
+  config.channel = "geglu";
+  for (const char* key : {"qkv_bias", "attention_out_bias", "ssm_bias", "hyena_bias", "ffn_bias"}) config.options[key] = 1;
+  check_gradients(config, 15, 2, 7);
+}
 BOOST_AUTO_TEST_CASE(a_head_of_its_own_agrees_with_central_differences) {
   auto config = tiny_config("a");
   config.tied_head = false;

@@ -125,6 +125,7 @@ BOOST_AUTO_TEST_CASE(mamba_equals_transformers) { check_architecture("mamba"); }
 BOOST_AUTO_TEST_CASE(mamba2_equals_transformers) { check_architecture("mamba2"); }
 BOOST_AUTO_TEST_CASE(bamba_equals_transformers) { check_architecture("bamba"); }
 
+BOOST_AUTO_TEST_CASE(nemotron_h_equals_transformers) { check_architecture("nemotron_h"); }
 BOOST_AUTO_TEST_CASE(dense_granite_equals_transformers) { check_architecture("granite_dense"); }
 
 /// Never a model that is nearly the one described.
@@ -146,7 +147,6 @@ BOOST_AUTO_TEST_CASE(what_no_layer_of_ours_does_is_refused_by_name) {
   says("mixtral", "in layer 0 a mixture of experts");
   says("granitemoehybrid", "in layer 0 a mixture of experts");
   says("jamba", "in layer 0 Mamba with norms of its time steps, B and C");
-  says("nemotron_h", "in layer 0 Mamba-2 whose time steps are clamped");
 }
 
 BOOST_AUTO_TEST_CASE(damaged_folders_are_refused) {

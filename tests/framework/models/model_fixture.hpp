@@ -37,7 +37,10 @@ inline model_config tiny_config(const char* layers, std::int64_t ssm_groups = 1)
   c.options["delta_key_dim"] = 5;
   c.options["delta_value_dim"] = 6;
   c.options["delta_chunk"] = 4;
-  c.variants = {{"hyena_decays", "hyena", {{"hyena_filter", 1}}},
+  c.variants = {{"gelu", "mlp", {}},
+                {"geglu", "mlp", {{"ffn_activation", 1}, {"ffn_gated", 1}}},
+                {"relu2", "mlp", {{"ffn_activation", 2}}},
+                {"hyena_decays", "hyena", {{"hyena_filter", 1}}},
                 {"hyena_taps", "hyena", {{"hyena_filter", 2}, {"hyena_taps", 5}, {"hyena_filters", 4}}}};
   return c;
 }
