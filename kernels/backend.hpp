@@ -54,6 +54,7 @@ struct op_table {
   void (*activation_backward)(stream&, const activation_backward_args<Act>&);
   void (*gate)(stream&, const gate_args<Act>&);
   void (*gate_backward)(stream&, const gate_backward_args<Act>&);
+  void (*shuffle)(stream&, const shuffle_args<Act>&);
   void (*add)(stream&, const add_args<Act>&);
 
   void (*rope)(stream&, const rope_args<Act>&);

@@ -21,6 +21,15 @@ struct gate_backward_args {
   std::int64_t rows, cols, a_stride, b_stride, dy_stride, da_stride, db_stride;
 };
 
+/// y[r, i * outer + o] = x[r, o * inner + i]: the columns of each row, seen as a matrix [outer, inner], transposed. Its own gradient with the
+/// two exchanged. The strided permutation between the factors of a Monarch matrix: Dao et al. 2022, arXiv:2204.00595.
+template <class Act>
+struct shuffle_args {
+  const Act* x;  // [rows, outer * inner]
+  Act* y;        // the same; no alias
+  std::int64_t rows, outer, inner;
+};
+
 /// y[r,c] += x[r,c].
 template <class Act>
 struct add_args {

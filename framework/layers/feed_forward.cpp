@@ -1,6 +1,14 @@
 #include "framework/layers/feed_forward.hpp"
 
+#include <array>
+
 namespace isthmus {
+
+kernels::activation_kind activation_of(const layer_shape& s) {
+  using enum kernels::activation_kind;
+  constexpr std::array kinds{gelu, gelu_tanh, relu2, silu};  // in the words' order
+  return kinds[static_cast<std::size_t>(s.integer("ffn_activation"))];
+}
 
 namespace {
 

@@ -4,6 +4,13 @@
 
 namespace isthmus {
 
+inline constexpr std::string_view activation_words[] = {"gelu", "gelu_tanh", "relu2", "silu"};
+constexpr option_field ffn_activation_option =
+    word_option("ffn_activation", activation_words, "the function of an MLP's hidden channels; gelu is the exact one, relu2 max(x, 0)^2");
+constexpr option_field ffn_gated_option = flag_option("ffn_gated", false, "whether an MLP multiplies them by a second projection");
+/// What ffn_activation says.
+kernels::activation_kind activation_of(const layer_shape& s);
+
 /// What a feed-forward layer is told.
 struct feed_forward_shape {
   std::int64_t hidden;

@@ -45,6 +45,8 @@ struct layer_kind {
   std::unique_ptr<layer<float>> (*make_f32)(const layer_shape&, const layer_parts<float>&);
   std::unique_ptr<layer<kernels::bf16>> (*make_b16)(const layer_shape&, const layer_parts<kernels::bf16>&);
   std::unique_ptr<layer<double>> (*make_f64)(const layer_shape&, const layer_parts<double>&);  // gradient checks
+  /// Whether a token's output depends on later tokens, so that the layer cannot decode and next tokens are no task for it. Null: never.
+  bool (*sees_ahead)(const layer_shape&) = nullptr;
 };
 
 /// The function that makes Layer<Act>, for a kind's table.

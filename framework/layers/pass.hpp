@@ -50,7 +50,8 @@ template <class Act>
 struct layer_parts {
   const kernels::op_table<Act>& ops;
   const parameter_view<kernels::real<Act>>& parameters;
-  std::string prefix;  // "model.layers.3.self_attn."
+  std::string prefix;                                     // "model.layers.3.self_attn."
+  const kernels::op_table<kernels::real<Act>>& real_ops;  // of the same backend, for what stays real
 
   parameter<kernels::real<Act>> vector(const std::string& name) const {
     return {parameters.weight(prefix + name), parameters.gradient(prefix + name)};

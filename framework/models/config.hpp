@@ -34,8 +34,9 @@ struct model_config {
   norm_kind norm = norm_kind::rms_norm;
   float norm_eps = 1e-5F;
   precision_kind precision = precision_kind::fp32;
-  bool tied_head = true;                             // the head is the embedding, else a matrix of its own
-  float z_loss = 0;                                  // trained beside the loss: z_loss logsumexp(logits)^2 a token, never told as loss
+  bool tied_head = true;            // the head is the embedding, else a matrix of its own
+  float z_loss = 0;                 // trained beside the loss: z_loss logsumexp(logits)^2 a token, never told as loss
+  std::int64_t activation_mib = 0;  // that a pass may take on a device: layers are computed twice to keep to it; 0: no limit
   const layer_catalog* catalog = &builtin_layers();  // borrowed
   bool operator==(const model_config&) const = default;
 

@@ -73,6 +73,8 @@ double hybrid_model::accumulate(const token_batch& batch, double scale) {
 
 double hybrid_model::evaluate(const token_batch& batch) { return network_->run(batch, 0, false); }
 
+activation_plan hybrid_model::plan(std::int64_t rows, std::int64_t context) { return network_->plan(rows, context); }
+
 sequence_state hybrid_model::start() const { return network_->start(); }
 
 std::span<const float> hybrid_model::advance(sequence_state& state, std::span<const std::int32_t> ids) {

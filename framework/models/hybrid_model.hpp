@@ -15,9 +15,13 @@ namespace isthmus {
 
 template <class Real>
 class network;
+struct activation_plan;
 
 /// Says what is wrong with a model's extents: recipe_invalid, naming the key, what was found and what is allowed.
 expected<void> check(const model_config& config);
+
+/// Whether a token's logits depend on later tokens: such a model neither decodes nor learns to predict what comes next.
+bool sees_ahead(const model_config& config);
 
 /// Where the tensors lie, named as Hugging Face's Bamba names them (docs/model.md).
 parameter_layout hybrid_layout(const model_config& config);
@@ -55,10 +59,14 @@ public:
   double accumulate(const token_batch& batch, double scale) override;
   double evaluate(const token_batch& batch) override;
 
+  /// How batches of up to `rows` rows go through: docs/model.md. Throws contract_error when a row does not fit config().activation_mib.
+  activation_plan plan(std::int64_t rows, std::int64_t context);
+
   /// The state before the first token.
   sequence_state start() const;
   /// Feeds ids (at least one; ids out of range throw contract_error) and moves the state on: many at once to read a prompt, one to
-  /// decode. Gives the logits that follow the last one, [vocabulary]; valid until the next call of any member.
+  /// decode. Gives the logits that follow the last one, [vocabulary]; valid until the next call of any member. Throws contract_error when
+  /// the model sees ahead.
   std::span<const float> advance(sequence_state& state, std::span<const std::int32_t> ids);
 
   /// Where its kernels run, for whoever updates the weights.

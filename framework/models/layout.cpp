@@ -65,6 +65,12 @@ expected<void> check(const model_config& c) {
   return {};
 }
 
+bool sees_ahead(const model_config& c) {
+  const auto ahead = [](const std::optional<layer_shape>& s) { return s && s->kind->sees_ahead && s->kind->sees_ahead(*s); };
+  const auto layers = resolve_layers(c);
+  return layers && std::ranges::any_of(*layers, [&](const layer_pair& l) { return ahead(l.mixer) || ahead(l.channel); });
+}
+
 parameter_layout hybrid_layout(const model_config& c) { return tensors_of(c).layout(); }
 
 void initial_weights(const model_config& config, std::uint64_t seed, std::span<float> weights) {

@@ -43,8 +43,13 @@ template <class Act>
 void hybrid_network<Act>::add_block(const parameter_view<real>& parameters, const std::string& prefix, const char* norm_name,
                                     const std::optional<layer_shape>& shape) {
   if (!shape) return;
-  const layer_parts<Act> parts{ops_, parameters, prefix + std::string(shape->kind->folder) + "."};
-  blocks_.push_back({.before = norm_of(parameters, prefix + norm_name), .mix = make_layer_of<Act>(*shape, parts)});
+  const layer_parts<Act> parts{ops_, parameters, prefix + std::string(shape->kind->folder) + ".", real_ops_};
+  block& b = blocks_.emplace_back();
+  b.before = norm_of(parameters, prefix + norm_name);
+  b.mix = make_layer_of<Act>(*shape, parts);
+  b.recomputed = d_embedding_ == nullptr;
+  for (const auto& slot : parameters.layout.slots)
+    if (slot.name.starts_with(parts.prefix)) b.weights += slot.count;
 }
 
 template <class Act>
@@ -52,57 +57,6 @@ void hybrid_network<Act>::weights_changed() {
   head_->weights_changed();
   logits_head_->weights_changed();
   for (auto& b : blocks_) b.mix->weights_changed();
-}
-
-/// Takes the memory of all activations of a pass of batch_ x length_ from `memory`.
-template <class Act>
-void hybrid_network<Act>::place_in(arena& memory) {
-  const std::int64_t rows = batch_ * length_, d = config_.d_model;
-  const auto place_norm = [&](norm& n) {
-    if (config_.norm == norm_kind::layer_norm) n.mean = memory.take<real>(rows);
-    n.rstd = memory.take<real>(rows);
-    n.y = memory.take<Act>(rows * d);
-  };
-  inputs_ = memory.take<std::int32_t>(rows);
-  targets_ = memory.take<std::int32_t>(rows);
-  x_out_ = memory.take<real>(rows * d);
-  d_x_ = memory.take<real>(rows * d);
-  losses_ = memory.take<real>(rows);
-  logits_ = memory.take<real>(config_.vocabulary);
-  last_h_ = memory.take<real>(d);
-  branch_ = memory.take<Act>(rows * d);
-  d_branch_ = memory.take<Act>(rows * d);
-  d_norm_ = memory.take<Act>(rows * d);
-  place_norm(final_norm_);
-  // What all layers share comes behind what each keeps: `shared` counts in a first round, and is given its place in a second.
-  arena nothing, shared;
-  for (auto& b : blocks_) {
-    b.mix->place(batch_, length_, nothing, shared);
-    shared.rewind(0);
-  }
-  std::byte* place = memory.take<std::byte>(static_cast<std::int64_t>(shared.most_used()));
-  if (place) shared = arena({place, shared.most_used()});
-  for (auto& b : blocks_) {
-    b.x = memory.take<real>(rows * d);
-    place_norm(b.before);
-    shared.rewind(0);
-    b.mix->place(batch_, length_, memory, shared);
-  }
-}
-
-template <class Act>
-void hybrid_network<Act>::place(std::int64_t batch, std::int64_t length) {
-  if (batch == batch_ && length == length_) return;
-  batch_ = batch;
-  length_ = length;
-  arena counting;
-  place_in(counting);
-  if (!memory_ || memory_->size() < counting.most_used()) {
-    memory_.reset();
-    memory_ = std::make_unique<buffer>(counting.most_used());
-  }
-  arena memory(memory_->bytes());
-  place_in(memory);
 }
 
 template <class Act>
@@ -182,6 +136,10 @@ template <class Act>
 void hybrid_network<Act>::backward_blocks(const layer_pass<Act>& p) {
   const Act* dy = normalise_backward(p, final_norm_, d_norm_, x_out_, true);
   for (auto b = blocks_.rbegin(); b != blocks_.rend(); ++b) {
+    if (b->recomputed) {
+      normalise(p, b->before, b->x, nullptr, nullptr);
+      b->mix->forward(p, b->before.y, branch_);
+    }
     b->mix->backward(p, b->before.y, dy, d_norm_);
     dy = normalise_backward(p, b->before, d_norm_, b->x, false);
   }
@@ -233,7 +191,8 @@ double hybrid_network<Act>::run(const token_batch& batch, double scale, bool bac
   ensure(batch.rows > 0 && batch.context > 0 && static_cast<std::int64_t>(batch.ids.size()) == batch.rows * width,
          "model: a batch has no rows, or ids of another shape");
   check_ids(batch.ids);
-  const std::int64_t rows_at_once = std::max<std::int64_t>(1, tokens_at_once_ / batch.context);
+  make_plan(batch.rows, batch.context);
+  const std::int64_t rows_at_once = plan_.rows_at_once;
   double sum = 0;
   for (std::int64_t row = 0; row < batch.rows; row += rows_at_once) {
     const std::int64_t rows = std::min(rows_at_once, batch.rows - row);

@@ -15,6 +15,13 @@
 
 namespace isthmus {
 
+/// How a batch goes through within model_config::activation_mib.
+struct activation_plan {
+  std::int64_t rows_at_once = 1;
+  std::vector<bool> recomputed;  // one a mixer or channel mixer: computed again in the backward pass, so that it keeps its input alone
+  std::int64_t bytes = 0;        // of activations, of one piece
+};
+
 /// The arithmetic behind hybrid_model, for any type of activations whose weights are Real. Borrows weights and gradients.
 template <class Real>
 class network {
@@ -23,6 +30,9 @@ public:
   virtual void weights_changed() = 0;
   /// The sum of the token losses in nats; with `backward` the gradient of that sum * scale is added to the gradients.
   virtual double run(const token_batch& batch, double scale, bool backward) = 0;
+  /// For batches of up to `rows` rows. Fewer rows at once go before layers that are computed twice, down to 256 tokens; then whichever frees
+  /// most bytes a weight comes first. Throws contract_error when not even a single row fits.
+  virtual activation_plan plan(std::int64_t rows, std::int64_t context) = 0;
   virtual sequence_state start() const = 0;
   /// Gives the logits that follow the last id, [vocabulary].
   virtual std::span<const Real> advance(sequence_state& state, std::span<const std::int32_t> ids) = 0;
@@ -40,6 +50,7 @@ public:
                  std::int64_t tokens_at_once, kernels::weight_format format = kernels::weight_format::master);
   void weights_changed() override;
   double run(const token_batch& batch, double scale, bool backward) override;
+  activation_plan plan(std::int64_t rows, std::int64_t context) override;
   sequence_state start() const override;
   std::span<const real> advance(sequence_state& state, std::span<const std::int32_t> ids) override;
 
@@ -53,7 +64,9 @@ private:
   struct block {
     norm before;
     std::unique_ptr<layer<Act>> mix;
+    std::int64_t weights = 0;
     real* x = nullptr;  // [rows, d]: the residual stream that the norm reads
+    bool recomputed = false;
   };
 
   norm norm_of(const parameter_view<real>& parameters, const std::string& name) const;  // "model.final_layernorm"
@@ -61,6 +74,10 @@ private:
                  const std::optional<layer_shape>& shape);
   void place(std::int64_t batch, std::int64_t length);
   void place_in(arena& memory);
+  void place_norm(norm& n, arena& memory) const;
+  std::int64_t bytes_of_pass(std::int64_t batch, std::int64_t length);
+  bool recompute_to_fit(std::int64_t batch, std::int64_t length);
+  void make_plan(std::int64_t rows, std::int64_t context);
   void check_ids(std::span<const std::int32_t> ids) const;
   layer_pass<Act> pass(std::int64_t first_position);
   void normalise(const layer_pass<Act>& p, const norm& n, const real* residual, const Act* branch, real* x) const;
@@ -82,7 +99,9 @@ private:
 
   rotary_tables<real> rotary_;
   std::unique_ptr<buffer> memory_;
-  std::int64_t batch_ = 0, length_ = 0;                              // what the memory is laid out for
+  std::int64_t batch_ = 0, length_ = 0;                  // what the memory is laid out for
+  std::int64_t planned_rows_ = 0, planned_context_ = 0;  // what `plan_` is for
+  activation_plan plan_;
   std::int32_t *inputs_ = nullptr, *targets_ = nullptr;              // [rows]
   real *x_out_ = nullptr, *d_x_ = nullptr, *losses_ = nullptr;       // [rows, d] twice, [rows]
   real *last_h_ = nullptr, *logits_ = nullptr;                       // [d], [vocabulary]

@@ -51,6 +51,8 @@ private:
       const std::string& text = ok.error().message;  // "model.n_kv_heads is 3: it must divide n_heads = 4"
       const auto colon = text.find(": ");
       wrong("R031", text.substr(0, text.find(' ')), text.substr(0, colon), colon != std::string::npos ? text.substr(colon + 2) : "");
+    } else if (sees_ahead(m)) {
+      wrong("R054", "model.layers", "a layer sees later tokens, which are what a recipe trains to predict", "causal layers");
     }
   }
 

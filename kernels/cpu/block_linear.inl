@@ -5,8 +5,8 @@ constexpr std::int64_t block_linear_large = 128 * 128;
 
 /// y_k [rows, n] = x_k [rows, depth] times panels of block k.
 template <class Act>
-void small_blocks(stream& s, matrix<Act>* const* w, std::int64_t blocks, bool transposed, std::int64_t rows, const Act* x, std::int64_t x_stride,
-                  Act* y, std::int64_t y_stride) {
+void small_blocks(stream& s, matrix<Act>* const* w, std::int64_t blocks, bool transposed, std::int64_t rows, const Act* x,
+                  std::int64_t x_stride, Act* y, std::int64_t y_stride) {
   constexpr std::int64_t rows_at_once = 4 * strip_rows;
   const std::int64_t n = transposed ? w[0]->out : w[0]->in, depth = transposed ? w[0]->in : w[0]->out;
   for (std::int64_t k = 0; k < blocks; ++k) packed_weights(s, w[k], transposed);
@@ -77,6 +77,20 @@ void gate_backward(stream& s, const gate_backward_args<Act>& a) {
         mask.put(a.db + r * a.db_stride + c, dy * mask.get(a.a + r * a.a_stride + c));
         mask.put(a.da + r * a.da_stride + c, dy * mask.get(a.b + r * a.b_stride + c));
       });
+  });
+}
+
+/// Of the two sides of a transposition the writes are the contiguous ones.
+template <class Act>
+void shuffle(stream& s, const shuffle_args<Act>& a) {
+  const std::int64_t cols = a.outer * a.inner;
+  over_row_blocks(s, a.rows, [&](std::int64_t first, std::int64_t rows, std::int64_t, int) {
+    for (std::int64_t r = first; r < first + rows; ++r) {
+      const Act* x = a.x + r * cols;
+      Act* y = a.y + r * cols;
+      for (std::int64_t i = 0; i < a.inner; ++i)
+        for (std::int64_t o = 0; o < a.outer; ++o) *y++ = x[o * a.inner + i];
+    }
   });
 }
 

@@ -22,6 +22,7 @@ constexpr op_table<Act> table() {
           .activation_backward = activation_backward<Act>,
           .gate = gate<Act>,
           .gate_backward = gate_backward<Act>,
+          .shuffle = shuffle<Act>,
           .add = add<Act>,
           .rope = rope<Act>,
           .attention = attention<Act>,

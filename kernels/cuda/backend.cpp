@@ -29,6 +29,7 @@ constexpr op_table<Act> table() {
           .activation_backward = cuda::activation_backward<Act>,
           .gate = cuda::gate<Act>,
           .gate_backward = cuda::gate_backward<Act>,
+          .shuffle = cuda::shuffle<Act>,
           .add = cuda::add<Act>,
           .rope = cuda::rope<Act>,
           .attention = cuda::attention<Act>,

@@ -23,6 +23,13 @@ __global__ void gate_backward_elements(gate_backward_args<Act> a) {
 }
 
 template <class Act>
+__global__ void shuffle_elements(shuffle_args<Act> a) {
+  const std::int64_t cols = a.outer * a.inner, at = static_cast<std::int64_t>(blockIdx.x) * threads + threadIdx.x, r = at / cols,
+                     c = at % cols;
+  if (r < a.rows) a.y[at] = a.x[r * cols + c % a.outer * a.inner + c / a.outer];
+}
+
+template <class Act>
 __global__ void add_elements(add_args<Act> a) {
   const std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * threads + threadIdx.x, r = i / a.cols, c = i % a.cols;
   if (r < a.rows) a.y[r * a.y_stride + c] = narrow<Act>(wide(a.y[r * a.y_stride + c]) + wide(a.x[r * a.x_stride + c]));
@@ -37,6 +44,12 @@ void gate(stream& s, const gate_args<Act>& a) {
 template <class Act>
 void gate_backward(stream& s, const gate_backward_args<Act>& a) {
   launch(queue_of(s), "gate_backward", gate_backward_elements<Act>, static_cast<unsigned>(ceil_div(a.rows * a.cols, threads)), threads, 0,
+         a);
+}
+
+template <class Act>
+void shuffle(stream& s, const shuffle_args<Act>& a) {
+  launch(queue_of(s), "shuffle", shuffle_elements<Act>, static_cast<unsigned>(ceil_div(a.rows * a.outer * a.inner, threads)), threads, 0,
          a);
 }
 
@@ -61,6 +74,7 @@ void block_linear_backward_weight(stream& s, const block_linear_backward_weight_
 #define ISTHMUS_FOR(Act)                                                                            \
   template void gate(stream&, const gate_args<Act>&);                                               \
   template void gate_backward(stream&, const gate_backward_args<Act>&);                             \
+  template void shuffle(stream&, const shuffle_args<Act>&);                                         \
   template void add(stream&, const add_args<Act>&);                                                 \
   template void block_linear(stream&, const block_linear_args<Act>&);                               \
   template void block_linear_backward_input(stream&, const block_linear_backward_input_args<Act>&); \

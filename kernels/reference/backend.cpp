@@ -28,6 +28,7 @@ constexpr op_table<Act> table() {
           .activation_backward = reference::activation_backward<Act>,
           .gate = reference::gate<Act>,
           .gate_backward = reference::gate_backward<Act>,
+          .shuffle = reference::shuffle<Act>,
           .add = reference::add<Act>,
           .rope = reference::rope<Act>,
           .attention = reference::attention<Act>,

@@ -34,6 +34,14 @@ void gate_backward(stream&, const gate_backward_args<Act>& a) {
 }
 
 template <class Act>
+void shuffle(stream&, const shuffle_args<Act>& a) {
+  const std::int64_t cols = a.outer * a.inner;
+  for (std::int64_t r = 0; r < a.rows; ++r)
+    for (std::int64_t o = 0; o < a.outer; ++o)
+      for (std::int64_t i = 0; i < a.inner; ++i) a.y[r * cols + i * a.outer + o] = a.x[r * cols + o * a.inner + i];
+}
+
+template <class Act>
 void add(stream&, const add_args<Act>& a) {
   for (std::int64_t r = 0; r < a.rows; ++r)
     for (std::int64_t c = 0; c < a.cols; ++c)
@@ -46,6 +54,7 @@ void add(stream&, const add_args<Act>& a) {
   template void block_linear_backward_weight(stream&, const block_linear_backward_weight_args<Act>&); \
   template void gate(stream&, const gate_args<Act>&);                                                 \
   template void gate_backward(stream&, const gate_backward_args<Act>&);                               \
+  template void shuffle(stream&, const shuffle_args<Act>&);                                           \
   template void add(stream&, const add_args<Act>&);
 ISTHMUS_FOR(float)
 ISTHMUS_FOR(bf16)

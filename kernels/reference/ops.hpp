@@ -50,6 +50,8 @@ void gate(stream&, const gate_args<Act>&);
 template <class Act>
 void gate_backward(stream&, const gate_backward_args<Act>&);
 template <class Act>
+void shuffle(stream&, const shuffle_args<Act>&);
+template <class Act>
 void add(stream&, const add_args<Act>&);
 template <class Act>
 void rope(stream&, const rope_args<Act>&);

@@ -220,6 +220,19 @@ kernel_case bias_case(std::int64_t rows, std::int64_t cols, std::int64_t stride)
   });
 }
 
+kernel_case shuffle_case(std::int64_t rows, std::int64_t outer, std::int64_t inner) {
+  return make("shuffle", [=]<class Act>(const op_table<Act>& ops, stream& s, placed_inputs& random) {
+    const auto x = random.act<Act>(rows * outer * inner);
+    auto y = random.blank<Act>(rows * outer * inner), back = y;
+    ops.shuffle(s, {x.data(), y.data(), rows, outer, inner});
+    ops.shuffle(s, {y.data(), back.data(), rows, inner, outer});
+    outputs o;
+    o.add("y", y);
+    o.add("back", back);
+    return o;
+  });
+}
+
 kernel_case gated_norm_case(std::int64_t rows, std::int64_t cols, std::int64_t groups, std::int64_t stride) {
   return make("gated_norm, groups " + std::to_string(groups), [=]<class Act>(const op_table<Act>& ops, stream& s, placed_inputs& random) {
     using R = real<Act>;
@@ -339,6 +352,7 @@ std::vector<kernel_case> kernel_cases() {
                   layer_norm_case(70, 37, false),
                   layer_norm_case(33, 53, true),
                   bias_case(70, 32, 48),
+                  shuffle_case(35, 4, 12),
                   bias_case(33, 21, 37),
                   activation_case(13, 24, activation_kind::silu, true),
                   activation_case(70, 37, activation_kind::silu, false),

@@ -1,29 +1,19 @@
 #include "framework/layers/feed_forward.hpp"
 #include "framework/layers/shared_options.hpp"
 
-#include <array>
-
 namespace isthmus {
 
 namespace {
 
-using kernels::activation_kind;
-
-constexpr std::string_view functions[] = {"gelu", "gelu_tanh", "relu2", "silu"};
-constexpr std::array kinds{activation_kind::gelu, activation_kind::gelu_tanh, activation_kind::relu2, activation_kind::silu};
-
 constexpr option_field options[] = {
     ffn_hidden_option,
-    word_option("ffn_activation", functions, "the function of an mlp's hidden channels; gelu is the exact one, relu2 max(x, 0)^2"),
-    flag_option("ffn_gated", false, "whether an mlp multiplies them by a second projection"),
+    ffn_activation_option,
+    ffn_gated_option,
     flag_option("ffn_bias", false, "whether an mlp's projections have biases"),
 };
 
 feed_forward_shape extents(const layer_shape& s) {
-  return {.hidden = s.integer("ffn_hidden"),
-          .kind = kinds[static_cast<std::size_t>(s.integer("ffn_activation"))],
-          .gated = s.flag("ffn_gated"),
-          .biases = s.flag("ffn_bias")};
+  return {.hidden = s.integer("ffn_hidden"), .kind = activation_of(s), .gated = s.flag("ffn_gated"), .biases = s.flag("ffn_bias")};
 }
 
 expected<void> check(const layer_shape&) { return {}; }

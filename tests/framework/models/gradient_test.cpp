@@ -68,9 +68,12 @@ BOOST_AUTO_TEST_CASE(mamba1_layers_agree_with_central_differences) { check_gradi
 BOOST_AUTO_TEST_CASE(hyena_layers_agree_with_central_differences) {
   for (const char* layers : {"hh", "dd", "ee"}) check_gradients(tiny_config(layers), 9, 2, 11);
 }
+BOOST_AUTO_TEST_CASE(monarch_mixers_agree_with_central_differences) {
+  for (const char* layers : {"ww", "bb"}) check_gradients(tiny_config(layers), 16, 2, 11);
+}
 BOOST_AUTO_TEST_CASE(gated_delta_nets_agree_with_central_differences) { check_gradients(tiny_config("gg"), 10, 2, 11); }
 BOOST_AUTO_TEST_CASE(channel_mixers_agree_with_central_differences) {
-  for (const char* channel : {"gelu", "geglu", "relu2"}) {
+  for (const char* channel : {"gelu", "geglu", "relu2", "monarch_mlp", "monarch_mlp_plain"}) {
     auto config = tiny_config("m");
     config.channel = channel;
     check_gradients(config, 14, 2, 7);
@@ -97,7 +100,7 @@ BOOST_AUTO_TEST_CASE(attention_that_rotates_some_columns_agrees_with_central_dif
   check_gradients(config, 13, 2, 7);
 }
 BOOST_AUTO_TEST_CASE(hybrids_agree_with_central_differences) {
-  for (std::uint64_t seed = 3; seed < 6; ++seed) check_gradients(tiny_config("mshdgeam", 2), seed, 3, 9);
+  for (std::uint64_t seed = 3; seed < 6; ++seed) check_gradients(tiny_config("mshdgweam", 2), seed, 3, 9);
 }
 
 BOOST_AUTO_TEST_CASE(gradients_add_up_over_batches_and_pieces) {
