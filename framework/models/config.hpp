@@ -36,6 +36,7 @@ struct model_config {
   precision_kind precision = precision_kind::fp32;
   bool tied_head = true;                             // the head is the embedding, else a matrix of its own
   float z_loss = 0;                                  // trained beside the loss: z_loss logsumexp(logits)^2 a token, never told as loss
+  std::int32_t document_mark = -1;                   // the id that stands between documents: docs/model.md; -1: none does
   const layer_catalog* catalog = &builtin_layers();  // borrowed
   bool operator==(const model_config&) const = default;
 

@@ -63,6 +63,7 @@ private:
   void place_in(arena& memory);
   void check_ids(std::span<const std::int32_t> ids) const;
   layer_pass<Act> pass(std::int64_t first_position);
+  void find_documents();
   void normalise(const layer_pass<Act>& p, const norm& n, const real* residual, const Act* branch, real* x) const;
   const Act* normalise_backward(const layer_pass<Act>& p, const norm& n, const Act* dy, const real* x, bool last);
   double piece(const token_batch& batch, real scale, bool backward);
@@ -84,6 +85,7 @@ private:
   std::unique_ptr<buffer> memory_;
   std::int64_t batch_ = 0, length_ = 0;                              // what the memory is laid out for
   std::int32_t *inputs_ = nullptr, *targets_ = nullptr;              // [rows]
+  std::int32_t* first_keys_ = nullptr;                               // [rows], where documents are told apart
   real *x_out_ = nullptr, *d_x_ = nullptr, *losses_ = nullptr;       // [rows, d] twice, [rows]
   real *last_h_ = nullptr, *logits_ = nullptr;                       // [d], [vocabulary]
   Act *branch_ = nullptr, *d_branch_ = nullptr, *d_norm_ = nullptr;  // [rows, d]

@@ -60,11 +60,11 @@ void check_pieces(const kernels::backend& backend, const char* layers, precision
 
 BOOST_AUTO_TEST_CASE(prefill_and_steps_equal_the_forward_pass) {
   for (const auto* b : kernels::backends())
-    for (const char* layers : {"aa", "mm", "ss", "hh", "dd", "ee", "gg", "ma", "amashdeg"})
+    for (const char* layers : {"aa", "ww", "mm", "ss", "hh", "dd", "ee", "gg", "ma", "awmashdeg"})
       check_pieces(*b, layers, precision_kind::fp32, 1e-5);
 }
 BOOST_AUTO_TEST_CASE(prefill_and_steps_in_bf16_stay_near_the_forward_pass) {
-  for (const auto* b : kernels::backends()) check_pieces(*b, "amashdeg", precision_kind::bf16, 1e-2);
+  for (const auto* b : kernels::backends()) check_pieces(*b, "awmashdeg", precision_kind::bf16, 1e-2);
 }
 
 BOOST_AUTO_TEST_CASE(a_copied_state_is_a_snapshot) {

@@ -11,6 +11,7 @@ namespace isthmus::testing {
 inline const char* mixer_of(char letter) {
   switch (letter) {
     case 'a': return "attention";
+    case 'w': return "attention_to_five";
     case 's': return "mamba1";
     case 'h': return "hyena";
     case 'd': return "hyena_decays";
@@ -21,7 +22,7 @@ inline const char* mixer_of(char letter) {
 }
 
 /// A model small enough for finite differences. One letter a layer: a = attention, m = Mamba-2, s = Mamba-1 (selective
-/// scan), h, d, e = Hyena with filters that are modal, of decays, explicit, g = gated DeltaNet.
+/// scan), h, d, e = Hyena with filters that are modal, of decays, explicit, g = gated DeltaNet, w = attention to the last five tokens.
 inline model_config tiny_config(const char* layers, std::int64_t ssm_groups = 1) {
   model_config c;
   c.vocabulary = 37;
@@ -37,7 +38,8 @@ inline model_config tiny_config(const char* layers, std::int64_t ssm_groups = 1)
   c.options["delta_key_dim"] = 5;
   c.options["delta_value_dim"] = 6;
   c.options["delta_chunk"] = 4;
-  c.variants = {{"gelu", "mlp", {}},
+  c.variants = {{"attention_to_five", "attention", {{"attention_window", 5}}},
+                {"gelu", "mlp", {}},
                 {"geglu", "mlp", {{"ffn_activation", 1}, {"ffn_gated", 1}}},
                 {"relu2", "mlp", {{"ffn_activation", 2}}},
                 {"hyena_decays", "hyena", {{"hyena_filter", 1}}},
