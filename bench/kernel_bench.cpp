@@ -59,6 +59,7 @@ int run(int argc, char** argv) {
   app.add_option("--inner", x.inner, "Channels of Mamba-1 and Mamba-2, a multiple of the latter's heads' 64");
   app.add_option("--scan-state", x.scan_state, "States a channel of the selective scan, at most 64")->check(CLI::Range(1, 64));
   app.add_option("--scan-chunk", x.scan_chunk, "Rows of its chunks")->check(CLI::PositiveNumber);
+  app.add_option("--window", x.window, "Keys that a query sees, of attention_window")->check(CLI::PositiveNumber);
   app.add_option("--vocabulary", x.vocabulary, "Rows of the embedding");
   app.add_option("--parameters", x.parameters, "Of the optimizer's step");
   app.add_option("--threads", threads, "Of a backend on the host");

@@ -17,7 +17,18 @@ struct rope_args {
   bool inverse;                                                   // by the negative angle: the backward pass
 };
 
-/// Causal grouped-query attention: o_i = sum_{j <= i} softmax_j(scale q_i . k_j) v_j, head h reading kv head h * kv_heads / heads.
+/// Which keys a query sees. Tiles out of sight are skipped. As it stands query i sees keys 0 ... i.
+struct attention_sight {
+  bool causal = true;       // else every query sees all keys of its row: window is 0 then, first_key null
+  std::int64_t window = 0;  // of the keys up to its own a query sees the last so many; 0: all. Jiang et al. 2023, arXiv:2310.06825
+  /// [batch * length], or null: the place in the row where the document begins that the token is in, at most the token's own place and
+  /// nondecreasing within a row. A query sees no key before it.
+  const std::int32_t* first_key = nullptr;
+
+  bool plain() const { return causal && window == 0 && first_key == nullptr; }
+};
+
+/// Grouped-query attention: o_i = sum_j softmax_j(scale q_i . k_j) v_j over the keys in sight, head h reading kv head h * kv_heads / heads.
 /// Tiled, only lse is kept: never a length x length buffer. Dao 2023, arXiv:2307.08691.
 template <class Act>
 struct attention_args {
@@ -26,6 +37,7 @@ struct attention_args {
   real<Act>* lse;        // [batch, heads, length]: log sum_j exp(scale q_i . k_j)
   std::int64_t batch, length, heads, kv_heads, head_dim, qkv_stride;
   real<Act> scale;
+  attention_sight sight = {};
 };
 
 /// dq, dk, dv overwrite.
@@ -37,10 +49,11 @@ struct attention_backward_args {
   Act *dq, *dk, *dv;     // shaped as q, k, v, rows d_qkv_stride apart
   std::int64_t batch, length, heads, kv_heads, head_dim, qkv_stride, d_qkv_stride;
   real<Act> scale;
+  attention_sight sight = {};  // as in the forward pass
 };
 
-/// One sequence against its cache: query t sits at position past + t and sees cache rows 0 ... past + t, its own row included.
-/// The caller has stored the new keys (rotated) and values.
+/// One sequence against its cache: query t is row past + t of it and sees rows 0 ... past + t, its own row included, or the last `window`
+/// of them. The caller has stored the new keys (rotated) and values.
 template <class Act>
 struct attention_cached_args {
   const Act* q;              // [tokens, heads, head_dim], rows q_stride apart, rotated
@@ -48,6 +61,7 @@ struct attention_cached_args {
   Act* o;                    // [tokens, heads, head_dim], contiguous
   std::int64_t tokens, past, heads, kv_heads, head_dim, q_stride;
   real<Act> scale;
+  std::int64_t window = 0;  // 0: all
 };
 
 }  // namespace isthmus::kernels

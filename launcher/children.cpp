@@ -119,6 +119,15 @@ int run_child(const child_options& options, console& out) {
   if (!shard)
     return out.error(exit_file, fmt::format("{}; bring the file back from a copy, then `isthmus resume` goes on",
                                             told_of_run(run->path, shard.error().message)));
+  if (run->plan.data.documents == "separate") {
+    const auto end = end_of_documents(shard->train);
+    if (!end)
+      return out.error(exit_file,
+                       told_of_run(run->path, fmt::format("{}: its documents do not end with one token, by which data.documents = "
+                                                          "\"separate\" would know them",
+                                                          self.shard)));
+    run->plan.model.document_mark = *end;
+  }
   actors::site_process process;
   process.shared_texts = shared_texts(*run, id, **disk, out);
   process.plan = run->plan;

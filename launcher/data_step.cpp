@@ -34,11 +34,15 @@ data_options options_of(const recipe& plan) {
 }
 
 /// With a tokenizer from outside: no counts are shared at all.
-expected<std::vector<site_data>> prepare_with(const std::string& tokenizer_path, const storage& root, storage& disk,
-                                              const std::string& folder, const data_options& options) {
+expected<std::vector<site_data>> prepare_with(const std::string& tokenizer_path, bool separate_documents, const storage& root,
+                                              storage& disk, const std::string& folder, const data_options& options) {
   auto tokens = read_tokenizer(root, fs::absolute(tokenizer_path).lexically_normal().relative_path().string());
   if (!tokens) return fail(tokens.error().code, fmt::format("data.tokenizer = \"{}\": {}", tokenizer_path, tokens.error().message));
   if (auto ok = check_vocabulary(*tokens, options.vocabulary, tokenizer_path); !ok) return ok.failure();
+  if (separate_documents && !tokens->end_of_text())
+    return fail(errc::unsupported, fmt::format("data.tokenizer = \"{}\" has no <|endoftext|>, by which data.documents = \"separate\" would "
+                                               "know where one ends; use data.documents = \"packed\"",
+                                               tokenizer_path));
   if (auto ok = write_tokenizer(disk, folder + "/tokenizer.json", *tokens); !ok) return ok.failure();
   std::vector<site_data> out;
   for (std::uint32_t site = 0; site < options.sites; ++site) {
@@ -94,8 +98,9 @@ expected<std::vector<site_data>> prepare_cached_data(const recipe& plan) {
     if (!root) return root.failure();
     if (!disk) return disk.failure();
     const auto options = options_of(plan);
-    return plan.data.tokenizer == "train" ? prepare_data(**root, **disk, folder, options)
-                                          : prepare_with(plan.data.tokenizer, **root, **disk, folder, options);
+    return plan.data.tokenizer == "train"
+               ? prepare_data(**root, **disk, folder, options)
+               : prepare_with(plan.data.tokenizer, plan.data.documents == "separate", **root, **disk, folder, options);
   }();
   ::close(lock);
   return prepared;

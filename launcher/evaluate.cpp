@@ -130,7 +130,9 @@ int run_evaluate(const evaluate_options& options, console& out) {
   if (!anchor) return out.error(anchor.error());
 
   kernels::stealing_team team(static_cast<int>(std::max(1U, std::thread::hardware_concurrency())));
-  hybrid_model model(run->plan.model, kernels::default_backend(), team);
+  auto config = run->plan.model;
+  if (run->plan.data.documents == "separate") config.document_mark = tokens->end_of_text().value_or(-1);
+  hybrid_model model(config, kernels::default_backend(), team);
   if (auto ok = anchor->copy_to(model); !ok) return out.error(ok.error());
   std::vector<text_loss> losses;
   text_loss all{"", "all"};

@@ -205,7 +205,8 @@ duration cluster::step_takes(site_id site) const {
 void cluster::start_site(site_id site) { start_site(site, {}); }
 
 void cluster::start_site(site_id site, const std::vector<std::string>& overrides) {
-  const recipe own = make_recipe(options_, overrides);
+  recipe own = make_recipe(options_, overrides);
+  if (own.data.documents == "separate") own.model.document_mark = 0;  // any id will do in a text without meaning
   auto made = std::make_unique<node>();
   made->disk = disk.open("run");
   const incarnation_number incarnation = start_of(site, *made->disk, lives_.next());

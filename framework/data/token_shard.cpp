@@ -15,4 +15,15 @@ void token_section::copy(std::uint64_t begin, std::span<token_id> out) const {
   std::visit([&](const auto& t) { std::copy_n(t.begin() + static_cast<std::ptrdiff_t>(begin), out.size(), out.begin()); }, tokens);
 }
 
+std::optional<token_id> end_of_documents(const token_section& section) {
+  std::optional<token_id> known;
+  for (const std::uint64_t end : section.document_ends) {
+    token_id id = 0;
+    section.copy(end - 1, {&id, 1});
+    if (known && *known != id) return std::nullopt;
+    known = id;
+  }
+  return known;
+}
+
 }  // namespace isthmus

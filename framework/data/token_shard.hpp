@@ -24,6 +24,9 @@ struct token_section {
   void copy(std::uint64_t begin, std::span<token_id> out) const;
 };
 
+/// The id with which every document of a section ends; nothing when they end with several, or there is none.
+std::optional<token_id> end_of_documents(const token_section& section);
+
 /// A piece of tokenised text that lives at one site: what is trained on, and what is held out. docs/token_shard.md is its file.
 struct token_shard {
   std::string name;  // at most 32 bytes; unique in a run

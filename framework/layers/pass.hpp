@@ -20,6 +20,8 @@ struct layer_pass {
   std::int64_t batch = 0, length = 0;
   std::int64_t position = 0;  // of the first row of each sequence
   rotary_tables<real>& rotary;
+  /// [batch * length], or null: the place in its sequence of the first row of the document that a row is in.
+  const std::int32_t* first_key = nullptr;
   std::int64_t rows() const { return batch * length; }
 };
 

@@ -37,6 +37,7 @@ struct model_config {
   bool tied_head = true;            // the head is the embedding, else a matrix of its own
   float z_loss = 0;                 // trained beside the loss: z_loss logsumexp(logits)^2 a token, never told as loss
   std::int64_t activation_mib = 0;  // that a pass may take on a device: layers are computed twice to keep to it; 0: no limit
+  std::int32_t document_mark = -1;  // the id that stands between documents: docs/model.md; -1: none does
   const layer_catalog* catalog = &builtin_layers();  // borrowed
   bool operator==(const model_config&) const = default;
 

@@ -23,12 +23,12 @@ using objection = std::string;
 objection translate(std::monostate, const hf_config&, told&) { return {}; }
 
 objection translate(const hf_attention& a, const hf_config& config, told& out) {
-  if (a.window != 0) return fmt::format("attention that sees {} keys, not all", a.window);
   out.kind = "attention";
   out.options = {{"n_heads", static_cast<double>(a.heads)},
                  {"n_kv_heads", static_cast<double>(a.kv_heads)},
                  {"head_dim", static_cast<double>(a.head_dim)},
-                 {"rotary", a.rotary_dim != 0 ? 1 : 0}};
+                 {"rotary", a.rotary_dim != 0 ? 1 : 0},
+                 {"attention_window", static_cast<double>(a.window)}};
   if (a.qkv_bias) out.options["qkv_bias"] = 1;
   if (a.out_bias) out.options["attention_out_bias"] = 1;
   if (a.rotary_dim != 0 && a.rotary_dim != a.head_dim) out.options["rotary_dim"] = static_cast<double>(a.rotary_dim);

@@ -148,15 +148,26 @@ void hybrid_network<Act>::backward_blocks(const layer_pass<Act>& p) {
       {.dx = d_x_, .ids = inputs_, .d_table = d_embedding_, .rows = p.rows(), .cols = config_.d_model, .vocabulary = config_.vocabulary});
 }
 
+/// A document begins with its mark, at the beginning of a row perhaps without.
+template <class Act>
+void hybrid_network<Act>::find_documents() {
+  for (std::int64_t r = 0; r < batch_ * length_; ++r) {
+    const auto at = static_cast<std::int32_t>(r % length_);
+    first_keys_[r] = at == 0 || inputs_[r] == config_.document_mark ? at : first_keys_[r - 1];
+  }
+}
+
 template <class Act>
 double hybrid_network<Act>::piece(const token_batch& batch, real scale, bool backward) {
   place(batch.rows, batch.context);
-  const auto p = pass(0);
+  auto p = pass(0);
   for (std::int64_t r = 0; r < batch.rows; ++r) {
     const std::int32_t* row = batch.ids.data() + r * (batch.context + 1);
     std::copy_n(row, batch.context, inputs_ + r * batch.context);
     std::copy_n(row + 1, batch.context, targets_ + r * batch.context);
   }
+  if (config_.document_mark >= 0) find_documents();
+  p.first_key = first_keys_;
   ops_.embedding(stream_, {.table = embedding_,
                            .ids = inputs_,
                            .x = blocks_.front().x,
@@ -225,6 +236,7 @@ std::span<const typename hybrid_network<Act>::real> hybrid_network<Act>::advance
   }
   normalise(p, final_norm_, x_out_, branch_, x_out_);
   state.position += p.length;
+  drop_unseen(state);
   std::transform(final_norm_.y + (p.length - 1) * d, final_norm_.y + p.length * d, last_h_, [](Act h) { return static_cast<real>(h); });
   real_ops_.linear(stream_,
                    {.w = logits_head_.get(), .x = last_h_, .y = logits_, .rows = 1, .x_stride = d, .y_stride = config_.vocabulary});

@@ -80,6 +80,7 @@ private:
   void make_plan(std::int64_t rows, std::int64_t context);
   void check_ids(std::span<const std::int32_t> ids) const;
   layer_pass<Act> pass(std::int64_t first_position);
+  void find_documents();
   void normalise(const layer_pass<Act>& p, const norm& n, const real* residual, const Act* branch, real* x) const;
   const Act* normalise_backward(const layer_pass<Act>& p, const norm& n, const Act* dy, const real* x, bool last);
   double piece(const token_batch& batch, real scale, bool backward);
@@ -103,6 +104,7 @@ private:
   std::int64_t planned_rows_ = 0, planned_context_ = 0;  // what `plan_` is for
   activation_plan plan_;
   std::int32_t *inputs_ = nullptr, *targets_ = nullptr;              // [rows]
+  std::int32_t* first_keys_ = nullptr;                               // [rows], where documents are told apart
   real *x_out_ = nullptr, *d_x_ = nullptr, *losses_ = nullptr;       // [rows, d] twice, [rows]
   real *last_h_ = nullptr, *logits_ = nullptr;                       // [d], [vocabulary]
   Act *branch_ = nullptr, *d_branch_ = nullptr, *d_norm_ = nullptr;  // [rows, d]

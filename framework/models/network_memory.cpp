@@ -37,6 +37,7 @@ void hybrid_network<Act>::place_in(arena& memory) {
   const std::int64_t rows = batch_ * length_, d = config_.d_model;
   inputs_ = memory.take<std::int32_t>(rows);
   targets_ = memory.take<std::int32_t>(rows);
+  if (config_.document_mark >= 0) first_keys_ = memory.take<std::int32_t>(rows);
   x_out_ = memory.take<real>(rows * d);
   d_x_ = memory.take<real>(rows * d);
   losses_ = memory.take<real>(rows);

@@ -23,7 +23,15 @@ std::size_t bytes_of(const sequence_state& state, state_kind kind) {
   return count_bytes(state.layers, [kind](const state_part& part) { return part.kind == kind; });
 }
 
-state_transaction::state_transaction(sequence_state& state) : state_(&state), position_(state.position) {
+void drop_unseen(sequence_state& state) {
+  if (state.on_trial.is) return;
+  for (auto& layer : state.layers)
+    for (auto& part : layer) part.drop_unseen(state.position);
+}
+
+state_transaction::state_transaction(sequence_state& state)
+    : state_(&state), position_(state.position), within_another_(state.on_trial.is) {
+  state.on_trial.is = true;
   for (const auto& layer : state.layers) {
     layer_state& kept = fixed_.emplace_back();
     for (const auto& part : layer) kept.push_back(part.row_bytes == 0 ? part : state_part{part.kind, part.row_bytes, {}});
@@ -33,6 +41,9 @@ state_transaction::state_transaction(sequence_state& state) : state_(&state), po
 state_transaction::~state_transaction() { abort(); }
 
 void state_transaction::commit() {
+  if (state_ == nullptr) return;
+  state_->on_trial.is = within_another_;
+  drop_unseen(*state_);
   state_ = nullptr;
   fixed_.clear();
 }
@@ -46,7 +57,7 @@ void state_transaction::abort() {
       if (part.row_bytes == 0)
         part.bytes.swap(fixed_[l][i].bytes);
       else
-        part.bytes.resize(static_cast<std::size_t>(position_) * part.row_bytes);
+        part.bytes.resize(static_cast<std::size_t>(position_ - part.first) * part.row_bytes);
     }
   }
   commit();

@@ -8,10 +8,20 @@
 
 namespace isthmus {
 
+/// Whether a transaction is open on the object that this is in. Not part of its value: a copy has none open, and all are equal.
+struct open_transaction {
+  bool is = false;
+  open_transaction() = default;
+  open_transaction(const open_transaction&) noexcept {}
+  open_transaction& operator=(const open_transaction&) noexcept { return *this; }
+  bool operator==(const open_transaction&) const { return true; }
+};
+
 /// All that decoding needs to go on: a value, so a copy is a snapshot and an assignment restores it.
 struct sequence_state {
   std::int64_t position = 0;        // tokens read
   std::vector<layer_state> layers;  // one a mixer or channel mixer, in the model's order
+  open_transaction on_trial = {};   // what an abort would want back stays
   bool operator==(const sequence_state&) const = default;
 };
 
@@ -19,7 +29,11 @@ struct sequence_state {
 std::size_t bytes_of(const sequence_state& state);
 std::size_t bytes_of(const sequence_state& state, state_kind kind);
 
-/// Tokens read on trial: what is not committed is undone. Keeps a copy of the parts that do not grow, and how long the others were.
+/// Drops rows that no later token looks at, unless a transaction is open. Whoever moves a state on ends with this.
+void drop_unseen(sequence_state& state);
+
+/// Tokens read on trial: what is not committed is undone. Keeps a copy of the parts that do not grow, and how long the others were; until it
+/// ends the state drops nothing.
 class state_transaction {
 public:
   /// Borrows the state, which is moved on by whoever owns it, until the transaction ends.
@@ -39,6 +53,7 @@ public:
 private:
   sequence_state* state_;
   std::int64_t position_;
+  bool within_another_;
   std::vector<layer_state> fixed_;  // parts that grow are empty here
 };
 

@@ -77,6 +77,7 @@ struct recipe {
     std::int64_t vocabulary = 2048;
     std::string tokenizer = "train";           // "train": merged pair counts of all sites; else the path of a tokenizer.json
     std::string split = "by_domain";           // by_domain: each site its own source; alike: all shards drawn from the union
+    std::string documents = "packed";          // packed: attention looks over their ends; separate: it does not
     std::int64_t text_bytes_max = 10'000'000;  // of each source's text
     std::int64_t shared_count_minimum = 10;    // a word rarer than this at a site is never told to the others for the tokenizer
     std::int64_t held_out_tokens = 32'768;     // kept apart at each site, for evaluation only

@@ -91,6 +91,7 @@ void visit_fields(recipe::data_section& s, field_visitor& v) {
   v.integer("vocabulary", s.vocabulary, 257, 1 << 20, "tokens of the model and its tokenizer");
   v.text("tokenizer", s.tokenizer, text_rule::path, "\"train\": from the pair counts of all sites; else the path of a tokenizer.json");
   v.choice("split", s.split, {"by_domain", "alike"}, "each site its own source, or all shards drawn from the union");
+  v.choice("documents", s.documents, {"packed", "separate"}, "whether attention looks over the ends of documents in a row, or does not");
   v.integer("text_bytes_max", s.text_bytes_max, 10'000, tera, "of each source's text");
   v.integer("shared_count_minimum", s.shared_count_minimum, 1, tera, "words rarer than this at a site never leave it");
   v.integer("held_out_tokens", s.held_out_tokens, 1024, tera, "kept apart at each site, for evaluation only");

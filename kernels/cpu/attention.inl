@@ -3,6 +3,12 @@
 
 constexpr std::int64_t block = 64, band = 16;
 
+/// The first key that query i of row b sees; it never falls from one query to the next.
+ISTHMUS_INLINE std::int64_t first_seen(const attention_sight& sight, std::int64_t b, std::int64_t length, std::int64_t i) {
+  const std::int64_t document = sight.first_key ? sight.first_key[b * length + i] : 0;
+  return sight.window > 0 && i + 1 - sight.window > document ? i + 1 - sight.window : document;
+}
+
 /// Calls body(first query, queries, keys) so that together the pairs (query, key) cover what is visible in a block of `queries` x
 /// `keys`: everything, or on the diagonal what lies on or below it.
 template <class Body>
@@ -20,8 +26,15 @@ struct attention_memory {
   std::int64_t padded;
 };
 
-/// One row of scores to weights exp(scale s - top) with the new maximum; what was summed before shrinks by the factor that is given.
-ISTHMUS_INLINE float online_softmax(float* scores, std::int64_t visible, std::int64_t padded, float scale, float& top, float& total) {
+/// One row of scores, of which [first, visible) count, to weights exp(scale s - top) with the new maximum; what was summed before shrinks
+/// by the factor that is given.
+ISTHMUS_INLINE float online_softmax(float* scores, std::int64_t first, std::int64_t visible, std::int64_t padded, float scale, float& top,
+                                    float& total) {
+  if (first >= visible) {
+    __builtin_memset(scores, 0, static_cast<std::size_t>(padded) * sizeof(float));
+    return 1;
+  }
+  for (std::int64_t c = 0; c < first; ++c) scores[c] = -INFINITY;
   for (std::int64_t c = visible; c < padded; ++c) scores[c] = -INFINITY;
   vf highest = splat(-INFINITY);
   for (std::int64_t c = 0; c < padded; c += width) highest = max(highest, load(scores + c));
@@ -38,10 +51,12 @@ ISTHMUS_INLINE float online_softmax(float* scores, std::int64_t visible, std::in
   return factor;
 }
 
-/// Adds what keys [k, k + n_keys) give to queries [q, q + n) of the tile; q counts from the tile's first query.
-template <class Act>
+/// Adds what n_keys keys give to queries [q, q + n) of the tile; q counts from the tile's first query. unseen(r): how many of the keys lie
+/// before those that the r-th of the queries sees; first: nothing has been added to them before.
+template <class Act, class Unseen>
 ISTHMUS_INLINE void attend_block(const attention_args<Act>& a, const attention_memory& m, const rows_view& queries, const right& keys,
-                                 const right& values, std::int64_t q, std::int64_t n, std::int64_t n_keys, bool diagonal, bool first) {
+                                 const right& values, std::int64_t q, std::int64_t n, std::int64_t n_keys, bool diagonal, bool first,
+                                 Unseen&& unseen) {
   over_bands(diagonal, n, n_keys, [&](std::int64_t from, std::int64_t rows, std::int64_t visible) {
     float* scores = m.scores + from * block;
     float* sums = m.sums + (q + from) * m.padded;
@@ -49,7 +64,7 @@ ISTHMUS_INLINE void attend_block(const attention_args<Act>& a, const attention_m
     product(rows, round_up(visible, panel), a.head_dim, queries.from(q + from).as_left(), keys, {scores, block, panel}, into::overwrite);
     for (std::int64_t r = 0; r < rows; ++r) {
       const std::int64_t at = q + from + r, seen = diagonal && from + r + 1 < visible ? from + r + 1 : visible;
-      const float factor = online_softmax(scores + r * block, seen, padded, a.scale, m.top[at], m.total[at]);
+      const float factor = online_softmax(scores + r * block, unseen(from + r), seen, padded, a.scale, m.top[at], m.total[at]);
       if (!first && factor != 1.0F)
         for (std::int64_t c = 0; c < m.padded; c += width) store(sums + r * m.padded + c, load(sums + r * m.padded + c) * factor);
     }
@@ -67,12 +82,20 @@ void attention_tile(const attention_args<Act>& a, std::int64_t b, std::int64_t h
     m.top[i] = -INFINITY;
     m.total[i] = 0;
   }
-  for (std::int64_t k = 0; k < end; k += block) {
-    const std::int64_t n_keys = end - k < block ? end - k : block;
+  const auto first = [&](std::int64_t query) { return first_seen(a.sight, b, a.length, query); };
+  const std::int64_t keys_end = a.sight.causal ? end : a.length;
+  for (std::int64_t k = first(begin) / block * block; k < keys_end; k += block) {
+    const std::int64_t n_keys = keys_end - k < block ? keys_end - k : block;
     const right keys = transposed_panels(a.k + (row + k) * a.qkv_stride + kv, a.qkv_stride, n_keys, a.head_dim, m.keys);
     const right values = view_rows(a.v + (row + k) * a.qkv_stride + kv, a.qkv_stride, n_keys, a.head_dim, m.values).as_right();
-    for (std::int64_t q = k > begin ? k : begin; q < end; q += block)
-      attend_block(a, m, queries, keys, values, q - begin, end - q < block ? end - q : block, n_keys, q == k, k == 0);
+    for (std::int64_t q = a.sight.causal && k > begin ? k : begin; q < end && first(q) < k + n_keys; q += block) {
+      const std::int64_t n = end - q < block ? end - q : block;
+      const bool diagonal = a.sight.causal && q == k, edge = first(q + n - 1) > k;
+      attend_block(a, m, queries, keys, values, q - begin, n, n_keys, diagonal, k <= first(q), [&](std::int64_t r) {
+        const std::int64_t unseen = edge ? first(q + r) - k : 0;
+        return unseen > 0 ? unseen : 0;
+      });
+    }
   }
   for (std::int64_t i = 0; i < end - begin; ++i) {
     const float by = 1 / m.total[i];
@@ -100,7 +123,8 @@ void attention(stream& s, const attention_args<Act>& a) {
 /// One query against its cache.
 template <class Act>
 void attend_cached(const attention_cached_args<Act>& a, std::int64_t t, std::int64_t h, float* weights, float* sums) {
-  const std::int64_t count = a.past + t + 1, kv = h * a.kv_heads / a.heads * a.head_dim, stride = a.kv_heads * a.head_dim;
+  const std::int64_t end = a.past + t + 1, count = a.window > 0 && a.window < end ? a.window : end, stride = a.kv_heads * a.head_dim;
+  const std::int64_t kv = (end - count) * stride + h * a.kv_heads / a.heads * a.head_dim;
   const Act* q = a.q + t * a.q_stride + h * a.head_dim;
   float top = -INFINITY, total = 0;
   for (std::int64_t j = 0; j < count; ++j) {

@@ -7,24 +7,27 @@ struct attention_backward_memory {
   std::int64_t padded;
 };
 
-/// scores <- P = exp(scale s - lse), grads <- dS = scale P (dP - mean), zero where a query does not see the key.
-ISTHMUS_INLINE void score_gradients(float* scores, float* grads, std::int64_t visible, std::int64_t padded, float scale, float lse,
-                                    float mean) {
+/// scores <- P = exp(scale s - lse), grads <- dS = scale P (dP - mean), zero where a query does not see the key: outside of
+/// [first, visible).
+ISTHMUS_INLINE void score_gradients(float* scores, float* grads, std::int64_t first, std::int64_t visible, std::int64_t padded, float scale,
+                                    float lse, float mean) {
   for (std::int64_t c = 0; c < padded; c += width) {
     const vf x = load(scores + c) * scale - lse, p = x < -87.0F ? vf{} : exp(x);
     store(scores + c, p);
     store(grads + c, p * (load(grads + c) - mean) * scale);
   }
+  for (std::int64_t c = 0; c < first; ++c) scores[c] = grads[c] = 0;
   for (std::int64_t c = visible; c < padded; ++c) scores[c] = grads[c] = 0;
 }
 
-/// Everything that block (queries from q, keys from k) gives.
-template <class Act>
+/// Everything that block (queries from q, keys from k) gives. unseen(r): how many of the keys lie before those that the r-th query sees.
+template <class Act, class Unseen>
 ISTHMUS_INLINE void attention_block_backward(const attention_backward_args<Act>& a, const attention_backward_memory& m,
                                              const rows_view& queries, const rows_view& d_o, const rows_view& keys,
-                                             const float* lse, std::int64_t q, std::int64_t n, std::int64_t k, std::int64_t n_keys) {
+                                             const float* lse, std::int64_t q, std::int64_t n, std::int64_t k, std::int64_t n_keys,
+                                             Unseen&& unseen) {
   const std::int64_t dim = a.head_dim, depth = dim * panel;
-  const bool diagonal = q == k;
+  const bool diagonal = a.sight.causal && q == k;
   over_bands(diagonal, n, n_keys, [&](std::int64_t from, std::int64_t rows, std::int64_t visible) {
     float *scores = m.scores + from * block, *grads = m.grads + from * block;
     const std::int64_t columns = round_up(visible, panel), padded = diagonal ? round_up(n_keys, width) : round_up(visible, width);
@@ -32,8 +35,9 @@ ISTHMUS_INLINE void attention_block_backward(const attention_backward_args<Act>&
     product(rows, columns, dim, d_o.from(q + from).as_left(), {m.values_t, panel, depth}, {grads, block, panel}, into::overwrite);
     for (std::int64_t r = 0; r < rows; ++r) {
       const std::int64_t seen = diagonal && from + r + 1 < visible ? from + r + 1 : visible;
-      score_gradients(scores + r * block, grads + r * block, seen, padded < columns ? padded : columns, a.scale, lse[q + from + r],
-                      m.mean[q + from + r]);
+      const std::int64_t before = unseen(from + r);
+      score_gradients(scores + r * block, grads + r * block, before < seen ? before : seen, seen, padded < columns ? padded : columns,
+                      a.scale, lse[q + from + r], m.mean[q + from + r]);
     }
     product(rows, m.padded, visible, {grads, block, 1}, keys.as_right(), {m.dq + (q + from) * m.padded, m.padded, panel}, into::add);
   });
@@ -63,14 +67,20 @@ void attention_head_backward(const attention_backward_args<Act>& a, std::int64_t
     m.mean[i] = sum(dot);
   }
   __builtin_memset(m.dq, 0, static_cast<std::size_t>(a.length * m.padded) * sizeof(float));
+  const auto first = [&](std::int64_t query) { return first_seen(a.sight, b, a.length, query); };
   for (std::int64_t k = 0; k < a.length; k += block) {
     const std::int64_t n_keys = a.length - k < block ? a.length - k : block, at = (row + k) * a.qkv_stride + kv;
     transposed_panels(a.k + at, a.qkv_stride, n_keys, dim, m.keys_t);
     transposed_panels(a.v + at, a.qkv_stride, n_keys, dim, m.values_t);
     const rows_view keys = view_rows(a.k + at, a.qkv_stride, n_keys, dim, m.keys);
-    for (std::int64_t q = k; q < a.length; q += block)
-      attention_block_backward(a, m, queries, d_o, keys, a.lse + (b * a.heads + h) * a.length, q,
-                               a.length - q < block ? a.length - q : block, k, n_keys);
+    for (std::int64_t q = a.sight.causal ? k : 0; q < a.length && first(q) < k + n_keys; q += block) {
+      const std::int64_t n = a.length - q < block ? a.length - q : block;
+      const bool edge = first(q + n - 1) > k;
+      attention_block_backward(a, m, queries, d_o, keys, a.lse + (b * a.heads + h) * a.length, q, n, k, n_keys, [&](std::int64_t r) {
+        const std::int64_t unseen = edge ? first(q + r) - k : 0;
+        return unseen > 0 ? unseen : 0;
+      });
+    }
   }
   store_rows(m.dq, m.padded, a.length, dim, a.dq + row * a.d_qkv_stride + h * dim, a.d_qkv_stride);
 }

@@ -1,11 +1,7 @@
-// Attention in fp32 for wide heads, and of one sequence against its cache in both types. Four query (or key) rows a warp stay in
-// registers, tiles of 32 rows of the other side pass by in shared memory: lanes are rows of the tile for scores, columns of the head for
-// sums.
+// Attention in fp32 for wide heads. Four query (or key) rows a warp stay in registers, tiles of 32 rows of the other side pass by in shared
+// memory: lanes are rows of the tile for scores, columns of the head for sums.
 #include "kernels/cuda/attention.cuh"
 #include "kernels/cuda/ops.hpp"
-
-#include <algorithm>
-#include <string>
 
 namespace isthmus::kernels::cuda {
 
@@ -83,7 +79,7 @@ __device__ void write_rows(const float (&sums)[rows_a_warp][D / warp_size], cons
     }
 }
 
-template <int D>
+template <int D, bool Plain>
 __global__ void attention_rows(attention_args<float> a) {
   extern __shared__ float memory[];
   const rows_tile<D> q{memory}, k{memory + rows_tile<D>::floats}, v{memory + 2 * rows_tile<D>::floats};
@@ -94,7 +90,10 @@ __global__ void attention_rows(attention_args<float> a) {
   float sums[rows_a_warp][D / warp_size], peak[rows_a_warp], total[rows_a_warp] = {};
   clear<D>(sums);
   for (float& p : peak) p = low;
-  for (std::int64_t j = 0; j < begin + tile && j < a.length; j += tile) {
+  index_range seen_by[rows_a_warp];
+  for (int i = 0; i < rows_a_warp; ++i) seen_by[i] = keys_in_sight<Plain>(a.sight, b, a.length, begin + row + i);
+  const std::int64_t end = keys_in_sight<Plain>(a.sight, b, a.length, begin + valid - 1).end;
+  for (std::int64_t j = keys_in_sight<Plain>(a.sight, b, a.length, begin).first / tile * tile; j < end; j += tile) {
     __syncthreads();
     const std::int64_t from = (first + j) * a.qkv_stride + kv * a.head_dim, there = least(tile, a.length - j);
     k.load(a.k + from, a.qkv_stride, there, a.head_dim);
@@ -104,7 +103,7 @@ __global__ void attention_rows(attention_args<float> a) {
     k.scores(q, s);
 #pragma unroll
     for (int i = 0; i < rows_a_warp; ++i) {
-      const bool seen = j + lane <= begin + row + i && lane < there;
+      const bool seen = seen_by[i].first <= j + lane && j + lane < seen_by[i].end && lane < there;
       s[i] = seen ? s[i] * a.scale : low;
       const float peak_now = fmaxf(peak[i], warp_max(s[i])), keep = __expf(peak[i] - peak_now);
       s[i] = seen ? __expf(s[i] - peak_now) : 0.0F;
@@ -123,7 +122,7 @@ __global__ void attention_rows(attention_args<float> a) {
   write_rows<D>(sums, scales, a.o + ((first + begin) * a.heads + h) * a.head_dim, a.heads * a.head_dim, valid, a.head_dim);
 }
 
-template <int D>
+template <int D, bool Plain>
 __global__ void attention_dq(attention_backward_args<float> a, row_facts all_facts) {
   extern __shared__ float memory[];
   constexpr int floats = rows_tile<D>::floats;
@@ -137,7 +136,10 @@ __global__ void attention_dq(attention_backward_args<float> a, row_facts all_fac
   const row_facts facts = all_facts.of_head(b * a.heads + h);
   float sums[rows_a_warp][D / warp_size];
   clear<D>(sums);
-  for (std::int64_t j = 0; j < begin + tile && j < a.length; j += tile) {
+  index_range seen_by[rows_a_warp];
+  for (int i = 0; i < rows_a_warp; ++i) seen_by[i] = keys_in_sight<Plain>(a.sight, b, a.length, begin + row + i);
+  const std::int64_t end = keys_in_sight<Plain>(a.sight, b, a.length, begin + valid - 1).end;
+  for (std::int64_t j = keys_in_sight<Plain>(a.sight, b, a.length, begin).first / tile * tile; j < end; j += tile) {
     __syncthreads();
     const std::int64_t from = (first + j) * a.qkv_stride + kv * a.head_dim, there = least(tile, a.length - j);
     k.load(a.k + from, a.qkv_stride, there, a.head_dim);
@@ -148,7 +150,7 @@ __global__ void attention_dq(attention_backward_args<float> a, row_facts all_fac
     v.scores(d_o, dp);
 #pragma unroll
     for (int i = 0; i < rows_a_warp; ++i) {
-      const bool seen = j + lane <= begin + row + i && lane < there;
+      const bool seen = seen_by[i].first <= j + lane && j + lane < seen_by[i].end && lane < there;
       s[i] = seen ? a.scale * exp2f(scale * s[i] - facts.lse[begin + row + i]) * (dp[i] - facts.mean[begin + row + i]) : 0.0F;
     }
     k.add_weighted(s, sums);
@@ -157,7 +159,7 @@ __global__ void attention_dq(attention_backward_args<float> a, row_facts all_fac
   write_rows<D>(sums, ones, a.dq + (first + begin) * a.d_qkv_stride + h * a.head_dim, a.d_qkv_stride, valid, a.head_dim);
 }
 
-template <int D>
+template <int D, bool Plain>
 __global__ void attention_dk_dv(attention_backward_args<float> a, row_facts all_facts) {
   extern __shared__ float memory[];
   constexpr int floats = rows_tile<D>::floats;
@@ -172,21 +174,24 @@ __global__ void attention_dk_dv(attention_backward_args<float> a, row_facts all_
   clear<D>(dk);
   clear<D>(dv);
   const float scale = a.scale * log2_e;
+  const index_range queries = queries_in_sight<Plain>(a.sight, b, a.length, begin, begin + valid);
   for (std::int64_t h = kv * group; h < (kv + 1) * group; ++h) {
-    for (std::int64_t i = begin; i < a.length; i += tile) {
+    for (std::int64_t i = queries.first; i < queries.end; i += tile) {
       __syncthreads();
       const std::int64_t there = least(tile, a.length - i);
       q.load(a.q + (first + i) * a.qkv_stride + h * a.head_dim, a.qkv_stride, there, a.head_dim);
       d_o.load(a.d_o + ((first + i) * a.heads + h) * a.head_dim, a.heads * a.head_dim, there, a.head_dim);
       const row_facts facts = all_facts.of_head(b * a.heads + h);
       const float lse = facts.lse[i + lane], mean = facts.mean[i + lane];
+      const index_range sees = keys_in_sight<Plain>(a.sight, b, a.length, i + lane);
       __syncthreads();
       float p[rows_a_warp], ds[rows_a_warp];
       q.scores(k, p);
       d_o.scores(v, ds);
 #pragma unroll
       for (int j = 0; j < rows_a_warp; ++j) {
-        p[j] = begin + row + j <= i + lane ? exp2f(scale * p[j] - lse) : 0.0F;
+        const std::int64_t key = begin + row + j;
+        p[j] = sees.first <= key && key < sees.end ? exp2f(scale * p[j] - lse) : 0.0F;
         ds[j] = a.scale * p[j] * (ds[j] - mean);
       }
       d_o.add_weighted(p, dv);
@@ -233,108 +238,6 @@ __global__ void facts_of_rows(attention_backward_args<Act> a, row_facts all_fact
   }
 }
 
-/// What a part of a cache gives one query and head: the largest score, the sum of exp(score - largest), and the weighted sum of values.
-struct cache_parts {
-  float* numbers;  // [tokens, heads, splits, head_dim + 2], or null: one split, straight to the output
-  std::int64_t splits, keys_a_split;
-};
-
-/// One block a token, head and split: each warp goes over every eighth key, four at a time, with lanes as columns; then the warps' sums
-/// are merged.
-template <class Act, int Columns>
-__global__ void attention_of_cache(attention_cached_args<Act> a, cache_parts to) {
-  constexpr int at_once = 4;
-  __shared__ float peaks[warps], totals[warps], parts[warps][Columns * warp_size];
-  const std::int64_t t = blockIdx.x, h = blockIdx.y, kv = h * a.kv_heads / a.heads, stride = a.kv_heads * a.head_dim;
-  const std::int64_t begin = blockIdx.z * to.keys_a_split, end = least(begin + to.keys_a_split, a.past + t + 1);
-  const int lane = threadIdx.x % warp_size, warp = threadIdx.x / warp_size;
-  float q[Columns], sum[Columns] = {}, peak = low, total = 0;
-#pragma unroll
-  for (int i = 0; i < Columns; ++i) {
-    const int c = i * warp_size + lane;
-    q[i] = c < a.head_dim ? a.scale * wide(a.q[t * a.q_stride + h * a.head_dim + c]) : 0.0F;
-  }
-  for (std::int64_t j = begin + warp; j < end; j += warps * at_once) {
-    float score[at_once] = {}, v[at_once][Columns], peak_now = peak;
-#pragma unroll
-    for (int k = 0; k < at_once; ++k) {
-      const std::int64_t row = least(j + k * warps, end - 1) * stride + kv * a.head_dim;
-#pragma unroll
-      for (int i = 0; i < Columns; ++i) {
-        const int c = i * warp_size + lane;
-        if (c < a.head_dim) score[k] += q[i] * wide(a.keys[row + c]);
-        v[k][i] = c < a.head_dim ? wide(a.values[row + c]) : 0.0F;
-      }
-    }
-#pragma unroll
-    for (int k = 0; k < at_once; ++k) {
-      score[k] = warp_sum(score[k]);
-      if (j + k * warps >= end) score[k] = low;
-      peak_now = fmaxf(peak_now, score[k]);
-    }
-    const float keep = __expf(peak - peak_now);
-    peak = peak_now;
-    total *= keep;
-#pragma unroll
-    for (float& s : sum) s *= keep;
-#pragma unroll
-    for (int k = 0; k < at_once; ++k) {
-      const float weight = j + k * warps < end ? __expf(score[k] - peak) : 0.0F;
-      total += weight;
-#pragma unroll
-      for (int i = 0; i < Columns; ++i) sum[i] += weight * v[k][i];
-    }
-  }
-#pragma unroll
-  for (int i = 0; i < Columns; ++i) parts[warp][i * warp_size + lane] = sum[i];
-  if (lane == 0) {
-    peaks[warp] = peak;
-    totals[warp] = total;
-  }
-  __syncthreads();
-  float top = low, all = 0;
-  for (int w = 0; w < warps; ++w) top = fmaxf(top, peaks[w]);
-  for (int w = 0; w < warps; ++w) all += totals[w] * __expf(peaks[w] - top);
-  float* part = to.numbers ? to.numbers + ((t * a.heads + h) * to.splits + blockIdx.z) * (a.head_dim + 2) : nullptr;
-  for (std::int64_t c = threadIdx.x; c < a.head_dim; c += threads) {
-    float o = 0;
-    for (int w = 0; w < warps; ++w) o += parts[w][c] * __expf(peaks[w] - top);
-    if (part)
-      part[2 + c] = o;
-    else
-      a.o[(t * a.heads + h) * a.head_dim + c] = narrow<Act>(o / all);
-  }
-  if (part && threadIdx.x == 0) {
-    part[0] = top;
-    part[1] = all;
-  }
-}
-
-/// One block a token and head.
-template <class Act>
-__global__ void merge_splits(attention_cached_args<Act> a, cache_parts from) {
-  const std::int64_t i = blockIdx.x * a.heads + blockIdx.y, stride = a.head_dim + 2;
-  const float* part = from.numbers + i * from.splits * stride;
-  float top = low, all = 0;
-  for (std::int64_t s = 0; s < from.splits; ++s) top = fmaxf(top, part[s * stride]);
-  for (std::int64_t s = 0; s < from.splits; ++s) all += part[s * stride + 1] * __expf(part[s * stride] - top);
-  for (std::int64_t c = threadIdx.x; c < a.head_dim; c += blockDim.x) {
-    float o = 0;
-    for (std::int64_t s = 0; s < from.splits; ++s) o += part[s * stride + 2 + c] * __expf(part[s * stride] - top);
-    a.o[i * a.head_dim + c] = narrow<Act>(o / all);
-  }
-}
-
-/// f.operator()<D>() for the smallest D there is that holds a head.
-template <class F>
-void for_head_dim(std::int64_t head_dim, F f) {
-  if (head_dim <= 32) return f.template operator()<32>();
-  if (head_dim <= 64) return f.template operator()<64>();
-  if (head_dim <= 128) return f.template operator()<128>();
-  if (head_dim <= 256) return f.template operator()<256>();
-  throw device_error("attention on the GPU: head_dim is " + std::to_string(head_dim) + ", at most 256 are there");
-}
-
 dim3 grid_of(std::int64_t length, std::int64_t heads, std::int64_t batch) {
   return {static_cast<unsigned>(ceil_div(length, tile)), static_cast<unsigned>(heads), static_cast<unsigned>(batch)};
 }
@@ -363,35 +266,22 @@ template row_facts facts_of(queue&, const attention_backward_args<float>&);
 template row_facts facts_of(queue&, const attention_backward_args<bf16>&);
 
 void attention_of_wide_heads(queue& q, const attention_args<float>& a) {
-  for_head_dim(a.head_dim, [&]<int D>() {
-    launch(q, "attention", attention_rows<D>, grid_of(a.length, a.heads, a.batch), threads, tiles_bytes<D>(3), a);
+  for_any_head_dim(a.head_dim, [&]<int D>() {
+    for_sight(a.sight, [&]<bool Plain>() {
+      launch(q, "attention", attention_rows<D, Plain>, grid_of(a.length, a.heads, a.batch), threads, tiles_bytes<D>(3), a);
+    });
   });
 }
 
 void attention_backward_of_wide_heads(queue& q, const attention_backward_args<float>& a) {
   const row_facts facts = facts_of(q, a);
-  for_head_dim(a.head_dim, [&]<int D>() {
-    launch(q, "attention's dq", attention_dq<D>, grid_of(a.length, a.heads, a.batch), threads, tiles_bytes<D>(4), a, facts);
-    launch(q, "attention's dk and dv", attention_dk_dv<D>, grid_of(a.length, a.kv_heads, a.batch), threads, tiles_bytes<D>(4), a, facts);
+  for_any_head_dim(a.head_dim, [&]<int D>() {
+    for_sight(a.sight, [&]<bool Plain>() {
+      launch(q, "attention's dq", attention_dq<D, Plain>, grid_of(a.length, a.heads, a.batch), threads, tiles_bytes<D>(4), a, facts);
+      launch(q, "attention's dk and dv", attention_dk_dv<D, Plain>, grid_of(a.length, a.kv_heads, a.batch), threads, tiles_bytes<D>(4), a,
+             facts);
+    });
   });
 }
-
-template <class Act>
-void attention_cached(stream& s, const attention_cached_args<Act>& a) {
-  queue& q = queue_of(s);
-  if (a.tokens == 0) return;
-  const std::int64_t keys = a.past + a.tokens, blocks_wanted = 512;
-  const std::int64_t splits = std::clamp<std::int64_t>(blocks_wanted / (a.tokens * a.heads), 1, ceil_div(keys, warps * 8));
-  const cache_parts parts{splits > 1 ? q.scratch_floats(a.tokens * a.heads * splits * (a.head_dim + 2)) : nullptr, splits,
-                          ceil_div(keys, splits)};
-  const auto tokens = static_cast<unsigned>(a.tokens), heads = static_cast<unsigned>(a.heads);
-  for_head_dim(a.head_dim, [&]<int D>() {
-    launch(q, "attention_cached", attention_of_cache<Act, D / warp_size>, dim3(tokens, heads, static_cast<unsigned>(splits)), threads, 0, a,
-           parts);
-  });
-  if (splits > 1) launch(q, "attention_cached's merge", merge_splits<Act>, dim3(tokens, heads), 64, 0, a, parts);
-}
-template void attention_cached(stream&, const attention_cached_args<float>&);
-template void attention_cached(stream&, const attention_cached_args<bf16>&);
 
 }  // namespace isthmus::kernels::cuda

@@ -130,8 +130,8 @@ __global__ void __launch_bounds__(Shape::groups* group_threads, Shape::blocks)
 }  // namespace
 
 bool takes(const queue& q, const attention_args<bf16>& a) {
-  return q.on_hopper() && 32 < a.head_dim && a.head_dim <= 128 && can_be_mapped(queries_of(a)) && can_be_mapped(keys_of(a)) &&
-         can_be_mapped(values_of(a));
+  return a.sight.plain() && q.on_hopper() && 32 < a.head_dim && a.head_dim <= 128 && can_be_mapped(queries_of(a)) &&
+         can_be_mapped(keys_of(a)) && can_be_mapped(values_of(a));
 }
 
 void attention(queue& q, const attention_args<bf16>& a) {

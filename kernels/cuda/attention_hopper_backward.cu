@@ -263,8 +263,8 @@ head_rows d_outputs_of(const attention_backward_args<bf16>& a) {
 }  // namespace
 
 bool takes(const queue& q, const attention_backward_args<bf16>& a) {
-  return q.on_hopper() && 32 < a.head_dim && a.head_dim <= 128 && can_be_mapped(queries_of(a)) && can_be_mapped(keys_of(a)) &&
-         can_be_mapped(values_of(a)) && can_be_mapped(d_outputs_of(a));
+  return a.sight.plain() && q.on_hopper() && 32 < a.head_dim && a.head_dim <= 128 && can_be_mapped(queries_of(a)) &&
+         can_be_mapped(keys_of(a)) && can_be_mapped(values_of(a)) && can_be_mapped(d_outputs_of(a));
 }
 
 void attention_backward(queue& q, const attention_backward_args<bf16>& a) {

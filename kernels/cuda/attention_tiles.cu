@@ -3,6 +3,7 @@
 #include "kernels/cuda/attention_hopper.hpp"
 #include "kernels/cuda/ops.hpp"
 
+// With a window or documents blocks start at the first tile that one of their rows sees, and warps pass over those that none of theirs does.
 namespace isthmus::kernels::cuda {
 
 namespace {
@@ -15,7 +16,7 @@ constexpr int rows = warps* rows_a_warp<D>;
 template <class Act, int D>
 constexpr std::size_t bytes = passing_tiles<Act, D, threads>::bytes + rows<D>* rows_in_memory<Act, D>::stride * sizeof(Act);
 
-template <class Act, int D>
+template <class Act, int D, bool Plain>
 __global__ void __launch_bounds__(threads) attention_rows(attention_args<Act> a, bool aligned) {
   constexpr int tile = tiled::tile<Act, D>;
   extern __shared__ __align__(16) std::byte memory[];
@@ -25,13 +26,15 @@ __global__ void __launch_bounds__(threads) attention_rows(attention_args<Act> a,
   const std::int64_t begin = static_cast<std::int64_t>(gridDim.x - 1 - blockIdx.x) * rows<D>, h = blockIdx.y, b = blockIdx.z;
   const std::int64_t first = b * a.length, valid = least(rows<D>, a.length - begin), kv = h * a.kv_heads / a.heads * a.head_dim;
   const Act *k = a.k + first * a.qkv_stride + kv, *v = a.v + first * a.qkv_stride + kv;
-  const auto tiles = static_cast<int>((begin + valid + tile - 1) / tile);
+  const auto sight_of = [&](std::int64_t query) { return keys_in_sight<Plain>(a.sight, b, a.length, query); };
+  const int tiles = (sight_of(begin + valid - 1).end + tile - 1) / tile;
+  const int first_tile = sight_of(begin).first / tile;
   const auto start = [&](int i) {
     const std::int64_t at = i * tile * a.qkv_stride;
     kv_tiles.start(i % 2, k + at, a.qkv_stride, v + at, a.qkv_stride, a.length - i * tile);
   };
   start_copy<rows<D>, threads>(q_tile, a.q + (first + begin) * a.qkv_stride + h * a.head_dim, a.qkv_stride, valid, a.head_dim, aligned);
-  start(0);
+  start(first_tile);
   wait_for_copies<0>();
   __syncthreads();
   const own_rows<Act, D> q{q_tile};
@@ -39,22 +42,24 @@ __global__ void __launch_bounds__(threads) attention_rows(attention_args<Act> a,
   clear<D, D>(o);
   running_softmax softmax[strips<D>];
   const auto mine = static_cast<int>(begin) + first_row_of_warp<D>();
-  for (int i = 0; i < tiles; ++i) {
+  const index_range of_first = sight_of(mine), of_last = sight_of(mine + rows_a_warp<D> - 1);
+  for (int i = first_tile; i < tiles; ++i) {
     if (i + 1 < tiles) start(i + 1);
     const int key = i * tile;
-    if (key < mine + rows_a_warp<D>) {  // else all of it is behind the warp's rows
+    if (key < of_last.end && (Plain || key + tile > of_first.first)) {  // else the warp's rows see nothing of it
       sums_of_rows<D, tile> s;
       scores<D, tile>(s, q, kv_tiles.first(i % 2), 0);
-      if (key + tile - 1 > mine)
+      if (key + tile > of_first.end || (!Plain && key < of_last.first))
 #pragma unroll
         for (int strip = 0; strip < strips<D>; ++strip)
           s[strip].each([&](int r, int c, float& x) {
-            if (key + c > mine + strip * 16 + r) x = low;
+            const index_range seen = sight_of(mine + strip * 16 + r);
+            if (key + c >= seen.end || (!Plain && key + c < seen.first)) x = low;
           });
 #pragma unroll
       for (int strip = 0; strip < strips<D>; ++strip) {
         float keep[2];
-        softmax[strip].step(s[strip], a.scale * log2_e, keep);
+        softmax[strip].template step<Plain>(s[strip], a.scale * log2_e, keep);
         scale_rows(o[strip], keep);
       }
       add_weighted<D, tile>(o, s, kv_tiles.second(i % 2), 0);
@@ -74,7 +79,10 @@ template <class Act>
 void attention_by_tiles(queue& q, const attention_args<Act>& a) {
   for_head_dim(a.head_dim, [&]<int D>() {
     const bool aligned = copies_whole<D>(a.head_dim, a.qkv_stride, a.q, a.k, a.v);
-    launch(q, "attention", attention_rows<Act, D>, grid_of(a.length, rows<D>, a.heads, a.batch), threads, bytes<Act, D>, a, aligned);
+    for_sight(a.sight, [&]<bool Plain>() {
+      launch(q, "attention", attention_rows<Act, D, Plain>, grid_of(a.length, rows<D>, a.heads, a.batch), threads, bytes<Act, D>, a,
+             aligned);
+    });
   });
 }
 

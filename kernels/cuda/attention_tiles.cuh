@@ -151,8 +151,9 @@ __device__ void scale_rows(accumulator<D>& sums, const float (&by)[2]) {
 struct running_softmax {
   float peak[2] = {low, low}, total[2] = {};  // the largest score; this lane's part of the sum of exp(scale (score - peak))
 
-  /// Turns a tile's scores into weights; keep: what the sums so far are to be multiplied by. scale: times log2 e.
-  template <int Columns>
+  /// Turns a tile's scores into weights; keep: what the sums so far are to be multiplied by. scale: times log2 e. Seen: every row has seen
+  /// a key by now, else those that have not get weights of zero.
+  template <bool Seen = true, int Columns>
   __device__ void step(accumulator<Columns>& s, float scale, float (&keep)[2]) {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
@@ -160,7 +161,7 @@ struct running_softmax {
 #pragma unroll
       for (int n = 0; n < Columns / 8; ++n) now = fmaxf(now, fmaxf(s.v[n][2 * half], s.v[n][2 * half + 1]));
       now = largest_of_four(now);
-      const float scaled = now * scale;
+      const float scaled = Seen || now > low ? now * scale : 0.0F;
       keep[half] = exp2_of((peak[half] - now) * scale);
       peak[half] = now;
       float sum = total[half] * keep[half];

@@ -24,6 +24,16 @@ void rope(stream&, const rope_args<Act>& a) {
 
 namespace {
 
+/// The keys [first, end) of its row that query i of row b sees.
+struct key_range {
+  std::int64_t first, end;
+};
+key_range keys_of(const attention_sight& sight, std::int64_t b, std::int64_t length, std::int64_t i) {
+  if (!sight.causal) return {0, length};
+  const std::int64_t document = sight.first_key ? sight.first_key[b * length + i] : 0;
+  return {sight.window > 0 ? std::max(document, i + 1 - sight.window) : document, i + 1};
+}
+
 /// o = sum_j softmax_j(scale q . k_j) v_j over `count` keys; gives log sum_j exp(scale q . k_j). weights: [count], sum: [head_dim].
 template <class Act>
 real<Act> attend(const Act* q, const Act* k, const Act* v, std::int64_t kv_stride, std::int64_t count, std::int64_t head_dim,
@@ -50,10 +60,13 @@ void attention(stream& s, const attention_args<Act>& a) {
   for (std::int64_t b = 0; b < a.batch; ++b) {
     for (std::int64_t h = 0; h < a.heads; ++h) {
       const std::int64_t first = b * a.length, kv = h * a.kv_heads / a.heads * a.head_dim;
-      for (std::int64_t i = 0; i < a.length; ++i)
+      for (std::int64_t i = 0; i < a.length; ++i) {
+        const key_range seen = keys_of(a.sight, b, a.length, i);
+        const std::int64_t at = (first + seen.first) * a.qkv_stride + kv;
         a.lse[(b * a.heads + h) * a.length + i] =
-            attend(a.q + (first + i) * a.qkv_stride + h * a.head_dim, a.k + first * a.qkv_stride + kv, a.v + first * a.qkv_stride + kv,
-                   a.qkv_stride, i + 1, a.head_dim, a.scale, weights, weights + a.length, a.o + ((first + i) * a.heads + h) * a.head_dim);
+            attend(a.q + (first + i) * a.qkv_stride + h * a.head_dim, a.k + at, a.v + at, a.qkv_stride, seen.end - seen.first, a.head_dim,
+                   a.scale, weights, weights + a.length, a.o + ((first + i) * a.heads + h) * a.head_dim);
+      }
     }
   }
 }
@@ -63,9 +76,10 @@ void attention_cached(stream& s, const attention_cached_args<Act>& a) {
   real<Act>* weights = scratch<Act>(s, a.past + a.tokens + a.head_dim);
   for (std::int64_t t = 0; t < a.tokens; ++t) {
     for (std::int64_t h = 0; h < a.heads; ++h) {
-      const std::int64_t kv = h * a.kv_heads / a.heads * a.head_dim;
-      attend(a.q + t * a.q_stride + h * a.head_dim, a.keys + kv, a.values + kv, a.kv_heads * a.head_dim, a.past + t + 1, a.head_dim,
-             a.scale, weights, weights + a.past + a.tokens, a.o + (t * a.heads + h) * a.head_dim);
+      const key_range seen = keys_of({.window = a.window}, 0, 0, a.past + t);
+      const std::int64_t stride = a.kv_heads * a.head_dim, kv = seen.first * stride + h * a.kv_heads / a.heads * a.head_dim;
+      attend(a.q + t * a.q_stride + h * a.head_dim, a.keys + kv, a.values + kv, stride, seen.end - seen.first, a.head_dim, a.scale, weights,
+             weights + a.past + a.tokens, a.o + (t * a.heads + h) * a.head_dim);
     }
   }
 }
@@ -84,7 +98,8 @@ void attention_head_backward(const attention_backward_args<Act>& a, std::int64_t
     const R mean = dot(d_o, a.o + ((first + i) * a.heads + h) * dim, dim);
     const R lse = a.lse[(b * a.heads + h) * a.length + i];
     std::fill_n(dq, dim, R{0});
-    for (std::int64_t j = 0; j <= i; ++j) {
+    const key_range seen = keys_of(a.sight, b, a.length, i);
+    for (std::int64_t j = seen.first; j < seen.end; ++j) {
       const Act* k = a.k + (first + j) * a.qkv_stride + kv;
       const R p = exp_of(a.scale * dot(q, k, dim) - lse);
       const R ds = a.scale * p * (dot(d_o, a.v + (first + j) * a.qkv_stride + kv, dim) - mean);

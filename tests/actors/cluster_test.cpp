@@ -32,6 +32,19 @@ BOOST_AUTO_TEST_CASE(one_site_trains_to_its_end) {
   BOOST_TEST(losses.back() < losses.front());
 }
 
+BOOST_AUTO_TEST_CASE(documents_are_kept_apart_where_the_recipe_says_so) {
+  const auto losses = [](const char* documents) {
+    cluster c({.seed = 1, .sites = 1, .overrides = {"run.tokens=1920", std::string("data.documents=") + documents}});
+    c.start_all();
+    expect_finished(c, 300s);
+    return c.losses(0);
+  };
+  const auto packed = losses("packed"), separate = losses("separate");
+  BOOST_TEST(packed.size() == separate.size());
+  BOOST_TEST(packed != separate);
+  BOOST_TEST(separate.back() < separate.front());
+}
+
 BOOST_AUTO_TEST_CASE(three_sites_train_to_their_end) {
   const std::vector<std::vector<std::string>> codecs{
       {"round.codec=none"}, {"round.codec=int8"}, {"round.codec=sparse_loco"}, {"round.codec=sparse_loco", "round.warm_up_rounds=3"}};

@@ -136,19 +136,63 @@ BOOST_FIXTURE_TEST_CASE(of_rotary_positions, reference_in_double) {
   });
 }
 
-BOOST_FIXTURE_TEST_CASE(of_attention, reference_in_double) {
+namespace {
+
+void check_attention(reference_in_double& t, const attention_sight& sight) {
   const std::int64_t batch = 2, length = 7, heads = 4, kv_heads = 2, dim = 5, rows = batch * length;
   const std::int64_t k = heads * dim, v = k + kv_heads * dim, width = v + kv_heads * dim;
-  doubles qkv = draw(rows * width), o = zeros(rows * k), d_o = draw(rows * k), d_qkv = zeros(rows * width);
+  doubles qkv = t.draw(rows * width), o = zeros(rows * k), d_o = t.draw(rows * k), d_qkv = zeros(rows * width);
   doubles lse = zeros(batch * heads * length);
   const auto loss = [&] {
-    ops.attention(s, {qkv.data(), qkv.data() + k, qkv.data() + v, o.data(), lse.data(), batch, length, heads, kv_heads, dim, width, 0.4});
+    t.ops.attention(
+        t.s, {qkv.data(), qkv.data() + k, qkv.data() + v, o.data(), lse.data(), batch, length, heads, kv_heads, dim, width, 0.4, sight});
     return along(o, d_o);
   };
   loss();
-  ops.attention_backward(s, {qkv.data(), qkv.data() + k, qkv.data() + v, o.data(), d_o.data(), lse.data(), d_qkv.data(), d_qkv.data() + k,
-                             d_qkv.data() + v, batch, length, heads, kv_heads, dim, width, width, 0.4});
+  t.ops.attention_backward(t.s, {qkv.data(), qkv.data() + k, qkv.data() + v, o.data(), d_o.data(), lse.data(), d_qkv.data(),
+                                 d_qkv.data() + k, d_qkv.data() + v, batch, length, heads, kv_heads, dim, width, width, 0.4, sight});
   check("q, k, v", qkv, d_qkv, loss);
+}
+
+}  // namespace
+
+BOOST_FIXTURE_TEST_CASE(of_attention, reference_in_double) { check_attention(*this, {}); }
+BOOST_FIXTURE_TEST_CASE(of_attention_with_a_window, reference_in_double) { check_attention(*this, {.window = 3}); }
+BOOST_FIXTURE_TEST_CASE(of_attention_within_documents, reference_in_double) {
+  const std::vector<std::int32_t> first{0, 0, 2, 2, 2, 5, 5, 0, 0, 0, 0, 4, 4, 4};
+  check_attention(*this, {.first_key = first.data()});
+  check_attention(*this, {.window = 2, .first_key = first.data()});
+}
+BOOST_FIXTURE_TEST_CASE(of_attention_both_ways, reference_in_double) { check_attention(*this, {.causal = false}); }
+
+/// What the words say, told apart from what central differences agree with.
+BOOST_FIXTURE_TEST_CASE(attention_sees_what_it_is_told_to, reference_in_double) {
+  const std::int64_t length = 6, dim = 2, width = 3 * dim;
+  const std::vector<std::int32_t> first{0, 0, 0, 3, 3, 3};
+  const auto seen = [&](const attention_sight& sight) {
+    doubles qkv = draw(length * width), o = zeros(length * dim), before = o, lse = zeros(length);
+    const auto run = [&](doubles& out) {
+      ops.attention(s,
+                    {qkv.data(), qkv.data() + dim, qkv.data() + 2 * dim, out.data(), lse.data(), 1, length, 1, 1, dim, width, 0.4, sight});
+    };
+    run(before);
+    std::string table;
+    for (std::int64_t j = 0; j < length; ++j) {
+      auto& value = qkv[static_cast<std::size_t>(j * width + 2 * dim)];
+      value += 100;
+      run(o);
+      value -= 100;
+      for (std::int64_t i = 0; i < length; ++i)
+        table += o[static_cast<std::size_t>(i * dim)] != before[static_cast<std::size_t>(i * dim)] ? static_cast<char>('0' + i) : '.';
+      table += ' ';
+    }
+    return table;  // a word a key: the queries that see it
+  };
+  BOOST_TEST(seen({}) == "012345 .12345 ..2345 ...345 ....45 .....5 ");
+  BOOST_TEST(seen({.window = 2}) == "01.... .12... ..23.. ...34. ....45 .....5 ");
+  BOOST_TEST(seen({.first_key = first.data()}) == "012... .12... ..2... ...345 ....45 .....5 ");
+  BOOST_TEST(seen({.window = 2, .first_key = first.data()}) == "01.... .12... ..2... ...34. ....45 .....5 ");
+  BOOST_TEST(seen({.causal = false}) == "012345 012345 012345 012345 012345 012345 ");
 }
 
 BOOST_FIXTURE_TEST_CASE(of_ssd, reference_in_double) {

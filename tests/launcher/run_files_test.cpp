@@ -1,4 +1,5 @@
 // What is in a run's folder, and what verbs and processes say when it does not fit.
+#include "framework/data/prepare.hpp"
 #include "framework/metrics/run_store.hpp"
 #include "framework/rounds/file_log.hpp"
 #include "framework/rounds/ledger.hpp"
@@ -65,6 +66,23 @@ BOOST_AUTO_TEST_CASE(a_shard_of_another_tokenizer_is_a_bad_file) {
   const auto o = go({"evaluate", "ours"});
   ends(o, 5, "perl.shard: byte");
   for (const char letter : {'a', 'c'}) BOOST_TEST(contains(o.err, letter_tokenizer(letter).hash().hex()), o.err);
+}
+
+BOOST_AUTO_TEST_CASE(documents_without_a_mark_cannot_be_kept_apart) {
+  bpe_model model;
+  for (int byte = 0; byte < 256; ++byte) model.tokens.emplace_back(1, static_cast<char>(byte));
+  model.tokens.emplace_back("ab");
+  model.merges.push_back({'a', 'b', 256});
+  auto disk = open_disk(scratch.path.string());
+  BOOST_TEST_REQUIRE(write_tokenizer(**disk, "bare.json", tokenizer(std::move(model))).has_value());
+  const std::vector<std::string> launch{"launch",
+                                        "single",
+                                        "--run-folder",
+                                        (scratch.path / "new").string(),
+                                        "data.vocabulary=257",
+                                        "data.tokenizer=" + (scratch.path / "bare.json").string(),
+                                        "data.documents=separate"};
+  ends(go(launch), 5, "bare.json\" has no <|endoftext|>, by which data.documents = \"separate\"");
 }
 
 BOOST_AUTO_TEST_CASE(no_row_to_evaluate_on_is_no_loss_of_zero) {

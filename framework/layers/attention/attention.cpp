@@ -35,6 +35,7 @@ attention_layer<Act>::attention_layer(const layer_shape& shape, const layer_part
       kv_heads_(shape.integer("n_kv_heads")),
       head_dim_(shape.integer("head_dim")),
       qkv_width_((heads_ + 2 * kv_heads_) * head_dim_),
+      window_(shape.integer("attention_window")),
       rotates_(shape.flag("rotary")),
       rotary_(rotary_of(shape)),
       scale_(scale_of<kernels::real<Act>>(shape)),
@@ -80,7 +81,8 @@ void attention_layer<Act>::attend(const layer_pass<Act>& p) const {
                              .kv_heads = kv_heads_,
                              .head_dim = head_dim_,
                              .qkv_stride = qkv_width_,
-                             .scale = scale_});
+                             .scale = scale_,
+                             .sight = sight(p)});
 }
 
 template <class Act>
@@ -111,7 +113,8 @@ void attention_layer<Act>::backward(const layer_pass<Act>& p, const Act* x, cons
                                       .head_dim = head_dim_,
                                       .qkv_stride = qkv_width_,
                                       .d_qkv_stride = qkv_width_,
-                                      .scale = scale_});
+                                      .scale = scale_,
+                                      .sight = sight(p)});
   rotate(p, d_qkv_, true);
   qkv_proj_.backward(p, x, d_qkv_, dx);
 }
@@ -121,16 +124,16 @@ void attention_layer<Act>::advance(const layer_pass<Act>& p, layer_state& state,
   ensure(p.batch == 1, "attention: a state is of one sequence");
   qkv_proj_.forward(p, x, qkv_);
   rotate(p, qkv_, false);
-  const std::int64_t kv_width = kv_heads_ * head_dim_, position = p.position;
-  for (auto& part : state) part.bytes.resize(static_cast<std::size_t>(position + p.length) * part.row_bytes);
+  const std::int64_t kv_width = kv_heads_ * head_dim_, past = state[0].rows();
+  for (auto& part : state) part.grow(p.length);
   auto* keys = state[0].as<Act>();
   auto* values = state[1].as<Act>();
   for (std::int64_t t = 0; t < p.length; ++t) {
     const Act* k = qkv_ + t * qkv_width_ + heads_ * head_dim_;
-    std::copy_n(k, kv_width, keys + (position + t) * kv_width);
-    std::copy_n(k + kv_width, kv_width, values + (position + t) * kv_width);
+    std::copy_n(k, kv_width, keys + (past + t) * kv_width);
+    std::copy_n(k + kv_width, kv_width, values + (past + t) * kv_width);
   }
-  if (position == 0 && p.length > 1)
+  if (p.position == 0 && p.length > 1)
     attend(p);
   else
     p.ops.attention_cached(p.stream, {.q = qkv_,
@@ -138,18 +141,19 @@ void attention_layer<Act>::advance(const layer_pass<Act>& p, layer_state& state,
                                       .values = values,
                                       .o = o_,
                                       .tokens = p.length,
-                                      .past = position,
+                                      .past = past,
                                       .heads = heads_,
                                       .kv_heads = kv_heads_,
                                       .head_dim = head_dim_,
                                       .q_stride = qkv_width_,
-                                      .scale = scale_});
+                                      .scale = scale_,
+                                      .window = window_});
   o_proj_.forward(p, o_, y);
 }
 
 template <class Act>
 layer_state attention_layer<Act>::start() const {
-  const auto part = growing_part<Act>(state_kind::kv, kv_heads_ * head_dim_);
+  const auto part = growing_part<Act>(state_kind::kv, kv_heads_ * head_dim_, window_);
   return {part, part};
 }
 
@@ -172,6 +176,7 @@ constexpr option_field options[] = {
     real_option("rope_low", 1, 1e-3, 1e6, "wavelengths beyond rope_context / rope_low are stretched in full"),
     real_option("rope_high", 4, 1e-3, 1e6, "those below rope_context / rope_high are not stretched; above rope_low"),
     integer_option("rope_context", 8192, 1, 1 << 24, "tokens of context before the stretching"),
+    integer_option("attention_window", 0, 0, 1 << 24, "tokens that a token attends to, the last ones, itself included; 0: all"),
     flag_option("qkv_bias", false, "whether queries, keys and values have biases"),
     flag_option("attention_out_bias", false, "whether what attention gives has one"),
     real_option("attention_scale", 0, 0, 1e3, "of q k^T; 0: 1 / sqrt(head_dim)"),

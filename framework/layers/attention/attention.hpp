@@ -5,7 +5,8 @@
 namespace isthmus {
 
 /// Causal grouped-query attention with rotary positions: q, k, v from one product, o = attention(rope(q), rope(k), v), y = o W_o^T. Its state
-/// holds the keys, rotated, and the values of every token, [tokens, kv_heads * head_dim] in the activation type.
+/// holds the keys, rotated, and the values of every token, [tokens, kv_heads * head_dim] in the activation type; with a window those of the
+/// last tokens alone (state_part::drop_unseen).
 template <class Act>
 class attention_layer final : public layer<Act> {
 public:
@@ -20,8 +21,9 @@ public:
 private:
   void rotate(const layer_pass<Act>& p, Act* qkv, bool inverse) const;
   void attend(const layer_pass<Act>& p) const;
+  kernels::attention_sight sight(const layer_pass<Act>& p) const { return {.window = window_, .first_key = p.first_key}; }
 
-  std::int64_t heads_, kv_heads_, head_dim_, qkv_width_;
+  std::int64_t heads_, kv_heads_, head_dim_, qkv_width_, window_;
   bool rotates_;
   rotary_rule rotary_;
   kernels::real<Act> scale_;

@@ -155,10 +155,10 @@ void monarch_layer<Act>::backward(const layer_pass<Act>& p, const Act* x, const 
 template <class Act>
 void monarch_layer<Act>::convolve_past(const layer_pass<Act>& p, convolution& c, state_part& past, const Act* now, real* sums) const {
   if (c.taps.empty()) c.taps = c.filter.rows_of_taps(p);
-  const auto* bytes = reinterpret_cast<const std::byte*>(now);
-  past.bytes.insert(past.bytes.end(), bytes, bytes + past.row_bytes);
-  const auto rows = static_cast<std::int64_t>(past.bytes.size() / past.row_bytes);
-  const Act* newest = past.template as<Act>() + (rows - 1) * d_;
+  past.grow(1);
+  const std::int64_t rows = past.rows();
+  Act* newest = past.template as<Act>() + (rows - 1) * d_;
+  std::copy_n(now, d_, newest);
   for (std::int64_t i = 0; i < d_; ++i) sums[i] = c.skip.weight[i] * static_cast<real>(newest[i]);
   for (std::int64_t k = 0; k < std::min(rows, context_); ++k) {
     const real* h = c.taps.data() + k * d_;
@@ -189,8 +189,8 @@ void monarch_layer<Act>::advance(const layer_pass<Act>& p, layer_state& state, c
 
 template <class Act>
 layer_state monarch_layer<Act>::start() const {
-  layer_state state{conv_.start(), growing_part<Act>(state_kind::hyena, d_)};
-  if (residual_) state.push_back(growing_part<Act>(state_kind::hyena, d_));
+  layer_state state{conv_.start(), growing_part<Act>(state_kind::hyena, d_, context_)};
+  if (residual_) state.push_back(growing_part<Act>(state_kind::hyena, d_, context_));
   return state;
 }
 

@@ -64,6 +64,14 @@ void same(const token_shard& a, const token_shard& b) {
 
 BOOST_AUTO_TEST_SUITE(token_shard_test)
 
+BOOST_AUTO_TEST_CASE(documents_end_with_one_token_or_it_is_not_known) {
+  token_section section{std::vector<std::uint16_t>{4, 9, 9, 5, 9}, {2, 3, 5}};
+  BOOST_TEST((end_of_documents(section) == std::optional<token_id>(9)));
+  section.document_ends = {1, 5};
+  BOOST_TEST((end_of_documents(section) == std::nullopt));
+  BOOST_TEST((end_of_documents({}) == std::nullopt));
+}
+
 BOOST_AUTO_TEST_CASE(what_is_written_is_read) {
   scratch folder;
   for (const std::uint32_t vocabulary : {300U, 65536U, 65537U, 200'000U}) {

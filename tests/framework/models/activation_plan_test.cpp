@@ -16,7 +16,7 @@ namespace {
 
 /// A model wide enough that a MiB is a matter of layers, in one piece of all rows.
 model_config wide_config(std::int64_t activation_mib) {
-  auto c = tiny_config("amshdegwamm", 2);
+  auto c = tiny_config("amshdegramm", 2);
   c.d_model = 64;
   c.options["ffn_hidden"] = 192;
   c.options["ssm_inner"] = 128;

@@ -63,13 +63,20 @@ void check_gradients(const model_config& config, std::uint64_t seed, std::int64_
 }  // namespace
 
 BOOST_AUTO_TEST_CASE(attention_layers_agree_with_central_differences) { check_gradients(tiny_config("aa"), 1, 2, 7); }
+BOOST_AUTO_TEST_CASE(attention_with_a_window_agrees_with_central_differences) { check_gradients(tiny_config("ww"), 14, 2, 11); }
+BOOST_AUTO_TEST_CASE(attention_within_documents_agrees_with_central_differences) {
+  auto config = tiny_config("aw");
+  config.vocabulary = 5;
+  config.document_mark = 3;
+  check_gradients(config, 15, 2, 11);
+}
 BOOST_AUTO_TEST_CASE(mamba2_layers_agree_with_central_differences) { check_gradients(tiny_config("mm"), 2, 2, 11); }
 BOOST_AUTO_TEST_CASE(mamba1_layers_agree_with_central_differences) { check_gradients(tiny_config("ss"), 8, 2, 11); }
 BOOST_AUTO_TEST_CASE(hyena_layers_agree_with_central_differences) {
   for (const char* layers : {"hh", "dd", "ee"}) check_gradients(tiny_config(layers), 9, 2, 11);
 }
 BOOST_AUTO_TEST_CASE(monarch_mixers_agree_with_central_differences) {
-  for (const char* layers : {"ww", "bb"}) check_gradients(tiny_config(layers), 16, 2, 11);
+  for (const char* layers : {"rr", "bb"}) check_gradients(tiny_config(layers), 16, 2, 11);
 }
 BOOST_AUTO_TEST_CASE(gated_delta_nets_agree_with_central_differences) { check_gradients(tiny_config("gg"), 10, 2, 11); }
 BOOST_AUTO_TEST_CASE(channel_mixers_agree_with_central_differences) {

@@ -121,6 +121,7 @@ void check_architecture(const char* name) {
 }  // namespace
 
 BOOST_AUTO_TEST_CASE(llama_equals_transformers) { check_architecture("llama"); }
+BOOST_AUTO_TEST_CASE(mistral_equals_transformers) { check_architecture("mistral"); }
 BOOST_AUTO_TEST_CASE(mamba_equals_transformers) { check_architecture("mamba"); }
 BOOST_AUTO_TEST_CASE(mamba2_equals_transformers) { check_architecture("mamba2"); }
 BOOST_AUTO_TEST_CASE(bamba_equals_transformers) { check_architecture("bamba"); }
@@ -143,7 +144,6 @@ BOOST_AUTO_TEST_CASE(what_no_layer_of_ours_does_is_refused_by_name) {
     const auto message = refusal(name);
     BOOST_TEST(message.find(words) != std::string::npos, name << ": " << message);
   };
-  says("mistral", "in layer 0 attention that sees 9 keys, not all");
   says("mixtral", "in layer 0 a mixture of experts");
   says("granitemoehybrid", "in layer 0 a mixture of experts");
   says("jamba", "in layer 0 Mamba with norms of its time steps, B and C");

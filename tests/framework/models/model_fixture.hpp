@@ -11,20 +11,21 @@ namespace isthmus::testing {
 inline const char* mixer_of(char letter) {
   switch (letter) {
     case 'a': return "attention";
+    case 'w': return "attention_to_five";
     case 's': return "mamba1";
     case 'h': return "hyena";
     case 'd': return "hyena_decays";
     case 'e': return "hyena_taps";
     case 'g': return "gated_delta_net";
-    case 'w': return "monarch";
+    case 'r': return "monarch";
     case 'b': return "monarch_both";
     default: return "mamba2";
   }
 }
 
 /// A model small enough for finite differences. One letter a layer: a = attention, m = Mamba-2, s = Mamba-1 (selective
-/// scan), h, d, e = Hyena with filters that are modal, of decays, explicit, g = gated DeltaNet, w = Monarch Mixer, b = the same,
-/// bidirectional.
+/// scan), h, d, e = Hyena with filters that are modal, of decays, explicit, g = gated DeltaNet, w = attention to the last five tokens,
+/// r = Monarch Mixer, b = the same, bidirectional.
 inline model_config tiny_config(const char* layers, std::int64_t ssm_groups = 1) {
   model_config c;
   c.vocabulary = 37;
@@ -46,7 +47,8 @@ inline model_config tiny_config(const char* layers, std::int64_t ssm_groups = 1)
   c.options["monarch_frequency"] = 1;  // central differences want smooth filters
   c.options["monarch_residual"] = 1;
   c.options["monarch_bias"] = 1;
-  c.variants = {{"monarch_both", "monarch", {{"monarch_bidirectional", 1}}},
+  c.variants = {{"attention_to_five", "attention", {{"attention_window", 5}}},
+                {"monarch_both", "monarch", {{"monarch_bidirectional", 1}}},
                 {"monarch_mlp_plain", "monarch_mlp", {{"monarch_shuffle", 0}, {"ffn_gated", 1}, {"monarch_out_bias", 1}}},
                 {"gelu", "mlp", {}},
                 {"geglu", "mlp", {{"ffn_activation", 1}, {"ffn_gated", 1}}},

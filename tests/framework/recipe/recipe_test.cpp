@@ -86,8 +86,9 @@ BOOST_AUTO_TEST_CASE(the_hash_sees_every_value_and_no_spelling) {
   const auto base = recipe_hash(must_read(small));
   BOOST_TEST((recipe_hash(must_read("# a comment\n" + small)) == base));
   BOOST_TEST((recipe_hash(must_read(small, {"run.seed=1"})) == base));
-  for (const auto* change : {"run.seed=2", "model.d_model=128", "train.clip_norm=0.5", "round.codec=int8", "data.split=alike",
-                             "links.endpoints=2", "checkpoint.keep=3", "sites.1.home=false"})
+  for (const auto* change :
+       {"run.seed=2", "model.d_model=128", "train.clip_norm=0.5", "round.codec=int8", "data.split=alike", "data.documents=separate",
+        "model.attention_window=64", "links.endpoints=2", "checkpoint.keep=3", "sites.1.home=false"})
     BOOST_TEST((recipe_hash(must_read(small, {change})) != base), change);
 }
 
