@@ -13,6 +13,7 @@
 #include "kernels/modal.hpp"
 #include "kernels/optimizer.hpp"
 #include "kernels/rms_norm.hpp"
+#include "kernels/route.hpp"
 #include "kernels/selective_scan.hpp"
 #include "kernels/ssd.hpp"
 #include "kernels/stream.hpp"
@@ -50,6 +51,12 @@ struct op_table {
   void (*gate)(stream&, const gate_args<Act>&);
   void (*gate_backward)(stream&, const gate_backward_args<Act>&);
   void (*add)(stream&, const add_args<Act>&);
+
+  void (*route)(stream&, const route_args<Act>&);
+  void (*route_backward)(stream&, const route_backward_args<Act>&);
+  void (*dispatch)(stream&, const dispatch_args<Act>&);
+  void (*combine)(stream&, const combine_args<Act>&);
+  void (*combine_backward)(stream&, const combine_backward_args<Act>&);
 
   void (*rope)(stream&, const rope_args<Act>&);
   void (*attention)(stream&, const attention_args<Act>&);

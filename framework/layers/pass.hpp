@@ -19,6 +19,7 @@ struct layer_pass {
   std::int64_t batch = 0, length = 0;
   std::int64_t position = 0;  // of the first row of each sequence
   rotary_tables<real>& rotary;
+  real loss_scale = 0;  // backward: what the gradients of the token losses were multiplied by; a layer's own losses take the same
   std::int64_t rows() const { return batch * length; }
 };
 

@@ -76,7 +76,19 @@ objection translate(const hf_mlp& m, const hf_config&, told& out) {
   return {};
 }
 
-objection translate(const hf_moe&, const hf_config&, told&) { return "a mixture of experts"; }
+objection translate(const hf_moe& m, const hf_config&, told& out) {
+  if (!m.gated || m.activation != hf_activation::silu) return "a mixture of experts that are no SwiGLU";
+  if (m.router == hf_moe::router_kind::sigmoid) return "a mixture of experts whose router has sigmoids";
+  out.kind = "moe";
+  out.options = {{"moe_experts", static_cast<double>(m.experts)},
+                 {"moe_active", static_cast<double>(m.active)},
+                 {"moe_hidden", static_cast<double>(m.inner)},
+                 {"moe_shared_hidden", static_cast<double>(m.shared_inner)},
+                 {"moe_router", m.renormalise ? 0 : 1},
+                 {"moe_scale", m.scale},
+                 {"moe_balance", 0}};
+  return {};
+}
 
 /// The name by which a layer is listed: its kind, or a variant when the model's options say otherwise.
 std::string name_of(const told& t, model_config& model) {

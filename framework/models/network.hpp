@@ -63,7 +63,7 @@ private:
   void place(std::int64_t batch, std::int64_t length);
   void place_in(arena& memory);
   void check_ids(std::span<const std::int32_t> ids) const;
-  layer_pass<Act> pass(std::int64_t first_position);
+  layer_pass<Act> pass(std::int64_t first_position, real loss_scale);
   void normalise(const layer_pass<Act>& p, const norm& n, const real* residual, const Act* branch, real* x) const;
   const Act* normalise_backward(const layer_pass<Act>& p, const norm& n, const Act* dy, const real* x, bool last);
   double piece(const token_batch& batch, real scale, bool backward);

@@ -5,6 +5,7 @@
 #include "kernels/cpu/blocks.inl"
 #include "kernels/cpu/norms.inl"
 #include "kernels/cpu/pointwise.inl"
+#include "kernels/cpu/route.inl"
 #include "kernels/cpu/library.inl"
 #include "kernels/cpu/panels.inl"
 #include "kernels/cpu/few_rows.inl"

@@ -42,6 +42,16 @@ void gate_backward(stream&, const gate_backward_args<Act>&);
 template <class Act>
 void add(stream&, const add_args<Act>&);
 template <class Act>
+void route(stream&, const route_args<Act>&);
+template <class Act>
+void route_backward(stream&, const route_backward_args<Act>&);
+template <class Act>
+void dispatch(stream&, const dispatch_args<Act>&);
+template <class Act>
+void combine(stream&, const combine_args<Act>&);
+template <class Act>
+void combine_backward(stream&, const combine_backward_args<Act>&);
+template <class Act>
 void rope(stream&, const rope_args<Act>&);
 template <class Act>
 void attention(stream&, const attention_args<Act>&);

@@ -252,6 +252,7 @@ bool wanted(const kernel_case& c) {
 std::vector<kernel_case> kernel_cases() {
   auto cases = mixer_cases();
   for (auto& c : scan_cases()) cases.push_back(std::move(c));
+  for (auto& c : route_cases()) cases.push_back(std::move(c));
   for (auto& c : convolution_cases()) cases.push_back(std::move(c));
   for (auto& c : {linear_case(1, 48, 32, 0),
                   linear_case(7, 5, 3, 0),

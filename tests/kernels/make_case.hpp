@@ -22,6 +22,8 @@ kernel_case make(std::string name, F f) {
 std::vector<kernel_case> mixer_cases();
 /// Those of convolutions, short and long.
 std::vector<kernel_case> convolution_cases();
+/// Those of mixtures of experts.
+std::vector<kernel_case> route_cases();
 /// Those of SSD and the selective scan.
 std::vector<kernel_case> scan_cases();
 

@@ -32,7 +32,8 @@ BOOST_AUTO_TEST_SUITE(allocation)
 
 BOOST_AUTO_TEST_CASE(a_pass_like_the_one_before_allocates_nothing) {
   for (const auto precision : {precision_kind::fp32, precision_kind::bf16}) {
-    auto config = tiny_config("amshdeg", 2);
+    auto config = with_experts(tiny_config("amshdeg", 2));
+    config.layers.emplace_back("attention");
     config.precision = precision;
     kernels::serial_team team;
     hybrid_model model(config, kernels::reference_backend(), team, 24);  // three rows at once

@@ -69,6 +69,7 @@ BOOST_AUTO_TEST_CASE(hyena_layers_agree_with_central_differences) {
   for (const char* layers : {"hh", "dd", "ee"}) check_gradients(tiny_config(layers), 9, 2, 11);
 }
 BOOST_AUTO_TEST_CASE(gated_delta_nets_agree_with_central_differences) { check_gradients(tiny_config("gg"), 10, 2, 11); }
+BOOST_AUTO_TEST_CASE(mixtures_of_experts_agree_with_central_differences) { check_gradients(with_experts(tiny_config("ama")), 14, 2, 11); }
 BOOST_AUTO_TEST_CASE(a_head_of_its_own_agrees_with_central_differences) {
   auto config = tiny_config("a");
   config.tied_head = false;

@@ -37,8 +37,20 @@ inline model_config tiny_config(const char* layers, std::int64_t ssm_groups = 1)
   c.options["delta_key_dim"] = 5;
   c.options["delta_value_dim"] = 6;
   c.options["delta_chunk"] = 4;
-  c.variants = {{"hyena_decays", "hyena", {{"hyena_filter", 1}}},
+  c.options["moe_experts"] = 5;
+  c.options["moe_hidden"] = 16;
+  c.options["moe_balance"] = 0;  // the loss that a model gives is that of the tokens alone
+  c.variants = {{"moe_shared", "moe", {{"moe_router", 1}, {"moe_shared_hidden", 32}}},
+                {"moe_sigmoid", "moe", {{"moe_router", 2}, {"moe_active", 3}, {"moe_scale", 1.5}}},
+                {"hyena_decays", "hyena", {{"hyena_filter", 1}}},
                 {"hyena_taps", "hyena", {{"hyena_filter", 2}, {"hyena_taps", 5}, {"hyena_filters", 4}}}};
+  return c;
+}
+
+/// The same with mixtures of experts for channel mixers, of every rule in turn.
+inline model_config with_experts(model_config c) {
+  const char* channels[] = {"/moe", "/moe_shared", "/moe_sigmoid"};
+  for (std::size_t i = 0; i < c.layers.size(); ++i) c.layers[i] += channels[i % 3];
   return c;
 }
 
