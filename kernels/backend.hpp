@@ -46,6 +46,8 @@ struct op_table {
   void (*embedding_backward)(stream&, const embedding_backward_args<real_type>&);
   void (*rms_norm)(stream&, const rms_norm_args<Act>&);
   void (*rms_norm_backward)(stream&, const rms_norm_backward_args<Act>&);
+  void (*column_norm)(stream&, const column_norm_args<Act>&);
+  void (*column_norm_backward)(stream&, const column_norm_backward_args<Act>&);
   void (*swiglu)(stream&, const swiglu_args<Act>&);
   void (*swiglu_backward)(stream&, const swiglu_backward_args<Act>&);
   void (*gate)(stream&, const gate_args<Act>&);

@@ -58,11 +58,11 @@ objection translate(const hf_mamba2& m, const hf_config&, told& out) {
 
 objection translate(const hf_mamba1& m, const hf_config&, told& out) {
   if (m.bias || !m.conv_bias) return "Mamba with biases of its projections, or without one of its convolution";
-  if (m.inner_norms) return "Mamba with norms of its time steps, B and C";
   out.kind = "mamba1";
   out.options = {{"ssm_inner", static_cast<double>(m.inner)},
                  {"scan_state", static_cast<double>(m.state)},
                  {"scan_rank", static_cast<double>(m.dt_rank)},
+                 {"scan_norms", m.inner_norms ? 1 : 0},
                  {"conv_width", static_cast<double>(m.conv)}};
   return {};
 }

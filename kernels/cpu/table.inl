@@ -14,6 +14,8 @@ constexpr op_table<Act> table() {
           .embedding_backward = embedding_backward,
           .rms_norm = rms_norm<Act>,
           .rms_norm_backward = rms_norm_backward<Act>,
+          .column_norm = column_norm<Act>,
+          .column_norm_backward = column_norm_backward<Act>,
           .swiglu = swiglu<Act>,
           .swiglu_backward = swiglu_backward<Act>,
           .gate = gate<Act>,

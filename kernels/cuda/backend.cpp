@@ -21,6 +21,8 @@ constexpr op_table<Act> table() {
           .embedding_backward = cuda::embedding_backward,
           .rms_norm = cuda::rms_norm<Act>,
           .rms_norm_backward = cuda::rms_norm_backward<Act>,
+          .column_norm = cuda::column_norm<Act>,
+          .column_norm_backward = cuda::column_norm_backward<Act>,
           .swiglu = cuda::swiglu<Act>,
           .swiglu_backward = cuda::swiglu_backward<Act>,
           .gate = cuda::gate<Act>,

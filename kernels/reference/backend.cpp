@@ -20,6 +20,8 @@ constexpr op_table<Act> table() {
           .embedding_backward = reference::embedding_backward<real<Act>>,
           .rms_norm = reference::rms_norm<Act>,
           .rms_norm_backward = reference::rms_norm_backward<Act>,
+          .column_norm = reference::column_norm<Act>,
+          .column_norm_backward = reference::column_norm_backward<Act>,
           .swiglu = reference::swiglu<Act>,
           .swiglu_backward = reference::swiglu_backward<Act>,
           .gate = reference::gate<Act>,

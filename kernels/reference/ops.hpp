@@ -24,6 +24,10 @@ void rms_norm(stream&, const rms_norm_args<Act>&);
 template <class Act>
 void rms_norm_backward(stream&, const rms_norm_backward_args<Act>&);
 template <class Act>
+void column_norm(stream&, const column_norm_args<Act>&);
+template <class Act>
+void column_norm_backward(stream&, const column_norm_backward_args<Act>&);
+template <class Act>
 void gated_norm(stream&, const gated_norm_args<Act>&);
 template <class Act>
 void gated_norm_backward(stream&, const gated_norm_backward_args<Act>&);

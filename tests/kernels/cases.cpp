@@ -159,6 +159,29 @@ kernel_case rms_norm_case(std::int64_t rows, std::int64_t cols, bool fused) {
   });
 }
 
+kernel_case column_norm_case(std::int64_t rows, std::int64_t cols, std::int64_t pad) {
+  return make("column_norm of " + std::to_string(cols), [=]<class Act>(const op_table<Act>& ops, stream& s, placed_inputs& random) {
+    const std::int64_t stride = cols + pad;
+    const auto x = random.act<Act>(rows * stride);
+    auto dy = random.act<Act>(rows * stride), y = random.blank<Act>(rows * stride), dx = y;
+    const auto gain = random.reals<Act>(cols, 0.3, 1);
+    auto d_gain = random.reals<Act>(cols);
+    const auto eps = real<Act>(1e-5F);
+    ops.column_norm(s, {x.data(), gain.data(), y.data(), rows, cols, stride, stride, eps});
+    column_norm_backward_args<Act> back{dy.data(), x.data(), gain.data(), dx.data(), d_gain.data(), rows, cols,
+                                        stride,    stride,   stride,      eps};
+    ops.column_norm_backward(s, back);
+    back.dx = dy.data();  // in place
+    ops.column_norm_backward(s, back);
+    outputs o;
+    o.add("y", y);
+    o.add("dx", dx);
+    o.add("dx in place", dy);
+    o.add("d_gain", d_gain);
+    return o;
+  });
+}
+
 kernel_case gated_norm_case(std::int64_t rows, std::int64_t cols, std::int64_t groups, std::int64_t stride) {
   return make("gated_norm, groups " + std::to_string(groups), [=]<class Act>(const op_table<Act>& ops, stream& s, placed_inputs& random) {
     using R = real<Act>;
@@ -272,6 +295,9 @@ std::vector<kernel_case> kernel_cases() {
                   rms_norm_case(130, 19, true),
                   gated_norm_case(9, 64, 1, 64),
                   gated_norm_case(70, 96, 2, 100),
+                  column_norm_case(9, 16, 0),
+                  column_norm_case(70, 5, 8),
+                  column_norm_case(33, 300, 3),
                   swiglu_case(13, 24),
                   swiglu_case(70, 37),
                   cross_entropy_case(3, 37, 16),

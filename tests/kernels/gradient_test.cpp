@@ -72,6 +72,18 @@ BOOST_FIXTURE_TEST_CASE(of_gated_norm, reference_in_double) {
   check("gain", gain, d_gain, loss);
 }
 
+BOOST_FIXTURE_TEST_CASE(of_column_norm, reference_in_double) {
+  const std::int64_t rows = 4, cols = 7, stride = 10;
+  doubles x = draw(rows * stride), gain = draw(cols), y = zeros(rows * stride), dy = draw(rows * stride), dx = y, d_gain = zeros(cols);
+  ops.column_norm_backward(s, {dy.data(), x.data(), gain.data(), dx.data(), d_gain.data(), rows, cols, stride, stride, stride, 1e-5});
+  const auto loss = [&] {
+    ops.column_norm(s, {x.data(), gain.data(), y.data(), rows, cols, stride, stride, 1e-5});
+    return along(y, dy);
+  };
+  check("x", x, dx, loss);
+  check("gain", gain, d_gain, loss);
+}
+
 BOOST_FIXTURE_TEST_CASE(of_swiglu, reference_in_double) {
   const std::int64_t rows = 3, hidden = 8;
   doubles x = draw(rows * 2 * hidden, 2), y = zeros(rows * hidden), dy = draw(rows * hidden), dx = zeros(rows * 2 * hidden);

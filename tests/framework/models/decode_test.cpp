@@ -61,6 +61,11 @@ BOOST_AUTO_TEST_CASE(prefill_and_steps_equal_the_forward_pass) {
   for (const auto* b : kernels::backends())
     for (const char* layers : {"aa", "mm", "ss", "hh", "dd", "ee", "gg", "ma", "amashdeg"}) check_pieces(*b, tiny_config(layers, 2), 1e-5);
 }
+BOOST_AUTO_TEST_CASE(prefill_and_steps_with_norms_inside_mamba1_equal_the_forward_pass) {
+  auto config = tiny_config("sa");
+  config.options["scan_norms"] = 1;
+  for (const auto* b : kernels::backends()) check_pieces(*b, config, 1e-5);
+}
 BOOST_AUTO_TEST_CASE(prefill_and_steps_with_experts_equal_the_forward_pass) {
   for (const auto* b : kernels::backends()) check_pieces(*b, with_experts(tiny_config("ama")), 1e-5);
 }

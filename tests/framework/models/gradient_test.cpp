@@ -65,6 +65,11 @@ void check_gradients(const model_config& config, std::uint64_t seed, std::int64_
 BOOST_AUTO_TEST_CASE(attention_layers_agree_with_central_differences) { check_gradients(tiny_config("aa"), 1, 2, 7); }
 BOOST_AUTO_TEST_CASE(mamba2_layers_agree_with_central_differences) { check_gradients(tiny_config("mm"), 2, 2, 11); }
 BOOST_AUTO_TEST_CASE(mamba1_layers_agree_with_central_differences) { check_gradients(tiny_config("ss"), 8, 2, 11); }
+BOOST_AUTO_TEST_CASE(mamba1_with_norms_inside_agrees_with_central_differences) {
+  auto config = tiny_config("ss");
+  config.options["scan_norms"] = 1;
+  check_gradients(config, 15, 2, 11);
+}
 BOOST_AUTO_TEST_CASE(hyena_layers_agree_with_central_differences) {
   for (const char* layers : {"hh", "dd", "ee"}) check_gradients(tiny_config(layers), 9, 2, 11);
 }
