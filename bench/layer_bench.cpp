@@ -75,8 +75,7 @@ void tell(const options& o, const layer_kind& kind, const char* what, std::int64
 /// A step of decoding behind `length` tokens.
 std::vector<double> decode_steps(const options& o, hybrid_model& model, std::span<const std::int32_t> ids) {
   sequence_state state = model.start();
-  constexpr std::size_t piece = 1024;
-  for (std::size_t at = 0; at < ids.size(); at += piece) model.advance(state, ids.subspan(at, std::min(piece, ids.size() - at)));
+  model.advance(state, ids);
   constexpr int steps = 16;
   return nanoseconds_a_token(o, steps, [&] {
     for (int i = 0; i < steps; ++i) model.advance(state, ids.first(1));

@@ -81,7 +81,7 @@ void row(const options& o, const model_size& size, const std::string& pattern, c
   speeds ours, theirs;
   std::vector<double> peaks;
   step.run();
-  bool peer = true;
+  bool peer = pattern.find('e') == std::string::npos;  // which has no experts
   for (int round = 0; round < o.rounds; ++round) {
     run_ours(step, shape.tokens, o.steps, ours);
     peaks.push_back(register_peak(kind));
@@ -111,7 +111,8 @@ int run(int argc, char** argv) {
   app.add_option("--python", o.python, "Interpreter that has PyTorch");
   app.add_option("--peer", o.peer, "Folder with torch_train.py or train_bench.py");
   app.add_option("--models", o.models, "7.5M 19.3M 31M")->delimiter(',');
-  app.add_option("--patterns", o.patterns, "a: attention; 1, 2: Mamba-1, Mamba-2; h: Hyena; a2: attention and Mamba-2 in turn")
+  app.add_option("--patterns", o.patterns,
+                 "a: attention; e: with experts; 1, 2: Mamba-1, Mamba-2; h: Hyena; a2: attention and Mamba-2 in turn")
       ->delimiter(',');
   app.add_option("--dtypes", o.dtypes, "f32 bf16")->delimiter(',');
   app.add_option("--threads", o.threads, "Numbers of threads")->delimiter(',');

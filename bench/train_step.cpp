@@ -19,20 +19,27 @@ model_config config_of(const train_shape& shape) {
   c.d_model = shape.d_model;
   for (std::int64_t i = 0; i < shape.layers; ++i) {
     const char mixer = shape.pattern[static_cast<std::size_t>(i) % shape.pattern.size()];
-    c.layers.emplace_back(mixer == 'a' ? "attention" : mixer == '1' ? "mamba1" : mixer == 'h' ? "hyena" : "mamba2");
+    c.layers.emplace_back(mixer == 'a'   ? "attention"
+                          : mixer == 'e' ? "attention/moe"
+                          : mixer == '1' ? "mamba1"
+                          : mixer == 'h' ? "hyena"
+                                         : "mamba2");
   }
   const auto d = static_cast<double>(shape.d_model), heads = static_cast<double>(shape.d_model / head_dim);
   c.options = {
       {"n_heads", heads},   {"n_kv_heads", heads},      {"head_dim", head_dim}, {"ffn_hidden", std::floor((8 * d / 3 + 63) / 64) * 64},
       {"ssm_inner", 2 * d}, {"ssm_head_dim", head_dim}, {"ssm_state", 64},      {"ssm_groups", 1},
       {"conv_width", 4},    {"ssm_chunk", 64}};
+  // Two active experts do the work of the dense channel mixer.
+  c.options["moe_experts"] = 8;
+  c.options["moe_hidden"] = c.options["ffn_hidden"] / 2;
   c.precision = shape.precision;
   return c;
 }
 
 std::int64_t attention_layers(const train_shape& shape) {
   const auto layers = config_of(shape).layers;
-  return std::count(layers.begin(), layers.end(), "attention");
+  return std::count_if(layers.begin(), layers.end(), [](const std::string& name) { return name.starts_with("attention"); });
 }
 
 train_step::train_step(const train_shape& shape, kernels::team& team)
@@ -54,9 +61,18 @@ double train_step::run() {
   return loss;
 }
 
+std::int64_t train_step::active_parameters() const {
+  const auto& config = model_.config();
+  const std::int64_t experts = config.extent("moe_experts");
+  std::int64_t sleeping = 0;
+  for (const auto& slot : model_.layout().slots)
+    if (slot.name.find(".experts.") != std::string::npos) sleeping += slot.count * (experts - config.extent("moe_active")) / experts;
+  return parameters() - sleeping;
+}
+
 double train_step::model_flop() const {
-  const double a_token =
-      6.0 * static_cast<double>(parameters()) + 6.0 * static_cast<double>(attention_layers(shape_) * shape_.d_model * shape_.context);
+  const double a_token = 6.0 * static_cast<double>(active_parameters()) +
+                         6.0 * static_cast<double>(attention_layers(shape_) * shape_.d_model * shape_.context);
   return a_token * static_cast<double>(std::max<std::int64_t>(1, shape_.tokens / shape_.context) * shape_.context);
 }
 

@@ -9,7 +9,8 @@
 
 namespace isthmus::bench {
 
-/// A model of the comparison: width, depth and a pattern ("a": attention in every layer, "a2": attention and Mamba-2 in turn).
+/// A model of the comparison: width, depth and a pattern ("a": attention in every layer, "a2": attention and Mamba-2 in turn, "e": attention
+/// and a mixture of 8 experts, 2 of them active).
 struct train_shape {
   std::int64_t d_model, layers, context, tokens, vocabulary;
   std::string pattern;
@@ -26,7 +27,9 @@ public:
   /// Gives the mean loss in nats.
   double run();
   std::int64_t parameters() const { return model_.layout().parameter_count(); }
-  /// 6 x parameters + 6 x attention layers x d x context a token: forward and backward, of attention what is below the diagonal.
+  /// Without the experts that a token does not pass.
+  std::int64_t active_parameters() const;
+  /// 6 x active parameters + 6 x attention layers x d x context a token: forward and backward, of attention what is below the diagonal.
   double model_flop() const;
 
 private:

@@ -15,6 +15,7 @@
 #include "kernels/modal.hpp"
 #include "kernels/optimizer.hpp"
 #include "kernels/rms_norm.hpp"
+#include "kernels/route.hpp"
 #include "kernels/selective_scan.hpp"
 #include "kernels/ssd.hpp"
 #include "kernels/stream.hpp"
@@ -52,10 +53,18 @@ struct op_table {
   void (*bias_backward)(stream&, const bias_backward_args<Act>&);
   void (*activation)(stream&, const activation_args<Act>&);
   void (*activation_backward)(stream&, const activation_backward_args<Act>&);
+  void (*column_norm)(stream&, const column_norm_args<Act>&);
+  void (*column_norm_backward)(stream&, const column_norm_backward_args<Act>&);
   void (*gate)(stream&, const gate_args<Act>&);
   void (*gate_backward)(stream&, const gate_backward_args<Act>&);
   void (*shuffle)(stream&, const shuffle_args<Act>&);
   void (*add)(stream&, const add_args<Act>&);
+
+  void (*route)(stream&, const route_args<Act>&);
+  void (*route_backward)(stream&, const route_backward_args<Act>&);
+  void (*dispatch)(stream&, const dispatch_args<Act>&);
+  void (*combine)(stream&, const combine_args<Act>&);
+  void (*combine_backward)(stream&, const combine_backward_args<Act>&);
 
   void (*rope)(stream&, const rope_args<Act>&);
   void (*attention)(stream&, const attention_args<Act>&);

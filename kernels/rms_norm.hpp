@@ -36,6 +36,28 @@ struct rms_norm_backward_args {
   std::int64_t rows, cols;
 };
 
+/// The same norm over some columns of wider rows: y[r,c] = x[r,c] * gain[c] / sqrt(mean_c x[r,c]^2 + eps).
+template <class Act>
+struct column_norm_args {
+  const Act* x;           // [rows, cols], rows x_stride apart
+  const real<Act>* gain;  // [cols]
+  Act* y;                 // [rows, cols], rows y_stride apart; may alias x where they have its stride
+  std::int64_t rows, cols, x_stride, y_stride;
+  real<Act> eps;  // > 0
+};
+
+/// dx overwrites; d_gain adds.
+template <class Act>
+struct column_norm_backward_args {
+  const Act* dy;          // [rows, cols], rows dy_stride apart
+  const Act* x;           // [rows, cols], rows x_stride apart
+  const real<Act>* gain;  // [cols]
+  Act* dx;                // [rows, cols], rows dx_stride apart; may alias dy where they have its stride
+  real<Act>* d_gain;      // [cols]
+  std::int64_t rows, cols, dy_stride, x_stride, dx_stride;
+  real<Act> eps;
+};
+
 /// Mamba-2's norm: v = y * silu(z), the gate before the norm; out = v * gain * rstd with one rstd per row and group of
 /// cols / groups channels. Dao & Gu 2024, arXiv:2405.21060.
 template <class Act>

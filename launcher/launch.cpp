@@ -5,6 +5,7 @@
 #include "framework/models/hybrid_model.hpp"
 #include "launcher/conductor.hpp"
 #include "launcher/data_step.hpp"
+#include "launcher/forecast.hpp"
 #include "launcher/keys.hpp"
 #include "launcher/recipes.hpp"
 #include "launcher/memory.hpp"
@@ -113,6 +114,24 @@ expected<std::vector<site_data>> prepare_unless_asked_to_stop(const run_folder& 
   return prepared.get();
 }
 
+int show_forecast(const recipe& plan, console& out) {
+  const auto sites = forecast_memory(plan);
+  double all = 0;
+  out.answer(fmt::format("model   {} parameters in {} layers\n",
+                         show_count(static_cast<double>(hybrid_layout(plan.model).parameter_count())), plan.model.layers.size()));
+  for (std::size_t i = 0; i < sites.size(); ++i) {
+    const auto& s = sites[i];
+    out.answer(fmt::format("{:7} {} at most: training {}, rounds {}, program {}\n", plan.sites[i].name, show_bytes(s.total()),
+                           show_bytes(s.training), show_bytes(s.rounds), show_bytes(s.process)));
+    all += s.total();
+  }
+  const auto here = look_at_memory();
+  out.answer(fmt::format("all     {} for {}; this machine has {} free of {}\n", show_bytes(all),
+                         show_counted(static_cast<std::int64_t>(sites.size()), "site"), show_bytes(here.available),
+                         show_bytes(here.total)));
+  return exit_ok;
+}
+
 }  // namespace
 
 int prepare_text(run_folder& run, const sigset_t& signals, console& out) {
@@ -145,6 +164,7 @@ int run_launch(const launch_options& options, console& out) {
   if (const auto ok = check_etcd(*plan); !ok) return out.error(ok.error());
   if (const auto ok = pick_addresses(*plan); !ok) return out.error(ok.error());  // before minutes of preparing text
   if (const auto ok = check_memory(*plan); !ok) return out.error(ok.error());
+  if (options.dry_run) return show_forecast(*plan, out);
   const auto signals = hold_signals();
   auto run = make_run_folder(*plan, options.run_folder);
   if (!run) return out.error(run.error());

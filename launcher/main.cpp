@@ -159,6 +159,8 @@ private:
           sub.add_option("recipe", o.recipe, "name or path of a recipe")->required();
           sub.add_option("overrides", o.overrides, "key.path=value");
           sub.add_option("--run-folder", o.run_folder, "a new or empty folder instead of runs/<name>-<time>")->check(new_name());
+          sub.add_flag("--dry-run", o.dry_run,
+                       "check the recipe, train one step here and tell the memory that each site will need; no run");
         });
     verb<resume_options>(
         "resume", "goes on with a run that was stopped or killed", "isthmus resume runs/quickstart-20260101-120000", run_resume,

@@ -43,6 +43,7 @@ int run_doctor(const doctor_options& options, console& out);
 struct launch_options {
   std::string recipe, run_folder;
   std::vector<std::string> overrides;
+  bool dry_run = false;
 };
 int run_launch(const launch_options& options, console& out);
 

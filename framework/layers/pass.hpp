@@ -22,6 +22,7 @@ struct layer_pass {
   rotary_tables<real>& rotary;
   /// [batch * length], or null: the place in its sequence of the first row of the document that a row is in.
   const std::int32_t* first_key = nullptr;
+  real loss_scale = 0;  // backward: what the gradients of the token losses were multiplied by; a layer's own losses take the same
   std::int64_t rows() const { return batch * length; }
 };
 
@@ -55,6 +56,8 @@ struct layer_parts {
   std::string prefix;                                     // "model.layers.3.self_attn."
   const kernels::op_table<kernels::real<Act>>& real_ops;  // of the same backend, for what stays real
 
+  /// Those whose names go on with "experts.3.".
+  layer_parts within(const std::string& folder) const { return {ops, parameters, prefix + folder + ".", real_ops}; }
   parameter<kernels::real<Act>> vector(const std::string& name) const {
     return {parameters.weight(prefix + name), parameters.gradient(prefix + name)};
   }

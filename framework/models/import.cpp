@@ -15,7 +15,8 @@ namespace isthmus {
 namespace {
 
 /// What our tensors are called, by the role that hf_tensor gives; several when one tensor of theirs is consecutive ones of ours.
-std::string our_name(const std::string& prefix, const std::string& role) {
+/// expert: below zero for what belongs to none.
+std::string our_name(const std::string& prefix, const std::string& role, std::int64_t expert) {
   static const std::map<std::string, const char*, std::less<>> names{
       {"embedding", "model.embed_tokens.weight"},
       {"final_norm", "model.final_layernorm.weight"},
@@ -41,6 +42,9 @@ std::string our_name(const std::string& prefix, const std::string& role) {
       {"dt_bias", "mamba.dt_bias"},
       {"A_log", "mamba.A_log"},
       {"D", "mamba.D"},
+      {"dt_norm", "mamba.dt_layernorm.weight"},
+      {"B_norm", "mamba.b_layernorm.weight"},
+      {"C_norm", "mamba.c_layernorm.weight"},
       {"gated_norm", "mamba.norm.weight"},
       {"out_proj", "mamba.out_proj.weight"},
       {"out_proj.bias", "mamba.out_proj.bias"},
@@ -51,9 +55,15 @@ std::string our_name(const std::string& prefix, const std::string& role) {
       {"gate_proj.bias", "feed_forward.gate_proj.bias"},
       {"up_proj.bias", "feed_forward.up_proj.bias"},
       {"down_proj.bias", "feed_forward.down_proj.bias"},
+      {"router", "feed_forward.router.weight"},
+      {"shared.gate_up_proj", "feed_forward.shared_expert.gate_proj.weight"},  // up follows without a gap
+      {"shared.down_proj", "feed_forward.shared_expert.down_proj.weight"},
   };
   const auto at = names.find(role);
-  return at != names.end() ? prefix + at->second : std::string();
+  if (at == names.end()) return {};
+  const std::string_view name = at->second, folder = "feed_forward.";
+  if (expert < 0 || !name.starts_with(folder)) return prefix + std::string(name);
+  return fmt::format("{}{}experts.{}.{}", prefix, folder, expert, name.substr(folder.size()));
 }
 
 /// Copies tensors into the flat array of a model.
@@ -64,22 +74,32 @@ public:
     for (const auto& slot : layout.slots) slots_.emplace(slot.name, &slot);
   }
 
-  expected<void> fill(const hf_tensor& t, const std::string& prefix, double factor) {
-    const auto slot = slots_.find(our_name(prefix, t.role));
-    if (slot == slots_.end())
-      return fail(errc::unsupported, fmt::format("{}: no tensor of ours takes \"{}\" ({})", where_, t.name, t.role));
+  /// experts: of a tensor that holds those of all experts behind each other, how many; else 0.
+  expected<void> fill(const hf_tensor& t, const std::string& prefix, double factor, std::int64_t experts = 0) {
     const auto stored = tensors_.expect(t.name, t.shape, where_);
     if (!stored) return stored.failure();
-    const auto out = weights_.subspan(static_cast<std::size_t>(slot->second->offset), static_cast<std::size_t>((*stored)->count()));
-    if (auto ok = (*stored)->read_floats(out); !ok) return ok;
-    if (factor != 1)
-      std::ranges::transform(out, out.begin(), [factor](float w) { return static_cast<float>(factor * static_cast<double>(w)); });
+    const std::int64_t parts = std::max<std::int64_t>(1, experts), count = (*stored)->count() / parts;
+    for (std::int64_t part = 0; part < parts; ++part)
+      if (auto ok = fill_slot(t, our_name(prefix, t.role, experts > 0 ? part : t.expert), **stored, part * count, count, factor); !ok)
+        return ok;
     ++filled_;
     return {};
   }
   std::size_t filled() const { return filled_; }
 
 private:
+  expected<void> fill_slot(const hf_tensor& t, const std::string& name, const stored_tensor& stored, std::int64_t begin, std::int64_t count,
+                           double factor) {
+    const auto slot = slots_.find(name);
+    if (slot == slots_.end())
+      return fail(errc::unsupported, fmt::format("{}: no tensor of ours takes \"{}\" ({})", where_, t.name, t.role));
+    const auto out = weights_.subspan(static_cast<std::size_t>(slot->second->offset), static_cast<std::size_t>(count));
+    if (auto ok = stored.read_floats(begin, out); !ok) return ok;
+    if (factor != 1)
+      std::ranges::transform(out, out.begin(), [factor](float w) { return static_cast<float>(factor * static_cast<double>(w)); });
+    return {};
+  }
+
   const tensor_index& tensors_;
   std::map<std::string, const tensor_slot*, std::less<>> slots_;
   std::span<float> weights_;
@@ -110,9 +130,13 @@ expected<void> fill_all(const hf_config& theirs, const model_config& ours, const
       w = static_cast<float>(theirs.embedding_multiplier * static_cast<double>(w));
   }
   for (std::size_t i = 0; i < theirs.layers.size(); ++i) {
+    const auto* moe = std::get_if<hf_moe>(&theirs.layers[i].channel);
     for (const auto& t : layer_tensors(theirs, i)) {
-      const bool writes_residual = t.role.starts_with("o_proj") || t.role.starts_with("out_proj") || t.role.starts_with("down_proj");
-      if (auto ok = into.fill(t, fmt::format("model.layers.{}.", i), writes_residual ? theirs.residual_multiplier : 1); !ok) return ok;
+      const bool writes_residual =
+          t.role.starts_with("o_proj") || t.role.starts_with("out_proj") || t.role.find("down_proj") != std::string::npos;
+      const std::int64_t experts = moe && moe->stacked && t.shape.size() == 3 && t.role.ends_with("_proj") ? moe->experts : 0;
+      const double factor = writes_residual ? theirs.residual_multiplier : 1;
+      if (auto ok = into.fill(t, fmt::format("model.layers.{}.", i), factor, experts); !ok) return ok;
     }
   }
   if (into.filled() != from.tensors.size())

@@ -62,11 +62,11 @@ objection translate(const hf_mamba2& m, const hf_config&, told& out) {
 
 objection translate(const hf_mamba1& m, const hf_config&, told& out) {
   if (m.bias || !m.conv_bias) return "Mamba with biases of its projections, or without one of its convolution";
-  if (m.inner_norms) return "Mamba with norms of its time steps, B and C";
   out.kind = "mamba1";
   out.options = {{"ssm_inner", static_cast<double>(m.inner)},
                  {"scan_state", static_cast<double>(m.state)},
                  {"scan_rank", static_cast<double>(m.dt_rank)},
+                 {"scan_norms", m.inner_norms ? 1 : 0},
                  {"conv_width", static_cast<double>(m.conv)}};
   return {};
 }
@@ -89,7 +89,19 @@ objection translate(const hf_mlp& m, const hf_config&, told& out) {
   return {};
 }
 
-objection translate(const hf_moe&, const hf_config&, told&) { return "a mixture of experts"; }
+objection translate(const hf_moe& m, const hf_config&, told& out) {
+  if (!m.gated || m.activation != hf_activation::silu) return "a mixture of experts that are no SwiGLU";
+  if (m.router == hf_moe::router_kind::sigmoid) return "a mixture of experts whose router has sigmoids";
+  out.kind = "moe";
+  out.options = {{"moe_experts", static_cast<double>(m.experts)},
+                 {"moe_active", static_cast<double>(m.active)},
+                 {"moe_hidden", static_cast<double>(m.inner)},
+                 {"moe_shared_hidden", static_cast<double>(m.shared_inner)},
+                 {"moe_router", m.renormalise ? 0 : 1},
+                 {"moe_scale", m.scale},
+                 {"moe_balance", 0}};
+  return {};
+}
 
 /// The name by which a layer is listed: its kind, or a variant when the model's options say otherwise.
 std::string name_of(const told& t, model_config& model) {

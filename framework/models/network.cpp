@@ -66,8 +66,8 @@ void hybrid_network<Act>::check_ids(std::span<const std::int32_t> ids) const {
 
 /// A pass of batch_ x length_ whose rows start at a position.
 template <class Act>
-layer_pass<Act> hybrid_network<Act>::pass(std::int64_t first_position) {
-  return {ops_, stream_, batch_, length_, first_position, rotary_};
+layer_pass<Act> hybrid_network<Act>::pass(std::int64_t first_position, real loss_scale) {
+  return {ops_, stream_, batch_, length_, first_position, rotary_, nullptr, loss_scale};
 }
 
 template <class Act>
@@ -160,7 +160,7 @@ void hybrid_network<Act>::find_documents() {
 template <class Act>
 double hybrid_network<Act>::piece(const token_batch& batch, real scale, bool backward) {
   place(batch.rows, batch.context);
-  auto p = pass(0);
+  auto p = pass(0, scale);
   for (std::int64_t r = 0; r < batch.rows; ++r) {
     const std::int32_t* row = batch.ids.data() + r * (batch.context + 1);
     std::copy_n(row, batch.context, inputs_ + r * batch.context);
@@ -225,7 +225,7 @@ std::span<const typename hybrid_network<Act>::real> hybrid_network<Act>::advance
   ensure(!ids.empty() && state.layers.size() == blocks_.size(), "model: no ids to read, or the state of another model");
   check_ids(ids);
   place(1, static_cast<std::int64_t>(ids.size()));
-  const auto p = pass(state.position);
+  const auto p = pass(state.position, 0);
   const std::int64_t d = config_.d_model;
   ops_.embedding(stream_,
                  {.table = embedding_, .ids = ids.data(), .x = x_out_, .rows = p.rows(), .cols = d, .vocabulary = config_.vocabulary});

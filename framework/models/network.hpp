@@ -79,7 +79,7 @@ private:
   bool recompute_to_fit(std::int64_t batch, std::int64_t length);
   void make_plan(std::int64_t rows, std::int64_t context);
   void check_ids(std::span<const std::int32_t> ids) const;
-  layer_pass<Act> pass(std::int64_t first_position);
+  layer_pass<Act> pass(std::int64_t first_position, real loss_scale);
   void find_documents();
   void normalise(const layer_pass<Act>& p, const norm& n, const real* residual, const Act* branch, real* x) const;
   const Act* normalise_backward(const layer_pass<Act>& p, const norm& n, const Act* dy, const real* x, bool last);

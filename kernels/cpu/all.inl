@@ -7,6 +7,7 @@
 #include "kernels/cpu/layer_norm.inl"
 #include "kernels/cpu/activation.inl"
 #include "kernels/cpu/pointwise.inl"
+#include "kernels/cpu/route.inl"
 #include "kernels/cpu/library.inl"
 #include "kernels/cpu/panels.inl"
 #include "kernels/cpu/few_rows.inl"

@@ -147,3 +147,47 @@ void gated_norm_backward(stream& s, const gated_norm_backward_args<Act>& a) {
   });
   add_parts(parts, blocks, a.cols, a.d_gain);
 }
+
+template <class Act>
+ISTHMUS_INLINE float rstd_of(const Act* x, std::int64_t cols, float eps) {
+  vf squares = vf{};
+  over(cols, [&](std::int64_t c, auto mask) {
+    const vf v = mask.get(x + c);
+    squares += v * v;
+  });
+  return 1 / __builtin_sqrtf(sum(squares) / static_cast<float>(cols) + eps);
+}
+
+template <class Act>
+void column_norm(stream& s, const column_norm_args<Act>& a) {
+  over_row_blocks(s, a.rows, [&](std::int64_t first, std::int64_t rows, std::int64_t, int) {
+    for (std::int64_t r = first; r < first + rows; ++r) {
+      const Act* x = a.x + r * a.x_stride;
+      const float rstd = rstd_of(x, a.cols, a.eps);
+      over(a.cols, [&](std::int64_t c, auto mask) { mask.put(a.y + r * a.y_stride + c, mask.get(x + c) * mask.get(a.gain + c) * rstd); });
+    }
+  });
+}
+
+template <class Act>
+void column_norm_backward(stream& s, const column_norm_backward_args<Act>& a) {
+  const std::int64_t blocks = (a.rows + row_block - 1) / row_block;
+  float* parts = shared_floats(s, blocks * a.cols);
+  over_row_blocks(s, a.rows, [&](std::int64_t first, std::int64_t rows, std::int64_t tile, int) {
+    float* d_gain = parts + tile * a.cols;
+    __builtin_memset(d_gain, 0, static_cast<std::size_t>(a.cols) * sizeof(float));
+    for (std::int64_t r = first; r < first + rows; ++r) {
+      const Act *x = a.x + r * a.x_stride, *dy = a.dy + r * a.dy_stride;
+      const float rstd = rstd_of(x, a.cols, a.eps);
+      vf along = vf{};
+      over(a.cols, [&](std::int64_t c, auto mask) { along += mask.get(a.gain + c) * mask.get(dy + c) * mask.get(x + c); });
+      const float pull = sum(along) * rstd * rstd * rstd / static_cast<float>(a.cols);
+      over(a.cols, [&](std::int64_t c, auto mask) {
+        const vf d = mask.get(dy + c), v = mask.get(x + c);
+        mask.put(d_gain + c, mask.get(d_gain + c) + d * v * rstd);
+        mask.put(a.dx + r * a.dx_stride + c, mask.get(a.gain + c) * d * rstd - v * pull);
+      });
+    }
+  });
+  add_parts(parts, blocks, a.cols, a.d_gain);
+}

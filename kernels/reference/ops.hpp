@@ -24,6 +24,10 @@ void rms_norm(stream&, const rms_norm_args<Act>&);
 template <class Act>
 void rms_norm_backward(stream&, const rms_norm_backward_args<Act>&);
 template <class Act>
+void column_norm(stream&, const column_norm_args<Act>&);
+template <class Act>
+void column_norm_backward(stream&, const column_norm_backward_args<Act>&);
+template <class Act>
 void gated_norm(stream&, const gated_norm_args<Act>&);
 template <class Act>
 void gated_norm_backward(stream&, const gated_norm_backward_args<Act>&);
@@ -53,6 +57,16 @@ template <class Act>
 void shuffle(stream&, const shuffle_args<Act>&);
 template <class Act>
 void add(stream&, const add_args<Act>&);
+template <class Act>
+void route(stream&, const route_args<Act>&);
+template <class Act>
+void route_backward(stream&, const route_backward_args<Act>&);
+template <class Act>
+void dispatch(stream&, const dispatch_args<Act>&);
+template <class Act>
+void combine(stream&, const combine_args<Act>&);
+template <class Act>
+void combine_backward(stream&, const combine_backward_args<Act>&);
 template <class Act>
 void rope(stream&, const rope_args<Act>&);
 template <class Act>

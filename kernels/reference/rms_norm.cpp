@@ -85,10 +85,47 @@ void gated_norm_backward(stream&, const gated_norm_backward_args<Act>& a) {
   }
 }
 
-#define ISTHMUS_FOR(Act)                                                        \
-  template void rms_norm(stream&, const rms_norm_args<Act>&);                   \
-  template void rms_norm_backward(stream&, const rms_norm_backward_args<Act>&); \
-  template void gated_norm(stream&, const gated_norm_args<Act>&);               \
+namespace {
+
+template <class Act>
+real<Act> rstd_of(const Act* x, std::int64_t cols, real<Act> eps) {
+  return 1 / std::sqrt(dot(x, x, cols) / static_cast<real<Act>>(cols) + eps);
+}
+
+}  // namespace
+
+template <class Act>
+void column_norm(stream&, const column_norm_args<Act>& a) {
+  for (std::int64_t r = 0; r < a.rows; ++r) {
+    const Act* x = a.x + r * a.x_stride;
+    const real<Act> rstd = rstd_of(x, a.cols, a.eps);
+    for (std::int64_t c = 0; c < a.cols; ++c) a.y[r * a.y_stride + c] = static_cast<Act>(load(x[c]) * a.gain[c] * rstd);
+  }
+}
+
+template <class Act>
+void column_norm_backward(stream&, const column_norm_backward_args<Act>& a) {
+  using R = real<Act>;
+  for (std::int64_t r = 0; r < a.rows; ++r) {
+    const Act *x = a.x + r * a.x_stride, *dy = a.dy + r * a.dy_stride;
+    const R rstd = rstd_of(x, a.cols, a.eps);
+    R along = 0;
+    for (std::int64_t c = 0; c < a.cols; ++c) along += a.gain[c] * load(dy[c]) * load(x[c]);
+    const R pull = along * rstd * rstd * rstd / static_cast<R>(a.cols);
+    for (std::int64_t c = 0; c < a.cols; ++c) {
+      const R d = load(dy[c]);
+      a.d_gain[c] += d * load(x[c]) * rstd;
+      a.dx[r * a.dx_stride + c] = static_cast<Act>(rstd * a.gain[c] * d - load(x[c]) * pull);
+    }
+  }
+}
+
+#define ISTHMUS_FOR(Act)                                                              \
+  template void rms_norm(stream&, const rms_norm_args<Act>&);                         \
+  template void rms_norm_backward(stream&, const rms_norm_backward_args<Act>&);       \
+  template void column_norm(stream&, const column_norm_args<Act>&);                   \
+  template void column_norm_backward(stream&, const column_norm_backward_args<Act>&); \
+  template void gated_norm(stream&, const gated_norm_args<Act>&);                     \
   template void gated_norm_backward(stream&, const gated_norm_backward_args<Act>&);
 ISTHMUS_FOR(float)
 ISTHMUS_FOR(bf16)

@@ -4,7 +4,7 @@ Run: python3 tests/golden/make_hf_golden.py [architecture ...]   (needs torch an
 Weights are not stored: value_of makes them from a tensor's name and an index, here and in the test. The decoding continues greedily for
 64 tokens; a seed is kept only if at every step the likeliest token is ahead of the second by more than 1e-3.
 """
-import json, os, sys, tempfile
+import json, os, re, sys, tempfile
 import numpy as np, torch, transformers
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
@@ -100,6 +100,23 @@ def greedy(model, prompt, steps):
     return ids[len(prompt):], least
 
 
+def gradient_of(key, gradients):
+    """The gradient of a tensor as checkpoints name it. In memory the experts of a layer are one array, gate above up."""
+    folder, _, rest = key.partition(".block_sparse_moe.")
+    one = re.fullmatch(r"(.*\.)experts\.(\d+)\.(\w+)\.weight", key)
+    if key in gradients:
+        return gradients[key]
+    if one:
+        at = next(n for n in (one[1], one[1].replace("block_sparse_moe", "mlp")) if n + "experts.down_proj" in gradients) + "experts."
+        part, e = {"w1": "gate_proj", "w3": "up_proj", "w2": "down_proj"}.get(one[3], one[3]), int(one[2])
+        if part == "down_proj":
+            return gradients[at + part][e]
+        return gradients[at + "gate_up_proj"][e].chunk(2)[part == "up_proj"]
+    return gradients[folder + {"input_linear.weight": ".block_sparse_moe.experts.gate_up_proj", "gate.weight": ".mlp.gate.weight",
+                               "output_linear.weight": ".block_sparse_moe.experts.down_proj",
+                               "router.layer.weight": ".block_sparse_moe.router.weight"}[rest]]
+
+
 def case(name, config):
     for seed in range(1, 200):
         model, shapes, told = build(config, seed)
@@ -118,10 +135,7 @@ def case(name, config):
     tensors = []
     gradients = {key: p.grad for key, p in model.named_parameters()}
     for key, shape in sorted(shapes.items()):
-        if key not in gradients:  # experts lie in one array in memory: their gradients are checked elsewhere
-            tensors.append(dict(name=key, shape=list(shape)))
-            continue
-        g = gradients[key].reshape(-1)
+        g = gradient_of(key, gradients).reshape(-1)
         picks = sorted({int(i) for i in np.linspace(0, g.numel() - 1, 4)})
         tensors.append(dict(name=key, shape=list(shape), norm=g.norm().item(), picks=picks, values=[g[i].item() for i in picks]))
     return dict(name=name, seed=seed, config=told, rows=rows, context=context, ids=[int(i) for i in ids], loss=loss.item(),

@@ -22,7 +22,11 @@ kernel_case make(std::string name, F f) {
 std::vector<kernel_case> mixer_cases();
 /// Those of convolutions, short and long.
 std::vector<kernel_case> convolution_cases();
+/// Those of mixtures of experts.
+std::vector<kernel_case> route_cases();
 /// Those of SSD and the selective scan.
 std::vector<kernel_case> scan_cases();
+/// Norms, biases, functions of channels: row_cases.cpp.
+std::vector<kernel_case> row_cases();
 
 }  // namespace isthmus::kernels::testing

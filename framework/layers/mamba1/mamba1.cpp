@@ -32,7 +32,13 @@ mamba1_layer<Act>::mamba1_layer(const layer_shape& shape, const layer_parts<Act>
             kernels::conv_activation::silu),
       dt_bias_(parts.vector("dt_proj.bias")),
       a_log_(parts.vector("A_log")),
-      d_(parts.vector("D")) {}
+      d_(parts.vector("D")),
+      eps_(static_cast<real>(shape.norm_eps)) {
+  if (!shape.flag("scan_norms")) return;
+  norms_ = {{parts.vector("dt_layernorm.weight"), 0, rank_},
+            {parts.vector("b_layernorm.weight"), rank_, state_},
+            {parts.vector("c_layernorm.weight"), rank_ + state_, state_}};
+}
 
 template <class Act>
 void mamba1_layer<Act>::place(std::int64_t batch, std::int64_t length, arena& kept, arena& shared) {
@@ -40,6 +46,7 @@ void mamba1_layer<Act>::place(std::int64_t batch, std::int64_t length, arena& ke
   xz_ = kept.take<Act>(rows * 2 * inner_);
   u_ = kept.take<Act>(rows * inner_);
   dbc_ = kept.take<Act>(rows * dbc_width_);
+  normed_ = norms_.empty() ? dbc_ : kept.take<Act>(rows * dbc_width_);
   dt_ = kept.take<Act>(rows * inner_);
   y_ = kept.take<Act>(rows * inner_);
   states_ = kept.take<real>(batch * ((length + chunk_ - 1) / chunk_) * inner_ * state_);
@@ -53,15 +60,46 @@ void mamba1_layer<Act>::place(std::int64_t batch, std::int64_t length, arena& ke
 template <class Act>
 void mamba1_layer<Act>::project(const layer_pass<Act>& p) const {
   x_proj_.forward(p, u_, dbc_);
-  p.ops.linear(p.stream, {.w = dt_proj_.matrix(), .x = dbc_, .y = dt_, .rows = p.rows(), .x_stride = dbc_width_, .y_stride = inner_});
+  normalise(p);
+  p.ops.linear(p.stream, {.w = dt_proj_.matrix(), .x = normed_, .y = dt_, .rows = p.rows(), .x_stride = dbc_width_, .y_stride = inner_});
+}
+
+template <class Act>
+void mamba1_layer<Act>::normalise(const layer_pass<Act>& p) const {
+  for (const auto& n : norms_)
+    p.ops.column_norm(p.stream, {.x = dbc_ + n.first,
+                                 .gain = n.gain.weight,
+                                 .y = normed_ + n.first,
+                                 .rows = p.rows(),
+                                 .cols = n.count,
+                                 .x_stride = dbc_width_,
+                                 .y_stride = dbc_width_,
+                                 .eps = eps_});
+}
+
+/// d_dbc_, in place.
+template <class Act>
+void mamba1_layer<Act>::normalise_backward(const layer_pass<Act>& p) const {
+  for (const auto& n : norms_)
+    p.ops.column_norm_backward(p.stream, {.dy = d_dbc_ + n.first,
+                                          .x = dbc_ + n.first,
+                                          .gain = n.gain.weight,
+                                          .dx = d_dbc_ + n.first,
+                                          .d_gain = n.gain.gradient,
+                                          .rows = p.rows(),
+                                          .cols = n.count,
+                                          .dy_stride = dbc_width_,
+                                          .x_stride = dbc_width_,
+                                          .dx_stride = dbc_width_,
+                                          .eps = eps_});
 }
 
 template <class Act>
 void mamba1_layer<Act>::scan(const layer_pass<Act>& p, real* chunk_states, real* h) const {
   p.ops.selective_scan(p.stream, {.x = u_,
                                   .dt = dt_,
-                                  .b = dbc_ + rank_,
-                                  .c = dbc_ + rank_ + state_,
+                                  .b = normed_ + rank_,
+                                  .c = normed_ + rank_ + state_,
                                   .z = xz_ + inner_,
                                   .dt_bias = dt_bias_.weight,
                                   .a_log = a_log_.weight,
@@ -104,8 +142,8 @@ template <class Act>
 void mamba1_layer<Act>::scan_backward(const layer_pass<Act>& p) const {
   p.ops.selective_scan_backward(p.stream, {.x = u_,
                                            .dt = dt_,
-                                           .b = dbc_ + rank_,
-                                           .c = dbc_ + rank_ + state_,
+                                           .b = normed_ + rank_,
+                                           .c = normed_ + rank_ + state_,
                                            .z = xz_ + inner_,
                                            .dt_bias = dt_bias_.weight,
                                            .a_log = a_log_.weight,
@@ -137,18 +175,19 @@ void mamba1_layer<Act>::scan_backward(const layer_pass<Act>& p) const {
                                            .dz_stride = 2 * inner_});
 }
 
-/// Back through dt_proj into d_dbc_'s first columns, then through x_proj: d_u_ grows. d_y_ has served, and holds what it grows by.
+/// Back through dt_proj into d_dbc_'s first columns, then through the norms and x_proj: d_u_ grows. d_y_ has served, and holds what it grows by.
 template <class Act>
 void mamba1_layer<Act>::project_backward(const layer_pass<Act>& p) const {
   p.ops.linear_backward_input(
       p.stream, {.w = dt_proj_.matrix(), .dy = d_dt_, .dx = d_dbc_, .rows = p.rows(), .dy_stride = inner_, .dx_stride = dbc_width_});
   p.ops.linear_backward_weight(p.stream, {.w = dt_proj_.matrix(),
-                                          .x = dbc_,
+                                          .x = normed_,
                                           .dy = d_dt_,
                                           .dw = dt_proj_.gradient(),
                                           .rows = p.rows(),
                                           .x_stride = dbc_width_,
                                           .dy_stride = inner_});
+  normalise_backward(p);
   x_proj_.backward(p, u_, d_dbc_, d_y_);
   p.ops.add(p.stream, {.x = d_y_, .y = d_u_, .rows = p.rows(), .cols = inner_, .x_stride = inner_, .y_stride = inner_});
 }
@@ -162,8 +201,8 @@ void mamba1_layer<Act>::advance(const layer_pass<Act>& p, layer_state& state, co
   if (p.length == 1)
     p.ops.selective_scan_step(p.stream, {.x = u_,
                                          .dt = dt_,
-                                         .b = dbc_ + rank_,
-                                         .c = dbc_ + rank_ + state_,
+                                         .b = normed_ + rank_,
+                                         .c = normed_ + rank_ + state_,
                                          .z = xz_ + inner_,
                                          .dt_bias = dt_bias_.weight,
                                          .a_log = a_log_.weight,
@@ -194,6 +233,7 @@ constexpr option_field options[] = {
     integer_option("scan_state", 16, 1, 64, "state size of a Mamba-1 channel"),
     integer_option("scan_rank", 0, 0, 4096, "rank of Mamba-1's time steps; 0: d_model / 16, rounded up"),
     conv_width_option,
+    flag_option("scan_norms", false, "RMS norms over Mamba-1's time steps, B and C, as Jamba has them"),
     integer_option("scan_chunk", 64, 1, 1024, "tokens between two states that Mamba-1 keeps for its backward pass"),
 };
 
@@ -213,6 +253,11 @@ void declare(const layer_shape& s, tensor_list& tensors) {
       w[i] = static_cast<float>(std::log(static_cast<double>(i % static_cast<std::size_t>(state)) + 1));
   });
   tensors.add_vector("D", inner, constant_values(1));
+  if (s.flag("scan_norms")) {
+    tensors.add_vector("dt_layernorm.weight", rank, constant_values(1));
+    tensors.add_vector("b_layernorm.weight", state, constant_values(1));
+    tensors.add_vector("c_layernorm.weight", state, constant_values(1));
+  }
   tensors.add_output("out_proj.weight", s.d_model, inner);
 }
 

@@ -80,21 +80,26 @@ kernels::long_conv_args<Act> monarch_layer<Act>::arguments(const layer_pass<Act>
           .y_stride = d_};
 }
 
+/// y_ from u_ and x, over whole sequences.
 template <class Act>
-void monarch_layer<Act>::forward(const layer_pass<Act>& p, const Act* x, Act* y) {
-  in_proj_.forward(p, x, in_);
-  conv_.forward(p, in_, u_);
+void monarch_layer<Act>::convolve(const layer_pass<Act>& p, const Act* x) {
   gated_.filter.materialise(p);
   auto a = arguments(p, gated_);
   a.v = u_ + 2 * d_, a.x1 = u_ + d_, a.x2 = u_, a.x_stride = 3 * d_, a.y = y_;
   p.ops.long_conv(p.stream, a);
-  if (residual_) {
-    residual_->filter.materialise(p);
-    auto r = arguments(p, *residual_);
-    r.v = x, r.y = r_;
-    p.ops.long_conv(p.stream, r);
-    p.ops.add(p.stream, {.x = r_, .y = y_, .rows = p.rows(), .cols = d_, .x_stride = d_, .y_stride = d_});
-  }
+  if (!residual_) return;
+  residual_->filter.materialise(p);
+  auto r = arguments(p, *residual_);
+  r.v = x, r.y = r_;
+  p.ops.long_conv(p.stream, r);
+  p.ops.add(p.stream, {.x = r_, .y = y_, .rows = p.rows(), .cols = d_, .x_stride = d_, .y_stride = d_});
+}
+
+template <class Act>
+void monarch_layer<Act>::forward(const layer_pass<Act>& p, const Act* x, Act* y) {
+  in_proj_.forward(p, x, in_);
+  conv_.forward(p, in_, u_);
+  convolve(p, x);
   out_proj_.forward(p, y_, y);
 }
 
@@ -167,23 +172,48 @@ void monarch_layer<Act>::convolve_past(const layer_pass<Act>& p, convolution& c,
   }
 }
 
+/// A text's beginning at once: as forward, and what is convolved stays in the state.
+template <class Act>
+void monarch_layer<Act>::begin(const layer_pass<Act>& p, layer_state& state, const Act* x) {
+  convolve(p, x);
+  state[1].grow(p.length);
+  p.ops.gate(p.stream, {.a = u_ + d_,
+                        .b = u_ + 2 * d_,
+                        .y = state[1].template as<Act>(),
+                        .rows = p.length,
+                        .cols = d_,
+                        .a_stride = 3 * d_,
+                        .b_stride = 3 * d_,
+                        .y_stride = d_});
+  if (!residual_) return;
+  state[2].grow(p.length);
+  std::copy_n(x, p.length * d_, state[2].template as<Act>());
+}
+
+/// Row t of y_, from the state.
+template <class Act>
+void monarch_layer<Act>::step(const layer_pass<Act>& p, layer_state& state, const Act* x, std::int64_t t) {
+  const Act* u = u_ + t * 3 * d_;
+  Act* out = y_ + t * d_;
+  for (std::int64_t i = 0; i < d_; ++i) out[i] = static_cast<Act>(static_cast<real>(u[d_ + i]) * static_cast<real>(u[2 * d_ + i]));
+  convolve_past(p, gated_, state[1], out, sums_);
+  for (std::int64_t i = 0; i < d_; ++i) out[i] = static_cast<Act>(static_cast<real>(u[i]) * sums_[i]);
+  if (!residual_) return;
+  convolve_past(p, *residual_, state[2], x + t * d_, sums_);
+  for (std::int64_t i = 0; i < d_; ++i)
+    out[i] = static_cast<Act>(static_cast<real>(out[i]) + static_cast<real>(static_cast<Act>(sums_[i])));
+}
+
 template <class Act>
 void monarch_layer<Act>::advance(const layer_pass<Act>& p, layer_state& state, const Act* x, Act* y) {
   ensure(p.batch == 1, "monarch: a state is of one sequence");
   ensure(!both_ways_, "monarch: a bidirectional layer sees what comes later, so it cannot decode");
   in_proj_.forward(p, x, in_);
   conv_.advance(p, state[0].template as<Act>(), in_, u_);
-  for (std::int64_t t = 0; t < p.length; ++t) {
-    const Act* u = u_ + t * 3 * d_;
-    Act* out = y_ + t * d_;
-    for (std::int64_t i = 0; i < d_; ++i) out[i] = static_cast<Act>(static_cast<real>(u[d_ + i]) * static_cast<real>(u[2 * d_ + i]));
-    convolve_past(p, gated_, state[1], out, sums_);
-    for (std::int64_t i = 0; i < d_; ++i) out[i] = static_cast<Act>(static_cast<real>(u[i]) * sums_[i]);
-    if (!residual_) continue;
-    convolve_past(p, *residual_, state[2], x + t * d_, sums_);
-    for (std::int64_t i = 0; i < d_; ++i)
-      out[i] = static_cast<Act>(static_cast<real>(out[i]) + static_cast<real>(static_cast<Act>(sums_[i])));
-  }
+  if (p.position == 0 && p.length > 1)
+    begin(p, state, x);
+  else
+    for (std::int64_t t = 0; t < p.length; ++t) step(p, state, x, t);
   out_proj_.forward(p, y_, y);
 }
 

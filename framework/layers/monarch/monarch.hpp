@@ -35,6 +35,9 @@ private:
   kernels::long_conv_backward_args<Act> backward_arguments(const layer_pass<Act>& p, convolution& c) const;
   void convolve_back(const layer_pass<Act>& p, convolution& c, kernels::long_conv_backward_args<Act> a) const;
   kernels::long_conv_plan* plan(const layer_pass<Act>& p) const;
+  void convolve(const layer_pass<Act>& p, const Act* x);
+  void begin(const layer_pass<Act>& p, layer_state& state, const Act* x);
+  void step(const layer_pass<Act>& p, layer_state& state, const Act* x, std::int64_t t);
   void convolve_past(const layer_pass<Act>& p, convolution& c, state_part& past, const Act* now, real* sums) const;
 
   std::int64_t d_, context_;

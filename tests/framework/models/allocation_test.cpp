@@ -32,7 +32,8 @@ BOOST_AUTO_TEST_SUITE(allocation)
 
 BOOST_AUTO_TEST_CASE(a_pass_like_the_one_before_allocates_nothing) {
   for (const auto precision : {precision_kind::fp32, precision_kind::bf16}) {
-    auto config = tiny_config("awmshdegr", 2);
+    auto config = with_experts(tiny_config("awmshdegr", 2));
+    config.layers.emplace_back("attention");
     config.document_mark = 3;
     config.precision = precision;
     kernels::serial_team team;

@@ -31,9 +31,7 @@ double surprise(std::span<const float> logits, std::int32_t id) {
 }
 
 /// Reading a text in pieces of any size gives each time what the forward pass gives.
-void check_pieces(const kernels::backend& backend, const char* layers, precision_kind precision, double tolerance) {
-  auto config = tiny_config(layers, 2);
-  config.precision = precision;
+void check_pieces(const kernels::backend& backend, const model_config& config, double tolerance) {
   ready_model m(config, backend);
   const std::int64_t context = 23;
   const auto ids = random_ids(4, context + 1, config.vocabulary);
@@ -44,7 +42,8 @@ void check_pieces(const kernels::backend& backend, const char* layers, precision
     sequence_state stepped = m.model.start(), in_pieces = m.model.start();
     for (std::size_t t = 0; t < static_cast<std::size_t>(context); ++t)
       sum += surprise(m.model.advance(stepped, all.subspan(t, 1)), all[t + 1]);
-    BOOST_TEST(std::abs(sum - expected) <= tolerance * expected, backend.name << " " << layers << ": " << sum << " against " << expected);
+    BOOST_TEST(std::abs(sum - expected) <= tolerance * expected,
+               backend.name << " " << config.layers.front() << "...: " << sum << " against " << expected);
     BOOST_TEST(stepped.position == context);
     const auto last = m.model.advance(stepped, all.last(1));
     const std::vector<float> by_steps(last.begin(), last.end());
@@ -61,10 +60,23 @@ void check_pieces(const kernels::backend& backend, const char* layers, precision
 BOOST_AUTO_TEST_CASE(prefill_and_steps_equal_the_forward_pass) {
   for (const auto* b : kernels::backends())
     for (const char* layers : {"aa", "mm", "ss", "hh", "dd", "ee", "gg", "ww", "rr", "ma", "awmashdegr"})
-      check_pieces(*b, layers, precision_kind::fp32, 1e-5);
+      check_pieces(*b, tiny_config(layers, 2), 1e-5);
+}
+BOOST_AUTO_TEST_CASE(prefill_and_steps_with_norms_inside_mamba1_equal_the_forward_pass) {
+  auto config = tiny_config("sa");
+  config.options["scan_norms"] = 1;
+  for (const auto* b : kernels::backends()) check_pieces(*b, config, 1e-5);
+}
+BOOST_AUTO_TEST_CASE(prefill_and_steps_with_experts_equal_the_forward_pass) {
+  for (const auto* b : kernels::backends()) check_pieces(*b, with_experts(tiny_config("ama")), 1e-5);
 }
 BOOST_AUTO_TEST_CASE(prefill_and_steps_in_bf16_stay_near_the_forward_pass) {
-  for (const auto* b : kernels::backends()) check_pieces(*b, "awmashdegr", precision_kind::bf16, 1e-2);
+  auto config = tiny_config("awmashdegr", 2);
+  config.precision = precision_kind::bf16;
+  for (const auto* b : kernels::backends()) check_pieces(*b, config, 1e-2);
+  auto experts = with_experts(tiny_config("ama"));
+  experts.precision = precision_kind::bf16;
+  for (const auto* b : kernels::backends()) check_pieces(*b, experts, 1e-2);
 }
 
 BOOST_AUTO_TEST_CASE(a_model_that_sees_ahead_does_not_decode) {

@@ -72,6 +72,11 @@ BOOST_AUTO_TEST_CASE(attention_within_documents_agrees_with_central_differences)
 }
 BOOST_AUTO_TEST_CASE(mamba2_layers_agree_with_central_differences) { check_gradients(tiny_config("mm"), 2, 2, 11); }
 BOOST_AUTO_TEST_CASE(mamba1_layers_agree_with_central_differences) { check_gradients(tiny_config("ss"), 8, 2, 11); }
+BOOST_AUTO_TEST_CASE(mamba1_with_norms_inside_agrees_with_central_differences) {
+  auto config = tiny_config("ss");
+  config.options["scan_norms"] = 1;
+  check_gradients(config, 15, 2, 11);
+}
 BOOST_AUTO_TEST_CASE(hyena_layers_agree_with_central_differences) {
   for (const char* layers : {"hh", "dd", "ee"}) check_gradients(tiny_config(layers), 9, 2, 11);
 }
@@ -93,6 +98,7 @@ BOOST_AUTO_TEST_CASE(biases_and_layer_norms_agree_with_central_differences) {
   for (const char* key : {"qkv_bias", "attention_out_bias", "ssm_bias", "hyena_bias", "ffn_bias"}) config.options[key] = 1;
   check_gradients(config, 15, 2, 7);
 }
+BOOST_AUTO_TEST_CASE(mixtures_of_experts_agree_with_central_differences) { check_gradients(with_experts(tiny_config("ama")), 14, 2, 11); }
 BOOST_AUTO_TEST_CASE(a_head_of_its_own_agrees_with_central_differences) {
   auto config = tiny_config("a");
   config.tied_head = false;

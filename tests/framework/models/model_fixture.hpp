@@ -47,14 +47,29 @@ inline model_config tiny_config(const char* layers, std::int64_t ssm_groups = 1)
   c.options["monarch_frequency"] = 1;  // central differences want smooth filters
   c.options["monarch_residual"] = 1;
   c.options["monarch_bias"] = 1;
-  c.variants = {{"attention_to_five", "attention", {{"attention_window", 5}}},
-                {"monarch_both", "monarch", {{"monarch_bidirectional", 1}}},
-                {"monarch_mlp_plain", "monarch_mlp", {{"monarch_shuffle", 0}, {"ffn_gated", 1}, {"monarch_out_bias", 1}}},
-                {"gelu", "mlp", {}},
-                {"geglu", "mlp", {{"ffn_activation", 1}, {"ffn_gated", 1}}},
-                {"relu2", "mlp", {{"ffn_activation", 2}}},
-                {"hyena_decays", "hyena", {{"hyena_filter", 1}}},
-                {"hyena_taps", "hyena", {{"hyena_filter", 2}, {"hyena_taps", 5}, {"hyena_filters", 4}}}};
+  c.options["moe_experts"] = 5;
+  c.options["moe_hidden"] = 16;
+  c.options["moe_balance"] = 0;  // the loss that a model gives is that of the tokens alone
+  c.variants = {
+      {"moe_shared", "moe", {{"moe_router", 1}, {"moe_shared_hidden", 32}}},
+      {"moe_sigmoid",
+       "moe",
+       {{"moe_router", 2}, {"moe_active", 3}, {"moe_scale", 1.5}, {"moe_activation", 3}, {"moe_gated", 0}, {"moe_shared_hidden", 16}}},
+      {"attention_to_five", "attention", {{"attention_window", 5}}},
+      {"monarch_both", "monarch", {{"monarch_bidirectional", 1}}},
+      {"monarch_mlp_plain", "monarch_mlp", {{"monarch_shuffle", 0}, {"ffn_gated", 1}, {"monarch_out_bias", 1}}},
+      {"gelu", "mlp", {}},
+      {"geglu", "mlp", {{"ffn_activation", 1}, {"ffn_gated", 1}}},
+      {"relu2", "mlp", {{"ffn_activation", 2}}},
+      {"hyena_decays", "hyena", {{"hyena_filter", 1}}},
+      {"hyena_taps", "hyena", {{"hyena_filter", 2}, {"hyena_taps", 5}, {"hyena_filters", 4}}}};
+  return c;
+}
+
+/// The same with mixtures of experts for channel mixers, of every rule in turn.
+inline model_config with_experts(model_config c) {
+  const char* channels[] = {"/moe", "/moe_shared", "/moe_sigmoid"};
+  for (std::size_t i = 0; i < c.layers.size(); ++i) c.layers[i] += channels[i % 3];
   return c;
 }
 

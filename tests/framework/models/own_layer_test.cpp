@@ -6,6 +6,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <fstream>
+#include <iterator>
+#include <string>
 
 // A kind of layer that a program brings itself.
 using namespace isthmus;
@@ -118,6 +121,17 @@ BOOST_AUTO_TEST_CASE(kinds_that_share_an_option_mean_the_same) {
       BOOST_TEST(allows(field, field.initial));
       BOOST_TEST(!field.help.empty());
     }
+  }
+}
+
+BOOST_AUTO_TEST_CASE(every_kind_has_a_page_that_names_its_options) {
+  for (const auto* kind : builtin_layers().kinds()) {
+    const std::string page = "docs/layers/" + std::string(kind->name);
+    std::ifstream text(page + ".md"), plot(page + ".svg");
+    BOOST_TEST(plot.good(), page << ".svg is missing: docs/make_layer_plots.py");
+    const std::string words{std::istreambuf_iterator<char>(text), {}};
+    for (const auto& option : kind->options)
+      BOOST_TEST(words.find("`" + std::string(option.key) + "`") != words.npos, page << ".md does not name " << option.key);
   }
 }
 
