@@ -50,10 +50,15 @@ int tell(const generate_verb_options& options, console& out, Make&& make, Origin
   return exit_ok;
 }
 
-int generate_from_folder(const generate_verb_options& options, console& out) {
+/// From a Hugging Face folder or a GGUF file.
+int generate_from_others(const generate_verb_options& options, console& out) {
   if (!options.site.empty()) return out.error(exit_usage, fmt::format("--site goes with a run, and {} is none", options.run));
   return tell(
-      options, out, [&](const heard& on_text) { return generate_text(options.run, text_options_of(options), on_text); },
+      options, out,
+      [&](const heard& on_text) {
+        const text_options how = text_options_of(options);
+        return is_gguf(options.run) ? generate_text_from_gguf(options.run, how, on_text) : generate_text(options.run, how, on_text);
+      },
       [](const generated_text&) {
         return nlohmann::json{{"run", nullptr}, {"site", nullptr}, {"round", nullptr}};
       });
@@ -62,7 +67,7 @@ int generate_from_folder(const generate_verb_options& options, console& out) {
 }  // namespace
 
 int run_generate(const generate_verb_options& options, console& out) {
-  if (!options.run.empty() && holds_hugging_face(options.run)) return generate_from_folder(options, out);
+  if (!options.run.empty() && (holds_hugging_face(options.run) || is_gguf(options.run))) return generate_from_others(options, out);
   const auto path = find_run(options.run);
   if (!path) return out.error(path.error());
   const auto run = open_run_folder(*path);

@@ -178,9 +178,10 @@ private:
           json_flag(sub, o.json);
         });
     verb<generate_verb_options>(
-        "generate", "writes text with the newest checkpoint of a run, or with a model of Hugging Face's",
+        "generate", "writes text with the newest checkpoint of a run, a Hugging Face folder or a GGUF file",
         "isthmus generate my-run --prompt \"The editor\"", run_generate, [](CLI::App& sub, generate_verb_options& o) {
-          sub.add_option("run", o.run, "run folder or its name, or a folder with config.json; none: the newest run")->check(not_empty());
+          sub.add_option("run", o.run, "run folder or its name, a folder with config.json, or a GGUF file; none: the newest run")
+              ->check(not_empty());
           sub.add_option("--prompt", o.prompt, "text to continue; --prompt=-x for one that begins with a dash");
           sub.add_option("--tokens", o.tokens, "at most so many new tokens")->transform(integer_within(1, 1 << 20))->capture_default_str();
           sub.add_option("--temperature", o.temperature, "0: always the most likely token")

@@ -1,6 +1,7 @@
 #include "launcher/text_generation.hpp"
 
 #include "framework/data/prepare.hpp"
+#include "framework/formats/gguf_tokenizer.hpp"
 #include "framework/models/generate.hpp"
 #include "framework/models/hybrid_model.hpp"
 #include "framework/models/import.hpp"
@@ -29,29 +30,46 @@ std::size_t unfinished_tail(std::string_view text) {
   return 0;
 }
 
-/// Continues the prompt; fills in text, tokens and seconds.
-expected<void> continue_text(hybrid_model& model, const tokenizer& tokens, const text_options& options,
-                             const std::function<void(std::string_view)>& on_text, generated_text& out) {
+/// What a tokenizer has to tell to continue a text.
+struct text_ids {
   std::vector<token_id> prompt;
-  if (tokens.end_of_text()) prompt.push_back(*tokens.end_of_text());
-  encoder(tokens).encode(options.prompt, prompt);
-  if (prompt.empty()) return fail(errc::usage, "the prompt is empty and the tokenizer has no end-of-text token to begin from");
+  token_id stop = -1;
+  std::function<std::string(std::span<const token_id>)> decode;  // borrows the tokenizer
+};
+
+text_ids ids_of(const tokenizer& tokens, const std::string& prompt) {
+  text_ids out;
+  if (tokens.end_of_text()) out.prompt.push_back(*tokens.end_of_text());
+  encoder(tokens).encode(prompt, out.prompt);
+  out.stop = tokens.end_of_text().value_or(-1);
+  out.decode = [&tokens](std::span<const token_id> ids) { return tokens.decode(ids); };
+  return out;
+}
+
+text_ids ids_of(const gguf_tokenizer& tokens, const std::string& prompt) {
+  return {tokens.prompt(prompt), tokens.end().value_or(-1), [&tokens](std::span<const token_id> ids) { return tokens.decode(ids); }};
+}
+
+/// Continues the prompt; fills in text, tokens and seconds.
+expected<void> continue_text(hybrid_model& model, const text_ids& words, const text_options& options,
+                             const std::function<void(std::string_view)>& on_text, generated_text& out) {
+  if (words.prompt.empty()) return fail(errc::usage, "the prompt is empty and the tokenizer has no token to begin from");
   generate_options how;
   how.tokens_max = options.tokens;
   how.temperature = static_cast<float>(options.temperature);
   how.top_p = static_cast<float>(options.top_p);
   how.seed = options.seed;
-  how.stop_id = tokens.end_of_text().value_or(-1);
+  how.stop_id = words.stop;
   std::size_t told = 0;
   const auto tell = [&](std::size_t until) {
     if (on_text && until > told) on_text(std::string_view(out.text).substr(told, until - told));
     told = std::max(told, until);
   };
   const auto began = std::chrono::steady_clock::now();
-  generate(model, prompt, how, [&](std::int32_t id) {
+  generate(model, words.prompt, how, [&](std::int32_t id) {
     ++out.tokens;
     const std::array<token_id, 1> one{id};
-    out.text += tokens.decode(one);
+    out.text += words.decode(one);
     tell(out.text.size() - unfinished_tail(out.text));
     return true;
   });
@@ -80,7 +98,7 @@ expected<generated_text> generate_text(const run_folder& run, const text_options
   out.site = newest->site;
   out.round = newest->round();
   out.warnings = newest->saved.warnings;
-  if (auto ok = continue_text(model, *tokens, options, on_text, out); !ok) return ok.failure();
+  if (auto ok = continue_text(model, ids_of(*tokens, options.prompt), options, on_text, out); !ok) return ok.failure();
   return out;
 }
 
@@ -103,7 +121,36 @@ expected<generated_text> generate_text(const std::string& hugging_face_folder, c
   model.weights_changed();
   generated_text out;
   out.checkpoint = hugging_face_folder;
-  if (auto ok = continue_text(model, *tokens, options, on_text, out); !ok) return ok.failure();
+  if (auto ok = continue_text(model, ids_of(*tokens, options.prompt), options, on_text, out); !ok) return ok.failure();
+  return out;
+}
+
+bool is_gguf(const std::string& path) {
+  std::error_code ignored;
+  return std::filesystem::is_regular_file(path, ignored);
+}
+
+expected<generated_text> generate_text_from_gguf(const std::string& path, const text_options& options,
+                                                 const std::function<void(std::string_view)>& on_text) {
+  auto source = open_source(path);
+  if (!source) return source.failure();
+  const auto file = open_gguf(std::move(*source));
+  if (!file) return file.failure();
+  auto vocabulary = read_gguf_vocabulary(*file);
+  if (!vocabulary) return vocabulary.failure();
+  const auto tokens = gguf_tokenizer::make(std::move(*vocabulary), path);
+  if (!tokens) return tokens.failure();
+  const auto imported = import_gguf(*file);
+  if (!imported) return imported.failure();
+  if (tokens->size() != imported->config.vocabulary)
+    return fail(errc::malformed,
+                fmt::format("{}: a tokenizer of {} tokens for a model of {}", path, tokens->size(), imported->config.vocabulary));
+  kernels::serial_team team;
+  hybrid_model model(imported->config, kernels::default_backend(), team, options.weights, imported->weights);
+  model.weights_changed();
+  generated_text out;
+  out.checkpoint = path;
+  if (auto ok = continue_text(model, ids_of(*tokens, options.prompt), options, on_text, out); !ok) return ok.failure();
   return out;
 }
 

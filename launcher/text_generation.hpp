@@ -43,4 +43,11 @@ bool holds_hugging_face(const std::string& folder);
 expected<generated_text> generate_text(const std::string& hugging_face_folder, const text_options& options,
                                        const std::function<void(std::string_view)>& on_text = {});
 
+/// Whether a model that is named is a file of its own: runs and Hugging Face models are folders.
+bool is_gguf(const std::string& path);
+/// The same from a GGUF file, with its own tokenizer; the prompt begins with the begin token where the file says so.
+/// Errors: those of import_gguf and gguf_tokenizer; malformed, when the two have unlike vocabularies.
+expected<generated_text> generate_text_from_gguf(const std::string& path, const text_options& options,
+                                                 const std::function<void(std::string_view)>& on_text = {});
+
 }  // namespace isthmus::launcher

@@ -208,7 +208,8 @@ private:
 
 class bpe_builder {
 public:
-  bpe_builder(const gguf_vocabulary& vocabulary, const std::string& where) : from_(vocabulary), where_(where) {}
+  bpe_builder(const gguf_vocabulary& vocabulary, const std::string& where, user_defined mode)
+      : from_(vocabulary), where_(where), mode_(mode) {}
 
   expected<bpe_model> build() {
     for (auto part : {&bpe_builder::check_kind, &bpe_builder::add_tokens, &bpe_builder::check_bytes, &bpe_builder::add_merges})
@@ -243,7 +244,7 @@ private:
       const auto of_token = [&](errc code, const std::string& what) {
         return bad(code, "tokens", fmt::format("token {} {} {}", i, in_quotes(name), what));
       };
-      if (type == gguf_token_type::user_defined || type == gguf_token_type::byte)
+      if ((type == gguf_token_type::user_defined && mode_ == user_defined::refused) || type == gguf_token_type::byte)
         return of_token(errc::unsupported, type == gguf_token_type::byte
                                                ? "is of type byte, which byte-level BPE does not have"
                                                : "is user-defined: cut out of every text, which is not supported");
@@ -298,6 +299,7 @@ private:
 
   const gguf_vocabulary& from_;
   const std::string& where_;
+  user_defined mode_;
   bpe_model model_;
   std::unordered_map<std::string, token_id> ids_;  // by name as in the file
 };
@@ -306,9 +308,17 @@ private:
 
 expected<gguf_vocabulary> read_gguf_vocabulary(const gguf_file& file) { return reader(file).read(); }
 
-expected<bpe_model> to_bpe_model(const gguf_vocabulary& vocabulary, const std::string& where) {
+expected<bpe_model> to_bpe_model(const gguf_vocabulary& vocabulary, const std::string& where, user_defined mode) {
   ensure(vocabulary.types.size() == vocabulary.tokens.size(), "to_bpe_model: a vocabulary without types");
-  return bpe_builder(vocabulary, where).build();
+  return bpe_builder(vocabulary, where, mode).build();
+}
+
+piece_model to_piece_model(const gguf_vocabulary& vocabulary) {
+  ensure(vocabulary.model == "llama", "to_piece_model: a vocabulary of another model");
+  piece_model out{vocabulary.tokens, {}, {}};
+  for (const double score : vocabulary.scores) out.scores.push_back(static_cast<float>(score));
+  for (const gguf_token_type type : vocabulary.types) out.kinds.push_back(static_cast<piece_kind>(type));
+  return out;
 }
 
 }  // namespace isthmus

@@ -2,6 +2,7 @@
 
 #include "framework/core/expected.hpp"
 #include "framework/formats/gguf.hpp"
+#include "framework/tokenizer/piece_tokenizer.hpp"
 #include "framework/tokenizer/tokenizer.hpp"
 
 #include <cstdint>
@@ -31,9 +32,15 @@ struct gguf_vocabulary {
 /// Errors: not_found (no tokenizer), unsupported (another model, by name), malformed, out_of_range, too_large; they name file and key.
 expected<gguf_vocabulary> read_gguf_vocabulary(const gguf_file& file);
 
-/// As this project's tokenizer, which is byte-level BPE with the pre-tokenizer of GPT-2 or Llama 3. Refused by name, never read in part: "llama"
-/// vocabularies, other pre-tokenizers, user-defined tokens (cut out of every text, which we do not do). Whether ids are added at the ends (add_begin, add_end) is left to the caller.
-/// Errors: unsupported, malformed; they name `where` and the token or merge.
-expected<bpe_model> to_bpe_model(const gguf_vocabulary& vocabulary, const std::string& where);
+/// What to_bpe_model does with user-defined tokens, which an encoder would have to cut out of every text (gguf_tokenizer does).
+enum class user_defined { refused, kept };
+
+/// As this project's tokenizer, which is byte-level BPE with the pre-tokenizer of GPT-2 or Llama 3. Refused by name, never read in part:
+/// "llama" vocabularies, other pre-tokenizers, user-defined tokens unless they are kept, where nothing merges into them. Whether ids are
+/// added at the ends (add_begin, add_end) is left to the caller. Errors: unsupported, malformed; they name `where` and the token or merge.
+expected<bpe_model> to_bpe_model(const gguf_vocabulary& vocabulary, const std::string& where, user_defined mode = user_defined::refused);
+
+/// The pieces of a "llama" vocabulary (contract_error for others).
+piece_model to_piece_model(const gguf_vocabulary& vocabulary);
 
 }  // namespace isthmus

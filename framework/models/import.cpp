@@ -156,17 +156,22 @@ expected<hf_config> read_config(const std::string& folder, const std::string& pa
 
 }  // namespace
 
+expected<imported_model> import_checkpoint(const hf_config& theirs, const hugging_face_weights& from, const std::string& where) {
+  auto ours = config_from(theirs, where);
+  if (!ours) return ours.failure();
+  auto weights = std::make_shared<float_array>(static_cast<std::size_t>(hybrid_layout(*ours).size));
+  if (auto ok = fill_all(theirs, *ours, from, weights->span()); !ok) return ok.failure();
+  return imported_model{std::move(*ours), std::move(weights)};
+}
+
 expected<imported_model> import_hugging_face(const std::string& folder) {
   const std::string path = folder + "/config.json";
   const auto theirs = read_config(folder, path);
   if (!theirs) return theirs.failure();
-  auto ours = config_from(*theirs, path);
-  if (!ours) return ours.failure();
+  if (auto ok = config_from(*theirs, path); !ok) return ok.failure();  // before the weights are looked for
   const auto from = open_hugging_face(folder);
   if (!from) return from.failure();
-  auto weights = std::make_shared<float_array>(static_cast<std::size_t>(hybrid_layout(*ours).size));
-  if (auto ok = fill_all(*theirs, *ours, *from, weights->span()); !ok) return ok.failure();
-  return imported_model{std::move(*ours), std::move(weights)};
+  return import_checkpoint(*theirs, *from, path);
 }
 
 }  // namespace isthmus

@@ -2,7 +2,9 @@
 
 #include "framework/core/buffer.hpp"
 #include "framework/core/expected.hpp"
+#include "framework/formats/gguf.hpp"
 #include "framework/formats/hf_config.hpp"
+#include "framework/formats/hugging_face.hpp"
 #include "framework/models/config.hpp"
 
 #include <memory>
@@ -18,6 +20,14 @@ struct imported_model {
 
 /// Our layers for what a config.json describes. unsupported names the layer and what of it they cannot do; nothing is left out silently.
 expected<model_config> config_from(const hf_config& config, const std::string& where);
+
+/// A model of a config and of tensors under its names. Errors: those of config_from; unsupported, when there are other tensors than it
+/// asks for, and those of reading.
+expected<imported_model> import_checkpoint(const hf_config& config, const hugging_face_weights& weights, const std::string& where);
+
+/// The model of a GGUF file. Errors: those of open_gguf, read_gguf_model and config_from.
+expected<imported_model> import_gguf(const gguf_file& file);
+expected<imported_model> import_gguf(const std::string& path);
 
 /// Reads config.json and the tensors of a Hugging Face folder. Multipliers of embedding, residual branches and logits are folded into
 /// the weights, which unties the head. Errors: those of read_hf_config, open_hugging_face and config_from.
