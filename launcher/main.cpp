@@ -199,6 +199,18 @@ private:
               ->capture_default_str();
           json_flag(sub, o.json);
         });
+    verb<convert_options>("convert", "writes a model as a Hugging Face folder that Transformers loads",
+                          "isthmus convert my-run my-model --dtype bf16", run_convert, [](CLI::App& sub, convert_options& o) {
+                            sub.add_option("source", o.source,
+                                           "run folder or its name (its newest checkpoint), a folder with config.json, or a GGUF file")
+                                ->required()
+                                ->check(not_empty());
+                            sub.add_option("destination", o.destination, "a new folder")->required()->check(new_name());
+                            sub.add_option("--dtype", o.type, "of the weights: f32, bf16, f16")
+                                ->check(CLI::IsMember({"f32", "bf16", "f16"}))
+                                ->capture_default_str();
+                            json_flag(sub, o.json);
+                          });
     verb<sim_options>(
         "sim", "plays a recipe with its faults in simulation, seed after seed", "isthmus sim faults --seeds 1..1000", run_sim,
         [](CLI::App& sub, sim_options& o) {

@@ -68,6 +68,12 @@ struct generate_verb_options {
 };
 int run_generate(const generate_verb_options& options, console& out);
 
+struct convert_options {
+  std::string source, destination, type = "f32";
+  bool json = false;
+};
+int run_convert(const convert_options& options, console& out);
+
 struct evaluate_options {
   std::string run, on;
   bool json = false;

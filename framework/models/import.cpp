@@ -156,6 +156,8 @@ expected<hf_config> read_config(const std::string& folder, const std::string& pa
 
 }  // namespace
 
+std::string our_tensor_name(const std::string& prefix, const hf_tensor& tensor) { return our_name(prefix, tensor.role, tensor.expert); }
+
 expected<imported_model> import_checkpoint(const hf_config& theirs, const hugging_face_weights& from, const std::string& where) {
   auto ours = config_from(theirs, where);
   if (!ours) return ours.failure();

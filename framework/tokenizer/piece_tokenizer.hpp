@@ -4,6 +4,7 @@
 #include "framework/tokenizer/tokenizer.hpp"
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -50,5 +51,9 @@ private:
   std::vector<token_id> byte_ids_;                                             // [256]
   std::size_t longest_ = 0;                                                    // piece, in bytes
 };
+
+/// The vocabulary as Hugging Face `tokenizers` takes it, for Transformers: BPE whose merges are ordered by score. Of joins with one score
+/// `tokenizers` takes the one with the lower ids first, SentencePiece the leftmost. begin: put before every text.
+std::string to_tokenizer_json(const piece_model& model, bool space_prefix, std::optional<token_id> begin);
 
 }  // namespace isthmus

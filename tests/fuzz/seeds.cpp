@@ -223,6 +223,7 @@ std::vector<seed> seeds() {
   add_files(out);
   add_ledgers(out);
   for (auto& seed : format_seeds()) out.push_back(std::move(seed));
+  for (auto& seed : gguf_model_seeds()) out.push_back(std::move(seed));
   return out;
 }
 

@@ -27,6 +27,7 @@ void tokenizers(input bytes);     // tokenizer.json
 void safetensors(input bytes);    // a stranger's safetensors file, its tensors read one by one; as `tensors` reads it whole
 void shard_indexes(input bytes);  // model.safetensors.index.json
 void ggufs(input bytes);          // a GGUF file: its tensors decoded, its vocabulary as a tokenizer
+void gguf_models(input bytes);    // the same as a model with its tensors, and its tokenizer at work
 void hf_configs(input bytes);     // config.json, and the tensors that it asks for
 void ledgers(input bytes);        // a site's ledger, line by line, likewise; then the checker
 
@@ -49,6 +50,7 @@ inline constexpr target targets[] = {{"frames", frames},
                                      {"safetensors", safetensors},
                                      {"shard_indexes", shard_indexes},
                                      {"ggufs", ggufs},
+                                     {"gguf_models", gguf_models},
                                      {"hf_configs", hf_configs}};
 
 inline std::string_view as_text(input bytes) { return {reinterpret_cast<const char*>(bytes.data()), bytes.size()}; }
@@ -74,5 +76,6 @@ struct seed {
 std::vector<seed> seeds();
 /// Of the formats of others: a part of seeds().
 std::vector<seed> format_seeds();
+std::vector<seed> gguf_model_seeds();
 
 }  // namespace isthmus::fuzz

@@ -4,8 +4,8 @@
 #include "framework/models/import.hpp"
 #include "kernels/select.hpp"
 #include "tests/framework/formats/gguf_builder.hpp"
+#include "tests/framework/formats/gguf_golden.hpp"
 #include "tests/framework/formats/scratch_folder.hpp"
-#include "tests/framework/models/golden_values.hpp"
 
 #include <boost/test/unit_test.hpp>
 #include <nlohmann/json.hpp>
@@ -23,33 +23,6 @@ BOOST_AUTO_TEST_SUITE(import_gguf_golden)
 
 namespace {
 
-/// The script's value_of.
-float value_of(std::string_view name, std::uint64_t seed, std::uint64_t i) {
-  const double u = golden_uniform(name, seed, i);
-  if (name.ends_with("norm.weight") || name.ends_with("ssm_d")) return static_cast<float>(1 + 0.5 * u);
-  if (name.ends_with("ssm_a")) return static_cast<float>(-1.5 + 2 * u);
-  if (name.ends_with("ssm_dt.bias")) return static_cast<float>(-2 + 2 * u);
-  const bool outside = name.starts_with("token_embd") || name.starts_with("output");
-  return static_cast<float>(outside || name.find("conv1d") != name.npos ? u : 0.75 * u);
-}
-
-json golden_of(const std::string& name) { return json::parse(file_text("tests/golden/gguf/" + name + ".json")); }
-
-/// The file that the script wrote, its numbers made anew.
-std::string file_of(const json& golden) {
-  std::string file = file_text("tests/golden/gguf/" + golden.at("name").get<std::string>() + ".front");
-  for (const json& t : golden.at("tensors")) {
-    file.resize((file.size() + 31) / 32 * 32);
-    for (std::uint64_t i = 0; i < t.at("count").get<std::uint64_t>(); ++i) {
-      const float value =
-          t.contains("values") ? t.at("values")[i].get<float>() : value_of(t.at("name").get<std::string>(), golden.at("seed"), i);
-      file.append(reinterpret_cast<const char*>(&value), sizeof value);
-    }
-  }
-  file.resize((file.size() + 31) / 32 * 32);
-  return file;
-}
-
 gguf_file opened(const std::string& file) {
   auto out = open_gguf(memory_source(bytes_of(file), "golden.gguf"));
   BOOST_TEST_REQUIRE(out.has_value(), (out ? "" : out.error().message));
@@ -65,8 +38,8 @@ std::string changed(std::string file, std::string_view from, std::string_view to
 }
 
 void check_case(const std::string& name) {
-  const json golden = golden_of(name);
-  const auto imported = import_gguf(opened(file_of(golden)));
+  const json golden = golden_gguf(name);
+  const auto imported = import_gguf(opened(gguf_file_of(golden)));
   BOOST_TEST_REQUIRE(imported.has_value(), (imported ? "" : imported.error().message));
   for (const auto* backend : kernels::backends()) {
     BOOST_TEST_CONTEXT(name << " on " << backend->name) {
@@ -100,8 +73,8 @@ gguf_tokenizer tokenizer_of(const gguf_file& file) {
 }
 
 void check_texts(const std::string& name) {
-  const json golden = golden_of(name);
-  const gguf_tokenizer tokens = tokenizer_of(opened(file_of(golden)));
+  const json golden = golden_gguf(name);
+  const gguf_tokenizer tokens = tokenizer_of(opened(gguf_file_of(golden)));
   for (const json& t : golden.at("texts")) {
     const std::string text = t.at("text");
     BOOST_TEST_CONTEXT(name << ": " << t.at("text")) {
@@ -125,12 +98,12 @@ BOOST_AUTO_TEST_CASE(byte_pairs_of_llama3_equal_llama_cpp) { check_texts("llama3
 BOOST_AUTO_TEST_CASE(byte_pairs_with_user_defined_tokens_equal_llama_cpp) { check_texts("mamba"); }
 
 BOOST_AUTO_TEST_CASE(the_config_is_that_of_config_json) {
-  const auto llama = read_gguf_model(opened(file_of(golden_of("llama"))));
+  const auto llama = read_gguf_model(opened(gguf_file_of(golden_gguf("llama"))));
   BOOST_TEST_REQUIRE(llama.has_value());
   BOOST_TEST(llama->config.architecture == "LlamaForCausalLM");
   BOOST_TEST(!llama->config.tied_head);
   BOOST_TEST(llama->tensors.find("model.layers.1.self_attn.q_proj.weight") != nullptr);
-  const auto stretched = read_gguf_model(opened(file_of(golden_of("llama3"))));
+  const auto stretched = read_gguf_model(opened(gguf_file_of(golden_gguf("llama3"))));
   BOOST_TEST_REQUIRE(stretched.has_value());
   BOOST_TEST(stretched->config.tied_head);
   const hf_rope& rope = stretched->config.rope.value();
@@ -140,7 +113,7 @@ BOOST_AUTO_TEST_CASE(the_config_is_that_of_config_json) {
 }
 
 BOOST_AUTO_TEST_CASE(templates_are_kept_and_long_texts_are_no_burden) {
-  const auto tokens = tokenizer_of(opened(file_of(golden_of("llama"))));
+  const auto tokens = tokenizer_of(opened(gguf_file_of(golden_gguf("llama"))));
   BOOST_TEST_REQUIRE(tokens.chat_template() != nullptr);
   BOOST_TEST(*tokens.chat_template() == "{{ bos_token }}{{ messages[0].content }}");
   BOOST_TEST(tokens.chat_template("tool_use") == nullptr);
@@ -149,7 +122,8 @@ BOOST_AUTO_TEST_CASE(templates_are_kept_and_long_texts_are_no_burden) {
 }
 
 BOOST_AUTO_TEST_CASE(what_is_not_understood_is_refused_by_name) {
-  const std::string llama = file_of(golden_of("llama")), stretched = file_of(golden_of("llama3")), mamba = file_of(golden_of("mamba"));
+  const std::string llama = gguf_file_of(golden_gguf("llama")), stretched = gguf_file_of(golden_gguf("llama3")),
+                    mamba = gguf_file_of(golden_gguf("mamba"));
   const auto refusal = [](const std::string& file, errc code) {
     const auto model = import_gguf(opened(file));
     BOOST_TEST_REQUIRE(!model.has_value());
@@ -164,14 +138,14 @@ BOOST_AUTO_TEST_CASE(what_is_not_understood_is_refused_by_name) {
   has(refusal(changed(llama, "blk.1.ffn_up.weight", "blk.1.ffn_xy.weight"), errc::not_found), "blk.1.ffn_up.weight");
   has(refusal(changed(mamba, "blk.1.ssm_out.weight", "blk.2.ssm_out.weight"), errc::not_found), "blk.1.ssm_out.weight");
   has(refusal(changed(stretched, "rope_freqs.weight", "rope_fxxqs.weight"), errc::unsupported), "tensor \"rope_fxxqs.weight\" is none");
-  json golden = golden_of("llama3");
+  json golden = golden_gguf("llama3");
   for (json& t : golden["tensors"])
     if (t.at("name") == "rope_freqs.weight") t["values"][5] = 1.5;
-  has(refusal(file_of(golden), errc::unsupported), "rope_freqs.weight holds no factors that Llama 3's rule gives");
-  golden = golden_of("mamba");
+  has(refusal(gguf_file_of(golden), errc::unsupported), "rope_freqs.weight holds no factors that Llama 3's rule gives");
+  golden = golden_gguf("mamba");
   for (json& t : golden["tensors"])
     if (t.at("name") == "blk.0.ssm_a") t["values"] = std::vector<float>(t.at("count").get<std::size_t>(), 0.5F);
-  has(refusal(file_of(golden), errc::out_of_range), "blk.0.ssm_a");
+  has(refusal(gguf_file_of(golden), errc::out_of_range), "blk.0.ssm_a");
 }
 
 /// Rows of q and k are moved as they are encoded: the numbers are those of the rows moved by themselves.

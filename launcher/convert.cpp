@@ -1,0 +1,81 @@
+#include "framework/metrics/terminal.hpp"
+#include "framework/models/hybrid_model.hpp"
+#include "launcher/convert_source.hpp"
+#include "launcher/verbs.hpp"
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include <filesystem>
+#include <unistd.h>
+
+namespace isthmus::launcher {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+/// Whether anything has that name, a link that leads nowhere too.
+bool is_there(const fs::path& path) {
+  std::error_code ignored;
+  return fs::symlink_status(path, ignored).type() != fs::file_type::not_found;
+}
+
+expected<void> check_is_new(const fs::path& path) {
+  if (!is_there(path)) return {};
+  return fail(errc::refused, fmt::format("{} is there already: convert makes a new folder and overwrites nothing", path.string()));
+}
+
+/// All of the folder, or nothing: it is written beside its place under another name, which it then gets.
+expected<void> write_folder(const convert_source& model, const fs::path& destination, dtype type) {
+  const fs::path parent = destination.has_parent_path() ? destination.parent_path() : fs::path(".");
+  auto disk = open_disk(parent.string());
+  if (!disk) return disk.failure();
+  const std::string name = destination.filename().string(), partial = fmt::format("{}.partial-{}", name, ::getpid());
+  const auto write = [&]() -> expected<void> {
+    if (auto ok = export_hugging_face(**disk, partial, model.config, model.weights->span(), model.facts, type); !ok) return ok;
+    for (const auto& [file, text] : model.files)
+      if (auto ok = (*disk)->write_synced(partial + "/" + file, std::as_bytes(std::span(text))); !ok) return ok;
+    if (auto ok = (*disk)->sync_folder(partial); !ok) return ok;
+    if (auto ok = check_is_new(destination); !ok) return ok;
+    if (auto ok = (*disk)->rename(partial, name); !ok) return ok;
+    return (*disk)->sync_folder(".");
+  };
+  const auto written = write();
+  if (!written) static_cast<void>((*disk)->remove(partial));
+  return written;
+}
+
+}  // namespace
+
+int run_convert(const convert_options& options, console& out) {
+  fs::path destination(options.destination);
+  if (!destination.has_filename()) destination = destination.parent_path();  // "folder/"
+  if (!destination.has_filename()) return out.error(exit_usage, fmt::format("{} names no new folder", options.destination));
+  if (auto ok = check_is_new(destination); !ok) return out.error(ok.error());
+  const auto model = read_convert_source(options.source);
+  if (!model) return out.error(model.error());
+  for (const auto& warning : model->warnings) out.warn(fmt::format("{}; the model is from {}", printable(warning), model->from));
+  const dtype type = options.type == "bf16" ? dtype::bf16 : options.type == "f16" ? dtype::f16 : dtype::f32;
+  const auto config = config_json_of(model->config, model->facts, type);
+  if (!config) return out.error(config.error());
+  const auto architecture = nlohmann::json::parse(*config).at("architectures").at(0).get<std::string>();
+  if (auto ok = write_folder(*model, destination, type); !ok) return out.error(ok.error());
+  const std::int64_t parameters = hybrid_layout(model->config).parameter_count();
+  if (options.json)
+    out.answer(nlohmann::json{{"schema", 1},
+                              {"from", model->from},
+                              {"folder", destination.string()},
+                              {"architecture", architecture},
+                              {"parameters", parameters},
+                              {"dtype", options.type},
+                              {"warnings", model->warnings}}
+                   .dump(2, ' ', false, nlohmann::json::error_handler_t::replace) +
+               "\n");
+  else
+    out.answer(fmt::format("{}: {}, {} parameters in {}, from {}\n", destination.string(), architecture,
+                           show_count(static_cast<double>(parameters)), options.type, model->from));
+  return exit_ok;
+}
+
+}  // namespace isthmus::launcher

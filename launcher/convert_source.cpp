@@ -1,0 +1,142 @@
+#include "launcher/convert_source.hpp"
+
+#include "framework/data/prepare.hpp"
+#include "framework/formats/byte_source.hpp"
+#include "framework/formats/gguf_model.hpp"
+#include "framework/formats/gguf_tokenizer.hpp"
+#include "framework/formats/hf_config.hpp"
+#include "framework/models/hybrid_model.hpp"
+#include "framework/models/import.hpp"
+#include "launcher/newest_anchor.hpp"
+#include "launcher/text_generation.hpp"
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include <array>
+#include <filesystem>
+#include <utility>
+
+namespace isthmus::launcher {
+
+namespace {
+
+using nlohmann::json;
+
+constexpr std::uint64_t file_bytes_max = 64 << 20;
+
+/// What AutoTokenizer of Transformers reads beside tokenizer.json.
+std::string tokenizer_config(const std::string& begin, const std::string& end, const std::string* chat_template) {
+  json out{{"tokenizer_class", "PreTrainedTokenizerFast"}, {"clean_up_tokenization_spaces", false}};
+  if (!begin.empty()) out["bos_token"] = begin;
+  if (!end.empty()) out["eos_token"] = end;
+  if (chat_template != nullptr) out["chat_template"] = *chat_template;
+  return out.dump(2, ' ', false, json::error_handler_t::replace) + "\n";
+}
+
+std::optional<std::int64_t> first_of(const std::vector<std::int64_t>& ids) {
+  return ids.empty() ? std::optional<std::int64_t>() : ids.front();
+}
+export_facts facts_of(const hf_config& config) { return {config.context, first_of(config.begin_tokens), first_of(config.end_tokens)}; }
+
+expected<convert_source> read_run(const std::string& typed) {
+  const auto path = find_run(typed);
+  if (!path) return path.failure();
+  const auto run = open_run_folder(*path);
+  if (!run) return run.failure();
+  auto disk = open_disk(*path);
+  if (!disk) return disk.failure();
+  const auto newest = newest_anchor(*run, **disk, {});
+  if (!newest) return newest.failure();
+  const auto tokens = read_tokenizer(**disk, "data/tokenizer.json");
+  if (!tokens) return tokens.failure();
+  if (auto ok = check_vocabulary(*tokens, run->plan.model.vocabulary, *path + "/data/tokenizer.json"); !ok) return ok.failure();
+  const parameter_layout layout = hybrid_layout(run->plan.model);
+  convert_source out;
+  out.config = run->plan.model;
+  out.weights = std::make_shared<float_array>(static_cast<std::size_t>(layout.size));
+  const auto part = newest->saved.part("model");
+  if (!part) return part.failure();
+  if (auto ok = (*part)->copy_to(layout, out.weights->span()); !ok) return ok.failure();
+  out.facts.context = run->plan.train.context;
+  const std::optional<token_id> end = tokens->end_of_text();
+  if (end) out.facts.begin_token = out.facts.end_token = *end;  // documents begin behind the end of others
+  const std::string name = end ? std::string(tokens->bytes(*end)) : "";
+  out.files = {{"tokenizer.json", to_tokenizer_json(tokens->model())}, {"tokenizer_config.json", tokenizer_config(name, name, nullptr)}};
+  out.from = newest->saved.folder;
+  out.warnings = newest->saved.warnings;
+  return out;
+}
+
+/// A file of the folder as it is; nothing when it is not there.
+expected<std::optional<std::string>> read_file(const std::string& folder, const std::string& name) {
+  std::error_code ignored;
+  if (std::filesystem::symlink_status(folder + "/" + name, ignored).type() == std::filesystem::file_type::not_found)
+    return std::optional<std::string>();
+  const auto source = open_source(folder, name);
+  if (!source) return source.failure();
+  auto text = (*source)->read_text(file_bytes_max);
+  if (!text) return text.failure();
+  return std::optional(std::move(*text));
+}
+
+expected<convert_source> read_folder(const std::string& folder) {
+  auto imported = import_hugging_face(folder);
+  if (!imported) return imported.failure();
+  convert_source out{imported->config, imported->weights, {}, {}, folder, {}};
+  const auto told = read_file(folder, "config.json");
+  if (!told) return told.failure();
+  const auto config = read_hf_config(**told, folder + "/config.json");
+  if (!config) return config.failure();
+  out.facts = facts_of(*config);
+  for (const char* name : {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "tokenizer.model",
+                           "generation_config.json", "chat_template.jinja"}) {
+    auto text = read_file(folder, name);
+    if (!text) return text.failure();
+    if (*text) out.files.emplace(name, std::move(**text));
+  }
+  return out;
+}
+
+/// The tokenizer of a GGUF file as a folder has it.
+expected<std::map<std::string, std::string>> files_of(const gguf_tokenizer& tokens, const std::string& where) {
+  const gguf_vocabulary& v = tokens.vocabulary();
+  const auto name = [&](std::optional<token_id> id) { return id ? v.tokens[static_cast<std::size_t>(*id)] : std::string(); };
+  std::map<std::string, std::string> out{{"tokenizer_config.json", tokenizer_config(name(v.begin), name(v.end), tokens.chat_template())}};
+  if (const piece_tokenizer* pieces = tokens.pieces()) {
+    out["tokenizer.json"] = to_tokenizer_json(pieces->model(), *v.add_space_prefix, tokens.adds_begin() ? v.begin : std::nullopt);
+    return out;
+  }
+  const auto model = to_bpe_model(v, where);  // refuses user-defined tokens, which our tokenizer.json has no place for
+  if (!model) return model.failure();
+  out["tokenizer.json"] = to_tokenizer_json(*model);
+  return out;
+}
+
+expected<convert_source> read_gguf(const std::string& path) {
+  auto source = open_source(path);
+  if (!source) return source.failure();
+  const auto file = open_gguf(std::move(*source));
+  if (!file) return file.failure();
+  const auto model = read_gguf_model(*file);
+  if (!model) return model.failure();
+  auto vocabulary = read_gguf_vocabulary(*file);
+  if (!vocabulary) return vocabulary.failure();
+  const auto tokens = gguf_tokenizer::make(std::move(*vocabulary), path);
+  if (!tokens) return tokens.failure();
+  auto files = files_of(*tokens, path);
+  if (!files) return files.failure();
+  auto imported = import_checkpoint(model->config, {model->tensors, path}, path);
+  if (!imported) return imported.failure();
+  return convert_source{imported->config, imported->weights, facts_of(model->config), std::move(*files), path, {}};
+}
+
+}  // namespace
+
+expected<convert_source> read_convert_source(const std::string& source) {
+  if (holds_hugging_face(source)) return read_folder(source);
+  if (is_gguf(source)) return read_gguf(source);
+  return read_run(source);
+}
+
+}  // namespace isthmus::launcher

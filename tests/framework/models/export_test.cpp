@@ -1,0 +1,192 @@
+#include "framework/formats/hf_config.hpp"
+#include "framework/formats/hugging_face.hpp"
+#include "framework/models/export.hpp"
+#include "framework/models/hybrid_model.hpp"
+#include "framework/models/import.hpp"
+#include "tests/framework/formats/scratch_folder.hpp"
+
+#include <boost/test/unit_test.hpp>
+#include <nlohmann/json.hpp>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+using namespace isthmus;
+using namespace isthmus::testing;
+using nlohmann::json;
+
+BOOST_AUTO_TEST_SUITE(export_models)
+
+namespace {
+
+/// A checkpoint with the config of that golden file and numbers that are all different.
+void write_theirs(const json& golden, scratch_folder& folder) {
+  folder.write("config.json", golden.at("config").dump());
+  std::vector<std::vector<float>> numbers;
+  std::vector<tensor_view> views;
+  for (const json& t : golden.at("tensors")) {
+    const auto shape = t.at("shape").get<std::vector<std::int64_t>>();
+    std::int64_t count = 1;
+    for (const auto extent : shape) count *= extent;
+    auto& values = numbers.emplace_back();
+    for (std::int64_t i = 0; i < count; ++i) values.push_back(std::sin(static_cast<float>(i + 1000 * std::ssize(numbers))));
+    views.push_back({t.at("name"), dtype::f32, shape, std::as_bytes(std::span(values))});
+  }
+  BOOST_TEST_REQUIRE(write_hugging_face(folder.disk(), ".", views).has_value());
+}
+
+imported_model imported_from(const std::string& folder) {
+  auto model = import_hugging_face(folder);
+  BOOST_TEST_REQUIRE(model.has_value(), (model ? "" : model.error().message));
+  return std::move(*model);
+}
+
+void export_to(scratch_folder& folder, const imported_model& model, dtype type = dtype::f32, const shard_options& options = {}) {
+  const auto ok = export_hugging_face(folder.disk(), "out", model.config, model.weights->span(), {256, 1, 2}, type, options);
+  BOOST_TEST_REQUIRE(ok.has_value(), (ok ? "" : ok.error().message));
+}
+
+imported_model fresh(const model_config& config) {
+  imported_model out{config, std::make_shared<float_array>(static_cast<std::size_t>(hybrid_layout(config).size))};
+  initial_weights(config, 7, out.weights->span());
+  return out;
+}
+
+model_config hybrid() {
+  model_config config;
+  config.vocabulary = 48;
+  config.d_model = 32;
+  config.layers = {"mamba2", "attention", "mamba2"};
+  config.options = {{"n_heads", 2},    {"n_kv_heads", 1},    {"head_dim", 16}, {"ffn_hidden", 48},
+                    {"ssm_inner", 64}, {"ssm_head_dim", 16}, {"ssm_state", 8}};
+  return config;
+}
+
+std::string refusal(const model_config& config) {
+  const auto text = config_json_of(config, {}, dtype::f32);
+  BOOST_TEST_REQUIRE(!text.has_value());
+  BOOST_TEST((text.error().code == errc::unsupported), text.error().message);
+  return text.error().message;
+}
+
+void says(const model_config& config, const char* words) {
+  const auto message = refusal(config);
+  BOOST_TEST(message.find(words) != message.npos, message);
+}
+
+bool same_bits(std::span<const float> a, std::span<const float> b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size_bytes()) == 0;
+}
+
+}  // namespace
+
+BOOST_AUTO_TEST_CASE(what_was_imported_is_written_bit_for_bit) {
+  for (const char* name : {"llama", "mamba", "mamba2", "bamba"}) {
+    BOOST_TEST_CONTEXT(name) {
+      const json golden = json::parse(file_text(std::string("tests/golden/hf/") + name + ".json"));
+      scratch_folder folder;
+      write_theirs(golden, folder);
+      export_to(folder, imported_from(folder.path()));
+      const auto before = open_hugging_face(folder.path()), after = open_hugging_face(folder.path() + "/out");
+      BOOST_TEST_REQUIRE(after.has_value());
+      BOOST_TEST(before->tensors.size() == after->tensors.size());
+      for (const auto& t : before->tensors.all()) {
+        const auto* written = after->tensors.find(t.name);
+        BOOST_TEST_REQUIRE(written != nullptr, t.name);
+        BOOST_TEST((written->shape == t.shape), t.name);
+        BOOST_TEST((*written->read() == *t.read()), t.name);
+      }
+      const json config = json::parse(file_text(folder.path() + "/out/config.json"));
+      BOOST_TEST(config.at("architectures") == golden.at("config").at("architectures"));
+      BOOST_TEST(config.at("eos_token_id") == 2);
+    }
+  }
+}
+
+BOOST_AUTO_TEST_CASE(our_models_come_back_as_they_were) {
+  model_config llama = hybrid(), mamba2 = hybrid(), mamba1 = hybrid(), small = hybrid();
+  llama.layers = {"attention", "attention/swiglu"};
+  llama.tied_head = false;
+  llama.options["rope_theta"] = 500000;
+  llama.options["rope_factor"] = 8;
+  mamba2.layers = {"mamba2/none", "mamba2/none"};
+  mamba1.layers = {"mamba1/none"};
+  small.layers = {"mamba2/swiglu"};
+  for (const auto& [config, name] : {std::pair{llama, "LlamaForCausalLM"},
+                                     {mamba2, "Mamba2ForCausalLM"},
+                                     {mamba1, "MambaForCausalLM"},
+                                     {small, "BambaForCausalLM"},
+                                     {hybrid(), "BambaForCausalLM"}}) {
+    BOOST_TEST_CONTEXT(name) {
+      scratch_folder folder;
+      const auto model = fresh(config);
+      export_to(folder, model, dtype::f32, {.shard_bytes_max = 10'000});
+      BOOST_TEST(folder.disk().exists("out/model.safetensors.index.json"));
+      const auto back = imported_from(folder.path() + "/out");
+      BOOST_TEST((hybrid_layout(back.config).size == hybrid_layout(config).size));
+      BOOST_TEST(same_bits(back.weights->span(), model.weights->span()));
+      BOOST_TEST(json::parse(file_text(folder.path() + "/out/config.json")).at("architectures").at(0) == name);
+    }
+  }
+}
+
+BOOST_AUTO_TEST_CASE(heads_that_are_rotated_whole_say_so_in_bamba) {
+  const auto text = config_json_of(hybrid(), {}, dtype::bf16);
+  BOOST_TEST_REQUIRE(text.has_value());
+  const json config = json::parse(*text);
+  BOOST_TEST(config.at("rope_parameters").at("partial_rotary_factor") == 1.0);
+  BOOST_TEST(config.at("attn_layer_indices") == json::array({1}));
+  BOOST_TEST(config.at("torch_dtype") == "bfloat16");
+  BOOST_TEST(config.at("bos_token_id").is_null());
+}
+
+BOOST_AUTO_TEST_CASE(halves_are_rounded_to_the_nearest) {
+  for (const auto& [type, bits] : {std::pair{dtype::bf16, 8}, {dtype::f16, 11}}) {
+    scratch_folder folder;
+    auto model = fresh(hybrid());
+    export_to(folder, model, type);
+    const auto back = imported_from(folder.path() + "/out");
+    for (std::size_t i = 0; i < model.weights->size(); ++i) {
+      const float ours = model.weights->span()[i], theirs = back.weights->span()[i];
+      BOOST_REQUIRE(std::abs(ours - theirs) <= std::abs(ours) * std::ldexp(1.0F, -bits) + 1e-7F);
+    }
+  }
+  scratch_folder folder;
+  auto model = fresh(hybrid());
+  model.weights->span()[3] = 70'000;
+  const auto ok = export_hugging_face(folder.disk(), "out", model.config, model.weights->span(), {}, dtype::f16);
+  BOOST_TEST_REQUIRE(!ok.has_value());
+  BOOST_TEST(ok.error().message.find("model.embed_tokens.weight holds 70000, which is too large for f16") != std::string::npos);
+}
+
+/// Never a config that is nearly the model's.
+BOOST_AUTO_TEST_CASE(what_transformers_cannot_say_is_refused_with_its_layer) {
+  model_config c = hybrid();
+  c.layers = {"attention", "hyena"};
+  says(c, "layer 1 is hyena/swiglu, which no architecture of Transformers has beside the layers before it");
+  c.layers = {"attention", "mamba2/none"};
+  says(c, "layer 1 is mamba2/none");
+  c = hybrid();
+  c.options["rotary"] = 0;
+  says(c, "layer 1: rotary is false, BambaForCausalLM has true there");
+  c = hybrid();
+  c.options["attention_scale"] = 0.5;
+  says(c, "layer 1: attention_scale is 0.5");
+  c = hybrid();
+  c.variants = {{"wide", "mamba2", {{"ssm_state", 16}}}};
+  c.layers[2] = "wide";
+  says(c, "layer 2: ssm_state is 16, BambaForCausalLM has 8 there");
+  c = hybrid();
+  c.options["ssm_inner"] = 48;
+  says(c, "ssm_inner is 48, and BambaForCausalLM has only whole multiples of d_model = 32");
+  c = hybrid();
+  c.layers = {"attention"};
+  c.options["rotary_dim"] = 8;
+  says(c, "layer 0: rotary_dim is 8, LlamaForCausalLM has 16 there");
+  c = hybrid();
+  c.norm = norm_kind::layer_norm;
+  says(c, "LayerNorms");
+}
+
+BOOST_AUTO_TEST_SUITE_END()

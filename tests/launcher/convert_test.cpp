@@ -1,0 +1,91 @@
+#include "tests/framework/formats/gguf_golden.hpp"
+#include "tests/launcher/prepared_run.hpp"
+
+#include <boost/test/unit_test.hpp>
+#include <nlohmann/json.hpp>
+
+#include <filesystem>
+#include <fstream>
+
+using namespace isthmus;
+using namespace isthmus::tests;
+using nlohmann::json;
+
+BOOST_AUTO_TEST_SUITE(conversions)
+
+namespace {
+
+json greedy_text(const std::string& from, const surroundings& where = {}) {
+  const auto o = run_isthmus({"generate", from, "--prompt", "The ", "--tokens", "12", "--temperature", "0", "--json"}, where);
+  BOOST_TEST_REQUIRE(o.code == 0, o.err);
+  return json::parse(o.out).at("text");
+}
+
+std::size_t entries(const std::filesystem::path& folder) {
+  return static_cast<std::size_t>(std::distance(std::filesystem::directory_iterator(folder), {}));
+}
+
+/// A model of llama.cpp with a byte-level tokenizer, or with SentencePiece's.
+std::string gguf_in(const scratch_folder& folder, const char* name) {
+  const std::string path = (folder.path / (std::string(name) + ".gguf")).string();
+  std::ofstream(path, std::ios::binary) << testing::gguf_file_of(testing::golden_gguf(name));
+  return path;
+}
+
+}  // namespace
+
+BOOST_AUTO_TEST_CASE(a_run_becomes_a_folder_that_writes_the_same_text) {
+  prepared_runs runs;
+  const std::string run = runs.add("mine");
+  const std::string folder = (runs.scratch.path / "converted").string();
+  BOOST_TEST(contains(runs.go({"convert", "mine", folder}).err, "has no checkpoint yet"));
+  runs.add_checkpoint(run);
+  const auto o = runs.go({"convert", "mine", folder + "/", "--json"});
+  BOOST_TEST_REQUIRE(o.code == 0, o.err);
+  BOOST_TEST(json::parse(o.out).at("folder") == folder);
+  BOOST_TEST(json::parse(o.out).at("dtype") == "f32");
+  BOOST_TEST(greedy_text(folder) == greedy_text("mine", runs.where));
+  BOOST_TEST(contains(runs.go({"convert", folder, folder + "-again", "--dtype", "bf16"}).out, "parameters in bf16"));
+  BOOST_TEST(std::filesystem::exists(folder + "-again/tokenizer_config.json"));
+}
+
+BOOST_AUTO_TEST_CASE(gguf_files_write_text_and_become_folders) {
+  const scratch_folder scratch;
+  for (const char* name : {"llama", "llama3", "mamba"}) {
+    const std::string file = gguf_in(scratch, name);
+    BOOST_TEST(greedy_text(file).is_string());
+  }
+  const std::string file = gguf_in(scratch, "llama3"), folder = (scratch.path / "folder").string();
+  const auto o = run_isthmus({"convert", file, folder});
+  BOOST_TEST_REQUIRE(o.code == 0, o.err);
+  BOOST_TEST(contains(o.out, "LlamaForCausalLM"), o.out);
+  BOOST_TEST(greedy_text(folder) == greedy_text(file));
+  const auto pieces = run_isthmus({"convert", gguf_in(scratch, "llama"), folder + "-pieces"});
+  BOOST_TEST_REQUIRE(pieces.code == 0, pieces.err);
+  const json tokens = json::parse(testing::text_of_file(folder + "-pieces/tokenizer.json"));
+  BOOST_TEST(tokens.at("model").at("byte_fallback") == true);
+  BOOST_TEST(tokens.at("model").at("vocab").size() == 531U);
+  BOOST_TEST(json::parse(testing::text_of_file(folder + "-pieces/tokenizer_config.json")).at("bos_token") == "<s>");
+}
+
+BOOST_AUTO_TEST_CASE(nothing_is_overwritten_and_nothing_is_left_behind) {
+  const scratch_folder scratch;
+  const std::string file = gguf_in(scratch, "llama3"), folder = (scratch.path / "folder").string();
+  std::filesystem::create_directory(folder);
+  std::ofstream(folder + "/mine") << "x";
+  const auto there = run_isthmus({"convert", file, folder});
+  BOOST_TEST(there.code != 0);
+  BOOST_TEST(contains(there.err, folder + " is there already"), there.err);
+  BOOST_TEST(entries(folder) == 1U);
+  const std::size_t before = entries(scratch.path);
+  BOOST_TEST(contains(run_isthmus({"convert", gguf_in(scratch, "mamba"), folder + "-2"}).err, "user-defined"));
+  BOOST_TEST(entries(scratch.path) == before + 1);  // the file
+  std::filesystem::resize_file(file, 20'000);
+  const auto cut = run_isthmus({"convert", file, folder + "-3"});
+  BOOST_TEST(contains(cut.err, "llama3.gguf"), cut.err);
+  BOOST_TEST(contains(run_isthmus({"generate", file, "--prompt", "x"}).err, "llama3.gguf"));
+  BOOST_TEST(!std::filesystem::exists(folder + "-3"));
+  BOOST_TEST(contains(run_isthmus({"convert", file, folder + "-4", "--dtype", "int8"}).err, "int8 not in {f32,bf16,f16}"));
+}
+
+BOOST_AUTO_TEST_SUITE_END()
