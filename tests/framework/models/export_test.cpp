@@ -82,7 +82,7 @@ bool same_bits(std::span<const float> a, std::span<const float> b) {
 }  // namespace
 
 BOOST_AUTO_TEST_CASE(what_was_imported_is_written_bit_for_bit) {
-  for (const char* name : {"llama", "mamba", "mamba2", "bamba"}) {
+  for (const char* name : {"llama", "mistral", "mamba", "mamba2", "bamba"}) {
     BOOST_TEST_CONTEXT(name) {
       const json golden = json::parse(file_text(std::string("tests/golden/hf/") + name + ".json"));
       scratch_folder folder;
@@ -187,6 +187,9 @@ BOOST_AUTO_TEST_CASE(what_transformers_cannot_say_is_refused_with_its_layer) {
   c = hybrid();
   c.norm = norm_kind::layer_norm;
   says(c, "LayerNorms");
+  c = hybrid();
+  c.options["attention_window"] = 9;
+  says(c, "layer 1: attention_window is 9, BambaForCausalLM has 0 there");
 }
 
 BOOST_AUTO_TEST_SUITE_END()
