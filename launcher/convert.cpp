@@ -23,7 +23,7 @@ bool is_there(const fs::path& path) {
 
 expected<void> check_is_new(const fs::path& path) {
   if (!is_there(path)) return {};
-  return fail(errc::refused, fmt::format("{} is there already: convert makes a new folder and overwrites nothing", path.string()));
+  return fail(errc::usage, fmt::format("{} is there already; nothing was written: convert makes a new folder", path.string()));
 }
 
 /// All of the folder, or nothing: it is written beside its place under another name, which it then gets.

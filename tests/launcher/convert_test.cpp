@@ -74,7 +74,7 @@ BOOST_AUTO_TEST_CASE(nothing_is_overwritten_and_nothing_is_left_behind) {
   std::filesystem::create_directory(folder);
   std::ofstream(folder + "/mine") << "x";
   const auto there = run_isthmus({"convert", file, folder});
-  BOOST_TEST(there.code != 0);
+  BOOST_TEST(there.code == 2);
   BOOST_TEST(contains(there.err, folder + " is there already"), there.err);
   BOOST_TEST(entries(folder) == 1U);
   const std::size_t before = entries(scratch.path);
