@@ -13,7 +13,7 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
-#include <array>
+#include <algorithm>
 #include <filesystem>
 #include <utility>
 
@@ -98,8 +98,20 @@ expected<convert_source> read_folder(const std::string& folder) {
   return out;
 }
 
+/// tokenizer.json of a byte-level vocabulary; its user-defined tokens stand among the added ones, as special ones do, but are none.
+std::string byte_level_json(bpe_model model, const gguf_vocabulary& v) {
+  const auto is_user_defined = [&](std::size_t id) { return v.types[id] == gguf_token_type::user_defined; };
+  for (std::size_t id = 0; id < v.tokens.size(); ++id)
+    if (is_user_defined(id)) model.specials.push_back(static_cast<token_id>(id));
+  std::ranges::sort(model.specials);
+  json out = json::parse(to_tokenizer_json(model));
+  for (json& token : out.at("added_tokens"))
+    if (is_user_defined(token.at("id").get<std::size_t>())) token["special"] = false;
+  return out.dump(1, ' ', false, json::error_handler_t::replace) + "\n";
+}
+
 /// The tokenizer of a GGUF file as a folder has it.
-expected<std::map<std::string, std::string>> files_of(const gguf_tokenizer& tokens, const std::string& where) {
+std::map<std::string, std::string> files_of(const gguf_tokenizer& tokens) {
   const gguf_vocabulary& v = tokens.vocabulary();
   const auto name = [&](std::optional<token_id> id) { return id ? v.tokens[static_cast<std::size_t>(*id)] : std::string(); };
   std::map<std::string, std::string> out{{"tokenizer_config.json", tokenizer_config(name(v.begin), name(v.end), tokens.chat_template())}};
@@ -107,9 +119,7 @@ expected<std::map<std::string, std::string>> files_of(const gguf_tokenizer& toke
     out["tokenizer.json"] = to_tokenizer_json(pieces->model(), *v.add_space_prefix, tokens.adds_begin() ? v.begin : std::nullopt);
     return out;
   }
-  const auto model = to_bpe_model(v, where);  // refuses user-defined tokens, which our tokenizer.json has no place for
-  if (!model) return model.failure();
-  out["tokenizer.json"] = to_tokenizer_json(*model);
+  out["tokenizer.json"] = byte_level_json(tokens.byte_level()->model(), v);
   return out;
 }
 
@@ -124,11 +134,9 @@ expected<convert_source> read_gguf(const std::string& path) {
   if (!vocabulary) return vocabulary.failure();
   const auto tokens = gguf_tokenizer::make(std::move(*vocabulary), path);
   if (!tokens) return tokens.failure();
-  auto files = files_of(*tokens, path);
-  if (!files) return files.failure();
   auto imported = import_checkpoint(model->config, {model->tensors, path}, path);
   if (!imported) return imported.failure();
-  return convert_source{imported->config, imported->weights, facts_of(model->config), std::move(*files), path, {}};
+  return convert_source{imported->config, imported->weights, facts_of(model->config), files_of(*tokens), path, {}};
 }
 
 }  // namespace
