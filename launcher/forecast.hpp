@@ -1,5 +1,6 @@
 #pragma once
 
+#include "framework/core/expected.hpp"
 #include "framework/recipe/recipe.hpp"
 
 #include <vector>
@@ -13,6 +14,9 @@ struct site_forecast {
   double rounds = 0;    // anchor, momentum, residual, contributions on their way, checkpoints
   double total() const { return process + training + rounds; }
 };
+
+/// Whether rows of train.context tokens fit model.activation_mib. Errors: recipe_invalid, with how much one needs.
+expected<void> check_activations(const recipe& plan);
 
 /// For each site of the recipe. A step of a device is trained here, on tokens drawn at random, and its memory measured: what libraries keep
 /// depends on the CPU. Takes as long as that and as much memory as one site's training; sites that are alike are measured once. What rounds

@@ -164,6 +164,7 @@ int run_launch(const launch_options& options, console& out) {
   if (const auto ok = check_etcd(*plan); !ok) return out.error(ok.error());
   if (const auto ok = pick_addresses(*plan); !ok) return out.error(ok.error());  // before minutes of preparing text
   if (const auto ok = check_memory(*plan); !ok) return out.error(ok.error());
+  if (const auto ok = check_activations(*plan); !ok) return out.error(exit_recipe, ok.error().message);
   if (options.dry_run) return show_forecast(*plan, out);
   const auto signals = hold_signals();
   auto run = make_run_folder(*plan, options.run_folder);

@@ -2,6 +2,7 @@
 
 #include "framework/core/buffer.hpp"
 #include "framework/core/expected.hpp"
+#include "framework/models/activation_plan.hpp"
 #include "framework/models/config.hpp"
 #include "framework/models/learner.hpp"
 #include "framework/models/sequence_state.hpp"
@@ -15,7 +16,6 @@ namespace isthmus {
 
 template <class Real>
 class network;
-struct activation_plan;
 
 /// Says what is wrong with a model's extents: recipe_invalid, naming the key, what was found and what is allowed.
 expected<void> check(const model_config& config);

@@ -202,8 +202,7 @@ double hybrid_network<Act>::run(const token_batch& batch, double scale, bool bac
   ensure(batch.rows > 0 && batch.context > 0 && static_cast<std::int64_t>(batch.ids.size()) == batch.rows * width,
          "model: a batch has no rows, or ids of another shape");
   check_ids(batch.ids);
-  make_plan(batch.rows, batch.context);
-  const std::int64_t rows_at_once = plan_.rows_at_once;
+  const std::int64_t rows_at_once = follow_plan(batch.rows, batch.context, backward).rows_at_once;
   double sum = 0;
   for (std::int64_t row = 0; row < batch.rows; row += rows_at_once) {
     const std::int64_t rows = std::min(rows_at_once, batch.rows - row);

@@ -2,6 +2,7 @@
 
 #include "framework/core/buffer.hpp"
 #include "framework/layers/layer_kind.hpp"
+#include "framework/models/activation_plan.hpp"
 #include "framework/models/config.hpp"
 #include "framework/models/learner.hpp"
 #include "framework/models/sequence_state.hpp"
@@ -15,13 +16,6 @@
 
 namespace isthmus {
 
-/// How a batch goes through within model_config::activation_mib.
-struct activation_plan {
-  std::int64_t rows_at_once = 1;
-  std::vector<bool> recomputed;  // one a mixer or channel mixer: computed again in the backward pass, so that it keeps its input alone
-  std::int64_t bytes = 0;        // of activations, of one piece
-};
-
 /// The arithmetic behind hybrid_model, for any type of activations whose weights are Real. Borrows weights and gradients.
 template <class Real>
 class network {
@@ -30,7 +24,7 @@ public:
   virtual void weights_changed() = 0;
   /// The sum of the token losses in nats; with `backward` the gradient of that sum * scale is added to the gradients.
   virtual double run(const token_batch& batch, double scale, bool backward) = 0;
-  /// For batches of up to `rows` rows. Fewer rows at once go before layers that are computed twice, down to 256 tokens; then whichever frees
+  /// Of training on batches of up to `rows` rows. Fewer rows at once go before layers that are computed twice, down to 256 tokens; then whichever frees
   /// most bytes a weight comes first. Throws contract_error when not even a single row fits.
   virtual activation_plan plan(std::int64_t rows, std::int64_t context) = 0;
   virtual sequence_state start() const = 0;
@@ -76,8 +70,9 @@ private:
   void place_in(arena& memory);
   void place_norm(norm& n, arena& memory) const;
   std::int64_t bytes_of_pass(std::int64_t batch, std::int64_t length);
-  bool recompute_to_fit(std::int64_t batch, std::int64_t length);
-  void make_plan(std::int64_t rows, std::int64_t context);
+  bool recompute_to_fit(std::int64_t batch, std::int64_t length, bool backward);
+  void make_plan(std::int64_t rows, std::int64_t context, bool backward);
+  const activation_plan& follow_plan(std::int64_t rows, std::int64_t context, bool backward);
   void check_ids(std::span<const std::int32_t> ids) const;
   layer_pass<Act> pass(std::int64_t first_position, real loss_scale);
   void find_documents();
@@ -100,9 +95,12 @@ private:
 
   rotary_tables<real> rotary_;
   std::unique_ptr<buffer> memory_;
-  std::int64_t batch_ = 0, length_ = 0;                  // what the memory is laid out for
-  std::int64_t planned_rows_ = 0, planned_context_ = 0;  // what `plan_` is for
-  activation_plan plan_;
+  std::int64_t batch_ = 0, length_ = 0;  // what the memory is laid out for
+  struct planned {
+    std::int64_t rows = 0, context = 0;  // what it is for
+    activation_plan plan;
+  };
+  planned plans_[2];                                                 // of passes forward alone, and forward and backward
   std::int32_t *inputs_ = nullptr, *targets_ = nullptr;              // [rows]
   std::int32_t* first_keys_ = nullptr;                               // [rows], where documents are told apart
   real *x_out_ = nullptr, *d_x_ = nullptr, *losses_ = nullptr;       // [rows, d] twice, [rows]

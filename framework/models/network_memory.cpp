@@ -101,9 +101,9 @@ std::int64_t hybrid_network<Act>::bytes_of_pass(std::int64_t batch, std::int64_t
 
 /// Chooses blocks to compute again until a pass keeps to the limit; false when all of them do not suffice.
 template <class Act>
-bool hybrid_network<Act>::recompute_to_fit(std::int64_t batch, std::int64_t length) {
+bool hybrid_network<Act>::recompute_to_fit(std::int64_t batch, std::int64_t length, bool backward) {
   const std::int64_t limit = config_.activation_mib << 20;
-  for (auto& b : blocks_) b.recomputed = d_embedding_ == nullptr;  // without a backward pass nobody wants what a layer keeps
+  for (auto& b : blocks_) b.recomputed = !backward;  // without a backward pass nobody wants what a layer keeps
   if (limit == 0 || bytes_of_pass(batch, length) <= limit) return true;
   std::vector<std::pair<double, block*>> order;  // bytes kept a weight, each of which costs a multiplication a token
   for (auto& b : blocks_) {
@@ -121,36 +121,45 @@ bool hybrid_network<Act>::recompute_to_fit(std::int64_t batch, std::int64_t leng
 }
 
 template <class Act>
-void hybrid_network<Act>::make_plan(std::int64_t rows, std::int64_t context) {
+void hybrid_network<Act>::make_plan(std::int64_t rows, std::int64_t context, bool backward) {
   constexpr std::int64_t tokens_enough = 256;  // fewer make products slow
-  if (rows == planned_rows_ && context == planned_context_) return;
   std::int64_t at_once = std::clamp<std::int64_t>(tokens_at_once_ / context, 1, rows);
   const std::int64_t limit = config_.activation_mib << 20;
-  for (auto& b : blocks_) b.recomputed = false;
+  for (auto& b : blocks_) b.recomputed = !backward;
   while (limit > 0 && at_once > 1 && at_once / 2 * context >= tokens_enough && bytes_of_pass(at_once, context) > limit) at_once /= 2;
-  while (!recompute_to_fit(at_once, context)) {
+  while (!recompute_to_fit(at_once, context, backward)) {
     if (at_once == 1)
       throw contract_error(
-          fmt::format("model: a row of {} tokens takes {} bytes of activations with every layer computed twice, more than "
-                      "the {} of model.activation_mib",
-                      context, bytes_of_pass(1, context), limit));
+          fmt::format("model.activation_mib = {} is too little: a row of {} tokens takes {} MiB with every layer computed twice",
+                      config_.activation_mib, context, (bytes_of_pass(1, context) >> 20) + 1));
     at_once /= 2;
   }
-  plan_ = {.rows_at_once = at_once, .recomputed = {}, .bytes = bytes_of_pass(at_once, context)};
-  for (const auto& b : blocks_) plan_.recomputed.push_back(b.recomputed);
-  planned_rows_ = rows;
-  planned_context_ = context;
+  auto& made = plans_[backward];
+  made = {rows, context, {.rows_at_once = at_once, .recomputed = {}, .bytes = bytes_of_pass(at_once, context)}};
+  for (const auto& b : blocks_) made.plan.recomputed.push_back(b.recomputed);
+}
+
+/// Makes a plan, unless there is one, and goes by it.
+template <class Act>
+const activation_plan& hybrid_network<Act>::follow_plan(std::int64_t rows, std::int64_t context, bool backward) {
+  const auto& made = plans_[backward];
+  if (rows != made.rows || context != made.context) make_plan(rows, context, backward);
+  for (std::size_t i = 0; i < blocks_.size(); ++i) {
+    if (blocks_[i].recomputed == made.plan.recomputed[i]) continue;
+    blocks_[i].recomputed = made.plan.recomputed[i];
+    batch_ = length_ = 0;  // it lies elsewhere now
+  }
+  return made.plan;
 }
 
 template <class Act>
 activation_plan hybrid_network<Act>::plan(std::int64_t rows, std::int64_t context) {
-  make_plan(rows, context);
-  return plan_;
+  return follow_plan(rows, context, d_embedding_ != nullptr);
 }
 
-#define ISTHMUS_FOR(Act)                                                    \
-  template void hybrid_network<Act>::place(std::int64_t, std::int64_t);     \
-  template void hybrid_network<Act>::make_plan(std::int64_t, std::int64_t); \
+#define ISTHMUS_FOR(Act)                                                                              \
+  template void hybrid_network<Act>::place(std::int64_t, std::int64_t);                               \
+  template const activation_plan& hybrid_network<Act>::follow_plan(std::int64_t, std::int64_t, bool); \
   template activation_plan hybrid_network<Act>::plan(std::int64_t, std::int64_t);
 ISTHMUS_FOR(float)
 ISTHMUS_FOR(kernels::bf16)

@@ -72,7 +72,7 @@ BOOST_AUTO_TEST_CASE(fewer_rows_at_once_come_first) {
 
 BOOST_AUTO_TEST_CASE(what_cannot_fit_is_said) {
   const auto says = [](const contract_error& e) {
-    return std::string(e.what()).find("more than the 1048576 of model.activation_mib") != std::string::npos;
+    return std::string(e.what()).find("model.activation_mib = 1 is too little: a row of 128 tokens takes") != std::string::npos;
   };
   BOOST_CHECK_EXCEPTION(trained(wide_config(1), 2), contract_error, says);
 }

@@ -41,6 +41,7 @@ BOOST_AUTO_TEST_CASE(a_pass_like_the_one_before_allocates_nothing) {
     initial_weights(config, 1, model.weights());
     const auto ids = random_ids(1, 6 * 9, config.vocabulary);
     model.accumulate({ids, 6, 8}, 1);
+    model.evaluate({ids, 6, 8});
     for (int step = 0; step < 2; ++step) {
       const std::size_t before = allocations;
       model.weights_changed();
