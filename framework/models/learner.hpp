@@ -7,11 +7,16 @@
 
 namespace isthmus {
 
-/// Rows of token ids to learn from: row r holds context + 1 ids, its first `context` are inputs, its last `context` are targets.
+constexpr std::int32_t no_target = -1;
+
+/// Rows of token ids to learn from: row r holds context + 1 ids, its first `context` are inputs, its last `context` are targets. With targets of
+/// their own, rows hold their inputs alone, and those whose target is `no_target` count nothing: prompts that are not to be learnt, masked tokens.
 struct token_batch {
-  std::span<const std::int32_t> ids;  // [rows, context + 1]
+  std::span<const std::int32_t> ids;  // [rows, context + 1]; [rows, context] with targets
   std::int64_t rows = 0, context = 0;
+  std::span<const std::int32_t> targets = {};  // [rows, context], or empty
   std::int64_t tokens() const { return rows * context; }
+  std::int64_t width() const { return targets.empty() ? context + 1 : context; }  // ids in a row
 };
 
 /// The arithmetic of one device: a model whose weights and gradients lie in flat fp32 arrays that it is given and shares. The device

@@ -10,6 +10,8 @@
 
 namespace isthmus {
 
+static_assert(no_target == kernels::no_target);
+
 template <class Act>
 hybrid_network<Act>::hybrid_network(const model_config& config, const parameter_layout& layout, const kernels::op_table<Act>& ops,
                                     const kernels::op_table<real>& real_ops, kernels::stream& stream, const real* weights, real* gradients,
@@ -162,9 +164,9 @@ double hybrid_network<Act>::piece(const token_batch& batch, real scale, bool bac
   place(batch.rows, batch.context);
   auto p = pass(0, scale);
   for (std::int64_t r = 0; r < batch.rows; ++r) {
-    const std::int32_t* row = batch.ids.data() + r * (batch.context + 1);
+    const std::int32_t* row = batch.ids.data() + r * batch.width();
     std::copy_n(row, batch.context, inputs_ + r * batch.context);
-    std::copy_n(row + 1, batch.context, targets_ + r * batch.context);
+    std::copy_n(batch.targets.empty() ? row + 1 : batch.targets.data() + r * batch.context, batch.context, targets_ + r * batch.context);
   }
   if (config_.document_mark >= 0) find_documents();
   p.first_key = first_keys_;
@@ -198,16 +200,20 @@ double hybrid_network<Act>::piece(const token_batch& batch, real scale, bool bac
 
 template <class Act>
 double hybrid_network<Act>::run(const token_batch& batch, double scale, bool backward) {
-  const std::int64_t width = batch.context + 1;
-  ensure(batch.rows > 0 && batch.context > 0 && static_cast<std::int64_t>(batch.ids.size()) == batch.rows * width,
+  ensure(batch.rows > 0 && batch.context > 0 && std::ssize(batch.ids) == batch.rows * batch.width(),
          "model: a batch has no rows, or ids of another shape");
+  ensure(batch.targets.empty() || std::ssize(batch.targets) == batch.tokens(), "model: a batch has targets of another shape");
   check_ids(batch.ids);
+  for (const std::int32_t id : batch.targets) ensure(id >= no_target && id < config_.vocabulary, "model: a target out of range");
   const std::int64_t rows_at_once = follow_plan(batch.rows, batch.context, backward).rows_at_once;
   double sum = 0;
   for (std::int64_t row = 0; row < batch.rows; row += rows_at_once) {
     const std::int64_t rows = std::min(rows_at_once, batch.rows - row);
-    const auto ids = batch.ids.subspan(static_cast<std::size_t>(row * width), static_cast<std::size_t>(rows * width));
-    sum += piece({ids, rows, batch.context}, static_cast<real>(scale), backward);
+    const auto of_rows = [&](std::span<const std::int32_t> all, std::int64_t width) {
+      return all.empty() ? all : all.subspan(static_cast<std::size_t>(row * width), static_cast<std::size_t>(rows * width));
+    };
+    sum += piece({of_rows(batch.ids, batch.width()), rows, batch.context, of_rows(batch.targets, batch.context)}, static_cast<real>(scale),
+                 backward);
   }
   return sum;
 }

@@ -35,11 +35,9 @@ struct double_model {
   std::unique_ptr<hybrid_network<double>> net;
 };
 
-void check_gradients(const model_config& config, std::uint64_t seed, std::int64_t rows, std::int64_t context) {
+void check_gradients(const model_config& config, std::uint64_t seed, const token_batch& batch) {
   BOOST_TEST_INFO("seed " << seed);
   double_model m(config, seed);
-  const auto ids = random_ids(seed, rows * (context + 1), config.vocabulary);
-  const token_batch batch{ids, rows, context};
   const double scale = 0.5;
   m.net->run(batch, scale, true);
   rng random(seed, 2, 0, draw::sampling);
@@ -58,6 +56,11 @@ void check_gradients(const model_config& config, std::uint64_t seed, std::int64_
                            << ", seed " << seed);
     }
   }
+}
+
+void check_gradients(const model_config& config, std::uint64_t seed, std::int64_t rows, std::int64_t context) {
+  const auto ids = random_ids(seed, rows * (context + 1), config.vocabulary);
+  check_gradients(config, seed, {ids, rows, context});
 }
 
 }  // namespace
@@ -82,6 +85,14 @@ BOOST_AUTO_TEST_CASE(hyena_layers_agree_with_central_differences) {
 }
 BOOST_AUTO_TEST_CASE(monarch_mixers_agree_with_central_differences) {
   for (const char* layers : {"rr", "bb"}) check_gradients(tiny_config(layers), 16, 2, 11);
+}
+/// A third of the tokens is masked, and they are to be found: what a bidirectional layer learns by.
+BOOST_AUTO_TEST_CASE(masked_targets_agree_with_central_differences) {
+  const auto config = tiny_config("ba");
+  const std::int64_t rows = 2, context = 11;
+  auto ids = random_ids(17, rows * context, config.vocabulary), targets = ids;
+  for (std::size_t i = 0; i < ids.size(); ++i) (i % 3 == 0 ? ids[i] : targets[i]) = i % 3 == 0 ? 0 : no_target;
+  check_gradients(config, 17, {ids, rows, context, targets});
 }
 BOOST_AUTO_TEST_CASE(gated_delta_nets_agree_with_central_differences) { check_gradients(tiny_config("gg"), 10, 2, 11); }
 BOOST_AUTO_TEST_CASE(channel_mixers_agree_with_central_differences) {

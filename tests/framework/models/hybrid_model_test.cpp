@@ -154,4 +154,30 @@ BOOST_AUTO_TEST_CASE(gaps_between_tensors_stay_zero) {
   }
 }
 
+BOOST_AUTO_TEST_CASE(targets_of_their_own_count_where_there_are_some) {
+  const auto config = tiny_config("am");
+  kernels::serial_team team;
+  hybrid_model model(config, kernels::default_backend(), team, 16);  // two rows at once
+  initial_weights(config, 1, model.weights());
+  const std::int64_t rows = 3, context = 8;
+  const auto ids = random_ids(4, rows * (context + 1), config.vocabulary);
+  std::vector<std::int32_t> inputs, targets, first, second;
+  for (std::int64_t r = 0; r < rows; ++r) {
+    for (std::int64_t t = 0; t < context; ++t) {
+      const auto at = static_cast<std::size_t>(r * (context + 1) + t);
+      inputs.push_back(ids[at]);
+      targets.push_back(ids[at + 1]);
+      first.push_back(t < 3 ? ids[at + 1] : no_target);
+      second.push_back(t < 3 ? no_target : ids[at + 1]);
+    }
+  }
+  const double all = model.evaluate({ids, rows, context});
+  BOOST_TEST(model.evaluate({inputs, rows, context, targets}) == all);
+  const double parts = model.evaluate({inputs, rows, context, first}) + model.evaluate({inputs, rows, context, second});
+  BOOST_TEST(parts == all, boost::test_tools::tolerance(1e-6));
+  targets[5] = static_cast<std::int32_t>(config.vocabulary);
+  BOOST_CHECK_THROW(model.evaluate({inputs, rows, context, targets}), contract_error);
+  BOOST_CHECK_THROW(model.evaluate({ids, rows, context, targets}), contract_error);
+}
+
 BOOST_AUTO_TEST_SUITE_END()
