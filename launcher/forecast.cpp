@@ -50,7 +50,7 @@ training_memory train_a_step(const recipe& plan, std::int64_t devices, std::int6
 
 /// Each member holds anchor, momentum and residual of every group; a home, besides, what it adds up of its groups. What comes and goes is most
 /// while a checkpoint is written: copies of weights, moments, anchor, momentum and residual, and the bytes of a file. So many arrays of all
-/// parameters were measured, to 7 %, with 5 to 28 million of them.
+/// parameters were measured, to 7 %, with 5 to 7 million of them.
 double memory_of_rounds(const recipe& plan, double share_of_groups) {
   constexpr double of_a_member = 8.2, of_a_home = 5.2;
   return (of_a_member + of_a_home * share_of_groups) * bytes_a_number * static_cast<double>(hybrid_layout(plan.model).size);
