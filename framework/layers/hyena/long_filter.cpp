@@ -24,13 +24,6 @@ void long_filter<Act>::place(std::int64_t length, arena& shared) {
 }
 
 template <class Act>
-kernels::long_conv_plan* long_filter<Act>::plan(const layer_pass<Act>& p) {
-  auto& made = plans_[p.length];
-  if (!made) made = p.ops.make_long_conv_plan(p.length);
-  return made.get();
-}
-
-template <class Act>
 void long_filter<Act>::materialise(const layer_pass<Act>& p) const {
   p.ops.modal_filter(
       p.stream,
@@ -40,7 +33,7 @@ void long_filter<Act>::materialise(const layer_pass<Act>& p) const {
 template <class Act>
 void long_filter<Act>::forward(const layer_pass<Act>& p, const Act* u, Act* y) {
   materialise(p);
-  p.ops.long_conv(p.stream, {.plan = plan(p),
+  p.ops.long_conv(p.stream, {.plan = plans_.of(p),
                              .v = u + 2 * d_,
                              .x1 = u + d_,
                              .x2 = u,
@@ -61,7 +54,7 @@ template <class Act>
 void long_filter<Act>::backward(const layer_pass<Act>& p, const Act* u, const Act* dy, Act* d_u) {
   materialise(p);  // the memory is shared: other layers have been here since
   std::fill_n(dh_, d_ * p.length, real{0});
-  p.ops.long_conv_backward(p.stream, {.plan = plan(p),
+  p.ops.long_conv_backward(p.stream, {.plan = plans_.of(p),
                                       .v = u + 2 * d_,
                                       .x1 = u + d_,
                                       .x2 = u,

@@ -1,9 +1,7 @@
 #pragma once
 
 #include "framework/layers/layer_kind.hpp"
-
-#include <map>
-#include <memory>
+#include "framework/layers/long_conv_plans.hpp"
 
 namespace isthmus {
 
@@ -23,14 +21,13 @@ public:
   std::int64_t state_size() const { return d_ * modes_ * numbers_; }
 
 private:
-  kernels::long_conv_plan* plan(const layer_pass<Act>& p);
   void materialise(const layer_pass<Act>& p) const;
 
   kernels::modal_form form_;
   std::int64_t d_, modes_, numbers_;  // numbers a mode: 2 of a complex one
   parameter<real> poles_, residues_, skip_;
-  std::map<std::int64_t, std::unique_ptr<kernels::long_conv_plan>> plans_;  // by length
-  real *h_ = nullptr, *dh_ = nullptr;                                       // [d, length]
+  long_conv_plans<Act> plans_;
+  real *h_ = nullptr, *dh_ = nullptr;  // [d, length]
 };
 
 /// How a long filter's tensors are called and begin: poles and residues, [d, modes, 2] or [d, modes].

@@ -2,7 +2,6 @@
 
 #include "framework/layers/layer_kind.hpp"
 
-#include <map>
 #include <memory>
 #include <vector>
 

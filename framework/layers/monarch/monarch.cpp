@@ -53,17 +53,10 @@ void monarch_layer<Act>::place(std::int64_t batch, std::int64_t length, arena& k
   residual_->filter.place(length, shared);
 }
 
-template <class Act>
-kernels::long_conv_plan* monarch_layer<Act>::plan(const layer_pass<Act>& p) const {
-  auto& made = plans_[p.length];
-  if (!made) made = p.ops.make_long_conv_plan(p.length);
-  return made.get();
-}
-
 /// Filter and extents; the caller says what is convolved.
 template <class Act>
 kernels::long_conv_args<Act> monarch_layer<Act>::arguments(const layer_pass<Act>& p, convolution& c) const {
-  return {.plan = plan(p),
+  return {.plan = plans_.of(p),
           .v = nullptr,
           .x1 = nullptr,
           .x2 = nullptr,
@@ -106,7 +99,7 @@ void monarch_layer<Act>::forward(const layer_pass<Act>& p, const Act* x, Act* y)
 /// Filter, its gradients and extents; the caller says what was convolved and where its gradients go.
 template <class Act>
 kernels::long_conv_backward_args<Act> monarch_layer<Act>::backward_arguments(const layer_pass<Act>& p, convolution& c) const {
-  return {.plan = plan(p),
+  return {.plan = plans_.of(p),
           .v = nullptr,
           .x1 = nullptr,
           .x2 = nullptr,

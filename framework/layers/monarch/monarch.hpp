@@ -1,5 +1,6 @@
 #pragma once
 
+#include "framework/layers/long_conv_plans.hpp"
 #include "framework/layers/monarch/implicit_filter.hpp"
 #include "framework/layers/short_conv.hpp"
 
@@ -34,7 +35,6 @@ private:
   kernels::long_conv_args<Act> arguments(const layer_pass<Act>& p, convolution& c) const;
   kernels::long_conv_backward_args<Act> backward_arguments(const layer_pass<Act>& p, convolution& c) const;
   void convolve_back(const layer_pass<Act>& p, convolution& c, kernels::long_conv_backward_args<Act> a) const;
-  kernels::long_conv_plan* plan(const layer_pass<Act>& p) const;
   void convolve(const layer_pass<Act>& p, const Act* x);
   void begin(const layer_pass<Act>& p, layer_state& state, const Act* x);
   void step(const layer_pass<Act>& p, layer_state& state, const Act* x, std::int64_t t);
@@ -46,7 +46,7 @@ private:
   short_conv<Act> conv_;
   convolution gated_;
   std::optional<convolution> residual_;
-  mutable std::map<std::int64_t, std::unique_ptr<kernels::long_conv_plan>> plans_;         // by length
+  mutable long_conv_plans<Act> plans_;
   Act *in_ = nullptr, *u_ = nullptr, *y_ = nullptr;                                        // kept: [rows, 3 d | 3 d | d]
   Act *r_ = nullptr, *d_in_ = nullptr, *d_u_ = nullptr, *d_y_ = nullptr, *d_r_ = nullptr;  // shared: [rows, d] the first and the last two
   real* sums_ = nullptr;                                                                   // shared: [d], decoding
