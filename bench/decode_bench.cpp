@@ -1,5 +1,5 @@
-// Tokens a second of decoding and of reading a prompt, by format of the weights, beside llama.cpp on the same shapes; decoding as a share
-// of the rate at which memory can be read.
+// Tokens a second of decoding, alone or many sequences at once, and of reading a prompt, by format of the weights, beside llama.cpp on the
+// same shapes; decoding alone as a share of the rate at which memory can be read.
 #include "bench/peak.hpp"
 #include "bench/report.hpp"
 #include "framework/models/hybrid_model.hpp"
@@ -12,6 +12,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <map>
 
 namespace isthmus::bench {
 
@@ -19,7 +20,8 @@ namespace {
 
 struct options {
   std::string peer;
-  std::vector<std::string> shapes{"29M", "110M", "1B"}, formats{"f32", "bf16", "int8", "int4"};
+  std::vector<std::string> shapes{"29M", "110M", "1B", "115M mamba"}, formats{"f32", "bf16", "int8", "int4"};
+  std::vector<int> at_once;  // sequences that decode together
   std::vector<int> threads{1, 2};
   int rounds = 3;
   bool by_cpu = false;
@@ -29,10 +31,13 @@ struct options {
 struct shape {
   const char* name;
   std::int64_t d, layers, heads, kv_heads, ffn, vocabulary, prefill, decode;  // prefill, decode: tokens
+  bool mamba() const { return heads == 0; }
 };
 constexpr shape shapes[] = {{"29M", 512, 8, 8, 8, 1536, 4096, 512, 64},
                             {"110M", 768, 12, 12, 12, 2048, 32000, 512, 64},
-                            {"1B", 2048, 16, 32, 8, 8192, 32000, 128, 12}};
+                            {"1B", 2048, 16, 32, 8, 8192, 32000, 128, 12},
+                            {"115M mamba", 768, 24, 0, 0, 0, 32000, 256, 32}};
+constexpr std::int64_t mamba_state = 16;
 constexpr std::int64_t prompt = 8;
 
 struct format {
@@ -51,32 +56,62 @@ model_config config_of(const shape& s, precision_kind precision) {
   model_config c;
   c.vocabulary = s.vocabulary;
   c.d_model = s.d;
+  c.precision = precision;
+  if (s.mamba()) {
+    c.layers.assign(static_cast<std::size_t>(s.layers), "mamba1/none");
+    c.options = {{"ssm_inner", static_cast<double>(2 * s.d)}, {"scan_state", static_cast<double>(mamba_state)}};
+    return c;
+  }
   c.layers.assign(static_cast<std::size_t>(s.layers), "attention");
   c.options = {{"n_heads", static_cast<double>(s.heads)},
                {"n_kv_heads", static_cast<double>(s.kv_heads)},
                {"head_dim", static_cast<double>(s.d / s.heads)},
                {"ffn_hidden", static_cast<double>(s.ffn)}};
-  c.precision = precision;
   return c;
 }
 
 /// Weights of matrices: what a token reads once. The head is the embedding.
 double matrix_weights(const shape& s) {
+  if (s.mamba()) {
+    const std::int64_t inner = 2 * s.d, rank = (s.d + 15) / 16;
+    return static_cast<double>(s.vocabulary * s.d + s.layers * inner * (3 * s.d + 2 * rank + 2 * mamba_state));
+  }
   const auto d = static_cast<double>(s.d), kv = d / static_cast<double>(s.heads) * static_cast<double>(s.kv_heads);
   return static_cast<double>(s.vocabulary) * d +
          static_cast<double>(s.layers) * (2 * d * d + 2 * d * kv + 3 * d * static_cast<double>(s.ffn));
 }
-/// Operations a token of a prompt: 2 x weights but the head's, and of attention what is below the diagonal.
+/// Operations a token of a prompt: 2 x weights but the head's, and of attention what is below the diagonal; scans are not counted.
 double prefill_operations(const shape& s) {
   const double head = static_cast<double>(s.vocabulary * s.d);
-  return 2 * (matrix_weights(s) - head) + 2 * static_cast<double>(s.layers * s.d * s.prefill);
+  const double attention = s.mamba() ? 0 : 2 * static_cast<double>(s.layers * s.d * s.prefill);
+  return 2 * (matrix_weights(s) - head) + attention;
 }
 
 struct speeds {
-  std::vector<double> prefill, decode, read;  // tokens a second twice, bytes a second
+  std::vector<double> prefill, decode, read;    // tokens a second twice, bytes a second
+  std::map<int, std::vector<double>> together;  // tokens a second of so many sequences, all of them counted
 };
 
-void run_ours(hybrid_model& model, const shape& s, double (*clock)(), speeds& out) {
+/// So many sequences, each behind the prompt, a token each at a time.
+double decode_together(hybrid_model& model, const shape& s, int count, std::span<const std::int32_t> ids, double (*clock)()) {
+  auto first = model.start();
+  model.advance(first, ids.first(prompt));
+  std::vector<sequence_state> states(static_cast<std::size_t>(count), first);
+  std::vector<sequence_input> inputs;
+  const auto step = [&](std::int64_t i) {
+    inputs.clear();
+    for (std::size_t k = 0; k < states.size(); ++k)
+      inputs.push_back({&states[k], ids.subspan((static_cast<std::size_t>(i) + k) % ids.size(), 1)});
+    model.advance(inputs);
+  };
+  step(0);  // weights are read in another form than by a single sequence
+  const double begin = clock();
+  for (std::int64_t i = 1; i <= s.decode; ++i) step(i);
+  return static_cast<double>(s.decode * count) / (clock() - begin);
+}
+
+void run_ours(hybrid_model& model, const options& o, const shape& s, speeds& out) {
+  double (*clock)() = o.clock();
   std::vector<std::int32_t> ids;
   for (std::int64_t i = 0; i < s.prefill; ++i) ids.push_back(static_cast<std::int32_t>((i * 7919 + 13) % s.vocabulary));
   const std::span<const std::int32_t> all = ids;
@@ -89,14 +124,16 @@ void run_ours(hybrid_model& model, const shape& s, double (*clock)(), speeds& ou
   begin = clock();
   for (std::int64_t i = 0; i < s.decode; ++i) model.advance(state, all.subspan(static_cast<std::size_t>(prompt + i), 1));
   out.decode.push_back(static_cast<double>(s.decode) / (clock() - begin));
+  for (const int count : o.at_once) out.together[count].push_back(decode_together(model, s, count, all, clock));
 }
 
 /// One round of the peer: its JSON line, or false when it cannot run.
 bool run_peer(const options& o, const shape& s, const format& f, int threads, speeds& out) {
   if (o.peer.empty()) return false;
   const std::string command = fmt::format(
-      "{} --d {} --layers {} --ffn {} --heads {} --kv-heads {} --vocab {} --threads {} --prefill {} --decode {} --format {}{}", o.peer, s.d,
-      s.layers, s.ffn, s.heads, s.kv_heads, s.vocabulary, threads, s.prefill, s.decode, f.name, o.by_cpu ? " --by-cpu" : "");
+      "{} --d {} --layers {} --ffn {} --heads {} --kv-heads {} --vocab {} --threads {} --prefill {} --decode {} --format {}{}{}{}", o.peer,
+      s.d, s.layers, s.ffn, s.heads, s.kv_heads, s.vocabulary, threads, s.prefill, s.decode, f.name, o.at_once.empty() ? "" : " --at-once ",
+      fmt::join(o.at_once, " "), o.by_cpu ? " --by-cpu" : "");
   FILE* pipe = popen((command + " 2>/dev/null").c_str(), "r");
   if (!pipe) return false;
   std::string text;
@@ -109,6 +146,7 @@ bool run_peer(const options& o, const shape& s, const format& f, int threads, sp
   }
   out.prefill.push_back(found["prefill_tok_s"].get<double>());
   out.decode.push_back(found["decode_tok_s"].get<double>());
+  for (const int count : o.at_once) out.together[count].push_back(found["together_tok_s"].at(std::to_string(count)).get<double>());
   return true;
 }
 
@@ -117,18 +155,18 @@ void row(const options& o, const shape& s, const format& f, int threads, const s
   hybrid_model model(config_of(s, f.precision), kernels::default_backend(), team, f.weights, weights);
   const auto readable = std::as_bytes(weights->span().first(std::min<std::size_t>(weights->size(), std::size_t{1} << 27)));
   speeds ours, theirs, warm_up;
-  run_ours(model, s, o.clock(), warm_up);
+  run_ours(model, o, s, warm_up);
   bool peer = true;
   std::vector<double> shares;
   for (int round = 0; round < o.rounds; ++round) {
     ours.read.push_back(read_rate(team, readable, o.clock()));
-    run_ours(model, s, o.clock(), ours);
+    run_ours(model, o, s, ours);
     shares.push_back(ours.decode.back() * matrix_weights(s) * f.bits / 8 /
                      std::max(ours.read.back(), read_rate(team, readable, o.clock())));
     peer = peer && run_peer(o, s, f, threads, theirs);
   }
-  const auto report = [&](const char* what, const std::vector<double>& mine, const std::vector<double>& other, const std::string& limit,
-                          double share) {
+  const auto report = [&](const std::string& what, const std::vector<double>& mine, const std::vector<double>& other,
+                          const std::string& limit, double share) {
     figure found;
     found.name = fmt::format("{} {} {} t{}", what, s.name, f.name, threads);
     found.unit = o.by_cpu ? "token/CPU s" : "token/s";
@@ -142,6 +180,7 @@ void row(const options& o, const shape& s, const format& f, int threads, const s
     print(found);
   };
   report("decode", ours.decode, theirs.decode, fmt::format("huge-page read, {:.1f} GB/s", median(ours.read) * 1e-9), median(shares));
+  for (const int count : o.at_once) report(fmt::format("decode {} at once", count), ours.together[count], theirs.together[count], "", 0);
   const double peak = register_peak(f.peak) * (o.by_cpu ? 1 : threads);
   report("prefill", ours.prefill, theirs.prefill, peak_name(f.peak), peak > 0 ? median(ours.prefill) * prefill_operations(s) / peak : 0);
 }
@@ -150,9 +189,10 @@ int run(int argc, char** argv) {
   options o;
   CLI::App app{"Decoding beside llama.cpp and the rate of reading memory"};
   app.add_option("--peer", o.peer, "Command that measures the peer, such as: python3 bench/peers/llama_decode.py");
-  app.add_option("--shapes", o.shapes, "29M 110M 1B")->delimiter(',');
+  app.add_option("--shapes", o.shapes, "29M 110M 1B '115M mamba'")->delimiter(',');
   app.add_option("--formats", o.formats, "f32 bf16 int8 int4")->delimiter(',');
   app.add_option("--threads", o.threads, "Numbers of threads")->delimiter(',');
+  app.add_option("--at-once", o.at_once, "Sequences that decode together, too")->delimiter(',');
   app.add_option("--rounds", o.rounds, "Rounds of ours and the peer in turn");
   app.add_flag("--by-cpu", o.by_cpu, "Seconds of CPU time, all threads together: what other programs on the machine disturb least");
   CLI11_PARSE(app, argc, argv);

@@ -5,6 +5,7 @@
 #include "framework/tensor/arena.hpp"
 
 #include <cstdint>
+#include <span>
 
 namespace isthmus {
 
@@ -21,9 +22,10 @@ public:
   virtual void forward(const layer_pass<Act>& p, const Act* x, Act* y) = 0;
   /// After forward with the same x. Overwrites dx, adds to the gradients. dx does not alias dy.
   virtual void backward(const layer_pass<Act>& p, const Act* x, const Act* dy, Act* dx) = 0;
-  /// Rows of one sequence (batch = 1) that follow those which the state has seen: prefill and decoding. Moves the state on. A layer
+  /// Rows of some sequences (together those of the pass, batch = 1) that follow those which their states have seen: prefill and decoding.
+  /// Moves the states on. What does not look along the sequence is best done for all rows at once, the rest by p.part(sequence). A layer
   /// that remembers nothing does the same as forward.
-  virtual void advance(const layer_pass<Act>& p, layer_state&, const Act* x, Act* y) { forward(p, x, y); }
+  virtual void advance(const layer_pass<Act>& p, std::span<const moving_sequence>, const Act* x, Act* y) { forward(p, x, y); }
   /// The state before the first token; empty when the layer remembers nothing.
   virtual layer_state start() const { return {}; }
   virtual void weights_changed() = 0;

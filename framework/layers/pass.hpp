@@ -1,6 +1,7 @@
 #pragma once
 
 #include "framework/core/parameter_layout.hpp"
+#include "framework/layers/layer_state.hpp"
 #include "framework/layers/rotary.hpp"
 #include "kernels/backend.hpp"
 
@@ -10,6 +11,13 @@
 #include <vector>
 
 namespace isthmus {
+
+/// A sequence that moves on: its rows lie among those of a pass, whose sequences may be of any lengths.
+struct moving_sequence {
+  std::int64_t first = 0, count = 0;  // rows of the pass
+  std::int64_t position = 0;          // of the first of them in the sequence
+  layer_state* state = nullptr;       // what the layer remembers of it
+};
 
 /// What a pass through the layers has in common. Activations are [batch * length, channels], row-major.
 template <class Act>
@@ -22,8 +30,16 @@ struct layer_pass {
   rotary_tables<real>& rotary;
   /// [batch * length], or null: the place in its sequence of the first row of the document that a row is in.
   const std::int32_t* first_key = nullptr;
-  real loss_scale = 0;  // backward: what the gradients of the token losses were multiplied by; a layer's own losses take the same
+  real loss_scale = 0;         // backward: what the gradients of the token losses were multiplied by; a layer's own losses take the same
+  std::int64_t first_row = 0;  // of this pass in arrays that a layer has placed for a longer one
   std::int64_t rows() const { return batch * length; }
+  /// The pass of one sequence alone.
+  layer_pass part(const moving_sequence& s) const { return {ops, stream, 1, s.count, s.position, rotary, nullptr, 0, first_row + s.first}; }
+  /// Where its rows of so many numbers begin in such an array.
+  template <class T>
+  T* rows_of(T* placed, std::int64_t width) const {
+    return placed + first_row * width;
+  }
 };
 
 /// Weights and gradients as layers see them: flat arrays of one layout, looked into by name. Borrows all three. Without gradients (null)

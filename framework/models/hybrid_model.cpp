@@ -78,7 +78,15 @@ activation_plan hybrid_model::plan(std::int64_t rows, std::int64_t context) { re
 sequence_state hybrid_model::start() const { return network_->start(); }
 
 std::span<const float> hybrid_model::advance(sequence_state& state, std::span<const std::int32_t> ids) {
-  return network_->advance(state, ids);
+  const sequence_input alone{&state, ids};
+  return network_->advance({&alone, 1});
+}
+
+std::span<const float> hybrid_model::advance(std::span<const sequence_input> sequences) {
+  ensure(!sequences.empty(), "model: no sequences to move on");
+  for (std::size_t i = 1; i < sequences.size(); ++i)
+    for (std::size_t k = 0; k < i; ++k) ensure(sequences[i].state != sequences[k].state, "model: a state is there twice");
+  return network_->advance(sequences);
 }
 
 }  // namespace isthmus

@@ -68,6 +68,9 @@ public:
   /// decode. Gives the logits that follow the last one, [vocabulary]; valid until the next call of any member. Throws contract_error when
   /// the model sees ahead.
   std::span<const float> advance(sequence_state& state, std::span<const std::int32_t> ids);
+  /// The same for several sequences at once, each with its own state: weights are read once for all of them. Some may read a prompt while
+  /// others decode. Gives [sequences, vocabulary]. Throws contract_error for none, or a state that is there twice.
+  std::span<const float> advance(std::span<const sequence_input> sequences);
 
   /// Where its kernels run, for whoever updates the weights.
   kernels::stream& stream() { return *stream_; }

@@ -225,27 +225,47 @@ sequence_state hybrid_network<Act>::start() const {
   return state;
 }
 
+/// Their ids one behind the other, and which rows are whose.
 template <class Act>
-std::span<const typename hybrid_network<Act>::real> hybrid_network<Act>::advance(sequence_state& state, std::span<const std::int32_t> ids) {
-  ensure(!ids.empty() && state.layers.size() == blocks_.size(), "model: no ids to read, or the state of another model");
-  check_ids(ids);
-  place(1, static_cast<std::int64_t>(ids.size()));
-  const auto p = pass(state.position, 0);
-  const std::int64_t d = config_.d_model;
+void hybrid_network<Act>::gather(std::span<const sequence_input> sequences) {
+  std::int64_t rows = 0;
+  moving_.clear();
+  for (const auto& s : sequences) {
+    ensure(!s.ids.empty() && s.state->layers.size() == blocks_.size(), "model: no ids to read, or the state of another model");
+    check_ids(s.ids);
+    moving_.push_back({rows, std::ssize(s.ids), s.state->position, nullptr});
+    rows += std::ssize(s.ids);
+  }
+  place(1, rows, std::ssize(sequences));
+  for (std::size_t i = 0; i < sequences.size(); ++i)
+    std::copy(sequences[i].ids.begin(), sequences[i].ids.end(), inputs_ + moving_[i].first);
+}
+
+template <class Act>
+std::span<const typename hybrid_network<Act>::real> hybrid_network<Act>::advance(std::span<const sequence_input> sequences) {
+  gather(sequences);
+  const auto p = pass(0, 0);
+  const std::int64_t d = config_.d_model, count = std::ssize(sequences);
   ops_.embedding(stream_,
-                 {.table = embedding_, .ids = ids.data(), .x = x_out_, .rows = p.rows(), .cols = d, .vocabulary = config_.vocabulary});
+                 {.table = embedding_, .ids = inputs_, .x = x_out_, .rows = p.rows(), .cols = d, .vocabulary = config_.vocabulary});
   for (std::size_t i = 0; i < blocks_.size(); ++i) {
     block& b = blocks_[i];
     normalise(p, b.before, x_out_, i == 0 ? nullptr : branch_, x_out_);
-    b.mix->advance(p, state.layers[i], b.before.y, branch_);
+    for (std::size_t s = 0; s < sequences.size(); ++s) moving_[s].state = &sequences[s].state->layers[i];
+    b.mix->advance(p, moving_, b.before.y, branch_);
   }
   normalise(p, final_norm_, x_out_, branch_, x_out_);
-  state.position += p.length;
-  drop_unseen(state);
-  std::transform(final_norm_.y + (p.length - 1) * d, final_norm_.y + p.length * d, last_h_, [](Act h) { return static_cast<real>(h); });
+  for (std::int64_t s = 0; s < count; ++s) {
+    const auto& [first, rows, position, state] = moving_[static_cast<std::size_t>(s)];
+    auto& sequence = *sequences[static_cast<std::size_t>(s)].state;
+    sequence.position += rows;
+    drop_unseen(sequence);
+    const Act* h = final_norm_.y + (first + rows - 1) * d;
+    std::transform(h, h + d, last_h_ + s * d, [](Act value) { return static_cast<real>(value); });
+  }
   real_ops_.linear(stream_,
-                   {.w = logits_head_.get(), .x = last_h_, .y = logits_, .rows = 1, .x_stride = d, .y_stride = config_.vocabulary});
-  return {logits_, static_cast<std::size_t>(config_.vocabulary)};
+                   {.w = logits_head_.get(), .x = last_h_, .y = logits_, .rows = count, .x_stride = d, .y_stride = config_.vocabulary});
+  return {logits_, static_cast<std::size_t>(count * config_.vocabulary)};
 }
 
 template class hybrid_network<float>;

@@ -28,8 +28,8 @@ public:
   /// most bytes a weight comes first. Throws contract_error when not even a single row fits.
   virtual activation_plan plan(std::int64_t rows, std::int64_t context) = 0;
   virtual sequence_state start() const = 0;
-  /// Gives the logits that follow the last id, [vocabulary].
-  virtual std::span<const Real> advance(sequence_state& state, std::span<const std::int32_t> ids) = 0;
+  /// Gives the logits that follow each sequence's last id, [sequences, vocabulary].
+  virtual std::span<const Real> advance(std::span<const sequence_input> sequences) = 0;
 };
 
 /// A network whose activations are of type Act: float, bf16, or double (with the reference kernels, to check gradients).
@@ -46,7 +46,7 @@ public:
   double run(const token_batch& batch, double scale, bool backward) override;
   activation_plan plan(std::int64_t rows, std::int64_t context) override;
   sequence_state start() const override;
-  std::span<const real> advance(sequence_state& state, std::span<const std::int32_t> ids) override;
+  std::span<const real> advance(std::span<const sequence_input> sequences) override;
 
 private:
   struct norm {
@@ -66,7 +66,7 @@ private:
   norm norm_of(const parameter_view<real>& parameters, const std::string& name) const;  // "model.final_layernorm"
   void add_block(const parameter_view<real>& parameters, const std::string& prefix, const char* norm_name,
                  const std::optional<layer_shape>& shape);
-  void place(std::int64_t batch, std::int64_t length);
+  void place(std::int64_t batch, std::int64_t length, std::int64_t sequences = 1);
   void place_in(arena& memory);
   void place_norm(norm& n, arena& memory) const;
   std::int64_t bytes_of_pass(std::int64_t batch, std::int64_t length);
@@ -76,6 +76,7 @@ private:
   void check_ids(std::span<const std::int32_t> ids) const;
   layer_pass<Act> pass(std::int64_t first_position, real loss_scale);
   void find_documents();
+  void gather(std::span<const sequence_input> sequences);
   void normalise(const layer_pass<Act>& p, const norm& n, const real* residual, const Act* branch, real* x) const;
   const Act* normalise_backward(const layer_pass<Act>& p, const norm& n, const Act* dy, const real* x, bool last);
   double piece(const token_batch& batch, real scale, bool backward);
@@ -95,7 +96,8 @@ private:
 
   rotary_tables<real> rotary_;
   std::unique_ptr<buffer> memory_;
-  std::int64_t batch_ = 0, length_ = 0;  // what the memory is laid out for
+  std::int64_t batch_ = 0, length_ = 0, sequences_ = 1;  // what the memory is laid out for; sequences: that move on together
+  std::vector<moving_sequence> moving_;
   struct planned {
     std::int64_t rows = 0, context = 0;  // what it is for
     activation_plan plan;
@@ -104,7 +106,7 @@ private:
   std::int32_t *inputs_ = nullptr, *targets_ = nullptr;              // [rows]
   std::int32_t* first_keys_ = nullptr;                               // [rows], where documents are told apart
   real *x_out_ = nullptr, *d_x_ = nullptr, *losses_ = nullptr;       // [rows, d] twice, [rows]
-  real *last_h_ = nullptr, *logits_ = nullptr;                       // [d], [vocabulary]
+  real *last_h_ = nullptr, *logits_ = nullptr;                       // [sequences, d], [sequences, vocabulary]
   Act *branch_ = nullptr, *d_branch_ = nullptr, *d_norm_ = nullptr;  // [rows, d]
 };
 

@@ -41,8 +41,8 @@ void hybrid_network<Act>::place_in(arena& memory) {
   x_out_ = memory.take<real>(rows * d);
   d_x_ = memory.take<real>(rows * d);
   losses_ = memory.take<real>(rows);
-  logits_ = memory.take<real>(config_.vocabulary);
-  last_h_ = memory.take<real>(d);
+  logits_ = memory.take<real>(sequences_ * config_.vocabulary);
+  last_h_ = memory.take<real>(sequences_ * d);
   branch_ = memory.take<Act>(rows * d);
   d_branch_ = memory.take<Act>(rows * d);
   d_norm_ = memory.take<Act>(rows * d);
@@ -74,10 +74,11 @@ void hybrid_network<Act>::place_in(arena& memory) {
 }
 
 template <class Act>
-void hybrid_network<Act>::place(std::int64_t batch, std::int64_t length) {
-  if (batch == batch_ && length == length_) return;
+void hybrid_network<Act>::place(std::int64_t batch, std::int64_t length, std::int64_t sequences) {
+  if (batch == batch_ && length == length_ && sequences == sequences_) return;
   batch_ = batch;
   length_ = length;
+  sequences_ = sequences;
   arena counting;
   place_in(counting);
   if (!memory_ || memory_->size() < counting.most_used()) {
@@ -93,6 +94,7 @@ template <class Act>
 std::int64_t hybrid_network<Act>::bytes_of_pass(std::int64_t batch, std::int64_t length) {
   batch_ = batch;
   length_ = length;
+  sequences_ = 1;
   arena counting;
   place_in(counting);
   batch_ = length_ = 0;
@@ -158,7 +160,7 @@ activation_plan hybrid_network<Act>::plan(std::int64_t rows, std::int64_t contex
 }
 
 #define ISTHMUS_FOR(Act)                                                                              \
-  template void hybrid_network<Act>::place(std::int64_t, std::int64_t);                               \
+  template void hybrid_network<Act>::place(std::int64_t, std::int64_t, std::int64_t);                               \
   template const activation_plan& hybrid_network<Act>::follow_plan(std::int64_t, std::int64_t, bool); \
   template activation_plan hybrid_network<Act>::plan(std::int64_t, std::int64_t);
 ISTHMUS_FOR(float)

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 namespace isthmus {
@@ -23,6 +24,12 @@ struct sequence_state {
   std::vector<layer_state> layers;  // one a mixer or channel mixer, in the model's order
   open_transaction on_trial = {};   // what an abort would want back stays
   bool operator==(const sequence_state&) const = default;
+};
+
+/// Ids that a sequence reads next, at least one.
+struct sequence_input {
+  sequence_state* state;
+  std::span<const std::int32_t> ids;
 };
 
 /// Bytes that a state holds; of one kind, where it is named.

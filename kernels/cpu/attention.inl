@@ -119,37 +119,3 @@ void attention(stream& s, const attention_args<Act>& a) {
     attention_tile(a, tile / parts / a.heads, tile / parts % a.heads, begin, end, m);
   });
 }
-
-/// One query against its cache.
-template <class Act>
-void attend_cached(const attention_cached_args<Act>& a, std::int64_t t, std::int64_t h, float* weights, float* sums) {
-  const std::int64_t end = a.past + t + 1, count = a.window > 0 && a.window < end ? a.window : end, stride = a.kv_heads * a.head_dim;
-  const std::int64_t kv = (end - count) * stride + h * a.kv_heads / a.heads * a.head_dim;
-  const Act* q = a.q + t * a.q_stride + h * a.head_dim;
-  float top = -INFINITY, total = 0;
-  for (std::int64_t j = 0; j < count; ++j) {
-    vf dot = vf{};
-    over(a.head_dim, [&](std::int64_t c, auto mask) { dot += mask.get(q + c) * mask.get(a.keys + j * stride + kv + c); });
-    weights[j] = a.scale * sum(dot);
-    top = weights[j] > top ? weights[j] : top;
-  }
-  over(count, [&](std::int64_t j, auto mask) { mask.put(weights + j, exp(mask.get(weights + j) - top)); });
-  for (std::int64_t c = 0; c < a.head_dim; ++c) sums[c] = 0;
-  for (std::int64_t j = 0; j < count; ++j) {
-    total += weights[j];
-    over(a.head_dim, [&](std::int64_t c, auto mask) {
-      mask.put(sums + c, mask.get(sums + c) + mask.get(a.values + j * stride + kv + c) * weights[j]);
-    });
-  }
-  over(a.head_dim, [&](std::int64_t c, auto mask) {
-    mask.put(a.o + (t * a.heads + h) * a.head_dim + c, mask.get(sums + c) / splat(total));
-  });
-}
-
-template <class Act>
-void attention_cached(stream& s, const attention_cached_args<Act>& a) {
-  s.workers.run(a.tokens * a.heads, [&](std::int64_t tile, int worker) {
-    float* weights = own_floats(s, worker, a.past + a.tokens + a.head_dim);
-    attend_cached(a, tile / a.heads, tile % a.heads, weights, weights + a.past + a.tokens);
-  });
-}

@@ -3,6 +3,7 @@
 #include "kernels/backend.hpp"
 #include "kernels/cpu/gemm_library.hpp"
 #include "kernels/cpu/int_product.hpp"
+#include "kernels/cpu/pair_product.hpp"
 #include "kernels/cpu/split_product.hpp"
 
 #include <utility>

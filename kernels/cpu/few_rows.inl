@@ -1,5 +1,5 @@
-// Products of few rows with weights that lie row by row, fp32 or bf16: what decoding does. They go at the speed of reading the weights
-// once, from one end to the other, each row against all rows of x.
+// Products of few rows, fp32 or bf16: what decoding does. They go at the speed of reading the weights once, from one end to the other: as
+// they lie, row by row, or as the panels that a library has of them, which memory gives half as fast again.
 
 constexpr std::int64_t few_rows = 4;
 constexpr std::int64_t few_rows_tile_bytes = 64 << 10;  // of weights, at least
@@ -29,7 +29,7 @@ constexpr int row_sums = 4;                 // sums of their own, so that none w
 template <class Weight>
 ISTHMUS_INLINE void fetch_ahead(const Weight* w, std::int64_t count) {
   const char* at = reinterpret_cast<const char*>(w) + bytes_ahead;
-  for (std::int64_t line = 0; line < count * static_cast<std::int64_t>(sizeof(Weight)); line += 64) __builtin_prefetch(at + line);
+  for (std::int64_t line = 0; line < count * static_cast<std::int64_t>(sizeof(Weight)); line += 64) __builtin_prefetch(at + line, 0, 0);
 }
 
 /// Adds a row of W times each row of x.
@@ -115,3 +115,66 @@ void multiply_few_rows(stream& s, std::int64_t rows, std::int64_t out, std::int6
     tiles_by_rows[static_cast<std::size_t>(rows - 1)](w, in, values, row, first, last, y, y_stride);
   });
 }
+
+#if ISTHMUS_WIDTH == 16
+constexpr std::int64_t panel_vectors = library_panel / width;
+
+/// One of the library's panels times a strip of rows; `columns` of its outputs are there.
+template <int Rows>
+__attribute__((noinline)) void panel_strip(const float* w, std::int64_t in, const float* x, std::int64_t x_stride, float* y,
+                                           std::int64_t y_stride, std::int64_t columns) {
+  vf sums[Rows][panel_vectors] = {};
+  for (std::int64_t i = 0; i < in; ++i, w += library_panel) {
+    vf weights[panel_vectors];
+#pragma GCC unroll 4
+    for (int j = 0; j < panel_vectors; ++j) {
+      __builtin_prefetch(reinterpret_cast<const char*>(w + j * width) + bytes_ahead);
+      weights[j] = load(w + j * width);
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < Rows; ++r) {
+      vf value = splat(x[r * x_stride + i]);
+      asm("" : "+v"(value));  // one load for all products with it
+#pragma GCC unroll 4
+      for (int j = 0; j < panel_vectors; ++j) sums[r][j] += weights[j] * value;
+    }
+  }
+  for (int r = 0; r < Rows; ++r)
+    for (int j = 0; j < panel_vectors; ++j) {
+      float* to = y + r * y_stride + j * width;
+      const std::int64_t left = columns - j * width;
+      if (left >= width)
+        store(to, sums[r][j]);
+      else if (left > 0)
+        store_part(to, sums[r][j], left);
+    }
+}
+
+constexpr int panel_strip_rows = 6;  // whose sums fit the registers beside a row of a panel
+template <int... Rows>
+constexpr auto panel_strips(std::integer_sequence<int, Rows...>) {
+  using function = void (*)(const float*, std::int64_t, const float*, std::int64_t, float*, std::int64_t, std::int64_t);
+  return std::array<function, sizeof...(Rows)>{panel_strip<Rows + 1>...};
+}
+
+/// One panel times all rows, which are shared out evenly over strips.
+inline void multiply_panel(const float* w, const linear_args<float>& a, std::int64_t first) {
+  static constexpr auto strips = panel_strips(std::make_integer_sequence<int, panel_strip_rows>());
+  const std::int64_t count = (a.rows + panel_strip_rows - 1) / panel_strip_rows;
+  for (std::int64_t k = 0, row = 0; k < count; ++k) {
+    const std::int64_t next = a.rows * (k + 1) / count;
+    strips[static_cast<std::size_t>(next - row - 1)](w, a.w->in, a.x + row * a.x_stride, a.x_stride, a.y + row * a.y_stride + first,
+                                                     a.y_stride, a.w->out - first);
+    row = next;
+  }
+}
+
+/// y = x W^T with fewer than library_rows rows and the library's panels of W; a worker holds a panel against all rows.
+inline void multiply_by_panels(stream& s, const linear_args<float>& a, const float* panels) {
+  const std::int64_t floats = round_up(a.w->in, library_depth_unit) * library_panel, all = (a.w->out + library_panel - 1) / library_panel;
+  const std::int64_t wanted = few_rows_tile_bytes / (floats * 4), group = wanted < 1 ? 1 : wanted;
+  s.workers.run((all + group - 1) / group, [&](std::int64_t tile, int) {
+    for (std::int64_t i = tile * group; i < all && i < (tile + 1) * group; ++i) multiply_panel(panels + i * floats, a, i * library_panel);
+  });
+}
+#endif

@@ -89,6 +89,7 @@ ISTHMUS_INLINE void group_sums(const std::byte* w, std::int64_t block, const std
   constexpr int vectors = Four ? 4 : 8, parts = Four ? 2 : 1;
 #pragma GCC unroll 8
   for (int v = 0; v < vectors; ++v) {
+    if (Blocks == 1) _mm_prefetch(w + 64 * v + bytes_ahead, _MM_HINT_NTA);  // read once, from one end to the other
     __m512i weights[parts][Blocks];
 #pragma GCC unroll 4
     for (int j = 0; j < Blocks; ++j) {
@@ -121,8 +122,7 @@ __attribute__((noinline)) void strip(const std::byte* w, std::int64_t block, con
   vf total[Rows][Blocks] = {};
   for (std::int64_t g = 0; g < groups; ++g) {
     const std::byte* at = w + g / 2 * unit;
-    if (Blocks == 1)  // weights are read once, from one end to the other, earlier than the CPU dares to foresee
-      for (std::int64_t line = 0; line < group; line += 64) _mm_prefetch(at + bytes_ahead + g % 2 * group + line, _MM_HINT_T0);
+    if (Blocks == 1 && g % 2 == 0) _mm_prefetch(at + bytes_ahead, _MM_HINT_NTA);
     __m512i sum[Rows][Blocks];
 #pragma GCC unroll 8
     for (int r = 0; r < Rows; ++r)

@@ -8,12 +8,14 @@ struct fast_products {
   explicit operator bool() const { return splits || library; }
 };
 
-/// None with so few rows that preparing weights, or code for their number, does not pay.
+constexpr std::int64_t library_rows = 64;  // with fewer, code for their number does not pay
+
+/// None with few rows.
 template <class Act>
 fast_products fast_products_for([[maybe_unused]] stream& s, [[maybe_unused]] std::int64_t rows) {
 #if ISTHMUS_WIDTH == 16
   const auto& own = static_cast<cpu_stream&>(s);
-  if (rows < 64) return {};
+  if (rows < library_rows) return {};
   if (std::is_same_v<Act, float> && own.splits) return {.splits = true};
   if (own.products && (std::is_same_v<Act, float> || own.products->knows_bf16())) return {.library = own.products.get()};
 #endif
@@ -92,15 +94,26 @@ bool library_multiply(stream& s, gemm_library& library, std::int64_t rows, const
   return true;
 }
 
-/// y = x W^T with the weights [out, in] in bf16; fp32 activations are rounded to bf16 as well.
+#if ISTHMUS_WIDTH == 16
+/// The weights [out, in] in bf16 as pairs.
 template <class Act>
-bool rounded_multiply(stream& s, gemm_library& library, const linear_args<Act>& a, const bf16* weights) {
+const std::byte* paired_weights(stream& s, matrix<Act>* w) {
+  auto& form = static_cast<packed_matrix<Act>*>(w)->paired;
+  std::byte* pairs = form.panels.at_least(pair_bytes(w->out, w->in));
+  if (!form.fresh) pair_weights(s.workers, w->master, w->out, w->in, pairs);
+  form.fresh = true;
+  return pairs;
+}
+
+/// y = x W^T with the weights as pairs; fp32 activations are rounded to bf16 as well.
+template <class Act>
+bool library_pair_multiply(stream& s, gemm_library& library, const linear_args<Act>& a, const std::byte* weights) {
   constexpr bool fp32 = std::is_same_v<Act, float>;
   const std::int64_t n = a.w->out, k = a.w->in, x_row = fp32 ? k : a.x_stride;
   // Few rows: tiles of outputs. Many: tiles of rows.
-  const std::int64_t m_tiles = (a.rows + 255) / 256, n_tiles = m_tiles >= 4 || n < 512 ? 1 : 4, n_at_once = round_up((n + n_tiles - 1) / n_tiles, 64);
+  const std::int64_t m_tiles = (a.rows + 255) / 256, n_tiles = m_tiles >= 4 || n < 512 ? 1 : 4, n_at_once = round_up((n + n_tiles - 1) / n_tiles, pair_outputs);
   const auto plan_for = [&](std::int64_t rows, std::int64_t columns) {
-    return library.prepare({rows, columns, k, x_row, k, a.y_stride, false, right_form::transposed, true, !fp32, false});
+    return library.prepare({rows, columns, k, x_row, 0, a.y_stride, false, right_form::pairs, true, !fp32, false});
   };
   const std::int64_t last_m = a.rows - (m_tiles - 1) * 256, n_count = (n + n_at_once - 1) / n_at_once, last_n = n - (n_count - 1) * n_at_once;
   const gemm_library::plan* plans[2][2];
@@ -117,13 +130,23 @@ bool rounded_multiply(stream& s, gemm_library& library, const linear_args<Act>& 
   } else {
     x = a.x;
   }
+  const auto tile_of_weights = static_cast<std::int64_t>(pair_bytes(n_at_once, k));
   s.workers.run(m_tiles * n_count, [&](std::int64_t tile, int worker) {
     const std::int64_t i = tile / n_count, j = tile % n_count;
-    library.run(*plans[i + 1 == m_tiles][j + 1 == n_count], x + i * 256 * x_row, weights + j * n_at_once * k,
+    library.run(*plans[i + 1 == m_tiles][j + 1 == n_count], x + i * 256 * x_row, weights + j * tile_of_weights,
                 a.y + i * 256 * a.y_stride + j * n_at_once, worker);
   });
   return true;
 }
+
+/// The same by whatever is fastest for the number of rows.
+template <class Act>
+void pair_linear(stream& s, gemm_library& library, const linear_args<Act>& a) {
+  const std::byte* weights = paired_weights(s, a.w);
+  if (a.rows >= library_rows && library_pair_multiply(s, library, a, weights)) return;
+  pair_multiply(s.workers, weights, a.rows, a.w->out, a.w->in, a.x, a.x_stride, a.y, a.y_stride);
+}
+#endif
 
 /// dw [out, in] += dy^T x.
 template <class Act>

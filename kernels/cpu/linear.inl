@@ -5,12 +5,19 @@ void linear(stream& s, const linear_args<Act>& a) {
   const weight_format format = a.w->format;
   if (a.rows == 0) return;
   if (format == weight_format::int8 || format == weight_format::int4) return grouped_linear(s, a);
-  const bool narrow = format == weight_format::bf16 || std::is_same_v<Act, bf16>;
-  if (narrow && a.rows <= few_rows)
-    return multiply_few_rows(s, a.rows, a.w->out, a.w->in, rounded_weights(s, a.w), a.x, a.x_stride, a.y, a.y_stride);
-  if (format == weight_format::bf16) return rounded_linear(s, a, rounded_weights(s, a.w));
-  if constexpr (std::is_same_v<Act, float>)
-    if (a.rows <= few_rows) return multiply_few_rows(s, a.rows, a.w->out, a.w->in, a.w->master, a.x, a.x_stride, a.y, a.y_stride);
+  if (format == weight_format::bf16) return rounded_linear(s, a);
+#if ISTHMUS_WIDTH == 16
+  if constexpr (std::is_same_v<Act, float>) {
+    const auto& own = static_cast<cpu_stream&>(s);
+    if (a.rows < library_rows && own.products && !own.splits) return multiply_by_panels(s, a, prepared(s, library_weights<float>{a.w, true}));
+  }
+#endif
+  if (a.rows <= few_rows) {
+    if constexpr (std::is_same_v<Act, float>)
+      return multiply_few_rows(s, a.rows, a.w->out, a.w->in, a.w->master, a.x, a.x_stride, a.y, a.y_stride);
+    else
+      return multiply_few_rows(s, a.rows, a.w->out, a.w->in, rounded_weights(s, a.w), a.x, a.x_stride, a.y, a.y_stride);
+  }
   const auto fast = fast_products_for<Act>(s, a.rows);
   if (fast_multiply(s, fast, a.rows, a.x, a.x_stride, library_weights<Act>{a.w, true}, a.y, a.y_stride)) return;
   multiply(s, a.rows, a.w->out, a.w->in, a.x, a.x_stride, packed_weights(s, a.w, true), a.y, a.y_stride);

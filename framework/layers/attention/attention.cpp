@@ -70,11 +70,12 @@ void attention_layer<Act>::rotate(const layer_pass<Act>& p, Act* qkv, bool inver
 
 template <class Act>
 void attention_layer<Act>::attend(const layer_pass<Act>& p) const {
-  p.ops.attention(p.stream, {.q = qkv_,
-                             .k = qkv_ + heads_ * head_dim_,
-                             .v = qkv_ + (heads_ + kv_heads_) * head_dim_,
-                             .o = o_,
-                             .lse = lse_,
+  const Act* q = p.rows_of(qkv_, qkv_width_);
+  p.ops.attention(p.stream, {.q = q,
+                             .k = q + heads_ * head_dim_,
+                             .v = q + (heads_ + kv_heads_) * head_dim_,
+                             .o = p.rows_of(o_, heads_ * head_dim_),
+                             .lse = p.rows_of(lse_, heads_),
                              .batch = p.batch,
                              .length = p.length,
                              .heads = heads_,
@@ -119,35 +120,39 @@ void attention_layer<Act>::backward(const layer_pass<Act>& p, const Act* x, cons
   qkv_proj_.backward(p, x, d_qkv_, dx);
 }
 
+/// One sequence, whose rows are projected.
 template <class Act>
-void attention_layer<Act>::advance(const layer_pass<Act>& p, layer_state& state, const Act* x, Act* y) {
-  ensure(p.batch == 1, "attention: a state is of one sequence");
-  qkv_proj_.forward(p, x, qkv_);
-  rotate(p, qkv_, false);
+void attention_layer<Act>::attend_from(const layer_pass<Act>& p, layer_state& state) const {
+  Act* q = p.rows_of(qkv_, qkv_width_);
+  rotate(p, q, false);
   const std::int64_t kv_width = kv_heads_ * head_dim_, past = state[0].rows();
   for (auto& part : state) part.grow(p.length);
   auto* keys = state[0].as<Act>();
   auto* values = state[1].as<Act>();
   for (std::int64_t t = 0; t < p.length; ++t) {
-    const Act* k = qkv_ + t * qkv_width_ + heads_ * head_dim_;
+    const Act* k = q + t * qkv_width_ + heads_ * head_dim_;
     std::copy_n(k, kv_width, keys + (past + t) * kv_width);
     std::copy_n(k + kv_width, kv_width, values + (past + t) * kv_width);
   }
-  if (p.position == 0 && p.length > 1)
-    attend(p);
-  else
-    p.ops.attention_cached(p.stream, {.q = qkv_,
-                                      .keys = keys,
-                                      .values = values,
-                                      .o = o_,
-                                      .tokens = p.length,
-                                      .past = past,
-                                      .heads = heads_,
-                                      .kv_heads = kv_heads_,
-                                      .head_dim = head_dim_,
-                                      .q_stride = qkv_width_,
-                                      .scale = scale_,
-                                      .window = window_});
+  if (p.position == 0 && p.length > 1) return attend(p);
+  p.ops.attention_cached(p.stream, {.q = q,
+                                    .keys = keys,
+                                    .values = values,
+                                    .o = p.rows_of(o_, heads_ * head_dim_),
+                                    .tokens = p.length,
+                                    .past = past,
+                                    .heads = heads_,
+                                    .kv_heads = kv_heads_,
+                                    .head_dim = head_dim_,
+                                    .q_stride = qkv_width_,
+                                    .scale = scale_,
+                                    .window = window_});
+}
+
+template <class Act>
+void attention_layer<Act>::advance(const layer_pass<Act>& p, std::span<const moving_sequence> sequences, const Act* x, Act* y) {
+  qkv_proj_.forward(p, x, qkv_);
+  for (const auto& s : sequences) attend_from(p.part(s), *s.state);
   o_proj_.forward(p, o_, y);
 }
 

@@ -14,13 +14,14 @@ public:
   void place(std::int64_t batch, std::int64_t length, arena& kept, arena& shared) override;
   void forward(const layer_pass<Act>& p, const Act* x, Act* y) override;
   void backward(const layer_pass<Act>& p, const Act* x, const Act* dy, Act* dx) override;
-  void advance(const layer_pass<Act>& p, layer_state& state, const Act* x, Act* y) override;
+  void advance(const layer_pass<Act>& p, std::span<const moving_sequence> sequences, const Act* x, Act* y) override;
   layer_state start() const override;
   void weights_changed() override;
 
 private:
   void rotate(const layer_pass<Act>& p, Act* qkv, bool inverse) const;
   void attend(const layer_pass<Act>& p) const;
+  void attend_from(const layer_pass<Act>& p, layer_state& state) const;
   kernels::attention_sight sight(const layer_pass<Act>& p) const { return {.window = window_, .first_key = p.first_key}; }
 
   std::int64_t heads_, kv_heads_, head_dim_, qkv_width_, window_;

@@ -38,15 +38,16 @@ void gated_delta_net_layer<Act>::place(std::int64_t batch, std::int64_t length, 
 
 template <class Act>
 delta_rule_args<Act> gated_delta_net_layer<Act>::rule(const layer_pass<Act>& p, real* states, real* state) const {
-  const Act* beta = in_ + channels_ + heads_ * value_dim_;
-  return {.qkv = qkv_,
-          .z = in_ + channels_,
+  const Act* z = p.rows_of(in_, in_width_) + channels_;
+  const Act* beta = z + heads_ * value_dim_;
+  return {.qkv = p.rows_of(qkv_, channels_),
+          .z = z,
           .beta = beta,
           .alpha = beta + heads_,
           .a_log = a_log_.weight,
           .dt_bias = dt_bias_.weight,
           .gain = norm_.weight,
-          .y = y_,
+          .y = p.rows_of(y_, heads_ * value_dim_),
           .states = states,
           .state = state,
           .batch = p.batch,
@@ -85,11 +86,13 @@ void gated_delta_net_layer<Act>::backward(const layer_pass<Act>& p, const Act* x
 }
 
 template <class Act>
-void gated_delta_net_layer<Act>::advance(const layer_pass<Act>& p, layer_state& state, const Act* x, Act* y) {
-  ensure(p.batch == 1, "gated_delta_net: a state is of one sequence");
+void gated_delta_net_layer<Act>::advance(const layer_pass<Act>& p, std::span<const moving_sequence> sequences, const Act* x, Act* y) {
   in_proj_.forward(p, x, in_);
-  conv_.advance(p, state[0].as<Act>(), in_, qkv_);
-  delta_rule(p.stream, rule(p, nullptr, state[1].as<real>()));
+  for (const auto& s : sequences) {
+    const auto part = p.part(s);
+    conv_.advance(part, (*s.state)[0].as<Act>(), part.rows_of(in_, in_width_), part.rows_of(qkv_, channels_));
+    delta_rule(p.stream, rule(part, nullptr, (*s.state)[1].as<real>()));
+  }
   out_proj_.forward(p, y_, y);
 }
 

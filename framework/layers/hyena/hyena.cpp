@@ -55,11 +55,11 @@ void hyena_layer<Act>::place(std::int64_t batch, std::int64_t length, arena& kep
 /// c = taps (*) w + D w.
 template <class Act>
 kernels::conv1d_args<Act> hyena_layer<Act>::taps(const layer_pass<Act>& p, Act* state) const {
-  return {.x = w_,
+  return {.x = p.rows_of(w_, d_),
           .weight = tap_weight_.weight,
           .bias = nullptr,
           .skip = skip_.weight,
-          .y = c_,
+          .y = p.rows_of(c_, d_),
           .initial = state,
           .final = state,
           .batch = p.batch,
@@ -79,9 +79,10 @@ void hyena_layer<Act>::gate(const layer_pass<Act>& p, const Act* a, std::int64_t
 
 template <class Act>
 void hyena_layer<Act>::convolve_taps(const layer_pass<Act>& p, Act* state) const {
-  gate(p, u_ + d_, 3 * d_, u_ + 2 * d_, 3 * d_, w_);
+  const Act* u = p.rows_of(u_, 3 * d_);
+  gate(p, u + d_, 3 * d_, u + 2 * d_, 3 * d_, p.rows_of(w_, d_));
   p.ops.conv1d(p.stream, taps(p, state));
-  gate(p, u_, 3 * d_, c_, d_, y_);
+  gate(p, u, 3 * d_, p.rows_of(c_, d_), d_, p.rows_of(y_, d_));
 }
 
 template <class Act>
@@ -154,14 +155,16 @@ void hyena_layer<Act>::taps_backward(const layer_pass<Act>& p) const {
 }
 
 template <class Act>
-void hyena_layer<Act>::advance(const layer_pass<Act>& p, layer_state& state, const Act* x, Act* y) {
-  ensure(p.batch == 1, "hyena: a state is of one sequence");
+void hyena_layer<Act>::advance(const layer_pass<Act>& p, std::span<const moving_sequence> sequences, const Act* x, Act* y) {
   in_proj_.forward(p, x, in_);
-  conv_.advance(p, state[0].as<Act>(), in_, u_);
-  if (filter_)
-    filter_->advance(p, state[1].as<real>(), u_, y_);
-  else
-    convolve_taps(p, state[1].as<Act>());
+  for (const auto& s : sequences) {
+    const auto part = p.part(s);
+    conv_.advance(part, (*s.state)[0].as<Act>(), part.rows_of(in_, 3 * d_), part.rows_of(u_, 3 * d_));
+    if (filter_)
+      filter_->advance(part, (*s.state)[1].as<real>(), part.rows_of(u_, 3 * d_), part.rows_of(y_, d_));
+    else
+      convolve_taps(part, (*s.state)[1].as<Act>());
+  }
   out_proj_.forward(p, y_, y);
 }
 

@@ -96,15 +96,16 @@ void mamba1_layer<Act>::normalise_backward(const layer_pass<Act>& p) const {
 
 template <class Act>
 void mamba1_layer<Act>::scan(const layer_pass<Act>& p, real* chunk_states, real* h) const {
-  p.ops.selective_scan(p.stream, {.x = u_,
-                                  .dt = dt_,
-                                  .b = normed_ + rank_,
-                                  .c = normed_ + rank_ + state_,
-                                  .z = xz_ + inner_,
+  const Act* b = p.rows_of(normed_, dbc_width_) + rank_;
+  p.ops.selective_scan(p.stream, {.x = p.rows_of(u_, inner_),
+                                  .dt = p.rows_of(dt_, inner_),
+                                  .b = b,
+                                  .c = b + state_,
+                                  .z = p.rows_of(xz_, 2 * inner_) + inner_,
                                   .dt_bias = dt_bias_.weight,
                                   .a_log = a_log_.weight,
                                   .d = d_.weight,
-                                  .y = y_,
+                                  .y = p.rows_of(y_, inner_),
                                   .states = chunk_states,
                                   .initial = h,
                                   .final = h,
@@ -193,26 +194,37 @@ void mamba1_layer<Act>::project_backward(const layer_pass<Act>& p) const {
 }
 
 template <class Act>
-void mamba1_layer<Act>::advance(const layer_pass<Act>& p, layer_state& state, const Act* x, Act* y) {
-  ensure(p.batch == 1, "mamba1: a state is of one sequence");
+void mamba1_layer<Act>::step(const layer_pass<Act>& p, real* h) const {
+  const Act* b = p.rows_of(normed_, dbc_width_) + rank_;
+  p.ops.selective_scan_step(p.stream, {.x = p.rows_of(u_, inner_),
+                                       .dt = p.rows_of(dt_, inner_),
+                                       .b = b,
+                                       .c = b + state_,
+                                       .z = p.rows_of(xz_, 2 * inner_) + inner_,
+                                       .dt_bias = dt_bias_.weight,
+                                       .a_log = a_log_.weight,
+                                       .d = d_.weight,
+                                       .h = h,
+                                       .y = p.rows_of(y_, inner_),
+                                       .channels = inner_,
+                                       .state = state_});
+}
+
+template <class Act>
+void mamba1_layer<Act>::advance(const layer_pass<Act>& p, std::span<const moving_sequence> sequences, const Act* x, Act* y) {
   in_proj_.forward(p, x, xz_);
-  conv_.advance(p, state[0].as<Act>(), xz_, u_);
+  for (const auto& s : sequences) {
+    const auto part = p.part(s);
+    conv_.advance(part, (*s.state)[0].as<Act>(), part.rows_of(xz_, 2 * inner_), part.rows_of(u_, inner_));
+  }
   project(p);
-  if (p.length == 1)
-    p.ops.selective_scan_step(p.stream, {.x = u_,
-                                         .dt = dt_,
-                                         .b = normed_ + rank_,
-                                         .c = normed_ + rank_ + state_,
-                                         .z = xz_ + inner_,
-                                         .dt_bias = dt_bias_.weight,
-                                         .a_log = a_log_.weight,
-                                         .d = d_.weight,
-                                         .h = state[1].as<real>(),
-                                         .y = y_,
-                                         .channels = inner_,
-                                         .state = state_});
-  else
-    scan(p, nullptr, state[1].as<real>());
+  for (const auto& s : sequences) {
+    auto* h = (*s.state)[1].as<real>();
+    if (s.count == 1)
+      step(p.part(s), h);
+    else
+      scan(p.part(s), nullptr, h);
+  }
   out_proj_.forward(p, y_, y);
 }
 

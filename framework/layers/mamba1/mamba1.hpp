@@ -17,7 +17,7 @@ public:
   void place(std::int64_t batch, std::int64_t length, arena& kept, arena& shared) override;
   void forward(const layer_pass<Act>& p, const Act* x, Act* y) override;
   void backward(const layer_pass<Act>& p, const Act* x, const Act* dy, Act* dx) override;
-  void advance(const layer_pass<Act>& p, layer_state& state, const Act* x, Act* y) override;
+  void advance(const layer_pass<Act>& p, std::span<const moving_sequence> sequences, const Act* x, Act* y) override;
   layer_state start() const override;
   void weights_changed() override;
 
@@ -27,6 +27,7 @@ private:
   void normalise(const layer_pass<Act>& p) const;
   void normalise_backward(const layer_pass<Act>& p) const;
   void scan(const layer_pass<Act>& p, real* chunk_states, real* h) const;
+  void step(const layer_pass<Act>& p, real* h) const;
   void scan_backward(const layer_pass<Act>& p) const;
   void project_backward(const layer_pass<Act>& p) const;
 

@@ -55,14 +55,15 @@ void mamba2_layer<Act>::place(std::int64_t batch, std::int64_t length, arena& ke
 
 template <class Act>
 void mamba2_layer<Act>::scan(const layer_pass<Act>& p, real* ssm_state, real* chunk_states) const {
-  p.ops.ssd(p.stream, {.x = xbc_,
-                       .b = xbc_ + inner_,
-                       .c = xbc_ + inner_ + groups_ * state_,
-                       .dt = zxbcdt_ + inner_ + conv_channels_,
+  const Act* xbc = p.rows_of(xbc_, conv_channels_);
+  p.ops.ssd(p.stream, {.x = xbc,
+                       .b = xbc + inner_,
+                       .c = xbc + inner_ + groups_ * state_,
+                       .dt = p.rows_of(zxbcdt_, in_width_) + inner_ + conv_channels_,
                        .dt_bias = dt_bias_.weight,
                        .a_log = a_log_.weight,
                        .d = d_.weight,
-                       .y = y_,
+                       .y = p.rows_of(y_, inner_),
                        .states = chunk_states,
                        .initial = ssm_state,
                        .final = ssm_state,
@@ -81,15 +82,16 @@ void mamba2_layer<Act>::scan(const layer_pass<Act>& p, real* ssm_state, real* ch
 
 template <class Act>
 void mamba2_layer<Act>::step(const layer_pass<Act>& p, real* ssm_state) const {
-  p.ops.ssd_step(p.stream, {.x = xbc_,
-                            .b = xbc_ + inner_,
-                            .c = xbc_ + inner_ + groups_ * state_,
-                            .dt = zxbcdt_ + inner_ + conv_channels_,
+  const Act* xbc = p.rows_of(xbc_, conv_channels_);
+  p.ops.ssd_step(p.stream, {.x = xbc,
+                            .b = xbc + inner_,
+                            .c = xbc + inner_ + groups_ * state_,
+                            .dt = p.rows_of(zxbcdt_, in_width_) + inner_ + conv_channels_,
                             .dt_bias = dt_bias_.weight,
                             .a_log = a_log_.weight,
                             .d = d_.weight,
                             .s = ssm_state,
-                            .y = y_,
+                            .y = p.rows_of(y_, inner_),
                             .heads = heads_,
                             .head_dim = head_dim_,
                             .groups = groups_,
@@ -178,15 +180,17 @@ void mamba2_layer<Act>::scan_backward(const layer_pass<Act>& p) const {
 }
 
 template <class Act>
-void mamba2_layer<Act>::advance(const layer_pass<Act>& p, layer_state& state, const Act* x, Act* y) {
-  ensure(p.batch == 1, "mamba2: a state is of one sequence");
+void mamba2_layer<Act>::advance(const layer_pass<Act>& p, std::span<const moving_sequence> sequences, const Act* x, Act* y) {
   in_proj_.forward(p, x, zxbcdt_);
-  conv_.advance(p, state[0].as<Act>(), zxbcdt_ + inner_, xbc_);
-  auto* ssm_state = state[1].as<real>();
-  if (p.length == 1)
-    step(p, ssm_state);
-  else
-    scan(p, ssm_state, nullptr);
+  for (const auto& s : sequences) {
+    const auto part = p.part(s);
+    conv_.advance(part, (*s.state)[0].as<Act>(), part.rows_of(zxbcdt_, in_width_) + inner_, part.rows_of(xbc_, conv_channels_));
+    auto* ssm_state = (*s.state)[1].as<real>();
+    if (s.count == 1)
+      step(part, ssm_state);
+    else
+      scan(part, ssm_state, nullptr);
+  }
   gate(p);
   out_proj_.forward(p, gated_, y);
 }

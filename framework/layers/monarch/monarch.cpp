@@ -78,14 +78,16 @@ template <class Act>
 void monarch_layer<Act>::convolve(const layer_pass<Act>& p, const Act* x) {
   gated_.filter.materialise(p);
   auto a = arguments(p, gated_);
-  a.v = u_ + 2 * d_, a.x1 = u_ + d_, a.x2 = u_, a.x_stride = 3 * d_, a.y = y_;
+  const Act* u = p.rows_of(u_, 3 * d_);
+  Act* y = p.rows_of(y_, d_);
+  a.v = u + 2 * d_, a.x1 = u + d_, a.x2 = u, a.x_stride = 3 * d_, a.y = y;
   p.ops.long_conv(p.stream, a);
   if (!residual_) return;
   residual_->filter.materialise(p);
   auto r = arguments(p, *residual_);
   r.v = x, r.y = r_;
   p.ops.long_conv(p.stream, r);
-  p.ops.add(p.stream, {.x = r_, .y = y_, .rows = p.rows(), .cols = d_, .x_stride = d_, .y_stride = d_});
+  p.ops.add(p.stream, {.x = r_, .y = y, .rows = p.rows(), .cols = d_, .x_stride = d_, .y_stride = d_});
 }
 
 template <class Act>
@@ -170,8 +172,9 @@ template <class Act>
 void monarch_layer<Act>::begin(const layer_pass<Act>& p, layer_state& state, const Act* x) {
   convolve(p, x);
   state[1].grow(p.length);
-  p.ops.gate(p.stream, {.a = u_ + d_,
-                        .b = u_ + 2 * d_,
+  const Act* u = p.rows_of(u_, 3 * d_);
+  p.ops.gate(p.stream, {.a = u + d_,
+                        .b = u + 2 * d_,
                         .y = state[1].template as<Act>(),
                         .rows = p.length,
                         .cols = d_,
@@ -198,15 +201,17 @@ void monarch_layer<Act>::step(const layer_pass<Act>& p, layer_state& state, cons
 }
 
 template <class Act>
-void monarch_layer<Act>::advance(const layer_pass<Act>& p, layer_state& state, const Act* x, Act* y) {
-  ensure(p.batch == 1, "monarch: a state is of one sequence");
+void monarch_layer<Act>::advance(const layer_pass<Act>& p, std::span<const moving_sequence> sequences, const Act* x, Act* y) {
   ensure(!both_ways_, "monarch: a bidirectional layer sees what comes later, so it cannot decode");
   in_proj_.forward(p, x, in_);
-  conv_.advance(p, state[0].template as<Act>(), in_, u_);
-  if (p.position == 0 && p.length > 1)
-    begin(p, state, x);
-  else
-    for (std::int64_t t = 0; t < p.length; ++t) step(p, state, x, t);
+  for (const auto& s : sequences) {
+    const auto part = p.part(s);
+    conv_.advance(part, (*s.state)[0].template as<Act>(), part.rows_of(in_, 3 * d_), part.rows_of(u_, 3 * d_));
+    if (s.position == 0 && s.count > 1)
+      begin(part, *s.state, part.rows_of(x, d_));
+    else
+      for (std::int64_t t = 0; t < s.count; ++t) step(part, *s.state, x, s.first + t);
+  }
   out_proj_.forward(p, y_, y);
 }
 

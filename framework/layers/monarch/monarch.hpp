@@ -20,7 +20,7 @@ public:
   void forward(const layer_pass<Act>& p, const Act* x, Act* y) override;
   void backward(const layer_pass<Act>& p, const Act* x, const Act* dy, Act* dx) override;
   /// Throws contract_error when the layer is bidirectional.
-  void advance(const layer_pass<Act>& p, layer_state& state, const Act* x, Act* y) override;
+  void advance(const layer_pass<Act>& p, std::span<const moving_sequence> sequences, const Act* x, Act* y) override;
   layer_state start() const override;
   void weights_changed() override;
 

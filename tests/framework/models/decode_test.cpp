@@ -79,6 +79,64 @@ BOOST_AUTO_TEST_CASE(prefill_and_steps_in_bf16_stay_near_the_forward_pass) {
   for (const auto* b : kernels::backends()) check_pieces(*b, experts, 1e-2);
 }
 
+namespace {
+
+/// Three sequences, of which one reads a prompt while others decode, move on as each would alone: logits, and what comes after.
+void check_together(const kernels::backend& backend, const model_config& config, float tolerance) {
+  ready_model m(config, backend);
+  const auto ids = random_ids(6, 40, config.vocabulary);
+  const std::span<const std::int32_t> all = ids;
+  const std::size_t steps[][3] = {{1, 7, 3}, {4, 1, 1}, {1, 1, 1}, {2, 1, 6}, {1, 1, 1}};
+  std::vector<sequence_state> alone(3, m.model.start()), together(3, m.model.start());
+  std::vector<std::size_t> at = {0, 5, 20};
+  const auto vocabulary = static_cast<std::size_t>(config.vocabulary);
+  for (const auto& counts : steps) {
+    std::vector<float> expected;
+    std::vector<sequence_input> inputs;
+    for (std::size_t s = 0; s < 3; ++s) {
+      const auto logits = m.model.advance(alone[s], all.subspan(at[s], counts[s]));
+      expected.insert(expected.end(), logits.begin(), logits.end());
+      inputs.push_back({&together[s], all.subspan(at[s], counts[s])});
+      at[s] += counts[s];
+    }
+    const auto logits = m.model.advance(inputs);
+    BOOST_REQUIRE(logits.size() == 3 * vocabulary);
+    for (std::size_t v = 0; v < logits.size(); ++v)
+      BOOST_REQUIRE_MESSAGE(std::abs(logits[v] - expected[v]) <= tolerance * (1 + std::abs(expected[v])),
+                            backend.name << " " << config.layers.front() << "..., sequence " << v / vocabulary << ": " << logits[v]
+                                         << ", alone " << expected[v]);
+  }
+  for (std::size_t s = 0; s < 3; ++s) {
+    BOOST_TEST(together[s].position == alone[s].position);
+    BOOST_TEST(bytes_of(together[s]) == bytes_of(alone[s]));
+  }
+}
+
+}  // namespace
+
+BOOST_AUTO_TEST_CASE(sequences_that_move_on_together_do_as_each_alone) {
+  for (const auto* b : kernels::backends()) {
+    for (const char* layers : {"aa", "mm", "ss", "hh", "dd", "ee", "gg", "ww", "rr", "awmashdegr"})
+      check_together(*b, tiny_config(layers, 2), 1e-4F);
+    check_together(*b, with_experts(tiny_config("ama")), 1e-4F);
+    auto config = tiny_config("awmashdegr", 2);
+    config.precision = precision_kind::bf16;
+    check_together(*b, config, 0.2F);
+  }
+}
+
+BOOST_AUTO_TEST_CASE(sequences_that_move_on_together_are_several_and_distinct) {
+  ready_model m(tiny_config("a"), kernels::default_backend());
+  sequence_state state = m.model.start();
+  const std::vector<std::int32_t> ids{1, 2}, wrong{37};
+  BOOST_CHECK_THROW(m.model.advance({}), contract_error);
+  const sequence_input twice[] = {{&state, ids}, {&state, ids}}, none[] = {{&state, {}}}, unknown[] = {{&state, wrong}};
+  BOOST_CHECK_THROW(m.model.advance(twice), contract_error);
+  BOOST_CHECK_THROW(m.model.advance(none), contract_error);
+  BOOST_CHECK_THROW(m.model.advance(unknown), contract_error);
+  BOOST_TEST(state.position == 0);
+}
+
 BOOST_AUTO_TEST_CASE(a_model_that_sees_ahead_does_not_decode) {
   const auto config = tiny_config("b");
   BOOST_TEST(sees_ahead(config));

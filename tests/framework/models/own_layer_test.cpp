@@ -39,10 +39,13 @@ public:
       }
     }
   }
-  void advance(const layer_pass<Act>& p, layer_state& state, const Act* x, Act* y) override {
-    for (std::int64_t r = 0; r < p.length; ++r) {
-      row(x + r * d_, state[0].as<Act>(), y + r * d_);
-      std::copy_n(x + r * d_, d_, state[0].as<Act>());
+  void advance(const layer_pass<Act>&, std::span<const moving_sequence> sequences, const Act* x, Act* y) override {
+    for (const auto& s : sequences) {
+      auto* before = (*s.state)[0].as<Act>();
+      for (std::int64_t r = s.first; r < s.first + s.count; ++r) {
+        row(x + r * d_, before, y + r * d_);
+        std::copy_n(x + r * d_, d_, before);
+      }
     }
   }
   layer_state start() const override { return {fixed_part<Act>(state_kind::conv, d_)}; }
