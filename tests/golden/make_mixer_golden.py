@@ -52,7 +52,7 @@ def implicit_filter(w, prefix, way, c, d, taps):
     f = torch.linspace(1e-4, bands - 1, bands, dtype=torch.float64)
     angle = 2 * math.pi * t[:, None] / c["context"] * f
     time = t / (c["context"] - 1)
-    z = torch.cat([time[:, None], angle.cos(), -angle.sin()], 1)
+    z = w(prefix + "features", c["context"], c["features"]) if c["learned"] else torch.cat([time[:, None], angle.cos(), -angle.sin()], 1)
     freq = w(prefix + "freq", c["order"])
     h = z
     for layer in ("0", "2", "4"):
@@ -205,7 +205,7 @@ def model_case(name, rows, context, **changes):
                 logits=[[short_number(v) for v in logits[0, t].tolist()] for t in positions], gradients=gradients_of(w))
 
 
-MONARCH = dict(context=16, features=5, order=6, short=3, both_ways=False, residual=False, bias=True)
+MONARCH = dict(context=16, features=5, order=6, short=3, learned=False, both_ways=False, residual=False, bias=True)
 BLOCKS = dict(hidden=20, blocks=4, activation="gelu", gated=False, shuffle=True, out_bias=False)
 
 if __name__ == "__main__":
@@ -215,6 +215,8 @@ if __name__ == "__main__":
               layer_case("Monarch mixer, both ways", "monarch", 2, 7, {**MONARCH, "context": 12, "features": 7, "both_ways": True}),
               layer_case("Monarch mixer, both ways, residual convolution, as long as its filters", "monarch", 2, 10,
                          {**MONARCH, "context": 10, "both_ways": True, "residual": True}),
+              layer_case("Monarch mixer, both ways, residual convolution, learned features", "monarch", 1, 8,
+                         {**MONARCH, "context": 12, "learned": True, "both_ways": True, "residual": True}),
               layer_case("Monarch MLP", "monarch_mlp", 1, 9, BLOCKS),
               layer_case("Monarch MLP, gated, shuffled, two blocks", "monarch_mlp", 1, 9, {**BLOCKS, "blocks": 2, "gated": True, "activation": "silu"}),
               layer_case("Monarch MLP, gated, not shuffled, bias", "monarch_mlp", 1, 9, {**BLOCKS, "gated": True, "shuffle": False, "out_bias": True})]

@@ -94,7 +94,8 @@ layer_shape shape_of(const json& golden) {
                      {"monarch_short", c.at("short")},
                      {"monarch_residual", flag("residual")},
                      {"monarch_bias", flag("bias")},
-                     {"monarch_bidirectional", flag("both_ways")}};
+                     {"monarch_bidirectional", flag("both_ways")},
+                     {"monarch_learned", flag("learned")}};
     model.layers = {kind + "/none"};
   } else {
     model.options = {{"ffn_hidden", c.at("hidden")},       {"monarch_blocks", c.at("blocks")},
