@@ -81,4 +81,8 @@ std::span<const float> hybrid_model::advance(sequence_state& state, std::span<co
   return network_->advance(state, ids);
 }
 
+std::span<const float> hybrid_model::predict(std::span<const std::int32_t> ids, std::span<const std::int64_t> places) {
+  return network_->predict(ids, places);
+}
+
 }  // namespace isthmus
