@@ -6,8 +6,8 @@
 
 namespace isthmus::kernels {
 
-/// The head and its loss in one: logits = h W^T, losses[r] = logsumexp(logits[r]) - logits[r, targets[r]] in nats, and, when dh is
-/// given, dlogits = (softmax(logits) - onehot) * scale, dh = dlogits W, dw += dlogits^T h. Goes over chunks of rows, logits in
+/// The head and its loss in one: logits = h W^T + bias, losses[r] = logsumexp(logits[r]) - logits[r, targets[r]] in nats, and, when dh is
+/// given, dlogits = (softmax(logits) - onehot) * scale, dh = dlogits W, dw += dlogits^T h, d_bias += sum_r dlogits. Goes over chunks of rows, logits in
 /// scratch memory and dlogits in their place: never a rows x vocabulary buffer. Softmax in real<Act>. A row whose target is `no_target`
 /// counts nothing: loss 0, gradient 0. With z_loss, what is differentiated is losses[r] + z_loss logsumexp(logits[r])^2 (Chowdhery et al.
 /// 2022, arXiv:2204.02311); losses are told without it.
@@ -25,6 +25,8 @@ struct cross_entropy_args {
   std::int64_t rows;
   real<Act> scale;
   real<Act> z_loss = 0;
+  const real<Act>* bias = nullptr;  // [vocabulary], or null: none
+  real<Act>* d_bias = nullptr;      // [vocabulary]; unused when bias or dh is null
 };
 
 }  // namespace isthmus::kernels

@@ -6,11 +6,11 @@
 
 namespace isthmus::kernels {
 
-/// x = residual + branch (x = residual when branch is null); y[r,c] = (x[r,c] - mean[r]) * rstd[r] * gain[c] + bias[c],
+/// x = residual + branch, or the one of them that is not null; y[r,c] = (x[r,c] - mean[r]) * rstd[r] * gain[c] + bias[c],
 /// rstd[r] = 1 / sqrt(variance of row r + eps). The residual stream stays in real<Act>. Ba et al. 2016, arXiv:1607.06450.
 template <class Act>
 struct layer_norm_args {
-  const real<Act>* residual;  // [rows, cols]
+  const real<Act>* residual;  // [rows, cols], or null
   const Act* branch;          // [rows, cols], or null
   const real<Act>* gain;      // [cols]
   const real<Act>* bias;      // [cols]

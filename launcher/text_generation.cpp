@@ -109,6 +109,12 @@ bool holds_hugging_face(const std::string& folder) {
 
 expected<generated_text> generate_text(const std::string& hugging_face_folder, const text_options& options,
                                        const std::function<void(std::string_view)>& on_text) {
+  const auto config = config_of_hugging_face(hugging_face_folder);
+  if (!config) return config.failure();
+  if (sees_ahead(*config))
+    return fail(errc::unsupported,
+                hugging_face_folder +
+                    ": its model reads whole texts and predicts masked tokens, it continues none: a model that decodes is wanted");
   auto disk = open_disk(hugging_face_folder);
   if (!disk) return disk.failure();
   auto tokens = read_tokenizer(**disk, "tokenizer.json");

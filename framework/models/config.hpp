@@ -3,6 +3,7 @@
 #include "framework/layers/option.hpp"
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -22,6 +23,16 @@ struct layer_variant {
   bool operator==(const layer_variant&) const = default;
 };
 
+/// What makes a model an encoder like BERT, Devlin et al. 2019, arXiv:1810.04805. Embeddings of tokens, of their positions and of a type are added and
+/// normalised; norms, which are LayerNorms, stand behind the sums, x = norm(x + f(x)); logits = norm(gelu(x W^T + b)) head^T + c. It reads whole
+/// texts and does not decode. Programs have it, recipes do not.
+struct encoder_config {
+  std::int64_t positions = 0;    // places that have a learned embedding, which is the most that a text may have; 0: none has
+  std::int64_t token_types = 0;  // embeddings of types, of which all tokens have the first; 0: none
+  bool mixer_residual = true;    // false: sequence mixers stand alone, x = f(x), as M2-BERT's do
+  bool operator==(const encoder_config&) const = default;
+};
+
 /// A language model: embedding, then layer by layer x += mixer(norm(x)), x += channel(norm(x)), then a final norm and a head. Mirrors a recipe's [model].
 struct model_config {
   std::int64_t vocabulary = 2048;
@@ -39,6 +50,7 @@ struct model_config {
   std::int64_t activation_mib = 0;  // that a pass may take on a device: layers are computed twice to keep to it; 0: no limit
   std::int32_t document_mark = -1;  // the id that stands between documents: docs/model.md; -1: none does
   const layer_catalog* catalog = &builtin_layers();  // borrowed
+  std::optional<encoder_config> encoder = {};        // what it has if it is one, and no decoder
   bool operator==(const model_config&) const = default;
 
   /// What layers that are no variant have of an option; throws contract_error when the catalog knows no such option.

@@ -89,4 +89,8 @@ std::span<const float> hybrid_model::advance(std::span<const sequence_input> seq
   return network_->advance(sequences);
 }
 
+std::span<const float> hybrid_model::predict(std::span<const std::int32_t> ids, std::span<const std::int64_t> places) {
+  return network_->predict(ids, places);
+}
+
 }  // namespace isthmus

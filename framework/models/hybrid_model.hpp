@@ -20,7 +20,7 @@ class network;
 /// Says what is wrong with a model's extents: recipe_invalid, naming the key, what was found and what is allowed.
 expected<void> check(const model_config& config);
 
-/// Whether a token's logits depend on later tokens: such a model neither decodes nor learns to predict what comes next.
+/// Whether a token's logits depend on later tokens, or the model is an encoder: it neither decodes nor learns to predict what comes next.
 bool sees_ahead(const model_config& config);
 
 /// Where the tensors lie, named as Hugging Face's Bamba names them (docs/model.md).
@@ -71,6 +71,10 @@ public:
   /// The same for several sequences at once, each with its own state: weights are read once for all of them. Some may read a prompt while
   /// others decode. Gives [sequences, vocabulary]. Throws contract_error for none, or a state that is there twice.
   std::span<const float> advance(std::span<const sequence_input> sequences);
+
+  /// The logits at some places of a whole text, [places, vocabulary]: what masked tokens are, by a model that sees ahead. Valid until the next
+  /// call of any member. Throws contract_error for ids or places out of range, and for a text that is longer than an encoder's positions.
+  std::span<const float> predict(std::span<const std::int32_t> ids, std::span<const std::int64_t> places);
 
   /// Where its kernels run, for whoever updates the weights.
   kernels::stream& stream() { return *stream_; }

@@ -3,6 +3,7 @@
 #include "framework/formats/byte_source.hpp"
 #include "framework/formats/hugging_face.hpp"
 #include "framework/models/hybrid_model.hpp"
+#include "framework/models/import_m2_bert.hpp"
 
 #include <fmt/format.h>
 
@@ -162,8 +163,16 @@ expected<imported_model> import_checkpoint(const hf_config& theirs, const huggin
   auto ours = config_from(theirs, where);
   if (!ours) return ours.failure();
   auto weights = std::make_shared<float_array>(static_cast<std::size_t>(hybrid_layout(*ours).size));
-  if (auto ok = fill_all(theirs, *ours, from, weights->span()); !ok) return ok.failure();
+  const auto fill = theirs.family == hf_family::m2_bert ? fill_m2_bert : fill_all;
+  if (auto ok = fill(theirs, *ours, from, weights->span()); !ok) return ok.failure();
   return imported_model{std::move(*ours), std::move(weights)};
+}
+
+expected<model_config> config_of_hugging_face(const std::string& folder) {
+  const std::string path = folder + "/config.json";
+  const auto theirs = read_config(folder, path);
+  if (!theirs) return theirs.failure();
+  return config_from(*theirs, path);
 }
 
 expected<imported_model> import_hugging_face(const std::string& folder) {

@@ -1,6 +1,7 @@
 #include "framework/layers/catalog.hpp"
 #include "framework/models/hybrid_model.hpp"
 #include "framework/models/import.hpp"
+#include "framework/models/import_m2_bert.hpp"
 
 #include <fmt/format.h>
 
@@ -120,6 +121,7 @@ std::string name_of(const told& t, model_config& model) {
 }  // namespace
 
 expected<model_config> config_from(const hf_config& config, const std::string& where) {
+  if (config.family == hf_family::m2_bert) return m2_bert_config(config, where);
   const auto cannot = [&](const std::string& what) {
     return fail(errc::unsupported, fmt::format("{}: {} has {}, which no layer of ours does", where, config.architecture, what));
   };

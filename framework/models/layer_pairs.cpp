@@ -56,6 +56,11 @@ double model_config::option(std::string_view key) const {
   return field->initial;
 }
 
+norm_names norm_names_of(const model_config& c) {
+  if (!c.encoder) return {"input_layernorm", "pre_ff_layernorm"};
+  return {c.encoder->mixer_residual ? "post_mixer_layernorm" : "", "post_ff_layernorm"};
+}
+
 layer_names names_of(const std::string& entry, const std::string& default_channel) {
   const auto slash = entry.find('/');
   if (slash == std::string::npos) return {entry, default_channel};

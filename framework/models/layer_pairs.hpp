@@ -18,6 +18,12 @@ struct layer_pair {
 /// The layers that a config names. recipe_invalid names the key, what was found and what is allowed.
 expected<std::vector<layer_pair>> resolve_layers(const model_config& config);
 
+/// How the norms of a layer's two halves are called, below the layer's prefix; empty: there is none.
+struct norm_names {
+  std::string mixer, channel;
+};
+norm_names norm_names_of(const model_config& config);
+
 /// The two names of an entry of `layers`.
 struct layer_names {
   std::string mixer, channel;

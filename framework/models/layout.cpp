@@ -22,6 +22,11 @@ expected<void> check_around_layers(const model_config& c) {
   if (!(c.norm_eps > 0)) return fail(errc::recipe_invalid, fmt::format("model.norm_eps is {}: it must exceed 0", c.norm_eps));
   if (!(c.z_loss >= 0 && c.z_loss <= 1))
     return fail(errc::recipe_invalid, fmt::format("model.z_loss is {}: it must lie in 0 ... 1", c.z_loss));
+  if (!c.encoder) return {};
+  for (const auto& [key, value] : {std::pair{"encoder.positions", c.encoder->positions}, {"encoder.token_types", c.encoder->token_types}})
+    if (value < 0 || value > (std::int64_t{1} << 24)) return bad(key, value, "it must lie in 0 ... 16777216");
+  if (c.norm != norm_kind::layer_norm)
+    return fail(errc::recipe_invalid, "model.norm is \"rms_norm\": an encoder has LayerNorms, \"layer_norm\"");
   return {};
 }
 
@@ -30,26 +35,44 @@ void add_norm(const std::string& name, const model_config& c, tensor_list& tenso
   if (c.norm == norm_kind::layer_norm) tensors.add_bias(name + ".bias", c.d_model);
 }
 
+void add_encoder_embeddings(const encoder_config& e, const model_config& c, tensor_list& tensors) {
+  if (e.positions > 0) tensors.add("model.embed_positions.weight", {e.positions, c.d_model}, true, normal_values(0.02));
+  if (e.token_types > 0) tensors.add("model.embed_types.weight", {e.token_types, c.d_model}, true, normal_values(0.02));
+  add_norm("model.embed_layernorm", c, tensors);
+}
+
+void add_encoder_head(const model_config& c, tensor_list& tensors) {
+  tensors.add_matrix("lm_head.dense.weight", c.d_model, c.d_model);
+  tensors.add_bias("lm_head.dense.bias", c.d_model);
+  add_norm("lm_head.layernorm", c, tensors);
+  tensors.add_bias("lm_head.bias", c.vocabulary);
+}
+
 /// All tensors of a model, in their order.
 tensor_list tensors_of(const model_config& c) {
   const auto layers = resolve_layers(c);
   if (!layers) throw contract_error(layers.error().message);
   tensor_list tensors(static_cast<std::int64_t>(c.layers.size()));
   tensors.add("model.embed_tokens.weight", {c.vocabulary, c.d_model}, true, normal_values(0.02));
-  const auto add = [&](const std::string& prefix, const char* norm, const std::optional<layer_shape>& shape) {
+  if (c.encoder) add_encoder_embeddings(*c.encoder, c, tensors);
+  const auto add = [&](const std::string& prefix, const std::string& norm, const std::optional<layer_shape>& shape) {
     if (!shape) return;
     tensors.set_prefix(prefix);
-    add_norm(norm, c, tensors);
+    if (!norm.empty()) add_norm(norm, c, tensors);
     tensors.set_prefix(prefix + std::string(shape->kind->folder) + ".");
     shape->kind->declare(*shape, tensors);
   };
+  const norm_names norms = norm_names_of(c);
   for (std::size_t i = 0; i < layers->size(); ++i) {
     const std::string prefix = "model.layers." + std::to_string(i) + ".";
-    add(prefix, "input_layernorm", (*layers)[i].mixer);
-    add(prefix, "pre_ff_layernorm", (*layers)[i].channel);
+    add(prefix, norms.mixer, (*layers)[i].mixer);
+    add(prefix, norms.channel, (*layers)[i].channel);
   }
   tensors.set_prefix({});
-  add_norm("model.final_layernorm", c, tensors);
+  if (c.encoder)
+    add_encoder_head(c, tensors);
+  else
+    add_norm("model.final_layernorm", c, tensors);
   if (!c.tied_head) tensors.add("lm_head.weight", {c.vocabulary, c.d_model}, true, normal_values(0.02));
   return tensors;
 }
@@ -67,6 +90,7 @@ expected<void> check(const model_config& c) {
 
 bool sees_ahead(const model_config& c) {
   const auto ahead = [](const std::optional<layer_shape>& s) { return s && s->kind->sees_ahead && s->kind->sees_ahead(*s); };
+  if (c.encoder) return true;
   const auto layers = resolve_layers(c);
   return layers && std::ranges::any_of(*layers, [&](const layer_pair& l) { return ahead(l.mixer) || ahead(l.channel); });
 }

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <string>
 #include <type_traits>
 
@@ -26,12 +27,16 @@ hybrid_network<Act>::hybrid_network(const model_config& config, const parameter_
   logits_head_ = real_ops.make_quantised_matrix(parameters.weight(head), config.vocabulary, config.d_model, format);
   const auto layers = resolve_layers(config);
   if (!layers) throw contract_error(layers.error().message);
+  const norm_names norms = norm_names_of(config);
   for (std::size_t i = 0; i < layers->size(); ++i) {
     const std::string prefix = "model.layers." + std::to_string(i) + ".";
-    add_block(parameters, prefix, "input_layernorm", (*layers)[i].mixer);
-    add_block(parameters, prefix, "pre_ff_layernorm", (*layers)[i].channel);
+    add_block(parameters, prefix, norms.mixer, (*layers)[i].mixer);
+    add_block(parameters, prefix, norms.channel, (*layers)[i].channel);
   }
-  final_norm_ = norm_of(parameters, "model.final_layernorm");
+  if (config.encoder)
+    add_ends(parameters);
+  else
+    final_norm_ = norm_of(parameters, "model.final_layernorm");
 }
 
 template <class Act>
@@ -42,12 +47,12 @@ typename hybrid_network<Act>::norm hybrid_network<Act>::norm_of(const parameter_
 }
 
 template <class Act>
-void hybrid_network<Act>::add_block(const parameter_view<real>& parameters, const std::string& prefix, const char* norm_name,
+void hybrid_network<Act>::add_block(const parameter_view<real>& parameters, const std::string& prefix, const std::string& norm_name,
                                     const std::optional<layer_shape>& shape) {
   if (!shape) return;
   const layer_parts<Act> parts{ops_, parameters, prefix + std::string(shape->kind->folder) + ".", real_ops_};
   block& b = blocks_.emplace_back();
-  b.before = norm_of(parameters, prefix + norm_name);
+  if (!norm_name.empty()) b.before = norm_of(parameters, prefix + norm_name);
   b.mix = make_layer_of<Act>(*shape, parts);
   b.recomputed = d_embedding_ == nullptr;
   for (const auto& slot : parameters.layout.slots)
@@ -58,12 +63,19 @@ template <class Act>
 void hybrid_network<Act>::weights_changed() {
   head_->weights_changed();
   logits_head_->weights_changed();
+  if (encoder_) encoder_->dense.matrix()->weights_changed();
   for (auto& b : blocks_) b.mix->weights_changed();
 }
 
 template <class Act>
 void hybrid_network<Act>::check_ids(std::span<const std::int32_t> ids) const {
   for (const std::int32_t id : ids) ensure(id >= 0 && id < config_.vocabulary, "model: token id out of range");
+}
+
+template <class Act>
+void hybrid_network<Act>::check_length(std::int64_t tokens) const {
+  ensure(!config_.encoder || config_.encoder->positions == 0 || tokens <= config_.encoder->positions,
+         "model: a text is longer than the encoder has positions");
 }
 
 /// A pass of batch_ x length_ whose rows start at a position.
@@ -160,16 +172,10 @@ void hybrid_network<Act>::find_documents() {
 }
 
 template <class Act>
-double hybrid_network<Act>::piece(const token_batch& batch, real scale, bool backward) {
-  place(batch.rows, batch.context);
-  auto p = pass(0, scale);
-  for (std::int64_t r = 0; r < batch.rows; ++r) {
-    const std::int32_t* row = batch.ids.data() + r * batch.width();
-    std::copy_n(row, batch.context, inputs_ + r * batch.context);
-    std::copy_n(batch.targets.empty() ? row + 1 : batch.targets.data() + r * batch.context, batch.context, targets_ + r * batch.context);
-  }
+const Act* hybrid_network<Act>::forward(layer_pass<Act>& p) {
   if (config_.document_mark >= 0) find_documents();
   p.first_key = first_keys_;
+  if (encoder_) return forward_encoder(p);
   ops_.embedding(stream_, {.table = embedding_,
                            .ids = inputs_,
                            .x = blocks_.front().x,
@@ -183,16 +189,31 @@ double hybrid_network<Act>::piece(const token_batch& batch, real scale, bool bac
     x = b.x;
   }
   normalise(p, final_norm_, x, branch_, x_out_);
+  return final_norm_.y;
+}
+
+template <class Act>
+double hybrid_network<Act>::piece(const token_batch& batch, real scale, bool backward) {
+  place(batch.rows, batch.context);
+  auto p = pass(0, scale);
+  for (std::int64_t r = 0; r < batch.rows; ++r) {
+    const std::int32_t* row = batch.ids.data() + r * batch.width();
+    std::copy_n(row, batch.context, inputs_ + r * batch.context);
+    std::copy_n(batch.targets.empty() ? row + 1 : batch.targets.data() + r * batch.context, batch.context, targets_ + r * batch.context);
+  }
+  const Act* h = forward(p);
   ops_.cross_entropy(stream_, {.head = head_.get(),
-                               .h = final_norm_.y,
+                               .h = h,
                                .targets = targets_,
                                .losses = losses_,
                                .dh = backward ? d_norm_ : nullptr,
                                .dw = d_head_,
                                .rows = p.rows(),
                                .scale = scale,
-                               .z_loss = static_cast<real>(config_.z_loss)});
-  if (backward) backward_blocks(p);
+                               .z_loss = static_cast<real>(config_.z_loss),
+                               .bias = encoder_ ? encoder_->bias.weight : nullptr,
+                               .d_bias = encoder_ ? encoder_->bias.gradient : nullptr});
+  if (backward) encoder_ ? backward_encoder(p) : backward_blocks(p);
   double sum = 0;
   for (std::int64_t r = 0; r < p.rows(); ++r) sum += static_cast<double>(losses_[r]);
   return sum;
@@ -204,6 +225,7 @@ double hybrid_network<Act>::run(const token_batch& batch, double scale, bool bac
          "model: a batch has no rows, or ids of another shape");
   ensure(batch.targets.empty() || std::ssize(batch.targets) == batch.tokens(), "model: a batch has targets of another shape");
   check_ids(batch.ids);
+  check_length(batch.context);
   for (const std::int32_t id : batch.targets) ensure(id >= no_target && id < config_.vocabulary, "model: a target out of range");
   const std::int64_t rows_at_once = follow_plan(batch.rows, batch.context, backward).rows_at_once;
   double sum = 0;
@@ -228,6 +250,7 @@ sequence_state hybrid_network<Act>::start() const {
 /// Their ids one behind the other, and which rows are whose.
 template <class Act>
 void hybrid_network<Act>::gather(std::span<const sequence_input> sequences) {
+  ensure(!encoder_, "model: an encoder reads whole texts and does not decode");
   std::int64_t rows = 0;
   moving_.clear();
   for (const auto& s : sequences) {
@@ -266,6 +289,30 @@ std::span<const typename hybrid_network<Act>::real> hybrid_network<Act>::advance
   real_ops_.linear(stream_,
                    {.w = logits_head_.get(), .x = last_h_, .y = logits_, .rows = count, .x_stride = d, .y_stride = config_.vocabulary});
   return {logits_, static_cast<std::size_t>(count * config_.vocabulary)};
+}
+
+template <class Act>
+std::span<const typename hybrid_network<Act>::real> hybrid_network<Act>::predict(std::span<const std::int32_t> ids,
+                                                                                 std::span<const std::int64_t> places) {
+  const auto length = static_cast<std::int64_t>(ids.size()), d = config_.d_model, count = static_cast<std::int64_t>(places.size());
+  ensure(length > 0, "model: no ids to read");
+  check_ids(ids);
+  check_length(length);
+  for (const std::int64_t at : places) ensure(at >= 0 && at < length, "model: a place that the text does not have");
+  place(1, length);
+  std::ranges::copy(ids, inputs_);
+  auto p = pass(0, 0);
+  const Act* h = forward(p);
+  std::vector<real> rows;
+  for (const std::int64_t at : places)
+    std::transform(h + at * d, h + (at + 1) * d, std::back_inserter(rows), [](Act v) { return static_cast<real>(v); });
+  const std::int64_t vocabulary = config_.vocabulary;
+  predicted_.resize(static_cast<std::size_t>(count * vocabulary));
+  real* logits = predicted_.data();
+  real_ops_.linear(stream_, {.w = logits_head_.get(), .x = rows.data(), .y = logits, .rows = count, .x_stride = d, .y_stride = vocabulary});
+  if (encoder_)
+    real_ops_.bias(stream_, {.bias = encoder_->bias.weight, .y = logits, .rows = count, .cols = vocabulary, .y_stride = vocabulary});
+  return predicted_;
 }
 
 template class hybrid_network<float>;

@@ -30,6 +30,8 @@ public:
   virtual sequence_state start() const = 0;
   /// Gives the logits that follow each sequence's last id, [sequences, vocabulary].
   virtual std::span<const Real> advance(std::span<const sequence_input> sequences) = 0;
+  /// The logits at some places of a whole text, [places, vocabulary].
+  virtual std::span<const Real> predict(std::span<const std::int32_t> ids, std::span<const std::int64_t> places) = 0;
 };
 
 /// A network whose activations are of type Act: float, bf16, or double (with the reference kernels, to check gradients).
@@ -47,24 +49,37 @@ public:
   activation_plan plan(std::int64_t rows, std::int64_t context) override;
   sequence_state start() const override;
   std::span<const real> advance(std::span<const sequence_input> sequences) override;
+  std::span<const real> predict(std::span<const std::int32_t> ids, std::span<const std::int64_t> places) override;
 
 private:
   struct norm {
-    parameter<real> gain, bias;             // bias: of a LayerNorm
+    parameter<real> gain{}, bias{};         // bias: of a LayerNorm
     real *mean = nullptr, *rstd = nullptr;  // [rows]; mean: of a LayerNorm
     Act* y = nullptr;                       // [rows, d]
   };
-  /// x += mix(norm(x)): a sequence or a channel mixer with its norm.
+  /// x += mix(norm(x)): a sequence or a channel mixer with its norm. Of an encoder: x = norm(x + mix(x)), or x = mix(x) without a norm.
   struct block {
-    norm before;
+    norm before;  // in an encoder behind
     std::unique_ptr<layer<Act>> mix;
     std::int64_t weights = 0;
-    real* x = nullptr;  // [rows, d]: the residual stream that the norm reads
+    real* x = nullptr;  // [rows, d]: what the norm reads, in a decoder the residual stream
     bool recomputed = false;
+    const Act* input = nullptr;  // [rows, d], of an encoder: what mix read
+    bool alone() const { return before.gain.weight == nullptr; }
+  };
+  /// What an encoder has around its layers.
+  struct encoder_ends {
+    parameter<real> positions, types;           // embeddings; null: none
+    norm embedded;                              // of their sum with the tokens'
+    projection<Act> dense;                      // before the head
+    norm head_norm;                             // of gelu of that
+    parameter<real> bias;                       // of the logits
+    real *sum = nullptr, *activated = nullptr;  // [rows, d]: what the two norms read
+    Act* dense_out = nullptr;                   // [rows, d]; backward leaves its gradient there
   };
 
   norm norm_of(const parameter_view<real>& parameters, const std::string& name) const;  // "model.final_layernorm"
-  void add_block(const parameter_view<real>& parameters, const std::string& prefix, const char* norm_name,
+  void add_block(const parameter_view<real>& parameters, const std::string& prefix, const std::string& norm_name,
                  const std::optional<layer_shape>& shape);
   void place(std::int64_t batch, std::int64_t length, std::int64_t sequences = 1);
   void place_in(arena& memory);
@@ -74,13 +89,26 @@ private:
   void make_plan(std::int64_t rows, std::int64_t context, bool backward);
   const activation_plan& follow_plan(std::int64_t rows, std::int64_t context, bool backward);
   void check_ids(std::span<const std::int32_t> ids) const;
+  void check_length(std::int64_t tokens) const;
   layer_pass<Act> pass(std::int64_t first_position, real loss_scale);
   void find_documents();
   void gather(std::span<const sequence_input> sequences);
   void normalise(const layer_pass<Act>& p, const norm& n, const real* residual, const Act* branch, real* x) const;
   const Act* normalise_backward(const layer_pass<Act>& p, const norm& n, const Act* dy, const real* x, bool last);
   double piece(const token_batch& batch, real scale, bool backward);
+  /// inputs_ through all layers: what the head reads, [rows, d].
+  const Act* forward(layer_pass<Act>& p);
   void backward_blocks(const layer_pass<Act>& p);
+
+  // An encoder's, network_encoder.cpp.
+  void add_ends(const parameter_view<real>& parameters);
+  void place_ends(arena& memory);
+  const Act* embed(const layer_pass<Act>& p);
+  const Act* forward(const layer_pass<Act>& p, block& b, const Act* input);
+  const Act* forward_encoder(const layer_pass<Act>& p);
+  void backward_head(const layer_pass<Act>& p);
+  void backward_embeddings(const layer_pass<Act>& p, const Act* dy);
+  void backward_encoder(const layer_pass<Act>& p);
 
   model_config config_;
   std::int64_t tokens_at_once_;
@@ -92,7 +120,9 @@ private:
   std::unique_ptr<kernels::matrix<Act>> head_;
   std::unique_ptr<kernels::matrix<real>> logits_head_;  // the same weights: sampling wants logits that are not rounded to Act
   std::vector<block> blocks_;
-  norm final_norm_;
+  norm final_norm_;                      // of a decoder
+  std::optional<encoder_ends> encoder_;  // of an encoder
+  std::vector<real> predicted_;
 
   rotary_tables<real> rotary_;
   std::unique_ptr<buffer> memory_;

@@ -18,6 +18,16 @@ void hybrid_network<Act>::place_norm(norm& n, arena& memory) const {
   n.y = memory.take<Act>(rows * config_.d_model);
 }
 
+template <class Act>
+void hybrid_network<Act>::place_ends(arena& memory) {
+  const std::int64_t count = batch_ * length_ * config_.d_model;
+  place_norm(encoder_->embedded, memory);
+  place_norm(encoder_->head_norm, memory);
+  encoder_->sum = memory.take<real>(count);
+  encoder_->activated = memory.take<real>(count);
+  encoder_->dense_out = memory.take<Act>(count);
+}
+
 namespace {
 
 /// As much of `memory` as `count` takes of an arena.
@@ -46,7 +56,7 @@ void hybrid_network<Act>::place_in(arena& memory) {
   branch_ = memory.take<Act>(rows * d);
   d_branch_ = memory.take<Act>(rows * d);
   d_norm_ = memory.take<Act>(rows * d);
-  place_norm(final_norm_, memory);
+  encoder_ ? place_ends(memory) : place_norm(final_norm_, memory);
   arena nothing;
   // What all layers share inside a call, and what those that are computed again keep for so long.
   arena shared = region_of(memory, [&](arena& region) {
@@ -59,7 +69,7 @@ void hybrid_network<Act>::place_in(arena& memory) {
     for (auto& b : blocks_) {
       if (!b.recomputed) continue;
       region.rewind(0);
-      place_norm(b.before, region);
+      if (!encoder_) place_norm(b.before, region);
       b.mix->place(batch_, length_, region, nothing);
     }
   });
@@ -68,7 +78,7 @@ void hybrid_network<Act>::place_in(arena& memory) {
     shared.rewind(0);
     again.rewind(0);
     arena& kept = b.recomputed ? again : memory;
-    place_norm(b.before, kept);
+    place_norm(b.before, encoder_ ? memory : kept);  // an encoder's are what the next block reads
     b.mix->place(batch_, length_, kept, shared);
   }
 }

@@ -33,6 +33,23 @@ inline float softmax_row(float* logits, std::int64_t n, std::int32_t target, flo
   return static_cast<float>(lse - static_cast<double>(chosen));
 }
 
+inline void add_bias_row(const float* bias, std::int64_t n, float* logits) {
+  if (bias) over(n, [&](std::int64_t c, auto mask) { mask.put(logits + c, mask.get(logits + c) + mask.get(bias + c)); });
+}
+
+/// d_bias[c] += sum_r d_logits[r, c], each column by one worker, in the order of the rows.
+template <class Number>
+void add_bias_gradient(stream& s, std::int64_t rows, std::int64_t vocabulary, const Number* d_logits, std::int64_t stride, float* d_bias) {
+  constexpr std::int64_t at_once = 256;
+  s.workers.run((vocabulary + at_once - 1) / at_once, [&](std::int64_t tile, int) {
+    const std::int64_t first = tile * at_once, n = vocabulary - first < at_once ? vocabulary - first : at_once;
+    for (std::int64_t r = 0; r < rows; ++r)
+      over(n, [&](std::int64_t c, auto mask) {
+        mask.put(d_bias + first + c, mask.get(d_bias + first + c) + mask.get(d_logits + r * stride + first + c));
+      });
+  });
+}
+
 /// With fast products: logits of a chunk of rows in fp32, and their gradients, for bf16 beside them.
 template <class Act>
 bool cross_entropy_by_chunks(stream& s, const fast_products& fast, const cross_entropy_args<Act>& a) {
@@ -51,12 +68,14 @@ bool cross_entropy_by_chunks(stream& s, const fast_products& fast, const cross_e
     over_row_blocks(s, rows, [&](std::int64_t first, std::int64_t n, std::int64_t, int) {
       for (std::int64_t r = first; r < first + n; ++r) {
         float* row = logits + r * vocabulary;
+        add_bias_row(a.bias, vocabulary, row);
         a.losses[begin + r] = softmax_row(row, vocabulary, a.targets[begin + r], a.scale, a.z_loss, a.dh);
         if constexpr (!fp32)
           if (a.dh) over(vocabulary, [&](std::int64_t c, auto mask) { mask.put(d_logits + r * vocabulary + c, mask.get(row + c)); });
       }
     });
     if (!a.dh) continue;
+    if (a.bias) add_bias_gradient(s, rows, vocabulary, d_logits, vocabulary, a.d_bias);
     Act* dh = a.dh + begin * cols;
     if (!fast_multiply(s, fast, rows, d_logits, vocabulary, library_weights<Act>{a.head, false}, dh, cols))
       multiply(s, rows, cols, vocabulary, d_logits, vocabulary, packed_weights(s, a.head, false), dh, cols);
@@ -83,13 +102,16 @@ void cross_entropy(stream& s, const cross_entropy_args<Act>& a) {
       float* logits = a.dh ? d_logits + first * row : scratch + m * 2 * padded;
       const rows_view h = view_rows(a.h + (begin + first) * cols, cols, m, cols, scratch);
       product(m, vocabulary, cols, h.as_left(), {forward, panel, cols * panel}, {logits, row, panel}, into::overwrite);
-      for (std::int64_t r = 0; r < m; ++r)
+      for (std::int64_t r = 0; r < m; ++r) {
+        add_bias_row(a.bias, vocabulary, logits + r * row);
         a.losses[begin + first + r] = softmax_row(logits + r * row, vocabulary, a.targets[begin + first + r], a.scale, a.z_loss, a.dh);
+      }
       if (!a.dh) return;
       float* dh = scratch + m * padded;
       product(m, cols, vocabulary, {logits, row, 1}, {backward, panel, vocabulary * panel}, {dh, padded, panel}, into::overwrite);
       store_rows(dh, padded, m, cols, a.dh + (begin + first) * cols, cols);
     });
+    if (a.dh && a.bias) add_bias_gradient(s, rows, vocabulary, d_logits, row, a.d_bias);
     if (a.dh) backward_weight(s, rows, vocabulary, cols, d_logits, row, a.h + begin * cols, cols, d_logits + chunk * row, a.dw);
   }
 }

@@ -5,12 +5,13 @@ void layer_norm(stream& s, const layer_norm_args<Act>& a) {
   const float n = static_cast<float>(a.cols);
   over_row_blocks(s, a.rows, [&](std::int64_t first, std::int64_t rows, std::int64_t, int) {
     for (std::int64_t r = first; r < first + rows; ++r) {
-      const float* x = a.residual + r * a.cols;
+      const float* x = a.residual ? a.residual + r * a.cols : nullptr;
       vf total = vf{}, squares = vf{};
       if (a.branch) {
         float* joined = a.x + r * a.cols;
         over(a.cols, [&](std::int64_t c, auto mask) {
-          const vf v = mask.get(x + c) + mask.get(a.branch + r * a.cols + c);
+          vf v = mask.get(a.branch + r * a.cols + c);
+          if (x) v += mask.get(x + c);
           mask.put(joined + c, v);
           total += v;
         });

@@ -78,6 +78,16 @@ __global__ void softmax_rows(const float* logits, const std::int32_t* targets, f
   }
 }
 
+/// d_bias[v] += sum_r d_logits[r, v], in the order of the rows.
+template <class Act>
+__global__ void bias_gradient(const Act* d_logits, std::int64_t rows, std::int64_t vocabulary, float* d_bias) {
+  const std::int64_t v = static_cast<std::int64_t>(blockIdx.x) * threads + threadIdx.x;
+  if (v >= vocabulary) return;
+  float sum = 0;
+  for (std::int64_t r = 0; r < rows; ++r) sum += wide(d_logits[r * vocabulary + v]);
+  d_bias[v] += sum;
+}
+
 }  // namespace
 
 template <class Act>
@@ -96,9 +106,13 @@ void cross_entropy(stream& s, const cross_entropy_args<Act>& a) {
     const std::int64_t rows = std::min(rows_at_once, a.rows - r);
     const Act* h = a.h + r * cols;
     multiply(q.blas(), {true, false, vocabulary, rows, cols, w, cols, h, cols, type, logits, vocabulary, blas_type::f32, 0});
+    if (a.bias) bias(s, bias_args<float>{a.bias, logits, rows, vocabulary, vocabulary});
     launch(q, "softmax", softmax_rows<Act>, static_cast<unsigned>(rows), threads, 0, logits, a.targets + r, a.losses + r,
            a.dh ? d_logits : nullptr, vocabulary, a.scale, a.z_loss);
     if (!a.dh) continue;
+    if (a.bias)
+      launch(q, "bias gradient", bias_gradient<Act>, static_cast<unsigned>(ceil_div(vocabulary, threads)), threads, 0, d_logits, rows,
+             vocabulary, a.d_bias);
     multiply(q.blas(), {false, false, cols, rows, vocabulary, w, cols, d_logits, vocabulary, type, a.dh + r * cols, cols, type, 0});
     multiply(q.blas(), {false, true, cols, vocabulary, rows, h, cols, d_logits, vocabulary, type, a.dw, cols, blas_type::f32, 1});
   }

@@ -14,12 +14,12 @@ template <class Act>
 __global__ void layer_norm_rows(layer_norm_args<Act> a) {
   const std::int64_t r = row_of_warp();
   if (r >= a.rows) return;
-  const float* x = a.residual + r * a.cols;
+  const float* x = a.residual ? a.residual + r * a.cols : nullptr;
   float* joined = a.x + r * a.cols;
   const auto n = static_cast<float>(a.cols);
   float total = 0;
   for (std::int64_t c = lane(); c < a.cols; c += warp_size) {
-    float v = x[c];
+    float v = x ? x[c] : 0.0F;
     if (a.branch) joined[c] = v += wide(a.branch[r * a.cols + c]);
     total += v;
   }

@@ -14,7 +14,7 @@ void cross_entropy(stream& s, const cross_entropy_args<Act>& a) {
   R* dh = logits + vocabulary;
   for (std::int64_t r = 0; r < a.rows; ++r) {
     const Act* h = a.h + r * cols;
-    for (std::int64_t v = 0; v < vocabulary; ++v) logits[v] = dot(h, w + v * cols, cols);
+    for (std::int64_t v = 0; v < vocabulary; ++v) logits[v] = dot(h, w + v * cols, cols) + (a.bias ? a.bias[v] : R{0});
     const R top = *std::max_element(logits, logits + vocabulary);
     R total = 0;
     for (std::int64_t v = 0; v < vocabulary; ++v) total += exp_of(logits[v] - top);
@@ -27,6 +27,7 @@ void cross_entropy(stream& s, const cross_entropy_args<Act>& a) {
       const R d_logit = (exp_of(logits[v] - lse) * (1 + 2 * a.z_loss * lse) - (v == a.targets[r] ? R{1} : R{0})) * a.scale;
       add_scaled<R>(dh, d_logit, w + v * cols, cols);
       add_scaled<Act>(a.dw + v * cols, d_logit, h, cols);
+      if (a.bias) a.d_bias[v] += d_logit;
     }
     store(a.dh + r * cols, dh, cols);
   }

@@ -10,10 +10,10 @@ void layer_norm(stream&, const layer_norm_args<Act>& a) {
   using R = real<Act>;
   const auto n = static_cast<R>(a.cols);
   for (std::int64_t r = 0; r < a.rows; ++r) {
-    const R* x = a.residual + r * a.cols;
+    const R* x = a.residual ? a.residual + r * a.cols : nullptr;
     if (a.branch) {
       R* sum = a.x + r * a.cols;
-      for (std::int64_t c = 0; c < a.cols; ++c) sum[c] = x[c] + load(a.branch[r * a.cols + c]);
+      for (std::int64_t c = 0; c < a.cols; ++c) sum[c] = (x ? x[c] : R{0}) + load(a.branch[r * a.cols + c]);
       x = sum;
     }
     const R mean = std::accumulate(x, x + a.cols, R{0}) / n;

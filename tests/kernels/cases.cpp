@@ -121,25 +121,30 @@ kernel_case embedding_case(std::int64_t rows, std::int64_t cols, std::int64_t vo
   });
 }
 
-kernel_case cross_entropy_case(std::int64_t rows, std::int64_t vocabulary, std::int64_t cols) {
-  return make("cross_entropy " + std::to_string(rows) + "x" + std::to_string(vocabulary) + "x" + std::to_string(cols),
-              [=]<class Act>(const op_table<Act>& ops, stream& s, placed_inputs& random) {
-                const auto w = random.place(random.weights<Act>(vocabulary * cols, 0.3));
-                const auto h = random.act<Act>(rows * cols);
-                const auto targets = random.targets(rows, vocabulary);
-                auto losses = random.blank<real<Act>>(rows), only_losses = losses, dw = random.reals<Act>(vocabulary * cols);
-                auto dh = random.blank<Act>(rows * cols);
-                const auto head = ops.make_matrix(w.data(), vocabulary, cols);
-                ops.cross_entropy(s, {head.get(), h.data(), targets.data(), only_losses.data(), nullptr, nullptr, rows, 1});
-                ops.cross_entropy(s, {head.get(), h.data(), targets.data(), losses.data(), dh.data(), dw.data(), rows, real<Act>(0.25F),
-                                      real<Act>(0.125F)});
-                outputs o;
-                o.add("losses, forward only", only_losses);
-                o.add("losses", losses);
-                o.add("dh", dh);
-                o.add("dw", dw);
-                return o;
-              });
+kernel_case cross_entropy_case(std::int64_t rows, std::int64_t vocabulary, std::int64_t cols, bool biased = false) {
+  return make(
+      "cross_entropy " + std::to_string(rows) + "x" + std::to_string(vocabulary) + "x" + std::to_string(cols) + (biased ? ", bias" : ""),
+      [=]<class Act>(const op_table<Act>& ops, stream& s, placed_inputs& random) {
+        const auto w = random.place(random.weights<Act>(vocabulary * cols, 0.3));
+        const auto h = random.act<Act>(rows * cols);
+        const auto targets = random.targets(rows, vocabulary);
+        auto losses = random.blank<real<Act>>(rows), only_losses = losses, dw = random.reals<Act>(vocabulary * cols);
+        auto dh = random.blank<Act>(rows * cols);
+        const auto head = ops.make_matrix(w.data(), vocabulary, cols);
+        const auto bias = random.reals<Act>(biased ? vocabulary : 1);
+        auto d_bias = random.reals<Act>(biased ? vocabulary : 1);
+        const auto* b = biased ? bias.data() : nullptr;
+        ops.cross_entropy(s, {head.get(), h.data(), targets.data(), only_losses.data(), nullptr, nullptr, rows, 1, 0, b});
+        ops.cross_entropy(s, {head.get(), h.data(), targets.data(), losses.data(), dh.data(), dw.data(), rows, real<Act>(0.25F),
+                              real<Act>(0.125F), b, d_bias.data()});
+        outputs o;
+        o.add("losses, forward only", only_losses);
+        o.add("losses", losses);
+        o.add("dh", dh);
+        o.add("dw", dw);
+        if (biased) o.add("d_bias", d_bias);
+        return o;
+      });
 }
 
 }  // namespace
@@ -161,11 +166,11 @@ std::vector<kernel_case> kernel_cases() {
   for (auto& c : scan_cases()) cases.push_back(std::move(c));
   for (auto& c : route_cases()) cases.push_back(std::move(c));
   for (auto& c : convolution_cases()) cases.push_back(std::move(c));
-  for (auto& c :
-       {linear_case(1, 48, 32, 0), linear_case(7, 5, 3, 0), linear_case(65, 80, 96, 0), linear_case(130, 70, 64, 5),
-        linear_case(256, 256, 128, 0), linear_case(0, 16, 16, 0), block_linear_case(5, 3, 7, 4, 0), block_linear_case(70, 6, 32, 32, 5),
-        block_linear_case(100, 2, 192, 96, 0), block_linear_case(200, 4, 40, 33, 0), gate_case(3, 17), gate_case(70, 48),
-        embedding_case(33, 48, 11), cross_entropy_case(3, 37, 16), cross_entropy_case(140, 300, 64)})
+  for (auto& c : {linear_case(1, 48, 32, 0), linear_case(7, 5, 3, 0), linear_case(65, 80, 96, 0), linear_case(130, 70, 64, 5),
+                  linear_case(256, 256, 128, 0), linear_case(0, 16, 16, 0), block_linear_case(5, 3, 7, 4, 0),
+                  block_linear_case(70, 6, 32, 32, 5), block_linear_case(100, 2, 192, 96, 0), block_linear_case(200, 4, 40, 33, 0),
+                  gate_case(3, 17), gate_case(70, 48), embedding_case(33, 48, 11), cross_entropy_case(3, 37, 16),
+                  cross_entropy_case(140, 300, 64), cross_entropy_case(5, 41, 16, true), cross_entropy_case(150, 290, 64, true)})
     cases.push_back(c);
   std::erase_if(cases, [](const kernel_case& c) { return !wanted(c); });
   return cases;

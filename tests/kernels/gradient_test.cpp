@@ -276,6 +276,24 @@ BOOST_FIXTURE_TEST_CASE(of_cross_entropy, reference_in_double) {
   check("w", w, dw, loss);
 }
 
+BOOST_FIXTURE_TEST_CASE(of_cross_entropy_with_a_bias, reference_in_double) {
+  const std::int64_t rows = 4, vocabulary = 11, cols = 5;
+  auto targets = random.ids(rows, vocabulary);
+  targets[2] = no_target;
+  doubles w = draw(vocabulary * cols), h = draw(rows * cols), bias = draw(vocabulary), losses = zeros(rows);
+  doubles dh = zeros(rows * cols), dw = zeros(vocabulary * cols), d_bias = zeros(vocabulary);
+  const auto head = ops.make_matrix(w.data(), vocabulary, cols);
+  ops.cross_entropy(s,
+                    {head.get(), h.data(), targets.data(), losses.data(), dh.data(), dw.data(), rows, 0.25, 0, bias.data(), d_bias.data()});
+  const auto loss = [&] {
+    ops.cross_entropy(s, {head.get(), h.data(), targets.data(), losses.data(), nullptr, nullptr, rows, 0, 0, bias.data()});
+    return 0.25 * std::accumulate(losses.begin(), losses.end(), 0.0);
+  };
+  check("h", h, dh, loss);
+  check("w", w, dw, loss);
+  check("bias", bias, d_bias, loss);
+}
+
 /// The gradient of loss + z logsumexp^2 over the rows that have a target.
 BOOST_FIXTURE_TEST_CASE(of_cross_entropy_with_z_loss_and_rows_that_do_not_count, reference_in_double) {
   const std::int64_t rows = 5, vocabulary = 7, cols = 4;

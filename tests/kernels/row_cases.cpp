@@ -45,8 +45,10 @@ kernel_case rms_norm_case(std::int64_t rows, std::int64_t cols, bool fused) {
   });
 }
 
-kernel_case layer_norm_case(std::int64_t rows, std::int64_t cols, bool fused) {
-  return make(fused ? "layer_norm with residual" : "layer_norm",
+kernel_case layer_norm_case(std::int64_t rows, std::int64_t cols, bool fused, bool residual = true) {
+  return make(!residual ? "layer_norm of a branch alone"
+              : fused   ? "layer_norm with residual"
+                        : "layer_norm",
               [=]<class Act>(const op_table<Act>& ops, stream& s, placed_inputs& random) {
                 using R = real<Act>;
                 auto x = random.reals<Act>(rows * cols);
@@ -55,7 +57,7 @@ kernel_case layer_norm_case(std::int64_t rows, std::int64_t cols, bool fused) {
                 auto y = random.blank<Act>(rows * cols), d_branch = random.blank<Act>(rows * cols);
                 auto mean = random.blank<R>(rows), rstd = random.blank<R>(rows), dx = random.reals<Act>(rows * cols);
                 auto d_gain = random.reals<Act>(cols), d_bias = random.reals<Act>(cols);
-                ops.layer_norm(s, {.residual = x.data(),
+                ops.layer_norm(s, {.residual = residual ? x.data() : nullptr,
                                    .branch = fused ? branch.data() : nullptr,
                                    .gain = gain.data(),
                                    .bias = bias.data(),
@@ -212,6 +214,7 @@ std::vector<kernel_case> row_cases() {
           layer_norm_case(9, 64, true),
           layer_norm_case(70, 37, false),
           layer_norm_case(33, 53, true),
+          layer_norm_case(41, 45, true, false),
           bias_case(70, 32, 48),
           shuffle_case(35, 4, 12),
           bias_case(33, 21, 37),

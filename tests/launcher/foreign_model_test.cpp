@@ -73,6 +73,15 @@ BOOST_AUTO_TEST_CASE(a_folder_of_another_system_writes_text) {
   }
 }
 
+BOOST_AUTO_TEST_CASE(an_encoder_writes_no_text) {
+  scratch_folder folder;
+  std::ifstream golden("tests/golden/hf/m2_bert.json");
+  std::ofstream(folder.path / "config.json") << json::parse(golden).at(0).at("config").dump();
+  const auto told = run_isthmus({"generate", folder.path.string(), "--prompt", "The "});
+  BOOST_TEST(told.code != 0);
+  BOOST_TEST(contains(told.err, "its model reads whole texts and predicts masked tokens"), told.err);
+}
+
 BOOST_AUTO_TEST_CASE(what_does_not_fit_is_told) {
   const llama_folder other(500);
   const auto vocabulary = other.generate({});

@@ -17,11 +17,29 @@ std::string layer_name(const std::string& prefix, std::size_t way, const char* n
   return prefix + (way == 0 ? "" : "reverse.") + number;
 }
 
+/// [context, features]
+template <class Real>
+std::vector<Real> features_of(const implicit_shape& shape) {
+  std::vector<Real> features;
+  const std::int64_t bands = (shape.features - 1) / 2;
+  for (std::int64_t t = 0; t < shape.context; ++t) {
+    features.push_back(shape.context == 1 ? Real{0} : static_cast<Real>(static_cast<double>(t) / static_cast<double>(shape.context - 1)));
+    const double turn = 2 * std::numbers::pi * static_cast<double>(t) / static_cast<double>(shape.context);
+    const auto frequency = [&](std::int64_t k) {
+      return bands == 1 ? 1e-4 : 1e-4 + (static_cast<double>(bands) - 1 - 1e-4) * static_cast<double>(k) / static_cast<double>(bands - 1);
+    };
+    for (std::int64_t k = 0; k < bands; ++k) features.push_back(static_cast<Real>(std::cos(frequency(k) * turn)));
+    for (std::int64_t k = 0; k < bands; ++k) features.push_back(static_cast<Real>(-std::sin(frequency(k) * turn)));
+  }
+  return features;
+}
+
 }  // namespace
 
 template <class Act>
 implicit_filter<Act>::implicit_filter(const implicit_shape& shape, const layer_parts<Act>& parts, const std::string& prefix)
     : shape_(shape), ops_(parts.real_ops), freq_(parts.vector(prefix + "freq")), decay_(parts.vector(prefix + "decay")) {
+  if (shape.learned) learned_ = parts.vector(prefix + "features");
   ways_.resize(shape.both_ways ? 2 : 1);
   for (std::size_t i = 0; i < ways_.size(); ++i) {
     for (const char* number : numbers_of_layers) {
@@ -33,22 +51,7 @@ implicit_filter<Act>::implicit_filter(const implicit_shape& shape, const layer_p
                                  last ? parameter<real>{} : parts.vector(name + ".bias")});
     }
   }
-  fill_features();
-}
-
-template <class Act>
-void implicit_filter<Act>::fill_features() {
-  const std::int64_t bands = (shape_.features - 1) / 2;
-  for (std::int64_t t = 0; t < shape_.context; ++t) {
-    features_.push_back(shape_.context == 1 ? real{0}
-                                            : static_cast<real>(static_cast<double>(t) / static_cast<double>(shape_.context - 1)));
-    const double turn = 2 * std::numbers::pi * static_cast<double>(t) / static_cast<double>(shape_.context);
-    const auto frequency = [&](std::int64_t k) {
-      return bands == 1 ? 1e-4 : 1e-4 + (static_cast<double>(bands) - 1 - 1e-4) * static_cast<double>(k) / static_cast<double>(bands - 1);
-    };
-    for (std::int64_t k = 0; k < bands; ++k) features_.push_back(static_cast<real>(std::cos(frequency(k) * turn)));
-    for (std::int64_t k = 0; k < bands; ++k) features_.push_back(static_cast<real>(-std::sin(frequency(k) * turn)));
-  }
+  computed_ = features_of<real>(shape);
 }
 
 template <class Act>
@@ -57,6 +60,7 @@ typename implicit_filter<Act>::workspace implicit_filter<Act>::take(std::int64_t
   for (auto& before : w.before) before = memory.take<real>(taps * shape_.order);
   w.after = memory.take<real>(taps * shape_.order);
   w.rows = memory.take<real>(taps * shape_.d);
+  if (shape_.learned) w.d_features = memory.take<real>(taps * shape_.features);
   return w;
 }
 
@@ -71,7 +75,7 @@ void implicit_filter<Act>::place(std::int64_t length, arena& shared) {
 
 template <class Act>
 typename implicit_filter<Act>::real implicit_filter<Act>::fading(std::int64_t t, std::int64_t c) const {
-  return std::exp(-features_[static_cast<std::size_t>(t * shape_.features)] * std::abs(decay_.weight[c]));
+  return std::exp(-computed_[static_cast<std::size_t>(t * shape_.features)] * std::abs(decay_.weight[c]));
 }
 
 /// after = sin(freq before).
@@ -99,7 +103,7 @@ void implicit_filter<Act>::sine_back(const workspace& memory, std::size_t layer)
 
 template <class Act>
 void implicit_filter<Act>::run(const layer_pass<Act>& p, const way& w, const workspace& memory) const {
-  const real* x = features_.data();
+  const real* x = features();
   for (std::size_t i = 0; i < w.layers.size(); ++i) {
     const auto& layer = w.layers[i];
     const bool last = i + 1 == w.layers.size();
@@ -122,7 +126,7 @@ void implicit_filter<Act>::run_back(const layer_pass<Act>& p, const way& w) cons
   for (std::int64_t c = 0; c < shape_.d; ++c) {
     real sum = 0;
     for (std::int64_t t = 0; t < memory.taps; ++t)
-      sum += features_[static_cast<std::size_t>(t * shape_.features)] * memory.dh[c * memory.taps + t] * memory.h[c * memory.taps + t];
+      sum += computed_[static_cast<std::size_t>(t * shape_.features)] * memory.dh[c * memory.taps + t] * memory.h[c * memory.taps + t];
     decay_.gradient[c] -= decay_.weight[c] < 0 ? -sum : sum;
   }
   const real* dy = memory.rows;
@@ -130,7 +134,7 @@ void implicit_filter<Act>::run_back(const layer_pass<Act>& p, const way& w) cons
     const auto& layer = w.layers[i];
     const std::int64_t in = layer.w->in, out = layer.w->out;
     if (i > 0) sine(memory, i - 1);  // the layer's input once more
-    const real* x = i > 0 ? memory.after : features_.data();
+    const real* x = i > 0 ? memory.after : features();
     ops_.linear_backward_weight(
         p.stream, {.w = layer.w.get(), .x = x, .dy = dy, .dw = layer.gradient, .rows = memory.taps, .x_stride = in, .dy_stride = out});
     if (layer.bias.gradient)
@@ -141,6 +145,17 @@ void implicit_filter<Act>::run_back(const layer_pass<Act>& p, const way& w) cons
     sine_back(memory, i - 1);
     dy = memory.before[i - 1];
   }
+  if (!learned_.gradient) return;
+  const std::int64_t features = shape_.features;
+  ops_.linear_backward_input(p.stream, {.w = w.layers.front().w.get(),
+                                        .dy = dy,
+                                        .dx = memory.d_features,
+                                        .rows = memory.taps,
+                                        .dy_stride = shape_.order,
+                                        .dx_stride = features});
+  ops_.add(
+      p.stream,
+      {.x = memory.d_features, .y = learned_.gradient, .rows = memory.taps, .cols = features, .x_stride = features, .y_stride = features});
 }
 
 template <class Act>
@@ -180,6 +195,9 @@ void implicit_filter<Act>::weights_changed() {
 }
 
 void declare_implicit_filter(const implicit_shape& shape, const std::string& prefix, tensor_list& tensors) {
+  if (shape.learned)
+    tensors.add(prefix + "features", {shape.context, shape.features}, false,
+                [shape](rng&, std::span<float> w) { std::ranges::copy(features_of<float>(shape), w.begin()); });
   for (std::size_t way = 0; way < (shape.both_ways ? 2 : 1); ++way) {
     for (const char* number : numbers_of_layers) {
       const bool first = number == numbers_of_layers.front(), last = number == numbers_of_layers.back();

@@ -15,6 +15,7 @@ struct implicit_shape {
   std::int64_t order = 16;    // width of the network
   double frequency = 10;      // that the sines begin with
   bool both_ways = false;     // a second filter, for what comes later; it has a network of its own and shares the sines' frequencies
+  bool learned = false;       // the features are weights, which begin as the formula says; both networks see the same
 };
 
 /// Filters that a small network of the tap's time gives: h[c, t] = (W6 s(W4 s(W2 s(W0 z_t + b0) + b2) + b4))_c exp(-t' |decay_c|) with
@@ -25,7 +26,7 @@ template <class Act>
 class implicit_filter {
 public:
   using real = kernels::real<Act>;
-  /// Tensors: prefix + "0.weight", ..., "freq", "decay"; "reverse." before the numbers of the second network.
+  /// Tensors: prefix + "0.weight", ..., "freq", "decay"; "reverse." before the numbers of the second network; "features" if they are learned.
   implicit_filter(const implicit_shape& shape, const layer_parts<Act>& parts, const std::string& prefix);
 
   /// Memory for filters of min(length, context) taps, and for their gradients.
@@ -55,6 +56,7 @@ private:
     std::int64_t taps = 0;
     real* before[3] = {};                                                 // [taps, order]: what the sines are taken of
     real *after = nullptr, *rows = nullptr, *h = nullptr, *dh = nullptr;  // [taps, order], [taps, d], [d, taps] twice
+    real* d_features = nullptr;                                           // [taps, features], if they are learned
   };
   /// One network and the filter that it gives.
   struct way {
@@ -69,13 +71,14 @@ private:
   void sine_back(const workspace& memory, std::size_t layer) const;
   /// Of tap t in channel c.
   real fading(std::int64_t t, std::int64_t c) const;
-  void fill_features();
+  /// What the networks see, [context, features].
+  const real* features() const { return learned_.weight ? learned_.weight : computed_.data(); }
 
   implicit_shape shape_;
   const kernels::op_table<real>& ops_;
-  parameter<real> freq_, decay_;
+  parameter<real> freq_, decay_, learned_{};
   std::vector<way> ways_;
-  std::vector<real> features_;  // [context, features]
+  std::vector<real> computed_;  // [context, features]: those of the formula, with the times t'
 };
 
 /// Its tensors.

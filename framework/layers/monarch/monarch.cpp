@@ -17,7 +17,8 @@ implicit_shape filter_of(const layer_shape& s) {
           .features = s.integer("monarch_features"),
           .order = s.integer("monarch_order"),
           .frequency = s.real("monarch_frequency"),
-          .both_ways = s.flag("monarch_bidirectional")};
+          .both_ways = s.flag("monarch_bidirectional"),
+          .learned = s.flag("monarch_learned")};
 }
 
 }  // namespace
@@ -238,6 +239,7 @@ namespace {
 constexpr option_field options[] = {
     integer_option("monarch_context", 1024, 1, 1 << 20, "taps of a Monarch mixer's filters, and what their times are parts of"),
     integer_option("monarch_features", 5, 3, 65, "features of a tap's time that its network sees, odd"),
+    flag_option("monarch_learned", false, "whether those features are weights, as M2-BERT's are"),
     integer_option("monarch_order", 64, 1, 1024, "width of that network"),
     real_option("monarch_frequency", 10, 1e-3, 1e3, "that the network's sines begin with"),
     integer_option("monarch_short", 3, 1, 16, "taps of the short convolution before a Monarch mixer's gates"),

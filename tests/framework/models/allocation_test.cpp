@@ -31,11 +31,12 @@ using namespace isthmus::testing;
 BOOST_AUTO_TEST_SUITE(allocation)
 
 BOOST_AUTO_TEST_CASE(a_pass_like_the_one_before_allocates_nothing) {
-  for (const auto precision : {precision_kind::fp32, precision_kind::bf16}) {
-    auto config = with_experts(tiny_config("awmshdegr", 2));
-    config.layers.emplace_back("attention");
-    config.document_mark = 3;
-    config.precision = precision;
+  auto decoder = with_experts(tiny_config("awmshdegr", 2));
+  decoder.layers.emplace_back("attention");
+  decoder.document_mark = 3;
+  auto narrow_decoder = decoder, narrow_encoder = tiny_encoder("ba", true);
+  narrow_decoder.precision = narrow_encoder.precision = precision_kind::bf16;
+  for (const auto& config : {decoder, narrow_decoder, tiny_encoder("ba", false), narrow_encoder}) {
     kernels::serial_team team;
     hybrid_model model(config, kernels::reference_backend(), team, 24);  // three rows at once
     initial_weights(config, 1, model.weights());

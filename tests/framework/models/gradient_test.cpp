@@ -94,6 +94,13 @@ BOOST_AUTO_TEST_CASE(masked_targets_agree_with_central_differences) {
   for (std::size_t i = 0; i < ids.size(); ++i) (i % 3 == 0 ? ids[i] : targets[i]) = i % 3 == 0 ? 0 : no_target;
   check_gradients(config, 17, {ids, rows, context, targets});
 }
+BOOST_AUTO_TEST_CASE(encoders_agree_with_central_differences) {
+  for (const bool mixer_residual : {false, true}) check_gradients(tiny_encoder("ba", mixer_residual), 18, 2, 11);
+  auto own_head = tiny_encoder("r", false);
+  own_head.tied_head = false;
+  own_head.encoder->positions = own_head.encoder->token_types = 0;
+  check_gradients(own_head, 19, 2, 7);
+}
 BOOST_AUTO_TEST_CASE(gated_delta_nets_agree_with_central_differences) { check_gradients(tiny_config("gg"), 10, 2, 11); }
 BOOST_AUTO_TEST_CASE(channel_mixers_agree_with_central_differences) {
   for (const char* channel : {"gelu", "geglu", "relu2", "monarch_mlp", "monarch_mlp_plain"}) {

@@ -25,7 +25,7 @@ inline const char* mixer_of(char letter) {
 
 /// A model small enough for finite differences. One letter a layer: a = attention, m = Mamba-2, s = Mamba-1 (selective
 /// scan), h, d, e = Hyena with filters that are modal, of decays, explicit, g = gated DeltaNet, w = attention to the last five tokens,
-/// r = Monarch Mixer, b = the same, bidirectional.
+/// r = Monarch Mixer, b = the same, bidirectional, with learned features.
 inline model_config tiny_config(const char* layers, std::int64_t ssm_groups = 1) {
   model_config c;
   c.vocabulary = 37;
@@ -56,13 +56,22 @@ inline model_config tiny_config(const char* layers, std::int64_t ssm_groups = 1)
        "moe",
        {{"moe_router", 2}, {"moe_active", 3}, {"moe_scale", 1.5}, {"moe_activation", 3}, {"moe_gated", 0}, {"moe_shared_hidden", 16}}},
       {"attention_to_five", "attention", {{"attention_window", 5}}},
-      {"monarch_both", "monarch", {{"monarch_bidirectional", 1}}},
+      {"monarch_both", "monarch", {{"monarch_bidirectional", 1}, {"monarch_learned", 1}}},
       {"monarch_mlp_plain", "monarch_mlp", {{"monarch_shuffle", 0}, {"ffn_gated", 1}, {"monarch_out_bias", 1}}},
       {"gelu", "mlp", {}},
       {"geglu", "mlp", {{"ffn_activation", 1}, {"ffn_gated", 1}}},
       {"relu2", "mlp", {{"ffn_activation", 2}}},
       {"hyena_decays", "hyena", {{"hyena_filter", 1}}},
       {"hyena_taps", "hyena", {{"hyena_filter", 2}, {"hyena_taps", 5}, {"hyena_filters", 4}}}};
+  return c;
+}
+
+/// An encoder; its mixers with a residual and a norm behind them, or without.
+inline model_config tiny_encoder(const char* layers, bool mixer_residual) {
+  auto c = tiny_config(layers);
+  c.channel = "monarch_mlp_plain";
+  c.norm = norm_kind::layer_norm;
+  c.encoder = encoder_config{.positions = 16, .token_types = 2, .mixer_residual = mixer_residual};
   return c;
 }
 
