@@ -22,7 +22,8 @@ kernel_case conv1d_case(conv1d_shape a) {
     const std::int64_t rows = a.batch * a.length, stride = a.channels + a.pad, taps = a.filters * a.width;
     const auto x = random.act<Act>(rows * stride), dy = random.act<Act>(rows * a.channels);
     const auto weight = random.reals<Act>(taps, 0.5), each = random.reals<Act>(a.channels, 0.5);
-    auto state = random.act<Act>(a.batch * (a.width - 1) * a.channels);
+    auto state = random.act<Act>(a.batch * (a.width - 1) * a.channels), d_state = random.act<Act>(a.batch * (a.width - 1) * a.channels);
+    const auto initial = state;
     auto y = random.blank<Act>(rows * a.channels), dx = random.blank<Act>(rows * stride), step_y = random.blank<Act>(a.channels);
     auto d_weight = random.reals<Act>(taps), d_each = random.reals<Act>(a.channels);
     const auto* bias = a.silu ? each.data() : nullptr;
@@ -51,6 +52,9 @@ kernel_case conv1d_case(conv1d_shape a) {
                             .d_weight = d_weight.data(),
                             .d_bias = a.silu ? d_each.data() : nullptr,
                             .d_skip = a.silu ? nullptr : d_each.data(),
+                            .initial = a.carried ? initial.data() : nullptr,
+                            .d_final = a.carried ? d_state.data() : nullptr,
+                            .d_initial = a.carried ? d_state.data() : nullptr,
                             .batch = a.batch,
                             .length = a.length,
                             .channels = a.channels,
@@ -75,6 +79,7 @@ kernel_case conv1d_case(conv1d_shape a) {
     o.add("dx", dx);
     o.add("d_weight", d_weight);
     o.add("d_bias or d_skip", d_each);
+    o.add("d_initial", d_state);
     o.add("step y", step_y);
     return o;
   });

@@ -15,6 +15,9 @@ BOOST_FIXTURE_TEST_CASE(of_conv1d, reference_in_double) {
       const std::int64_t width = filters == 6 ? 4 : 9;
       doubles x = draw(rows * channels), weight = draw(filters * width), bias = draw(channels), skip = draw(channels), y = x;
       doubles dy = draw(rows * channels), dx = y, d_weight = zeros(filters * width), d_bias = zeros(channels), d_skip = d_bias;
+      const std::int64_t carried = batch * (width - 1) * channels;  // of the wider ones more rows than there are
+      doubles initial = draw(carried), final = initial, d_initial = zeros(carried);
+      const doubles d_final = draw(carried);
       ops.conv1d_backward(s, {.x = x.data(),
                               .weight = weight.data(),
                               .bias = bias.data(),
@@ -24,6 +27,9 @@ BOOST_FIXTURE_TEST_CASE(of_conv1d, reference_in_double) {
                               .d_weight = d_weight.data(),
                               .d_bias = d_bias.data(),
                               .d_skip = d_skip.data(),
+                              .initial = initial.data(),
+                              .d_final = d_final.data(),
+                              .d_initial = d_initial.data(),
                               .batch = batch,
                               .length = length,
                               .channels = channels,
@@ -33,14 +39,15 @@ BOOST_FIXTURE_TEST_CASE(of_conv1d, reference_in_double) {
                               .dx_stride = channels,
                               .activation = f});
       const auto loss = [&] {
-        ops.conv1d(s, {x.data(), weight.data(), bias.data(), skip.data(), y.data(), nullptr, nullptr, batch, length, channels, filters,
-                       width, channels, f});
-        return along(y, dy);
+        ops.conv1d(s, {x.data(), weight.data(), bias.data(), skip.data(), y.data(), initial.data(), final.data(), batch, length, channels,
+                       filters, width, channels, f});
+        return along(y, dy) + along(final, d_final);
       };
       check("x", x, dx, loss);
       check("weight", weight, d_weight, loss);
       check("bias", bias, d_bias, loss);
       check("skip", skip, d_skip, loss);
+      check("initial", initial, d_initial, loss);
     }
   }
 }

@@ -79,7 +79,9 @@ void gated_delta_net_layer<Act>::backward(const layer_pass<Act>& p, const Act* x
                        .d_alpha = d_beta + heads_,
                        .d_a_log = a_log_.gradient,
                        .d_dt_bias = dt_bias_.gradient,
-                       .d_gain = norm_.gradient});
+                       .d_gain = norm_.gradient,
+                       .d_final = nullptr,
+                       .d_initial = nullptr});
   conv_.backward(p, in_, d_qkv_, d_in_);
   in_proj_.backward(p, x, d_in_, dx);
 }

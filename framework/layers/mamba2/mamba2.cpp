@@ -162,6 +162,8 @@ void mamba2_layer<Act>::scan_backward(const layer_pass<Act>& p) const {
                                 .d_dt_bias = dt_bias_.gradient,
                                 .d_a_log = a_log_.gradient,
                                 .d_d = d_.gradient,
+                                .d_final = nullptr,
+                                .d_initial = nullptr,
                                 .batch = p.batch,
                                 .length = p.length,
                                 .heads = heads_,
