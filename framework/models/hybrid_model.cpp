@@ -77,8 +77,10 @@ activation_plan hybrid_model::plan(std::int64_t rows, std::int64_t context) { re
 
 sequence_state hybrid_model::start() const { return network_->start(); }
 
-std::span<const float> hybrid_model::advance(sequence_state& state, std::span<const std::int32_t> ids) {
-  return network_->advance(state, ids);
+std::span<const float> hybrid_model::advance(sequence_state& state, std::span<const std::int32_t> ids, std::int64_t last) {
+  return network_->advance(state, ids, last);
 }
+
+std::span<const float> hybrid_model::head_logits(std::int64_t row) { return network_->head_logits(row); }
 
 }  // namespace isthmus

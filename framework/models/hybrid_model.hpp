@@ -65,9 +65,12 @@ public:
   /// The state before the first token.
   sequence_state start() const;
   /// Feeds ids (at least one; ids out of range throw contract_error) and moves the state on: many at once to read a prompt, one to
-  /// decode. Gives the logits that follow the last one, [vocabulary]; valid until the next call of any member. Throws contract_error when
-  /// the model sees ahead.
-  std::span<const float> advance(sequence_state& state, std::span<const std::int32_t> ids);
+  /// decode. Gives the logits that follow the last one, or each of the last `last` ones, [last, vocabulary]; valid until the next call of any
+  /// member. Throws contract_error when the model sees ahead.
+  std::span<const float> advance(sequence_state& state, std::span<const std::int32_t> ids, std::int64_t last = 1);
+  /// What the Medusa heads say after id `row` of those that the last call of advance read, and no other call has followed but of this
+  /// member: [config().medusa_heads, vocabulary], head k's of the token k + 2 after that id.
+  std::span<const float> head_logits(std::int64_t row);
 
   /// Where its kernels run, for whoever updates the weights.
   kernels::stream& stream() { return *stream_; }

@@ -16,7 +16,12 @@ template <class Act>
 hybrid_network<Act>::hybrid_network(const model_config& config, const parameter_layout& layout, const kernels::op_table<Act>& ops,
                                     const kernels::op_table<real>& real_ops, kernels::stream& stream, const real* weights, real* gradients,
                                     std::int64_t tokens_at_once, kernels::weight_format format)
-    : config_(config), tokens_at_once_(tokens_at_once), ops_(ops), real_ops_(real_ops), stream_(stream) {
+    : config_(config),
+      tokens_at_once_(tokens_at_once),
+      ops_(ops),
+      real_ops_(real_ops),
+      stream_(stream),
+      medusa_(config, ops, real_ops, {layout, weights, gradients, format}) {
   const parameter_view<real> parameters{layout, weights, gradients, format};
   embedding_ = parameters.weight("model.embed_tokens.weight");
   d_embedding_ = parameters.gradient("model.embed_tokens.weight");
@@ -58,6 +63,7 @@ template <class Act>
 void hybrid_network<Act>::weights_changed() {
   head_->weights_changed();
   logits_head_->weights_changed();
+  medusa_.weights_changed();
   for (auto& b : blocks_) b.mix->weights_changed();
 }
 
@@ -192,9 +198,11 @@ double hybrid_network<Act>::piece(const token_batch& batch, real scale, bool bac
                                .rows = p.rows(),
                                .scale = scale,
                                .z_loss = static_cast<real>(config_.z_loss)});
-  if (backward) backward_blocks(p);
   double sum = 0;
   for (std::int64_t r = 0; r < p.rows(); ++r) sum += static_cast<double>(losses_[r]);
+  if (!backward) return sum;
+  medusa_.train(p, final_norm_.y, inputs_, targets_, losses_, d_norm_);
+  backward_blocks(p);
   return sum;
 }
 
@@ -226,7 +234,9 @@ sequence_state hybrid_network<Act>::start() const {
 }
 
 template <class Act>
-std::span<const typename hybrid_network<Act>::real> hybrid_network<Act>::advance(sequence_state& state, std::span<const std::int32_t> ids) {
+std::span<const typename hybrid_network<Act>::real> hybrid_network<Act>::advance(sequence_state& state, std::span<const std::int32_t> ids,
+                                                                                 std::int64_t last) {
+  ensure(last > 0 && last <= std::ssize(ids), "model: logits of more ids than are read, or of none");
   ensure(!ids.empty() && state.layers.size() == blocks_.size(), "model: no ids to read, or the state of another model");
   check_ids(ids);
   place(1, static_cast<std::int64_t>(ids.size()));
@@ -242,10 +252,30 @@ std::span<const typename hybrid_network<Act>::real> hybrid_network<Act>::advance
   normalise(p, final_norm_, x_out_, branch_, x_out_);
   state.position += p.length;
   drop_unseen(state);
-  std::transform(final_norm_.y + (p.length - 1) * d, final_norm_.y + p.length * d, last_h_, [](Act h) { return static_cast<real>(h); });
-  real_ops_.linear(stream_,
-                   {.w = logits_head_.get(), .x = last_h_, .y = logits_, .rows = 1, .x_stride = d, .y_stride = config_.vocabulary});
-  return {logits_, static_cast<std::size_t>(config_.vocabulary)};
+  real* h = room_for_logits(last * (d + config_.vocabulary));
+  real* logits = h + last * d;
+  std::transform(final_norm_.y + (p.length - last) * d, final_norm_.y + p.length * d, h, [](Act x) { return static_cast<real>(x); });
+  real_ops_.linear(stream_, {.w = logits_head_.get(), .x = h, .y = logits, .rows = last, .x_stride = d, .y_stride = config_.vocabulary});
+  return {logits, static_cast<std::size_t>(last * config_.vocabulary)};
+}
+
+template <class Act>
+std::span<const typename hybrid_network<Act>::real> hybrid_network<Act>::head_logits(std::int64_t row) {
+  ensure(batch_ == 1 && row >= 0 && row < length_, "model: a row that was not just read");
+  const std::int64_t numbers = medusa_.count() * config_.vocabulary;
+  real* logits = room_for_logits(numbers);
+  medusa_.logits({ops_, stream_, 1, 1, 0, rotary_}, final_norm_.y + row * config_.d_model, logits);
+  return {logits, static_cast<std::size_t>(numbers)};
+}
+
+template <class Act>
+typename hybrid_network<Act>::real* hybrid_network<Act>::room_for_logits(std::int64_t numbers) {
+  const auto bytes = static_cast<std::size_t>(numbers) * sizeof(real);
+  if (!logits_memory_ || logits_memory_->size() < bytes) {
+    logits_memory_.reset();
+    logits_memory_ = std::make_unique<buffer>(bytes);
+  }
+  return reinterpret_cast<real*>(logits_memory_->bytes().data());
 }
 
 template class hybrid_network<float>;

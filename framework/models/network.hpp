@@ -5,6 +5,7 @@
 #include "framework/models/activation_plan.hpp"
 #include "framework/models/config.hpp"
 #include "framework/models/learner.hpp"
+#include "framework/models/medusa.hpp"
 #include "framework/models/sequence_state.hpp"
 #include "framework/tensor/arena.hpp"
 
@@ -28,8 +29,10 @@ public:
   /// most bytes a weight comes first. Throws contract_error when not even a single row fits.
   virtual activation_plan plan(std::int64_t rows, std::int64_t context) = 0;
   virtual sequence_state start() const = 0;
-  /// Gives the logits that follow the last id, [vocabulary].
-  virtual std::span<const Real> advance(sequence_state& state, std::span<const std::int32_t> ids) = 0;
+  /// Gives the logits that follow the last `last` ids, [last, vocabulary].
+  virtual std::span<const Real> advance(sequence_state& state, std::span<const std::int32_t> ids, std::int64_t last) = 0;
+  /// Of the Medusa heads after id `row` of those that were just read, [heads, vocabulary].
+  virtual std::span<const Real> head_logits(std::int64_t row) = 0;
 };
 
 /// A network whose activations are of type Act: float, bf16, or double (with the reference kernels, to check gradients).
@@ -46,7 +49,8 @@ public:
   double run(const token_batch& batch, double scale, bool backward) override;
   activation_plan plan(std::int64_t rows, std::int64_t context) override;
   sequence_state start() const override;
-  std::span<const real> advance(sequence_state& state, std::span<const std::int32_t> ids) override;
+  std::span<const real> advance(sequence_state& state, std::span<const std::int32_t> ids, std::int64_t last) override;
+  std::span<const real> head_logits(std::int64_t row) override;
 
 private:
   struct norm {
@@ -80,6 +84,7 @@ private:
   const Act* normalise_backward(const layer_pass<Act>& p, const norm& n, const Act* dy, const real* x, bool last);
   double piece(const token_batch& batch, real scale, bool backward);
   void backward_blocks(const layer_pass<Act>& p);
+  real* room_for_logits(std::int64_t numbers);
 
   model_config config_;
   std::int64_t tokens_at_once_;
@@ -92,9 +97,10 @@ private:
   std::unique_ptr<kernels::matrix<real>> logits_head_;  // the same weights: sampling wants logits that are not rounded to Act
   std::vector<block> blocks_;
   norm final_norm_;
+  medusa_heads<Act> medusa_;
 
   rotary_tables<real> rotary_;
-  std::unique_ptr<buffer> memory_;
+  std::unique_ptr<buffer> memory_, logits_memory_;
   std::int64_t batch_ = 0, length_ = 0;  // what the memory is laid out for
   struct planned {
     std::int64_t rows = 0, context = 0;  // what it is for
@@ -104,7 +110,6 @@ private:
   std::int32_t *inputs_ = nullptr, *targets_ = nullptr;              // [rows]
   std::int32_t* first_keys_ = nullptr;                               // [rows], where documents are told apart
   real *x_out_ = nullptr, *d_x_ = nullptr, *losses_ = nullptr;       // [rows, d] twice, [rows]
-  real *last_h_ = nullptr, *logits_ = nullptr;                       // [d], [vocabulary]
   Act *branch_ = nullptr, *d_branch_ = nullptr, *d_norm_ = nullptr;  // [rows, d]
 };
 

@@ -41,12 +41,11 @@ void hybrid_network<Act>::place_in(arena& memory) {
   x_out_ = memory.take<real>(rows * d);
   d_x_ = memory.take<real>(rows * d);
   losses_ = memory.take<real>(rows);
-  logits_ = memory.take<real>(config_.vocabulary);
-  last_h_ = memory.take<real>(d);
   branch_ = memory.take<Act>(rows * d);
   d_branch_ = memory.take<Act>(rows * d);
   d_norm_ = memory.take<Act>(rows * d);
   place_norm(final_norm_, memory);
+  medusa_.place(rows, memory);
   arena nothing;
   // What all layers share inside a call, and what those that are computed again keep for so long.
   arena shared = region_of(memory, [&](arena& region) {

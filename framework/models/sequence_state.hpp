@@ -45,6 +45,9 @@ public:
 
   /// The tokens stay read.
   void commit();
+  /// Only the first `tokens` of those read since it began stay read: only where all parts grow (attention's). Gives whether they do; where
+  /// they do not, nothing has happened.
+  bool commit_first(std::int64_t tokens);
   /// The state is what it was.
   void abort();
   /// Bytes kept to undo.

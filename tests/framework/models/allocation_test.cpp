@@ -35,6 +35,7 @@ BOOST_AUTO_TEST_CASE(a_pass_like_the_one_before_allocates_nothing) {
     auto config = with_experts(tiny_config("awmshdegr", 2));
     config.layers.emplace_back("attention");
     config.document_mark = 3;
+    config.medusa_heads = 2;
     config.precision = precision;
     kernels::serial_team team;
     hybrid_model model(config, kernels::reference_backend(), team, 24);  // three rows at once
