@@ -123,6 +123,7 @@ void add_modal(const common<Act>& c, modal_form form, std::int64_t modes, std::v
                                .y = c.out_d,
                                .initial = nullptr,
                                .final = state,
+                               .states = nullptr,
                                .batch = c.x.batch,
                                .length = c.x.length,
                                .channels = c.d,

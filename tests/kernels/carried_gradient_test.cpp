@@ -148,6 +148,41 @@ struct selective_scan_of_one {
   }
 };
 
+template <class Real>
+struct modal_scan_of_one {
+  const op_table<Real>& ops;
+  stream& s;
+  modal_form form;
+  static constexpr std::int64_t channels = 19, modes = 3, width = 3 * channels, row_size = width;
+  std::int64_t parts = form == modal_form::complex ? 2 : 1, state_size = channels * modes * parts, parameters = 2 * state_size + channels;
+  inputs random{6, false};
+  reals<Real> rows = random.reals<Real>(length * width), poles = random.reals<Real>(state_size, 0.2, parts == 2 ? 0.3 : -0.8);
+  reals<Real> others = random.reals<Real>(state_size + channels), dy = random.reals<Real>(length * channels);
+  reals<Real> y = blank<Real>(length * channels), states = blank<Real>(state_size);
+
+  void forward(piece p, const reals<Real>& initial, reals<Real>& final) {
+    const Real* x = rows.data() + p.first * width;
+    // clang-format off
+    ops.modal_scan(s, {.form = form, .poles = poles.data(), .residues = others.data(), .d = others.data() + state_size, .v = x,
+                       .x1 = x + channels, .x2 = x + 2 * channels, .y = y.data() + p.first * channels, .initial = initial.data(),
+                       .final = final.data(), .states = states.data(), .batch = 1, .length = p.rows, .channels = channels, .modes = modes,
+                       .x_stride = width, .y_stride = channels});
+    // clang-format on
+  }
+  void backward(piece p, const reals<Real>&, const reals<Real>& d_final, gradients<Real>& g) {
+    const Real* x = rows.data() + p.first * width;
+    Real *dx = g.of_rows.data() + p.first * width, *d_all = g.of_parameters.data();
+    // clang-format off
+    ops.modal_scan_backward(s, {.form = form, .poles = poles.data(), .residues = others.data(), .d = others.data() + state_size, .v = x,
+                                .x1 = x + channels, .x2 = x + 2 * channels, .dy = dy.data() + p.first * channels,
+                                .states = states.data(), .dv = dx, .dx1 = dx + channels, .dx2 = dx + 2 * channels, .d_poles = d_all,
+                                .d_residues = d_all + state_size, .d_d = d_all + 2 * state_size, .d_final = d_final.data(),
+                                .d_initial = g.of_state.data(), .batch = 1, .length = p.rows, .channels = channels, .modes = modes,
+                                .x_stride = width, .dy_stride = channels, .dx_stride = width});
+    // clang-format on
+  }
+};
+
 /// Of few taps, and of more taps than a piece has rows.
 template <class Real>
 struct conv1d_of_one {
@@ -186,6 +221,10 @@ void check_all(const op_table<Real>& ops, stream& s, Real tolerance) {
   check_chained(ssd, tolerance);
   selective_scan_of_one<Real> scan{.ops = ops, .s = s};
   check_chained(scan, tolerance);
+  for (const auto form : {modal_form::complex, modal_form::decays}) {
+    modal_scan_of_one<Real> modal{.ops = ops, .s = s, .form = form};
+    check_chained(modal, tolerance);
+  }
   for (const std::int64_t width : {4, 7, 13, 40}) {
     conv1d_of_one<Real> conv{.ops = ops, .s = s, .width = width};
     check_chained(conv, tolerance);
