@@ -25,8 +25,26 @@ void add_conv1d(const common<Act>& c, std::int64_t width, std::int64_t sharers, 
                                          c.channels, filters, width, c.wide, f});
                   }});
   jobs.push_back({name + "_backward", c.n * number(c.channels) * 3 * c.act, 2 * work, [=] {
-                    c.ops->conv1d_backward(*c.s, {c.zxbcdt + c.inner, taps, c.bias, nullptr, c.d_xbc, c.d_zxbcdt + c.inner, d_taps,
-                                                  c.d_bias, nullptr, c.x.batch, c.x.length, c.channels, filters, width, c.wide, c.wide, f});
+                    c.ops->conv1d_backward(*c.s, {c.zxbcdt + c.inner,
+                                                  taps,
+                                                  c.bias,
+                                                  nullptr,
+                                                  c.d_xbc,
+                                                  c.d_zxbcdt + c.inner,
+                                                  d_taps,
+                                                  c.d_bias,
+                                                  nullptr,
+                                                  nullptr,
+                                                  nullptr,
+                                                  nullptr,
+                                                  c.x.batch,
+                                                  c.x.length,
+                                                  c.channels,
+                                                  filters,
+                                                  width,
+                                                  c.wide,
+                                                  c.wide,
+                                                  f});
                   }});
 }
 
@@ -105,6 +123,7 @@ void add_modal(const common<Act>& c, modal_form form, std::int64_t modes, std::v
                                .y = c.out_d,
                                .initial = nullptr,
                                .final = state,
+                               .states = nullptr,
                                .batch = c.x.batch,
                                .length = c.x.length,
                                .channels = c.d,

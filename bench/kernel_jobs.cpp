@@ -133,6 +133,8 @@ void add_ssd(const common<Act>& c, std::vector<job>& jobs) {
                                                .d_dt_bias = c.d_bias,
                                                .d_a_log = c.d_bias + c.ssm_heads,
                                                .d_d = c.d_bias + 2 * c.ssm_heads,
+                                               .d_final = nullptr,
+                                               .d_initial = nullptr,
                                                .batch = f.batch,
                                                .length = f.length,
                                                .heads = f.heads,

@@ -81,6 +81,7 @@ struct op_table {
   void (*modal_filter)(stream&, const modal_filter_args<real_type>&);
   void (*modal_filter_backward)(stream&, const modal_filter_backward_args<real_type>&);
   void (*modal_scan)(stream&, const modal_scan_args<Act>&);
+  void (*modal_scan_backward)(stream&, const modal_scan_backward_args<Act>&);
   void (*modal_step)(stream&, const modal_step_args<Act>&);
   void (*ssd)(stream&, const ssd_args<Act>&);
   void (*ssd_backward)(stream&, const ssd_backward_args<Act>&);

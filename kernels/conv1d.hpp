@@ -25,7 +25,8 @@ struct conv1d_args {
 
 constexpr std::int64_t conv1d_width_max = 128;
 
-/// For initial = null. dx overwrites; d_weight, d_bias and d_skip add, unless bias or skip is null. The sum before f is computed again.
+/// dx overwrites; d_weight, d_bias and d_skip add, unless bias or skip is null. The sum before f is computed again.
+/// The gradient of the final state enters by d_final; that of the initial one leaves by d_initial.
 template <class Act>
 struct conv1d_backward_args {
   const Act* x;  // as in the forward pass
@@ -33,6 +34,9 @@ struct conv1d_backward_args {
   const Act* dy;                         // [batch * length, channels], contiguous
   Act* dx;                               // [batch * length, channels], rows dx_stride apart; no alias
   real<Act>*d_weight, *d_bias, *d_skip;  // [filters, width], [channels], [channels]
+  const Act* initial;                    // as in the forward pass
+  const Act* d_final;                    // [batch, width - 1, channels], or null for zero
+  Act* d_initial;                        // the same shape, overwritten; may alias d_final; or null
   std::int64_t batch, length, channels, filters, width, x_stride, dx_stride;
   conv_activation activation;
 };

@@ -31,6 +31,8 @@ struct modal_filter_backward_args {
   std::int64_t filters, modes, taps;
 };
 
+constexpr std::int64_t modal_scan_chunk = 64;  // rows between two states that are kept for the backward pass
+
 /// The same convolution as a recurrence, a filter for each channel: with w = x1 * v
 ///   s_t = p s_{t-1} + w_t,  y_t = x2_t * (d w_t + Re sum_n R_n s_{t,n})
 template <class Act>
@@ -42,7 +44,24 @@ struct modal_scan_args {
   Act* y;                            // [batch * length, channels], rows y_stride apart; no alias
   const real<Act>* initial;          // s before the first row, [batch, channels, modes, 2] or [batch, channels, modes]; null for zero
   real<Act>* final;                  // s after the last row, shaped as initial and may alias it; or null
+  real<Act>* states;                 // s before each modal_scan_chunk rows, [batch, chunks, channels, modes, 2 or none]; or null
   std::int64_t batch, length, channels, modes, x_stride, y_stride;
+};
+
+/// dv, dx1 and dx2 overwrite; d_poles, d_residues and d_d add: of poles and residues as in modal_filter_backward_args. s is computed again from
+/// `states`. The gradient of the final state enters by d_final; that of the initial one leaves by d_initial.
+template <class Act>
+struct modal_scan_backward_args {
+  modal_form form;
+  const real<Act>*poles, *residues, *d;  // as in the forward pass
+  const Act *v, *x1, *x2;
+  const Act* dy;                         // [batch * length, channels], rows dy_stride apart
+  const real<Act>* states;               // as the forward pass wrote them
+  Act *dv, *dx1, *dx2;                   // [batch * length, channels], rows dx_stride apart; unused where the gate is null
+  real<Act>*d_poles, *d_residues, *d_d;  // shaped as poles, residues, d; d_d is unused where d is null
+  const real<Act>* d_final;              // shaped as the final state, or null for zero
+  real<Act>* d_initial;                  // the same shape, overwritten; may alias d_final; or null
+  std::int64_t batch, length, channels, modes, x_stride, dy_stride, dx_stride;
 };
 
 /// One token of one sequence.
@@ -69,6 +88,7 @@ modal_scan_args<Act> one_row_of(const modal_step_args<Act>& a) {
           .y = a.y,
           .initial = a.state,
           .final = a.state,
+          .states = nullptr,
           .batch = 1,
           .length = 1,
           .channels = a.channels,

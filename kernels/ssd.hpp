@@ -24,8 +24,8 @@ struct ssd_args {
   real<Act> dt_min, dt_max;
 };
 
-/// dx, db, dc, d_dt overwrite; d_dt_bias, d_a_log, d_d add. No gradient reaches the initial state, none comes from the final one.
-/// Where D_t is clamped its gradient is zero.
+/// dx, db, dc, d_dt overwrite; d_dt_bias, d_a_log, d_d add. Where D_t is clamped its gradient is zero.
+/// The gradient of the final state enters by d_final; that of the initial one leaves by d_initial.
 template <class Act>
 struct ssd_backward_args {
   const Act *x, *b, *c, *dt;  // as in the forward pass
@@ -35,6 +35,8 @@ struct ssd_backward_args {
   Act *dx, *db, *dc;                    // shaped as x, b, c, rows d_xbc_stride apart
   Act* d_dt;                            // [batch * length, heads], rows d_dt_stride apart
   real<Act>*d_dt_bias, *d_a_log, *d_d;  // [heads]
+  const real<Act>* d_final;             // [batch, heads, head_dim, state], or null for zero
+  real<Act>* d_initial;                 // the same shape, overwritten; may alias d_final; or null
   std::int64_t batch, length, heads, head_dim, groups, state, chunk, xbc_stride, dt_stride, d_xbc_stride, d_dt_stride;
   real<Act> dt_min, dt_max;
 };

@@ -25,6 +25,7 @@ text_options text_options_of(const generate_verb_options& options) {
   how.top_p = options.top_p;
   how.seed = options.seed;
   how.weights = formats.at(options.weights);
+  how.one_by_one = options.one_by_one;
   return how;
 }
 
@@ -40,11 +41,13 @@ int tell(const generate_verb_options& options, console& out, Make&& make, Origin
   for (const auto& warning : made->warnings) out.warn(fmt::format("{}; the text is from {}", printable(warning), made->checkpoint));
   if (!options.json) {
     const std::string round = made->round > 0 ? fmt::format(" (round {})", made->round) : "";
-    out.progress(fmt::format("{} tokens in {} from {}{}\n", made->tokens, show_duration(made->seconds), made->checkpoint, round));
+    const std::string heads = made->by_heads ? fmt::format(", {:.2f} a pass", made->tokens_per_pass) : "";
+    out.progress(fmt::format("{} tokens in {}{} from {}{}\n", made->tokens, show_duration(made->seconds), heads, made->checkpoint, round));
     return exit_ok;
   }
-  nlohmann::json answer{{"schema", 1},        {"checkpoint", made->checkpoint}, {"warnings", made->warnings}, {"prompt", options.prompt},
-                        {"text", made->text}, {"tokens", made->tokens},         {"seconds", made->seconds}};
+  nlohmann::json answer{
+      {"schema", 1},        {"checkpoint", made->checkpoint}, {"warnings", made->warnings}, {"prompt", options.prompt},
+      {"text", made->text}, {"tokens", made->tokens},         {"seconds", made->seconds},   {"tokens_per_pass", made->tokens_per_pass}};
   answer.update(origin(*made));
   out.answer(answer.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
   return exit_ok;

@@ -197,6 +197,7 @@ private:
           sub.add_option("--weights", o.weights, "how they are read: master (as trained), bf16, int8, int4")
               ->check(CLI::IsMember({"master", "bf16", "int8", "int4"}))
               ->capture_default_str();
+          sub.add_flag("--one-by-one", o.one_by_one, "decode without the model's Medusa heads, which speed up --temperature 0");
           json_flag(sub, o.json);
         });
     verb<convert_options>("convert", "writes a model as a Hugging Face folder that Transformers loads",

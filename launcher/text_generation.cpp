@@ -5,6 +5,7 @@
 #include "framework/models/generate.hpp"
 #include "framework/models/hybrid_model.hpp"
 #include "framework/models/import.hpp"
+#include "framework/models/speculate.hpp"
 #include "kernels/select.hpp"
 #include "launcher/newest_anchor.hpp"
 
@@ -66,13 +67,18 @@ expected<void> continue_text(hybrid_model& model, const text_ids& words, const t
     told = std::max(told, until);
   };
   const auto began = std::chrono::steady_clock::now();
-  generate(model, words.prompt, how, [&](std::int32_t id) {
+  const auto hear = [&](std::int32_t id) {
     ++out.tokens;
     const std::array<token_id, 1> one{id};
     out.text += words.decode(one);
     tell(out.text.size() - unfinished_tail(out.text));
     return true;
-  });
+  };
+  out.by_heads = model.config().medusa_heads > 0 && options.temperature == 0 && !options.one_by_one;
+  if (out.by_heads)
+    out.tokens_per_pass = generate_by_heads(model, words.prompt, how, hear).tokens_per_pass();
+  else
+    generate(model, words.prompt, how, hear);
   tell(out.text.size());
   out.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
   return {};

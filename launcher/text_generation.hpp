@@ -20,6 +20,7 @@ struct text_options {
   std::uint64_t seed = 1;
   std::optional<site_id> site;  // whose checkpoint; absent: the newest of all sites
   kernels::weight_format weights = kernels::weight_format::master;
+  bool one_by_one = false;  // without the model's Medusa heads, which are used with temperature 0
 };
 
 struct generated_text {
@@ -27,8 +28,10 @@ struct generated_text {
   std::string checkpoint;  // its folder
   site_id site = 0;
   round_number round = 0;
-  std::uint64_t tokens = 0;           // made
-  double seconds = 0;                 // without loading
+  std::uint64_t tokens = 0;    // made
+  double seconds = 0;          // without loading
+  double tokens_per_pass = 1;  // through the model; 1 without heads
+  bool by_heads = false;
   std::vector<std::string> warnings;  // newer checkpoints that could not be used, and why
 };
 

@@ -64,6 +64,7 @@ struct generate_verb_options {
   double temperature = 0.8, top_p = 0.95;
   std::uint64_t seed = 1;
   std::string weights = "master";
+  bool one_by_one = false;
   bool json = false;
 };
 int run_generate(const generate_verb_options& options, console& out);

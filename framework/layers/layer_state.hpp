@@ -20,6 +20,10 @@ struct state_part {
   T* as() {
     return reinterpret_cast<T*>(bytes.data());
   }
+  template <class T>
+  const T* as() const {
+    return reinterpret_cast<const T*>(bytes.data());
+  }
   /// Rows held, of one that grows.
   std::int64_t rows() const { return static_cast<std::int64_t>(bytes.size() / row_bytes); }
   /// Makes room for so many more rows, at a cost that is spread over many calls.

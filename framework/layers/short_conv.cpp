@@ -36,7 +36,7 @@ void short_conv<Act>::advance(const layer_pass<Act>& p, Act* state, const Act* x
 }
 
 template <class Act>
-void short_conv<Act>::backward(const layer_pass<Act>& p, const Act* x, const Act* dy, Act* dx) const {
+void short_conv<Act>::backward(const layer_pass<Act>& p, const Act* x, const Act* dy, Act* dx, const Act* before, Act* d_state) const {
   p.ops.conv1d_backward(p.stream, {.x = x,
                                    .weight = weight_.weight,
                                    .bias = bias_.weight,
@@ -46,6 +46,9 @@ void short_conv<Act>::backward(const layer_pass<Act>& p, const Act* x, const Act
                                    .d_weight = weight_.gradient,
                                    .d_bias = bias_.gradient,
                                    .d_skip = nullptr,
+                                   .initial = before,
+                                   .d_final = d_state,
+                                   .d_initial = d_state,
                                    .batch = p.batch,
                                    .length = p.length,
                                    .channels = channels_,

@@ -20,8 +20,11 @@ public:
   void forward(const layer_pass<Act>& p, const Act* x, Act* y) const { run(p, x, y, nullptr); }
   /// From a state of one sequence, which moves on.
   void advance(const layer_pass<Act>& p, Act* state, const Act* x, Act* y) const;
-  /// dx shaped as x.
-  void backward(const layer_pass<Act>& p, const Act* x, const Act* dy, Act* dx) const;
+  /// The same, beside backward: gradients go through the state.
+  void forward_from(const layer_pass<Act>& p, Act* state, const Act* x, Act* y) const { run(p, x, y, state); }
+  /// dx shaped as x. before: the state that it began from, or null; d_state: the gradient of the one it came to, and on return that of
+  /// `before`, or null for zero.
+  void backward(const layer_pass<Act>& p, const Act* x, const Act* dy, Act* dx, const Act* before = nullptr, Act* d_state = nullptr) const;
   state_part start() const { return fixed_part<Act>(state_kind::conv, (width_ - 1) * channels_); }
 
 private:

@@ -16,6 +16,8 @@ enum class precision_kind { fp32, bf16 };  // of matrix products; master weights
 
 enum class norm_kind { rms_norm, layer_norm };  // Zhang & Sennrich 2019, arXiv:1910.07467; Ba et al. 2016, arXiv:1607.06450
 
+constexpr std::int64_t medusa_heads_max = 16;
+
 /// A kind of layer under another name, with options of its own.
 struct layer_variant {
   std::string name, kind;
@@ -47,6 +49,7 @@ struct model_config {
   precision_kind precision = precision_kind::fp32;
   bool tied_head = true;            // the head is the embedding, else a matrix of its own
   float z_loss = 0;                 // trained beside the loss: z_loss logsumexp(logits)^2 a token, never told as loss
+  std::int64_t medusa_heads = 0;    // that predict tokens further ahead, trained beside the model: docs/model.md
   std::int64_t activation_mib = 0;  // that a pass may take on a device: layers are computed twice to keep to it; 0: no limit
   std::int32_t document_mark = -1;  // the id that stands between documents: docs/model.md; -1: none does
   const layer_catalog* catalog = &builtin_layers();  // borrowed

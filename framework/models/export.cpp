@@ -52,8 +52,10 @@ std::vector<std::pair<hf_tensor, const tensor_slot*>> places_of(const hf_config&
 
 expected<void> export_hugging_face(storage& disk, const std::string& folder, const model_config& model, std::span<const float> weights,
                                    const export_facts& facts, dtype type, const shard_options& options) {
-  const parameter_layout layout = hybrid_layout(model);
-  ensure(std::ssize(weights) == layout.size, "export_hugging_face: an array of another layout");
+  ensure(std::ssize(weights) == hybrid_layout(model).size, "export_hugging_face: an array of another layout");
+  model_config alone = model;  // no class of Transformers has Medusa heads; they are the last tensors
+  alone.medusa_heads = 0;
+  const parameter_layout layout = hybrid_layout(alone);
   const auto text = config_json_of(model, facts, type);
   if (!text) return text.failure();
   const auto config = read_hf_config(*text, "config.json");

@@ -77,8 +77,8 @@ activation_plan hybrid_model::plan(std::int64_t rows, std::int64_t context) { re
 
 sequence_state hybrid_model::start() const { return network_->start(); }
 
-std::span<const float> hybrid_model::advance(sequence_state& state, std::span<const std::int32_t> ids) {
-  const sequence_input alone{&state, ids};
+std::span<const float> hybrid_model::advance(sequence_state& state, std::span<const std::int32_t> ids, std::int64_t last) {
+  const sequence_input alone{&state, ids, last};
   return network_->advance({&alone, 1});
 }
 
@@ -92,5 +92,7 @@ std::span<const float> hybrid_model::advance(std::span<const sequence_input> seq
 std::span<const float> hybrid_model::predict(std::span<const std::int32_t> ids, std::span<const std::int64_t> places) {
   return network_->predict(ids, places);
 }
+
+std::span<const float> hybrid_model::head_logits(std::int64_t row) { return network_->head_logits(row); }
 
 }  // namespace isthmus

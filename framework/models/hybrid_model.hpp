@@ -65,12 +65,15 @@ public:
   /// The state before the first token.
   sequence_state start() const;
   /// Feeds ids (at least one; ids out of range throw contract_error) and moves the state on: many at once to read a prompt, one to
-  /// decode. Gives the logits that follow the last one, [vocabulary]; valid until the next call of any member. Throws contract_error when
-  /// the model sees ahead.
-  std::span<const float> advance(sequence_state& state, std::span<const std::int32_t> ids);
+  /// decode. Gives the logits that follow the last one, or each of the last `last` ones, [last, vocabulary]; valid until the next call of any
+  /// member. Throws contract_error when the model sees ahead.
+  std::span<const float> advance(sequence_state& state, std::span<const std::int32_t> ids, std::int64_t last = 1);
   /// The same for several sequences at once, each with its own state: weights are read once for all of them. Some may read a prompt while
-  /// others decode. Gives [sequences, vocabulary]. Throws contract_error for none, or a state that is there twice.
+  /// others decode. Gives [sum of last, vocabulary]. Throws contract_error for none, or a state that is there twice.
   std::span<const float> advance(std::span<const sequence_input> sequences);
+  /// What the Medusa heads say after id `row` of those that the last call of advance read, and no other call has followed but of this
+  /// member: [config().medusa_heads, vocabulary], head k's of the token k + 2 after that id.
+  std::span<const float> head_logits(std::int64_t row);
 
   /// The logits at some places of a whole text, [places, vocabulary]: what masked tokens are, by a model that sees ahead. Valid until the next
   /// call of any member. Throws contract_error for ids or places out of range, and for a text that is longer than an encoder's positions.

@@ -1,5 +1,6 @@
 #include "framework/models/hybrid_model.hpp"
 #include "framework/models/layer_pairs.hpp"
+#include "framework/models/medusa.hpp"
 
 #include <fmt/format.h>
 
@@ -22,6 +23,8 @@ expected<void> check_around_layers(const model_config& c) {
   if (!(c.norm_eps > 0)) return fail(errc::recipe_invalid, fmt::format("model.norm_eps is {}: it must exceed 0", c.norm_eps));
   if (!(c.z_loss >= 0 && c.z_loss <= 1))
     return fail(errc::recipe_invalid, fmt::format("model.z_loss is {}: it must lie in 0 ... 1", c.z_loss));
+  if (c.medusa_heads < 0 || c.medusa_heads > medusa_heads_max)
+    return bad("medusa_heads", c.medusa_heads, fmt::format("it must lie in 0 ... {}", medusa_heads_max));
   if (!c.encoder) return {};
   for (const auto& [key, value] : {std::pair{"encoder.positions", c.encoder->positions}, {"encoder.token_types", c.encoder->token_types}})
     if (value < 0 || value > (std::int64_t{1} << 24)) return bad(key, value, "it must lie in 0 ... 16777216");
@@ -74,6 +77,7 @@ tensor_list tensors_of(const model_config& c) {
   else
     add_norm("model.final_layernorm", c, tensors);
   if (!c.tied_head) tensors.add("lm_head.weight", {c.vocabulary, c.d_model}, true, normal_values(0.02));
+  declare_medusa_heads(c, tensors);
   return tensors;
 }
 
@@ -85,6 +89,10 @@ expected<void> check(const model_config& c) {
   if (!layers) return layers.failure();
   if (std::ranges::none_of(*layers, [](const layer_pair& l) { return l.mixer || l.channel; }))
     return fail(errc::recipe_invalid, "model.layers holds \"none\" alone: a model has at least one layer that mixes something");
+  if (c.medusa_heads > 0 && sees_ahead(c))
+    return fail(errc::recipe_invalid, fmt::format("model.medusa_heads is {}: it must be 0 where a layer sees later tokens, for such a "
+                                                  "model does not predict what comes next",
+                                                  c.medusa_heads));
   return {};
 }
 
@@ -107,6 +115,7 @@ void initial_weights(const model_config& config, std::uint64_t seed, std::span<f
     rng random(seed, 0, i, draw::initial_weights);
     tensors.beginning(i)(random, weights.subspan(static_cast<std::size_t>(slot.offset), static_cast<std::size_t>(slot.count)));
   }
+  start_medusa_vocabularies(config, layout, weights);
 }
 
 }  // namespace isthmus

@@ -17,7 +17,12 @@ template <class Act>
 hybrid_network<Act>::hybrid_network(const model_config& config, const parameter_layout& layout, const kernels::op_table<Act>& ops,
                                     const kernels::op_table<real>& real_ops, kernels::stream& stream, const real* weights, real* gradients,
                                     std::int64_t tokens_at_once, kernels::weight_format format)
-    : config_(config), tokens_at_once_(tokens_at_once), ops_(ops), real_ops_(real_ops), stream_(stream) {
+    : config_(config),
+      tokens_at_once_(tokens_at_once),
+      ops_(ops),
+      real_ops_(real_ops),
+      stream_(stream),
+      medusa_(config, ops, real_ops, {layout, weights, gradients, format}) {
   const parameter_view<real> parameters{layout, weights, gradients, format};
   embedding_ = parameters.weight("model.embed_tokens.weight");
   d_embedding_ = parameters.gradient("model.embed_tokens.weight");
@@ -64,6 +69,7 @@ void hybrid_network<Act>::weights_changed() {
   head_->weights_changed();
   logits_head_->weights_changed();
   if (encoder_) encoder_->dense.matrix()->weights_changed();
+  medusa_.weights_changed();
   for (auto& b : blocks_) b.mix->weights_changed();
 }
 
@@ -213,9 +219,11 @@ double hybrid_network<Act>::piece(const token_batch& batch, real scale, bool bac
                                .z_loss = static_cast<real>(config_.z_loss),
                                .bias = encoder_ ? encoder_->bias.weight : nullptr,
                                .d_bias = encoder_ ? encoder_->bias.gradient : nullptr});
-  if (backward) encoder_ ? backward_encoder(p) : backward_blocks(p);
   double sum = 0;
   for (std::int64_t r = 0; r < p.rows(); ++r) sum += static_cast<double>(losses_[r]);
+  if (!backward) return sum;
+  medusa_.train(p, h, inputs_, targets_, losses_, d_norm_);
+  encoder_ ? backward_encoder(p) : backward_blocks(p);
   return sum;
 }
 
@@ -255,11 +263,12 @@ void hybrid_network<Act>::gather(std::span<const sequence_input> sequences) {
   moving_.clear();
   for (const auto& s : sequences) {
     ensure(!s.ids.empty() && s.state->layers.size() == blocks_.size(), "model: no ids to read, or the state of another model");
+    ensure(s.last > 0 && s.last <= std::ssize(s.ids), "model: logits of more ids than are read, or of none");
     check_ids(s.ids);
     moving_.push_back({rows, std::ssize(s.ids), s.state->position, nullptr});
     rows += std::ssize(s.ids);
   }
-  place(1, rows, std::ssize(sequences));
+  place(1, rows);
   for (std::size_t i = 0; i < sequences.size(); ++i)
     std::copy(sequences[i].ids.begin(), sequences[i].ids.end(), inputs_ + moving_[i].first);
 }
@@ -268,7 +277,7 @@ template <class Act>
 std::span<const typename hybrid_network<Act>::real> hybrid_network<Act>::advance(std::span<const sequence_input> sequences) {
   gather(sequences);
   const auto p = pass(0, 0);
-  const std::int64_t d = config_.d_model, count = std::ssize(sequences);
+  const std::int64_t d = config_.d_model;
   ops_.embedding(stream_,
                  {.table = embedding_, .ids = inputs_, .x = x_out_, .rows = p.rows(), .cols = d, .vocabulary = config_.vocabulary});
   for (std::size_t i = 0; i < blocks_.size(); ++i) {
@@ -278,17 +287,21 @@ std::span<const typename hybrid_network<Act>::real> hybrid_network<Act>::advance
     b.mix->advance(p, moving_, b.before.y, branch_);
   }
   normalise(p, final_norm_, x_out_, branch_, x_out_);
-  for (std::int64_t s = 0; s < count; ++s) {
-    const auto& [first, rows, position, state] = moving_[static_cast<std::size_t>(s)];
-    auto& sequence = *sequences[static_cast<std::size_t>(s)].state;
-    sequence.position += rows;
-    drop_unseen(sequence);
-    const Act* h = final_norm_.y + (first + rows - 1) * d;
-    std::transform(h, h + d, last_h_ + s * d, [](Act value) { return static_cast<real>(value); });
+  std::int64_t wanted = 0;
+  for (const auto& s : sequences) wanted += s.last;
+  real* rows = room_for_logits(wanted * (d + config_.vocabulary));
+  real* logits = rows + wanted * d;
+  real* to = rows;
+  for (std::size_t s = 0; s < sequences.size(); ++s) {
+    const std::int64_t end = moving_[s].first + moving_[s].count;
+    to = std::transform(final_norm_.y + (end - sequences[s].last) * d, final_norm_.y + end * d, to,
+                        [](Act h) { return static_cast<real>(h); });
+    sequences[s].state->position += moving_[s].count;
+    drop_unseen(*sequences[s].state);
   }
   real_ops_.linear(stream_,
-                   {.w = logits_head_.get(), .x = last_h_, .y = logits_, .rows = count, .x_stride = d, .y_stride = config_.vocabulary});
-  return {logits_, static_cast<std::size_t>(count * config_.vocabulary)};
+                   {.w = logits_head_.get(), .x = rows, .y = logits, .rows = wanted, .x_stride = d, .y_stride = config_.vocabulary});
+  return {logits, static_cast<std::size_t>(wanted * config_.vocabulary)};
 }
 
 template <class Act>
@@ -303,16 +316,36 @@ std::span<const typename hybrid_network<Act>::real> hybrid_network<Act>::predict
   std::ranges::copy(ids, inputs_);
   auto p = pass(0, 0);
   const Act* h = forward(p);
-  std::vector<real> rows;
-  for (const std::int64_t at : places)
-    std::transform(h + at * d, h + (at + 1) * d, std::back_inserter(rows), [](Act v) { return static_cast<real>(v); });
   const std::int64_t vocabulary = config_.vocabulary;
-  predicted_.resize(static_cast<std::size_t>(count * vocabulary));
-  real* logits = predicted_.data();
-  real_ops_.linear(stream_, {.w = logits_head_.get(), .x = rows.data(), .y = logits, .rows = count, .x_stride = d, .y_stride = vocabulary});
+  real* rows = room_for_logits(count * (d + vocabulary));
+  real* logits = rows + count * d;
+  for (std::int64_t i = 0; i < count; ++i) {
+    const Act* row = h + places[static_cast<std::size_t>(i)] * d;
+    std::transform(row, row + d, rows + i * d, [](Act v) { return static_cast<real>(v); });
+  }
+  real_ops_.linear(stream_, {.w = logits_head_.get(), .x = rows, .y = logits, .rows = count, .x_stride = d, .y_stride = vocabulary});
   if (encoder_)
     real_ops_.bias(stream_, {.bias = encoder_->bias.weight, .y = logits, .rows = count, .cols = vocabulary, .y_stride = vocabulary});
-  return predicted_;
+  return {logits, static_cast<std::size_t>(count * vocabulary)};
+}
+
+template <class Act>
+std::span<const typename hybrid_network<Act>::real> hybrid_network<Act>::head_logits(std::int64_t row) {
+  ensure(batch_ == 1 && row >= 0 && row < length_, "model: a row that was not just read");
+  const std::int64_t numbers = medusa_.count() * config_.vocabulary;
+  real* logits = room_for_logits(numbers);
+  medusa_.logits({ops_, stream_, 1, 1, 0, rotary_}, final_norm_.y + row * config_.d_model, logits);
+  return {logits, static_cast<std::size_t>(numbers)};
+}
+
+template <class Act>
+typename hybrid_network<Act>::real* hybrid_network<Act>::room_for_logits(std::int64_t numbers) {
+  const auto bytes = static_cast<std::size_t>(numbers) * sizeof(real);
+  if (!logits_memory_ || logits_memory_->size() < bytes) {
+    logits_memory_.reset();
+    logits_memory_ = std::make_unique<buffer>(bytes);
+  }
+  return reinterpret_cast<real*>(logits_memory_->bytes().data());
 }
 
 template class hybrid_network<float>;

@@ -5,6 +5,7 @@
 #include "framework/models/activation_plan.hpp"
 #include "framework/models/config.hpp"
 #include "framework/models/learner.hpp"
+#include "framework/models/medusa.hpp"
 #include "framework/models/sequence_state.hpp"
 #include "framework/tensor/arena.hpp"
 
@@ -28,10 +29,12 @@ public:
   /// most bytes a weight comes first. Throws contract_error when not even a single row fits.
   virtual activation_plan plan(std::int64_t rows, std::int64_t context) = 0;
   virtual sequence_state start() const = 0;
-  /// Gives the logits that follow each sequence's last id, [sequences, vocabulary].
+  /// Gives the logits that follow each of the ids that a sequence wants them of, [sum of last, vocabulary].
   virtual std::span<const Real> advance(std::span<const sequence_input> sequences) = 0;
   /// The logits at some places of a whole text, [places, vocabulary].
   virtual std::span<const Real> predict(std::span<const std::int32_t> ids, std::span<const std::int64_t> places) = 0;
+  /// Of the Medusa heads after id `row` of those that were just read, [heads, vocabulary].
+  virtual std::span<const Real> head_logits(std::int64_t row) = 0;
 };
 
 /// A network whose activations are of type Act: float, bf16, or double (with the reference kernels, to check gradients).
@@ -50,6 +53,7 @@ public:
   sequence_state start() const override;
   std::span<const real> advance(std::span<const sequence_input> sequences) override;
   std::span<const real> predict(std::span<const std::int32_t> ids, std::span<const std::int64_t> places) override;
+  std::span<const real> head_logits(std::int64_t row) override;
 
 private:
   struct norm {
@@ -81,7 +85,7 @@ private:
   norm norm_of(const parameter_view<real>& parameters, const std::string& name) const;  // "model.final_layernorm"
   void add_block(const parameter_view<real>& parameters, const std::string& prefix, const std::string& norm_name,
                  const std::optional<layer_shape>& shape);
-  void place(std::int64_t batch, std::int64_t length, std::int64_t sequences = 1);
+  void place(std::int64_t batch, std::int64_t length);
   void place_in(arena& memory);
   void place_norm(norm& n, arena& memory) const;
   std::int64_t bytes_of_pass(std::int64_t batch, std::int64_t length);
@@ -99,6 +103,7 @@ private:
   /// inputs_ through all layers: what the head reads, [rows, d].
   const Act* forward(layer_pass<Act>& p);
   void backward_blocks(const layer_pass<Act>& p);
+  real* room_for_logits(std::int64_t numbers);
 
   // An encoder's, network_encoder.cpp.
   void add_ends(const parameter_view<real>& parameters);
@@ -122,11 +127,11 @@ private:
   std::vector<block> blocks_;
   norm final_norm_;                      // of a decoder
   std::optional<encoder_ends> encoder_;  // of an encoder
-  std::vector<real> predicted_;
+  medusa_heads<Act> medusa_;
 
   rotary_tables<real> rotary_;
-  std::unique_ptr<buffer> memory_;
-  std::int64_t batch_ = 0, length_ = 0, sequences_ = 1;  // what the memory is laid out for; sequences: that move on together
+  std::unique_ptr<buffer> memory_, logits_memory_;
+  std::int64_t batch_ = 0, length_ = 0;  // what the memory is laid out for
   std::vector<moving_sequence> moving_;
   struct planned {
     std::int64_t rows = 0, context = 0;  // what it is for
@@ -136,7 +141,6 @@ private:
   std::int32_t *inputs_ = nullptr, *targets_ = nullptr;              // [rows]
   std::int32_t* first_keys_ = nullptr;                               // [rows], where documents are told apart
   real *x_out_ = nullptr, *d_x_ = nullptr, *losses_ = nullptr;       // [rows, d] twice, [rows]
-  real *last_h_ = nullptr, *logits_ = nullptr;                       // [sequences, d], [sequences, vocabulary]
   Act *branch_ = nullptr, *d_branch_ = nullptr, *d_norm_ = nullptr;  // [rows, d]
 };
 

@@ -51,12 +51,11 @@ void hybrid_network<Act>::place_in(arena& memory) {
   x_out_ = memory.take<real>(rows * d);
   d_x_ = memory.take<real>(rows * d);
   losses_ = memory.take<real>(rows);
-  logits_ = memory.take<real>(sequences_ * config_.vocabulary);
-  last_h_ = memory.take<real>(sequences_ * d);
   branch_ = memory.take<Act>(rows * d);
   d_branch_ = memory.take<Act>(rows * d);
   d_norm_ = memory.take<Act>(rows * d);
   encoder_ ? place_ends(memory) : place_norm(final_norm_, memory);
+  medusa_.place(rows, memory);
   arena nothing;
   // What all layers share inside a call, and what those that are computed again keep for so long.
   arena shared = region_of(memory, [&](arena& region) {
@@ -84,11 +83,10 @@ void hybrid_network<Act>::place_in(arena& memory) {
 }
 
 template <class Act>
-void hybrid_network<Act>::place(std::int64_t batch, std::int64_t length, std::int64_t sequences) {
-  if (batch == batch_ && length == length_ && sequences == sequences_) return;
+void hybrid_network<Act>::place(std::int64_t batch, std::int64_t length) {
+  if (batch == batch_ && length == length_) return;
   batch_ = batch;
   length_ = length;
-  sequences_ = sequences;
   arena counting;
   place_in(counting);
   if (!memory_ || memory_->size() < counting.most_used()) {
@@ -104,7 +102,6 @@ template <class Act>
 std::int64_t hybrid_network<Act>::bytes_of_pass(std::int64_t batch, std::int64_t length) {
   batch_ = batch;
   length_ = length;
-  sequences_ = 1;
   arena counting;
   place_in(counting);
   batch_ = length_ = 0;
@@ -170,7 +167,7 @@ activation_plan hybrid_network<Act>::plan(std::int64_t rows, std::int64_t contex
 }
 
 #define ISTHMUS_FOR(Act)                                                                              \
-  template void hybrid_network<Act>::place(std::int64_t, std::int64_t, std::int64_t);                               \
+  template void hybrid_network<Act>::place(std::int64_t, std::int64_t);                               \
   template const activation_plan& hybrid_network<Act>::follow_plan(std::int64_t, std::int64_t, bool); \
   template activation_plan hybrid_network<Act>::plan(std::int64_t, std::int64_t);
 ISTHMUS_FOR(float)

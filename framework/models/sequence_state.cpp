@@ -48,6 +48,15 @@ void state_transaction::commit() {
   fixed_.clear();
 }
 
+bool state_transaction::commit_first(std::int64_t tokens) {
+  if (state_ == nullptr || bytes() > 0) return false;
+  state_->position = position_ + tokens;
+  for (auto& layer : state_->layers)
+    for (auto& part : layer) part.bytes.resize(static_cast<std::size_t>(state_->position - part.first) * part.row_bytes);
+  commit();
+  return true;
+}
+
 void state_transaction::abort() {
   if (state_ == nullptr) return;
   state_->position = position_;

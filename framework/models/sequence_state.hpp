@@ -26,10 +26,11 @@ struct sequence_state {
   bool operator==(const sequence_state&) const = default;
 };
 
-/// Ids that a sequence reads next, at least one.
+/// Ids that a sequence reads next, at least one, and of how many of them, the last ones, the logits that follow are wanted.
 struct sequence_input {
   sequence_state* state;
   std::span<const std::int32_t> ids;
+  std::int64_t last = 1;
 };
 
 /// Bytes that a state holds; of one kind, where it is named.
@@ -52,6 +53,9 @@ public:
 
   /// The tokens stay read.
   void commit();
+  /// Only the first `tokens` of those read since it began stay read: only where all parts grow (attention's). Gives whether they do; where
+  /// they do not, nothing has happened.
+  bool commit_first(std::int64_t tokens);
   /// The state is what it was.
   void abort();
   /// Bytes kept to undo.

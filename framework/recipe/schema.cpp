@@ -35,6 +35,7 @@ void visit_fields(model_config& s, field_visitor& v) {
   v.real("norm_eps", s.norm_eps, 1e-12, 1e-1, "added to a norm's mean square or variance");
   word(v, "precision", s.precision, {"fp32", "bf16"}, "of matrix products; weights, norms and states stay fp32");
   v.flag("tied_head", s.tied_head, "the head is the embedding, else a matrix of its own");
+  v.integer("medusa_heads", s.medusa_heads, 0, medusa_heads_max, "that predict tokens further ahead, for faster greedy text");
   v.integer("activation_mib", s.activation_mib, 0, 1 << 24,
             "of activations on a device; rows go in smaller pieces and layers are computed twice to keep to it; 0: no limit");
   v.real("z_loss", s.z_loss, 0, 1, "of the squared logarithm of the softmax's sum, trained beside the loss, to keep logits small");

@@ -131,8 +131,8 @@ std::string write_recipe(const recipe& r) {
     if (name == "guard" && r.guard == recipe::guard_section{}) return;
     if (name == "coordinator" && r.coordinator == recipe::coordinator_section{}) return;
     out += fmt::format("[{}]\n{}\n", name,
-                       lines_of(section, {"activation_mib", "aggregate", "audit_cosine", "audit_rate", "bulk", "documents", "norm",
-                                          "tied_head", "z_loss"}));
+                       lines_of(section, {"activation_mib", "aggregate", "audit_cosine", "audit_rate", "bulk", "documents", "medusa_heads",
+                                          "norm", "tied_head", "z_loss"}));
   });
   for (const auto& variant : r.model.variants) {
     out += fmt::format("[[model.variants]]\nname = {}\nkind = {}\n", toml_text(variant.name), toml_text(variant.kind));

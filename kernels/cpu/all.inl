@@ -23,6 +23,7 @@
 #include "kernels/cpu/fourier.inl"
 #include "kernels/cpu/long_conv.inl"
 #include "kernels/cpu/modal.inl"
+#include "kernels/cpu/modal_scan_backward.inl"
 #include "kernels/cpu/ssd.inl"
 #include "kernels/cpu/ssd_backward.inl"
 #include "kernels/cpu/selective_scan.inl"

@@ -107,6 +107,8 @@ void conv1d_backward_tile(const conv1d_backward_args<Act>& a, const conv_channel
       if (Silu) {
         vf sum = mask.get(f.bias + c + i);
         for (std::int64_t k = first; k < a.width; ++k) sum += mask.get(f.taps + k * a.channels + c + i) * mask.get(x + (t - kept + k) * a.x_stride + i);
+        for (std::int64_t k = 0; a.initial && k < first; ++k)
+          sum += mask.get(f.taps + k * a.channels + c + i) * mask.get(conv_row(a, b, t - kept + k) + c + i);
         d *= silu_slope(sum, sigmoid(sum));
       }
       mask.put(d_sum + t * row + i, d);
@@ -119,14 +121,18 @@ void conv1d_backward_tile(const conv1d_backward_args<Act>& a, const conv_channel
     for (std::int64_t k = 0; k < a.width; ++k) {
       vf d_tap = vf{};
       for (std::int64_t t = kept - k; t < a.length; ++t) d_tap += mask.get(d_sum + t * row + i) * mask.get(x + (t - kept + k) * a.x_stride + i);
+      for (std::int64_t t = 0; a.initial && t < kept - k && t < a.length; ++t)
+        d_tap += mask.get(d_sum + t * row + i) * mask.get(conv_row(a, b, t - kept + k) + c + i);
       mask.put(parts + k * a.channels + c + i, d_tap);
     }
     for (std::int64_t t = 0; t < a.length; ++t) {
-      vf dx = vf{};
+      const Act* later = conv_final_row(a, b, t);
+      vf dx = later ? mask.get(later + c + i) : vf{};
       for (std::int64_t k = a.length - t > kept ? 0 : kept - (a.length - 1 - t); k < a.width; ++k)
         dx += mask.get(f.taps + k * a.channels + c + i) * mask.get(d_sum + (t + kept - k) * row + i);
       mask.put(a.dx + (b * a.length + t) * a.dx_stride + c + i, dx);
     }
+    if (a.d_initial) conv_initial_rows(a, f, b, c + i, mask, [&](std::int64_t t) { return mask.get(d_sum + t * row + i); });
   });
 }
 

@@ -4,8 +4,8 @@ constexpr std::int64_t conv_rows = 128;                     // rows of one windo
 constexpr int conv_sums = ISTHMUS_WIDTH == 16 ? 16 : 8;  // sums kept in registers
 
 /// Where row t of sequence b comes from; null: zeros.
-template <class Act>
-ISTHMUS_INLINE const Act* conv_row(const conv1d_args<Act>& a, std::int64_t b, std::int64_t t) {
+template <class Args>
+ISTHMUS_INLINE auto conv_row(const Args& a, std::int64_t b, std::int64_t t) {
   if (t >= 0) return a.x + (b * a.length + t) * a.x_stride;
   return a.initial ? a.initial + (b * (a.width - 1) + a.width - 1 + t) * a.channels : nullptr;
 }
@@ -72,6 +72,27 @@ void conv1d_wide_tile(const conv1d_args<Act>& a, const conv_channels& f, std::in
   });
 }
 
+/// The gradient of input t from the final state, where it is one of the last width - 1, and null elsewhere.
+template <class Act>
+ISTHMUS_INLINE const Act* conv_final_row(const conv1d_backward_args<Act>& a, std::int64_t b, std::int64_t t) {
+  const std::int64_t kept = a.width - 1, place = t - (a.length - kept);
+  return a.d_final && place >= 0 ? a.d_final + (b * kept + place) * a.channels : nullptr;
+}
+
+/// The gradient of the rows before the first, of one vector of channels from c on. d_sum(t): that of the sum of row t.
+/// Last row first: each reads d_final, which may be the same memory, at an earlier place than it writes to.
+template <class Mask, class Act, class Sum>
+ISTHMUS_INLINE void conv_initial_rows(const conv1d_backward_args<Act>& a, const conv_channels& f, std::int64_t b, std::int64_t c, Mask mask,
+                                      Sum d_sum) {
+  const std::int64_t kept = a.width - 1;
+  for (std::int64_t i = kept - 1; i >= 0; --i) {
+    const Act* later = conv_final_row(a, b, i - kept);
+    vf dx = later ? mask.get(later + c) : vf{};
+    for (std::int64_t t = i < a.length ? i : a.length - 1; t >= 0; --t) dx += mask.get(f.taps + (i - t) * a.channels + c) * d_sum(t);
+    mask.put(a.d_initial + (b * kept + i) * a.channels + c, dx);
+  }
+}
+
 /// One vector of channels of one sequence. memory: [taps][width] twice, windows of x [conv_rows + taps][width], and what is left of
 /// the sums' gradient [length + taps][width]. parts: [taps + 1][channels] of d_weight by tap, d_bias.
 template <bool Silu, class Mask, class Act>
@@ -87,8 +108,10 @@ ISTHMUS_INLINE void conv1d_wide_backward(const conv1d_backward_args<Act>& a, con
   for (std::int64_t begin = 0; begin < a.length; begin += conv_rows) {
     const std::int64_t n = a.length - begin < conv_rows ? a.length - begin : conv_rows;
     float* here = d_sums + begin * width;
-    for (std::int64_t t = begin - kept; t < begin + n; ++t)
-      store(window + (t - begin + kept) * width, t < 0 ? vf{} : mask.get(a.x + (b * a.length + t) * a.x_stride + c));
+    for (std::int64_t t = begin - kept; t < begin + n; ++t) {
+      const Act* x = conv_row(a, b, t);
+      store(window + (t - begin + kept) * width, x ? mask.get(x + c) : vf{});
+    }
     if (Silu) conv_sums_of(f, c, mask, n, taps, window, here);
     for (std::int64_t t = 0; t < n; ++t) {
       vf d = mask.get(a.dy + (b * a.length + begin + t) * a.channels + c);
@@ -105,8 +128,12 @@ ISTHMUS_INLINE void conv1d_wide_backward(const conv1d_backward_args<Act>& a, con
   mask.put(parts + a.width * a.channels + c, d_bias);
   for (std::int64_t t = 0; t < a.length; t += conv_sums) {
     const std::int64_t n = a.length - t < conv_sums ? a.length - t : conv_sums;
-    for (std::int64_t i = 0; i < n; ++i) store(window + i * width, vf{});
+    for (std::int64_t i = 0; i < n; ++i) {
+      const Act* later = conv_final_row(a, b, t + i);
+      store(window + i * width, later ? mask.get(later + c) : vf{});
+    }
     correlate(n, a.width, taps + kept * width, -width, d_sums + t * width, window);
     for (std::int64_t i = 0; i < n; ++i) mask.put(a.dx + (b * a.length + t + i) * a.dx_stride + c, load(window + i * width));
   }
+  if (a.d_initial) conv_initial_rows(a, f, b, c, mask, [&](std::int64_t t) { return load(d_sums + t * width); });
 }

@@ -133,7 +133,7 @@ ISTHMUS_INLINE vf exp_less_one(vf x) {
 struct modal_lanes {
   float *pole_re, *pole_im, *residue_re, *residue_im, *state_re, *state_im;
 };
-constexpr std::int64_t modal_rows = 64;
+constexpr std::int64_t modal_rows = modal_scan_chunk;
 
 /// re, im [modes][width] <- from [lanes][modes][parts].
 ISTHMUS_INLINE void gather_modes(modal_form form, const float* from, std::int64_t lanes, std::int64_t modes, float* re, float* im) {
@@ -145,6 +145,17 @@ ISTHMUS_INLINE void gather_modes(modal_form form, const float* from, std::int64_
     for (std::int64_t i = 0; i < lanes; ++i) {
       re[n * width + i] = from[(i * modes + n) * parts];
       if (parts == 2) im[n * width + i] = from[(i * modes + n) * 2 + 1];
+    }
+  }
+}
+
+/// The way back.
+ISTHMUS_INLINE void scatter_modes(modal_form form, const float* re, const float* im, std::int64_t lanes, std::int64_t modes, float* to) {
+  const std::int64_t parts = form == modal_form::complex ? 2 : 1;
+  for (std::int64_t i = 0; i < lanes; ++i) {
+    for (std::int64_t n = 0; n < modes; ++n) {
+      to[(i * modes + n) * parts] = re[n * width + i];
+      if (parts == 2) to[(i * modes + n) * 2 + 1] = im[n * width + i];
     }
   }
 }
@@ -195,6 +206,7 @@ ISTHMUS_INLINE void all_modes_of(const modal_lanes& m, std::int64_t modes, std::
 template <class Mask, class Act>
 void modal_scan_lanes(const modal_scan_args<Act>& a, std::int64_t b, std::int64_t c, std::int64_t lanes, Mask mask, float* memory) {
   const std::int64_t each = a.modes * width, parts = a.form == modal_form::complex ? 2 : 1, size = a.modes * parts;
+  const std::int64_t chunks = (a.length + modal_rows - 1) / modal_rows;
   const modal_lanes m{memory, memory + each, memory + 2 * each, memory + 3 * each, memory + 4 * each, memory + 5 * each};
   float *w = memory + 6 * each, *sums = w + modal_rows * width;
   gather_modes(a.form, a.poles + c * size, lanes, a.modes, m.pole_re, m.pole_im);
@@ -205,6 +217,8 @@ void modal_scan_lanes(const modal_scan_args<Act>& a, std::int64_t b, std::int64_
   const vf d = a.d ? mask.get(a.d + c) : vf{};
   for (std::int64_t begin = 0; begin < a.length; begin += modal_rows) {
     const std::int64_t rows = a.length - begin < modal_rows ? a.length - begin : modal_rows, first = b * a.length + begin;
+    if (a.states)
+      scatter_modes(a.form, m.state_re, m.state_im, lanes, a.modes, a.states + ((b * chunks + begin / modal_rows) * a.channels + c) * size);
     for (std::int64_t t = 0; t < rows; ++t) {
       const std::int64_t at = (first + t) * a.x_stride + c, later = at + 16 * a.x_stride;
       if (begin + t + 16 < a.length) {  // rows lie too far apart for the CPU to foresee them
@@ -222,14 +236,7 @@ void modal_scan_lanes(const modal_scan_args<Act>& a, std::int64_t b, std::int64_
       mask.put(a.y + (first + t) * a.y_stride + c, a.x2 ? sum * mask.get(a.x2 + (first + t) * a.x_stride + c) : sum);
     }
   }
-  if (!a.final) return;
-  for (std::int64_t i = 0; i < lanes; ++i) {
-    for (std::int64_t n = 0; n < a.modes; ++n) {
-      float* to = a.final + ((b * a.channels + c + i) * a.modes + n) * parts;
-      to[0] = m.state_re[n * width + i];
-      if (parts == 2) to[1] = m.state_im[n * width + i];
-    }
-  }
+  if (a.final) scatter_modes(a.form, m.state_re, m.state_im, lanes, a.modes, a.final + (b * a.channels + c) * size);
 }
 
 template <class Act>

@@ -57,9 +57,10 @@ ISTHMUS_INLINE void score_gradient_sums(const ssd_backward_memory& m, std::int64
   for (std::int64_t t = 0; t < n; ++t) m.d_cum[t] -= static_cast<double>(m.columns[t]);
 }
 
-/// to [n][row_n] += u; d_cum_t += sign * u_t . x_t.
-ISTHMUS_INLINE void add_state_part(const ssd_backward_memory& m, const rows_view& x, std::int64_t n, std::int64_t state, float sign,
-                                   float* to) {
+/// to [n][row_n] += u; d_cum_t += sign * u_t . x_t. Gives the sum of u_t . x_t.
+ISTHMUS_INLINE double add_state_part(const ssd_backward_memory& m, const rows_view& x, std::int64_t n, std::int64_t state, float sign,
+                                     float* to) {
+  double all = 0;
   for (std::int64_t t = 0; t < n; ++t) {
     vf along = vf{};
     over(state, [&](std::int64_t c, auto mask) {
@@ -68,7 +69,9 @@ ISTHMUS_INLINE void add_state_part(const ssd_backward_memory& m, const rows_view
       mask.put(to + t * m.row_n + c, mask.get(to + t * m.row_n + c) + u);
     });
     m.d_cum[t] += static_cast<double>(sign * sum(along));
+    all += static_cast<double>(sum(along));
   }
+  return all;
 }
 
 /// Writes dx of the chunk; sums d_d.
@@ -90,10 +93,12 @@ ISTHMUS_INLINE void input_gradients(const ssd_backward_args<Act>& a, std::int64_
   }
 }
 
-/// What the state before the chunk gives to dC, and the adjoint behind it to d(DX), dB and d_cum; then the adjoint moves before it.
+/// What the state before the chunk gives to dC, and the adjoint behind it, if there is one, to d(DX), dB and d_cum; then the adjoint moves
+/// before it. Gives <(f B)^T DX, adjoint>.
 template <class Act>
-void state_gradients(const ssd_backward_args<Act>& a, std::int64_t n, const float* before, const float* behind,
-                     const rows_view& b, const rows_view& c, const rows_view& dy, const ssd_backward_memory& m, float* adjoint) {
+double state_gradients(const ssd_backward_args<Act>& a, std::int64_t n, const float* before, bool behind, const rows_view& b,
+                       const rows_view& c, const rows_view& dy, const ssd_backward_memory& m, float* adjoint) {
+  double added = 0;
   const std::int64_t kept = a.state * m.row_p;
   copy_rows(dy.a, dy.row, n, a.head_dim, m.decay.from_start, m.scaled, m.row_p);
   copy_rows(before, a.state, a.head_dim, a.state, nullptr, m.s_t, m.row_n);
@@ -103,22 +108,23 @@ void state_gradients(const ssd_backward_args<Act>& a, std::int64_t n, const floa
     transpose(adjoint, m.row_p, a.state, m.row_p, m.p_t, m.row_n);
     copy_rows(m.x, m.row_p, n, a.head_dim, m.decay.to_end, m.scaled, m.row_p);
     product(n, m.row_n, a.head_dim, {m.scaled, m.row_p, 1}, {m.p_t, m.row_n, panel}, {m.u, m.row_n, panel}, into::overwrite);
-    add_state_part(m, b, n, a.state, -1.0F, m.db);
+    added = add_state_part(m, b, n, a.state, -1.0F, m.db);
     copy_rows(b.a, b.row, n, a.state, m.decay.to_end, m.scaled, m.row_n);
     product(n, m.row_p, a.state, {m.scaled, m.row_n, 1}, {adjoint, m.row_p, panel}, {m.dx, m.row_p, panel}, into::add);
     scale_all(adjoint, kept, m.decay.from_start[n - 1]);
   }
   copy_rows(c.a, c.row, n, a.state, m.decay.from_start, m.scaled, m.row_n);
   product(a.state, m.row_p, n, {m.scaled, 1, m.row_n}, dy.as_right(), {adjoint, m.row_p, panel}, into::add);
+  return added;
 }
 
-/// <adjoint, S'> with S' [head_dim, state] as kept by the forward pass.
-ISTHMUS_INLINE double adjoint_along(const ssd_backward_memory& m, const float* adjoint, const float* behind, std::int64_t p, std::int64_t n) {
+/// <adjoint, S> with S [head_dim, state] as kept by the forward pass.
+ISTHMUS_INLINE double adjoint_along(const ssd_backward_memory& m, const float* adjoint, const float* s, std::int64_t p, std::int64_t n) {
   double all = 0;
   transpose(adjoint, m.row_p, n, m.row_p, m.p_t, m.row_n);
   for (std::int64_t i = 0; i < p; ++i) {
     vf dot = vf{};
-    over(n, [&](std::int64_t j, auto mask) { dot += mask.get(m.p_t + i * m.row_n + j) * mask.get(behind + i * n + j); });
+    over(n, [&](std::int64_t j, auto mask) { dot += mask.get(m.p_t + i * m.row_n + j) * mask.get(s + i * n + j); });
     all += static_cast<double>(sum(dot));
   }
   return all;
@@ -146,8 +152,12 @@ void ssd_chunk_head_backward(const ssd_backward_args<Act>& a, std::int64_t batch
   }
   apply_decay(m.dm, m.decay.log_decay, n, m.row_q, m.decayed);
   score_gradient_sums(m, n);
-  const double last = behind ? adjoint_along(m, adjoint, behind, a.head_dim, a.state) : 0.0;
-  state_gradients(a, n, before, behind, b, c, dy, m, adjoint);
+  // The final state is not kept: S' = e_last S + (f B)^T DX.
+  const bool final = !behind && a.d_final;
+  double last = behind ? adjoint_along(m, adjoint, behind, a.head_dim, a.state) : 0.0;
+  if (final) last = static_cast<double>(m.decay.from_start[n - 1]) * adjoint_along(m, adjoint, before, a.head_dim, a.state);
+  const double added = state_gradients(a, n, before, behind || final, b, c, dy, m, adjoint);
+  if (final) last += added;
   input_gradients(a, row, n, h, dy, m, sums);
   m.d_cum[n - 1] += last;
   decay_gradients(a, row, n, h, m, sums);
@@ -157,8 +167,10 @@ void ssd_chunk_head_backward(const ssd_backward_args<Act>& a, std::int64_t batch
 template <class Act>
 void ssd_backward_tile(const ssd_backward_args<Act>& a, std::int64_t batch, std::int64_t head, std::int64_t heads,
                        const ssd_backward_memory& m, float* d_bc, head_gradients* sums) {
-  const std::int64_t kept = a.state * m.row_p, g = head * a.groups / a.heads * a.state;
-  __builtin_memset(m.adjoints, 0, static_cast<std::size_t>(heads * kept) * sizeof(float));
+  const std::int64_t kept = a.state * m.row_p, g = head * a.groups / a.heads * a.state, size = a.head_dim * a.state;
+  const std::int64_t carried = (batch * a.heads + head) * size;
+  for (std::int64_t i = 0; i < heads; ++i)
+    state_from(a.d_final ? a.d_final + carried + i * size : nullptr, a.head_dim, a.state, m.row_p, m.adjoints + i * kept);
   for (std::int64_t i = 0; i < heads; ++i) sums[i] = {};
   for (std::int64_t k = (a.length + a.chunk - 1) / a.chunk - 1; k >= 0; --k) {
     const std::int64_t begin = k * a.chunk, n = a.length - begin < a.chunk ? a.length - begin : a.chunk, row = batch * a.length + begin;
@@ -176,6 +188,8 @@ void ssd_backward_tile(const ssd_backward_args<Act>& a, std::int64_t batch, std:
       __builtin_memcpy(d_bc + (begin + t) * 2 * m.row_n + m.row_n, m.dc + t * m.row_n, static_cast<std::size_t>(m.row_n) * sizeof(float));
     }
   }
+  for (std::int64_t i = 0; a.d_initial && i < heads; ++i)
+    state_to(m.adjoints + i * kept, a.head_dim, a.state, m.row_p, a.d_initial + carried + i * size);
 }
 
 /// db, dc: the tiles' shares [batch][tiles of a sequence][length][2][row_n], added in order.

@@ -44,6 +44,7 @@ constexpr op_table<Act> table() {
           .modal_filter = modal_filter,
           .modal_filter_backward = modal_filter_backward,
           .modal_scan = modal_scan<Act>,
+          .modal_scan_backward = modal_scan_backward<Act>,
           .modal_step = modal_step<Act>,
           .ssd = ssd<Act>,
           .ssd_backward = ssd_backward<Act>,

@@ -51,6 +51,7 @@ constexpr op_table<Act> table() {
           .modal_filter = cuda::modal_filter,
           .modal_filter_backward = cuda::modal_filter_backward,
           .modal_scan = cuda::modal_scan<Act>,
+          .modal_scan_backward = cuda::modal_scan_backward<Act>,
           .modal_step = cuda::modal_step<Act>,
           .ssd = cuda::ssd<Act>,
           .ssd_backward = cuda::ssd_backward<Act>,

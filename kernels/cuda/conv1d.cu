@@ -55,7 +55,7 @@ __global__ void conv1d_backward_rows(conv1d_backward_args<Act> a, float* partial
   const auto [c, b, begin, end] = my_rows(a.length);
   if (c >= a.channels) return;
   float weight[Width], window[Width], d_sums[Width], d_weight[Width];
-  const auto x_at = [&](std::int64_t t) { return t >= 0 ? wide(a.x[(b * a.length + t) * a.x_stride + c]) : 0.0F; };
+  const auto x_at = [&](std::int64_t t) { return conv_input(a, b, t, c); };
   for (int k = 0; k < Width; ++k) {
     weight[k] = a.weight[filter_of(a, c) * Width + k];
     d_sums[k] = d_weight[k] = 0;
@@ -82,7 +82,7 @@ __global__ void conv1d_backward_rows(conv1d_backward_args<Act> a, float* partial
     d_sums[Width - 1] = d_sum;
     const std::int64_t row = t - (Width - 1);
     if (row < begin) continue;
-    float dx = skip * d_sums[0];
+    float dx = conv_final(a, b, row, c) + skip * d_sums[0];
     for (int k = 0; k < Width; ++k) dx += weight[Width - 1 - k] * d_sums[k];
     a.dx[(b * a.length + row) * a.dx_stride + c] = narrow<Act>(dx);
   }
@@ -90,6 +90,31 @@ __global__ void conv1d_backward_rows(conv1d_backward_args<Act> a, float* partial
   for (int k = 0; k < Width; ++k) mine[c * Width + k] = d_weight[k];
   mine[a.channels * Width + c] = d_bias;
   mine[a.channels * (Width + 1) + c] = d_skip;
+}
+
+/// The gradient of the sum of row t, worked out again.
+template <class Act>
+__device__ float d_sum_of(const conv1d_backward_args<Act>& a, std::int64_t b, std::int64_t t, std::int64_t c) {
+  const float x = conv_input(a, b, t, c);
+  float sum = (a.bias ? a.bias[c] : 0) + (a.skip ? a.skip[c] : 0) * x;
+  for (std::int64_t k = 0; k < a.width; ++k) sum += a.weight[filter_of(a, c) * a.width + k] * conv_input(a, b, t - (a.width - 1) + k, c);
+  return wide(a.dy[(b * a.length + t) * a.channels + c]) * slope_of(a.activation, sum);
+}
+
+/// The gradient of the rows before the first, a thread a channel. d_sums: [batch * length, channels] as wide taps leave it, or null.
+/// After all that reads d_final, which may be the same memory: the last row first, for each reads an earlier place than it writes to.
+template <class Act>
+__global__ void initial_rows(conv1d_backward_args<Act> a, const float* d_sums) {
+  const std::int64_t c = static_cast<std::int64_t>(blockIdx.x) * threads + threadIdx.x, b = blockIdx.z, kept = a.width - 1;
+  if (c >= a.channels) return;
+  for (std::int64_t i = kept - 1; i >= 0; --i) {
+    float dx = conv_final(a, b, i - kept, c);
+    for (std::int64_t t = min(i, a.length - 1); t >= 0; --t) {
+      const float d_sum = d_sums ? d_sums[(b * a.length + t) * a.channels + c] : d_sum_of(a, b, t, c);
+      dx += a.weight[filter_of(a, c) * a.width + i - t] * d_sum;
+    }
+    a.d_initial[(b * kept + i) * a.channels + c] = narrow<Act>(dx);
+  }
 }
 
 /// f.operator()<Width>() for the width that it is at run time.
@@ -156,6 +181,9 @@ void conv1d_backward(stream& s, const conv1d_backward_args<Act>& a) {
     for_width(a.width, [&]<int Width>() {
       launch(q, "conv1d_backward", conv1d_backward_rows<Act, Width>, grid_of(a.batch, a.length, a.channels), threads, 0, a, partial);
     });
+  if (a.d_initial && a.width > 1)
+    launch(q, "conv1d_backward's first rows", initial_rows<Act>, grid_of(a.batch, 1, a.channels), threads, 0, a,
+           is_wide ? of_channels + taps : nullptr);
   const bool shared = a.filters < a.channels;
   if (shared) device_memory.clear(q, of_channels, static_cast<std::size_t>(taps) * sizeof(float));
   add_partial_sums(q, partial, runs, stride, taps, shared ? of_channels : a.d_weight);

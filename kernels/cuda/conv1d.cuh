@@ -13,10 +13,17 @@ __device__ std::int64_t filter_of(const Args& a, std::int64_t c) {
 }
 
 /// Input t of the channel; t < 0 reaches into the rows before the first.
-template <class Act>
-__device__ float conv_input(const conv1d_args<Act>& a, std::int64_t b, std::int64_t t, std::int64_t c) {
+template <class Args>
+__device__ float conv_input(const Args& a, std::int64_t b, std::int64_t t, std::int64_t c) {
   if (t >= 0) return wide(a.x[(b * a.length + t) * a.x_stride + c]);
   return a.initial ? wide(a.initial[(b * (a.width - 1) + a.width - 1 + t) * a.channels + c]) : 0.0F;
+}
+
+/// The gradient of input t from the final state; zero where it is none of the last width - 1.
+template <class Act>
+__device__ float conv_final(const conv1d_backward_args<Act>& a, std::int64_t b, std::int64_t t, std::int64_t c) {
+  const std::int64_t kept = a.width - 1, place = t - (a.length - kept);
+  return a.d_final && place >= 0 ? wide(a.d_final[(b * kept + place) * a.channels + c]) : 0.0F;
 }
 
 __device__ inline float activated(conv_activation f, float sum) { return f == conv_activation::silu ? sum * sigmoid(sum) : sum; }

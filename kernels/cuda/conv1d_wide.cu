@@ -79,10 +79,10 @@ __global__ void wide_rows(conv1d_args<Act> a) {
   }
 }
 
-/// Input t of the channel, zero outside the sequence.
+/// Input t of the channel, zero behind the sequence and, without a state, before it.
 template <class Act>
 __device__ float backward_input(const conv1d_backward_args<Act>& a, const tile_place& at, std::int64_t t) {
-  return at.inside && t >= 0 && t < a.length ? wide(a.x[(at.b * a.length + t) * a.x_stride + at.c]) : 0.0F;
+  return at.inside && t < a.length ? conv_input(a, at.b, t, at.c) : 0.0F;
 }
 
 /// d_sums = dy f'(sum).
@@ -124,7 +124,8 @@ __global__ void wide_inputs(conv1d_backward_args<Act> a, const float* d_sums) {
   for (int i = 0; i < few; ++i) {
     const std::int64_t t = at.begin + first + i;
     if (t >= at.end) break;
-    a.dx[(at.b * a.length + t) * a.dx_stride + at.c] = narrow<Act>(sums[i] + skip * m.window[first + i][threadIdx.x]);
+    a.dx[(at.b * a.length + t) * a.dx_stride + at.c] =
+        narrow<Act>(conv_final(a, at.b, t, at.c) + sums[i] + skip * m.window[first + i][threadIdx.x]);
   }
 }
 

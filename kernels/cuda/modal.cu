@@ -1,3 +1,4 @@
+#include "kernels/cuda/column_sums.cuh"
 #include "kernels/cuda/device.cuh"
 #include "kernels/cuda/ops.hpp"
 
@@ -78,14 +79,14 @@ __global__ void filter_gradients(modal_filter_backward_args<float> a) {
 }
 
 // The scan in chunks of rows: what each chunk adds to the state, the states before the chunks, and then each chunk from its own.
-constexpr int chunk = 64, scan_threads = 64;
+constexpr int chunk = modal_scan_chunk, scan_threads = 64;
 
 /// One mode in registers; a pole near one is known by its distance from one.
 struct mode_state {
   float re, im, less_one_re, pole_im;
 
-  template <class Act>
-  __device__ static mode_state of(const modal_scan_args<Act>& a, std::int64_t i, float re, float im) {
+  template <class Args>
+  __device__ static mode_state of(const Args& a, std::int64_t i, float re, float im) {
     if (a.form == modal_form::complex) return {re, im, a.poles[2 * i] - 1, a.poles[2 * i + 1]};
     return {re, im, expm1f(a.poles[i]), 0};
   }
@@ -95,12 +96,12 @@ struct mode_state {
     re = next;
   }
 };
-template <class Act>
-__device__ std::int64_t parts_of(const modal_scan_args<Act>& a) {
+template <class Args>
+__host__ __device__ std::int64_t parts_of(const Args& a) {
   return a.form == modal_form::complex ? 2 : 1;
 }
-template <class Act>
-__device__ float input_at(const modal_scan_args<Act>& a, std::int64_t row, std::int64_t c) {
+template <class Args>
+__device__ float input_at(const Args& a, std::int64_t row, std::int64_t c) {
   const float v = wide(a.v[row * a.x_stride + c]);
   return a.x1 ? v * wide(a.x1[row * a.x_stride + c]) : v;
 }
@@ -176,6 +177,11 @@ __global__ void scan_chunks(modal_scan_args<Act> a, const float* states) {
       re = a.initial[own];
       if (parts == 2) im = a.initial[own + 1];
     }
+    if (a.states) {
+      float* kept = a.states + (((at.b * gridDim.y + at.k) * a.channels + at.c) * a.modes + n) * parts;
+      kept[0] = re;
+      if (parts == 2) kept[1] = im;
+    }
     mode_state m = mode_state::of(a, i, re, im);
     const float residue_re = a.residues[i * parts], residue_im = parts == 2 ? a.residues[i * parts + 1] : 0;
     for (int t = 0; t < rows; ++t) {
@@ -190,6 +196,102 @@ __global__ void scan_chunks(modal_scan_args<Act> a, const float* states) {
   for (int t = 0; t < rows; ++t) {
     const std::int64_t row = at.b * a.length + at.begin + t;
     a.y[row * a.y_stride + at.c] = narrow<Act>(a.x2 ? sums[t][me] * wide(a.x2[row * a.x_stride + at.c]) : sums[t][me]);
+  }
+}
+
+constexpr int back_threads = 32;
+
+/// What a thread of the backward pass has of its channel, a chunk of rows: w, the sums that x2 multiplies, their gradient, that of w.
+struct back_rows {
+  float w[chunk][back_threads], sums[chunk][back_threads], d_sums[chunk][back_threads], dw[chunk][back_threads];
+};
+/// The gradient of a mode's state, and what the mode's parameters get of one sequence.
+struct mode_gradient {
+  float re, im, pole_re, pole_im, residue_re, residue_im;
+};
+
+/// One mode over the rows of a chunk: there, from the state before it, and back.
+__device__ void mode_back(back_rows& rows, int count, mode_state m, float residue_re, float residue_im, mode_gradient& g) {
+  const int me = threadIdx.x;
+  float re[chunk + 1], im[chunk + 1];
+  re[0] = m.re, im[0] = m.im;
+  for (int t = 0; t < count; ++t) {
+    m.move(rows.w[t][me]);
+    re[t + 1] = m.re, im[t + 1] = m.im;
+    rows.sums[t][me] += residue_re * m.re - residue_im * m.im;
+  }
+  for (int t = count - 1; t >= 0; --t) {
+    const float d_sum = rows.d_sums[t][me];
+    g.residue_re += d_sum * re[t + 1];
+    g.residue_im -= d_sum * im[t + 1];
+    g.re += d_sum * residue_re;
+    g.im -= d_sum * residue_im;
+    rows.dw[t][me] += g.re;
+    g.pole_re += g.re * re[t] + g.im * im[t];
+    g.pole_im += g.im * re[t] - g.re * im[t];
+    const float next = g.re + (g.re * m.less_one_re + g.im * m.pole_im);
+    g.im = g.im + (g.im * m.less_one_re - g.re * m.pole_im);
+    g.re = next;
+  }
+}
+
+/// Floats of `partial` a sequence: gradients of poles, of residues, of d.
+template <class Act>
+__host__ __device__ std::int64_t partial_stride(const modal_scan_backward_args<Act>& a) {
+  return a.channels * (2 * a.modes * parts_of(a) + 1);
+}
+
+/// A thread a channel of a sequence, chunks last to first. gradients: [batch, modes, channels], between chunks; partial: [batch, partial_stride].
+template <class Act>
+__global__ void scan_back(modal_scan_backward_args<Act> a, mode_gradient* gradients, float* partial) {
+  __shared__ back_rows rows;
+  const std::int64_t c = static_cast<std::int64_t>(blockIdx.x) * back_threads + threadIdx.x, b = blockIdx.y, parts = parts_of(a);
+  if (c >= a.channels) return;
+  const std::int64_t chunks = (a.length + chunk - 1) / chunk, own = (b * a.channels + c) * a.modes * parts;
+  const int me = threadIdx.x;
+  const float d = a.d ? a.d[c] : 0;
+  float d_d = 0;
+  const auto gradient = [&](std::int64_t n) -> mode_gradient& { return gradients[(b * a.modes + n) * a.channels + c]; };
+  for (std::int64_t n = 0; n < a.modes; ++n)
+    gradient(n) = {a.d_final ? a.d_final[own + n * parts] : 0, a.d_final && parts == 2 ? a.d_final[own + 2 * n + 1] : 0, 0, 0, 0, 0};
+  for (std::int64_t k = chunks - 1; k >= 0; --k) {
+    const std::int64_t first = b * a.length + k * chunk;
+    const int count = static_cast<int>(least(a.length - k * chunk, static_cast<std::int64_t>(chunk)));
+    for (int t = 0; t < count; ++t) {
+      const float w = input_at(a, first + t, c), dy = wide(a.dy[(first + t) * a.dy_stride + c]);
+      const float d_sum = a.x2 ? dy * wide(a.x2[(first + t) * a.x_stride + c]) : dy;
+      rows.w[t][me] = w;
+      rows.sums[t][me] = d * w;
+      rows.d_sums[t][me] = d_sum;
+      rows.dw[t][me] = d * d_sum;
+      d_d += d_sum * w;
+    }
+    for (std::int64_t n = 0; n < a.modes; ++n) {
+      const std::int64_t i = c * a.modes + n;
+      const float* state = a.states + (((b * chunks + k) * a.channels + c) * a.modes + n) * parts;
+      mode_gradient g = gradient(n);
+      mode_back(rows, count, mode_state::of(a, i, state[0], parts == 2 ? state[1] : 0), a.residues[i * parts],
+                parts == 2 ? a.residues[i * parts + 1] : 0, g);
+      gradient(n) = g;
+    }
+    for (int t = 0; t < count; ++t) {
+      const std::int64_t from = (first + t) * a.x_stride + c, to = (first + t) * a.dx_stride + c;
+      const float dw = rows.dw[t][me];
+      if (a.x2) a.dx2[to] = narrow<Act>(wide(a.dy[(first + t) * a.dy_stride + c]) * rows.sums[t][me]);
+      if (a.x1) a.dx1[to] = narrow<Act>(dw * wide(a.v[from]));
+      a.dv[to] = narrow<Act>(a.x1 ? dw * wide(a.x1[from]) : dw);
+    }
+  }
+  float *d_poles = partial + b * partial_stride(a), *d_residues = d_poles + a.channels * a.modes * parts;
+  d_residues[a.channels * a.modes * parts + c] = d_d;
+  for (std::int64_t n = 0; n < a.modes; ++n) {
+    const std::int64_t i = (c * a.modes + n) * parts;
+    const mode_gradient g = gradient(n);
+    d_poles[i] = parts == 2 ? g.pole_re : g.pole_re * expf(a.poles[i]);
+    d_residues[i] = g.residue_re;
+    if (parts == 2) d_poles[i + 1] = g.pole_im, d_residues[i + 1] = g.residue_im;
+    if (a.d_initial) a.d_initial[own + n * parts] = g.re;
+    if (a.d_initial && parts == 2) a.d_initial[own + 2 * n + 1] = g.im;
   }
 }
 
@@ -222,12 +324,28 @@ void modal_scan(stream& s, const modal_scan_args<Act>& a) {
 }
 
 template <class Act>
+void modal_scan_backward(stream& s, const modal_scan_backward_args<Act>& a) {
+  queue& q = queue_of(s);
+  const std::int64_t between = a.batch * a.modes * a.channels * static_cast<std::int64_t>(sizeof(mode_gradient) / sizeof(float));
+  const std::int64_t stride = partial_stride(a), numbers = a.channels * a.modes * parts_of(a);
+  if (a.batch == 0 || a.channels == 0) return;
+  float* partial = q.scratch_floats(a.batch * stride + between);
+  launch(q, "modal_scan_backward", scan_back<Act>,
+         dim3(static_cast<unsigned>(ceil_div(a.channels, back_threads)), static_cast<unsigned>(a.batch)), back_threads, 0, a,
+         reinterpret_cast<mode_gradient*>(partial + a.batch * stride), partial);
+  add_partial_sums(q, partial, a.batch, stride, numbers, a.d_poles);
+  add_partial_sums(q, partial + numbers, a.batch, stride, numbers, a.d_residues);
+  if (a.d) add_partial_sums(q, partial + 2 * numbers, a.batch, stride, a.channels, a.d_d);
+}
+
+template <class Act>
 void modal_step(stream& s, const modal_step_args<Act>& a) {
   modal_scan<Act>(s, one_row_of(a));
 }
 
-#define ISTHMUS_FOR(Act)                                          \
-  template void modal_scan(stream&, const modal_scan_args<Act>&); \
+#define ISTHMUS_FOR(Act)                                                            \
+  template void modal_scan(stream&, const modal_scan_args<Act>&);                   \
+  template void modal_scan_backward(stream&, const modal_scan_backward_args<Act>&); \
   template void modal_step(stream&, const modal_step_args<Act>&);
 ISTHMUS_FOR(float)
 ISTHMUS_FOR(bf16)

@@ -89,6 +89,8 @@ void modal_filter_backward(stream&, const modal_filter_backward_args<float>&);
 template <class Act>
 void modal_scan(stream&, const modal_scan_args<Act>&);
 template <class Act>
+void modal_scan_backward(stream&, const modal_scan_backward_args<Act>&);
+template <class Act>
 void modal_step(stream&, const modal_step_args<Act>&);
 template <class Act>
 void ssd(stream&, const ssd_args<Act>&);

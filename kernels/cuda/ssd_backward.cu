@@ -34,9 +34,9 @@ __global__ void states_in_chunks(ssd_extents e, ssd_tiles t, const float* decay,
   }
 }
 
-/// The gradient that reaches the state after each tile from later ones takes the place of what the tile adds to it. As scan_tiles, from
-/// the last tile to the first.
-__global__ void scan_tiles_back(ssd_extents e, ssd_tiles t, const float* decay, float* tiles) {
+/// The gradient that reaches the state after each tile from later ones and from the final state takes the place of what the tile adds to
+/// it. As scan_tiles, from the last tile to the first. d_final, d_initial: may be null, or the same, of which each thread has one element.
+__global__ void scan_tiles_back(ssd_extents e, ssd_tiles t, const float* decay, float* tiles, const float* d_final, float* d_initial) {
   constexpr int ahead = 8;
   const std::int64_t size = e.head_dim * e.state, element = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
   const std::int64_t h = blockIdx.y, b = blockIdx.z, step = e.heads * size;
@@ -44,7 +44,8 @@ __global__ void scan_tiles_back(ssd_extents e, ssd_tiles t, const float* decay, 
   const int count = static_cast<int>(t.count);
   decay += (b * e.heads + h) * count;
   float* place = tiles + ((b * count + count - 1) * e.heads + h) * size + element;
-  float g = 0;
+  const std::int64_t carried = (b * e.heads + h) * size + element;
+  float g = d_final ? d_final[carried] : 0.0F;
   for (int i = count - 1; i >= 0; i -= ahead) {
     float added[ahead], by[ahead];
 #pragma unroll
@@ -61,6 +62,7 @@ __global__ void scan_tiles_back(ssd_extents e, ssd_tiles t, const float* decay, 
       g = by[k] * g + added[k];
     }
   }
+  if (d_initial) d_initial[carried] = g;
 }
 
 /// What the tiles leave for the sums over heads and over tiles.
@@ -307,7 +309,7 @@ void ssd_backward(stream& s, const ssd_backward_args<Act>& a) {
     before = m.before;
   }
   ssd_added(q, e, t, m.times, ssd_outer<Act>{a.dy, a.c, e.heads * e.head_dim, a.xbc_stride, false}, m.after, vectors);
-  launch(q, "ssd's scan back", scan_tiles_back, elements, 128, 0, e, t, m.times.decay, m.after);
+  launch(q, "ssd's scan back", scan_tiles_back, elements, 128, 0, e, t, m.times.decay, m.after, a.d_final, a.d_initial);
   device_memory.clear(s, m.partial.vectors, static_cast<std::size_t>(e.batch * t.count * 3 * e.heads) * sizeof(float));  // of empty tiles
   launch(q, "ssd_backward", gradients_of_tiles<Act>, tiles, square_threads, 3 * square<Act>::bytes, a, e, t, m.times, before, m.after,
          m.partial, vectors);

@@ -50,6 +50,7 @@ constexpr op_table<Act> table() {
           .modal_filter = reference::modal_filter<real<Act>>,
           .modal_filter_backward = reference::modal_filter_backward<real<Act>>,
           .modal_scan = reference::modal_scan<Act>,
+          .modal_scan_backward = reference::modal_scan_backward<Act>,
           .modal_step = reference::modal_step<Act>,
           .ssd = reference::ssd<Act>,
           .ssd_backward = reference::ssd_backward<Act>,

@@ -8,10 +8,11 @@ namespace isthmus::kernels::reference {
 namespace {
 
 /// Input `t` of channel c of sequence b; t < 0 reaches into the rows before the first. at: x and initial as in conv1d_args.
-template <class Act>
-real<Act> input(const conv1d_args<Act>& a, std::int64_t b, std::int64_t t, std::int64_t c) {
+template <class Args>
+auto input(const Args& a, std::int64_t b, std::int64_t t, std::int64_t c) {
   if (t >= 0) return load(a.x[(b * a.length + t) * a.x_stride + c]);
-  return a.initial ? load(a.initial[(b * (a.width - 1) + a.width - 1 + t) * a.channels + c]) : real<Act>{0};
+  using R = decltype(load(*a.x));
+  return a.initial ? load(a.initial[(b * (a.width - 1) + a.width - 1 + t) * a.channels + c]) : R{0};
 }
 
 /// What channel c has before its taps, at input x.
@@ -52,29 +53,35 @@ void conv1d(stream& s, const conv1d_args<Act>& a) {
 template <class Act>
 void conv1d_backward(stream& s, const conv1d_backward_args<Act>& a) {
   using R = real<Act>;
-  R* d_sum = scratch<Act>(s, a.length);
+  const std::int64_t kept = a.width - 1;
+  R* d_sum = scratch<Act>(s, a.length + kept);
+  R* d_before = d_sum + a.length;  // of the rows before the first
   for (std::int64_t b = 0; b < a.batch; ++b) {
     for (std::int64_t c = 0; c < a.channels; ++c) {
       const R* weight = a.weight + filter_of(a, c) * a.width;
       R* d_weight = a.d_weight + filter_of(a, c) * a.width;
-      const Act* x = a.x + b * a.length * a.x_stride + c;
       for (std::int64_t t = 0; t < a.length; ++t) {
-        R sum = start_of(a, c, load(x[t * a.x_stride]));
-        for (std::int64_t k = std::max<std::int64_t>(0, a.width - 1 - t); k < a.width; ++k)
-          sum += weight[k] * load(x[(t - a.width + 1 + k) * a.x_stride]);
+        const R x = input(a, b, t, c);
+        R sum = start_of(a, c, x);
+        for (std::int64_t k = 0; k < a.width; ++k) sum += weight[k] * input(a, b, t - kept + k, c);
         d_sum[t] = load(a.dy[(b * a.length + t) * a.channels + c]);
         if (a.activation == conv_activation::silu) d_sum[t] *= silu_slope(sum, sigmoid(sum));
         if (a.bias) a.d_bias[c] += d_sum[t];
-        if (a.skip) a.d_skip[c] += d_sum[t] * load(x[t * a.x_stride]);
-        for (std::int64_t k = std::max<std::int64_t>(0, a.width - 1 - t); k < a.width; ++k)
-          d_weight[k] += d_sum[t] * load(x[(t - a.width + 1 + k) * a.x_stride]);
+        if (a.skip) a.d_skip[c] += d_sum[t] * x;
+        for (std::int64_t k = 0; k < a.width; ++k) d_weight[k] += d_sum[t] * input(a, b, t - kept + k, c);
       }
-      for (std::int64_t t = 0; t < a.length; ++t) {
-        R dx = a.skip ? a.skip[c] * d_sum[t] : R{0};
+      // Input t is in the final state at its place among the last width - 1.
+      const auto gradient = [&](std::int64_t t) {
+        R dx = a.skip && t >= 0 ? a.skip[c] * d_sum[t] : R{0};
         for (std::int64_t k = 0; k < a.width; ++k)
-          if (t + a.width - 1 - k < a.length) dx += weight[k] * d_sum[t + a.width - 1 - k];
-        a.dx[(b * a.length + t) * a.dx_stride + c] = static_cast<Act>(dx);
-      }
+          if (t + kept - k >= 0 && t + kept - k < a.length) dx += weight[k] * d_sum[t + kept - k];
+        const std::int64_t place = t - (a.length - kept);
+        return a.d_final && place >= 0 ? dx + load(a.d_final[(b * kept + place) * a.channels + c]) : dx;
+      };
+      for (std::int64_t t = 0; t < a.length; ++t) a.dx[(b * a.length + t) * a.dx_stride + c] = static_cast<Act>(gradient(t));
+      if (!a.d_initial) continue;
+      for (std::int64_t i = 0; i < kept; ++i) d_before[i] = gradient(i - kept);  // all of them first: d_initial may be d_final
+      for (std::int64_t i = 0; i < kept; ++i) a.d_initial[(b * kept + i) * a.channels + c] = static_cast<Act>(d_before[i]);
     }
   }
 }

@@ -137,9 +137,14 @@ void ssd_backward(stream& s, const ssd_backward_args<Act>& a) {
   for (std::int64_t batch = 0; batch < a.batch; ++batch) {
     std::fill_n(m.db, 2 * a.length * wide, R{0});
     for (std::int64_t h = 0; h < a.heads; ++h) {
-      std::fill_n(m.adjoint, size, R{0});
+      const std::int64_t carried = (batch * a.heads + h) * size;
+      if (a.d_final)
+        std::copy_n(a.d_final + carried, size, m.adjoint);
+      else
+        std::fill_n(m.adjoint, size, R{0});
       for (std::int64_t begin = (a.length - 1) / a.chunk * a.chunk; begin >= 0 && a.length > 0; begin -= a.chunk)
         ssd_chunk_backward(a, batch, h, begin, std::min(begin + a.chunk, a.length), m);
+      if (a.d_initial) std::copy_n(m.adjoint, size, a.d_initial + carried);
     }
     for (std::int64_t t = 0; t < a.length; ++t) {
       store(a.db + (batch * a.length + t) * a.d_xbc_stride, m.db + t * wide, wide);

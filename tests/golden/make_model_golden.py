@@ -111,7 +111,7 @@ def mamba2(c, w, p, u):  # the recurrence, token by token
     return v @ w[p + "out_proj.weight"].T
 
 
-def logits_of(c, w, ids):
+def hidden_of(c, w, ids):  # what the head reads
     x = F.embedding(ids, w["model.embed_tokens.weight"])
     for i, kind in enumerate(c["layers"]):
         p = f"model.layers.{i}."
@@ -120,7 +120,20 @@ def logits_of(c, w, ids):
         n = rms_norm(x, w[p + "pre_ff_layernorm.weight"])
         f = p + "feed_forward."
         x = x + (F.silu(n @ w[f + "gate_proj.weight"].T) * (n @ w[f + "up_proj.weight"].T)) @ w[f + "down_proj.weight"].T
-    return rms_norm(x, w["model.final_layernorm.weight"]) @ w["model.embed_tokens.weight"].T
+    return rms_norm(x, w["model.final_layernorm.weight"])
+
+
+def logits_of(c, w, ids):
+    return hidden_of(c, w, ids) @ w["model.embed_tokens.weight"].T
+
+
+def gradients_of(w):
+    gradients = []
+    for n, t in w.items():
+        g = t.grad.reshape(-1).numpy()
+        picks = [(k * 7919) % g.size for k in range(6)]
+        gradients.append({"name": n, "norm": float(np.linalg.norm(g)), "picks": picks, "values": [float(g[k]) for k in picks]})
+    return gradients
 
 
 def golden(name, rows, context, **changes):
@@ -132,14 +145,9 @@ def golden(name, rows, context, **changes):
     logits = logits_of(c, w, ids[:, :-1])
     loss = F.cross_entropy(logits.reshape(-1, c["vocabulary"]), ids[:, 1:].reshape(-1), reduction="sum")
     loss.backward()
-    gradients = []
-    for n, t in w.items():
-        g = t.grad.reshape(-1).numpy()
-        picks = [(k * 7919) % g.size for k in range(6)]
-        gradients.append({"name": n, "norm": float(np.linalg.norm(g)), "picks": picks, "values": [float(g[k]) for k in picks]})
     positions = [0, 1, context // 2, context - 1]
     return {"name": name, "config": c, "rows": rows, "context": context, "ids": ids.reshape(-1).tolist(), "loss": float(loss),
-            "positions": positions, "logits": [logits[0, i].detach().tolist() for i in positions], "gradients": gradients}
+            "positions": positions, "logits": [logits[0, i].detach().tolist() for i in positions], "gradients": gradients_of(w)}
 
 
 if __name__ == "__main__":

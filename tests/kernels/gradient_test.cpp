@@ -116,9 +116,12 @@ BOOST_FIXTURE_TEST_CASE(attention_sees_what_it_is_told_to, reference_in_double) 
 BOOST_FIXTURE_TEST_CASE(of_ssd, reference_in_double) {
   const std::int64_t batch = 2, length = 9, heads = 4, dim = 3, groups = 2, state = 5, chunk = 4, rows = batch * length;
   const std::int64_t inner = heads * dim, wide = groups * state, width = inner + 2 * wide, chunks = 3;
+  const std::int64_t carried = batch * inner * state;
   doubles xbc = draw(rows * width), dt = draw(rows * heads), bias = draw(heads), a_log = draw(heads, 0.5), d = draw(heads);
   doubles y = zeros(rows * inner), dy = draw(rows * inner), states = zeros(batch * chunks * inner * state);
   doubles d_xbc = zeros(rows * width), d_dt = zeros(rows * heads), d_bias = zeros(heads), d_a_log = d_bias, d_d = d_bias;
+  doubles initial = draw(carried), final = initial, d_initial = zeros(carried);
+  const doubles d_final = draw(carried);
   const auto loss = [&] {
     ops.ssd(s, {.x = xbc.data(),
                 .b = xbc.data() + inner,
@@ -129,8 +132,8 @@ BOOST_FIXTURE_TEST_CASE(of_ssd, reference_in_double) {
                 .d = d.data(),
                 .y = y.data(),
                 .states = states.data(),
-                .initial = nullptr,
-                .final = nullptr,
+                .initial = initial.data(),
+                .final = final.data(),
                 .batch = batch,
                 .length = length,
                 .heads = heads,
@@ -142,7 +145,7 @@ BOOST_FIXTURE_TEST_CASE(of_ssd, reference_in_double) {
                 .dt_stride = heads,
                 .dt_min = 0.3,
                 .dt_max = 1.5});
-    return along(y, dy);
+    return along(y, dy) + along(final, d_final);
   };
   loss();
   ops.ssd_backward(s, {.x = xbc.data(),
@@ -162,6 +165,8 @@ BOOST_FIXTURE_TEST_CASE(of_ssd, reference_in_double) {
                        .d_dt_bias = d_bias.data(),
                        .d_a_log = d_a_log.data(),
                        .d_d = d_d.data(),
+                       .d_final = d_final.data(),
+                       .d_initial = d_initial.data(),
                        .batch = batch,
                        .length = length,
                        .heads = heads,
@@ -180,6 +185,7 @@ BOOST_FIXTURE_TEST_CASE(of_ssd, reference_in_double) {
   check("dt_bias", bias, d_bias, loss);
   check("a_log", a_log, d_a_log, loss);
   check("d", d, d_d, loss);
+  check("initial", initial, d_initial, loss);
 }
 
 BOOST_FIXTURE_TEST_CASE(of_selective_scan, reference_in_double) {

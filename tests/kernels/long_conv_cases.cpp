@@ -22,7 +22,8 @@ kernel_case conv1d_case(conv1d_shape a) {
     const std::int64_t rows = a.batch * a.length, stride = a.channels + a.pad, taps = a.filters * a.width;
     const auto x = random.act<Act>(rows * stride), dy = random.act<Act>(rows * a.channels);
     const auto weight = random.reals<Act>(taps, 0.5), each = random.reals<Act>(a.channels, 0.5);
-    auto state = random.act<Act>(a.batch * (a.width - 1) * a.channels);
+    auto state = random.act<Act>(a.batch * (a.width - 1) * a.channels), d_state = random.act<Act>(a.batch * (a.width - 1) * a.channels);
+    const auto initial = state;
     auto y = random.blank<Act>(rows * a.channels), dx = random.blank<Act>(rows * stride), step_y = random.blank<Act>(a.channels);
     auto d_weight = random.reals<Act>(taps), d_each = random.reals<Act>(a.channels);
     const auto* bias = a.silu ? each.data() : nullptr;
@@ -51,6 +52,9 @@ kernel_case conv1d_case(conv1d_shape a) {
                             .d_weight = d_weight.data(),
                             .d_bias = a.silu ? d_each.data() : nullptr,
                             .d_skip = a.silu ? nullptr : d_each.data(),
+                            .initial = a.carried ? initial.data() : nullptr,
+                            .d_final = a.carried ? d_state.data() : nullptr,
+                            .d_initial = a.carried ? d_state.data() : nullptr,
                             .batch = a.batch,
                             .length = a.length,
                             .channels = a.channels,
@@ -75,6 +79,7 @@ kernel_case conv1d_case(conv1d_shape a) {
     o.add("dx", dx);
     o.add("d_weight", d_weight);
     o.add("d_bias or d_skip", d_each);
+    o.add("d_initial", d_state);
     o.add("step y", step_y);
     return o;
   });
@@ -182,7 +187,11 @@ kernel_case modal_case(modal_shape a) {
     const auto residues = random.reals<Act>(numbers, 0.3), d = random.reals<Act>(n), dh = random.reals<Act>(n * a.length);
     const auto x = random.act<Act>(rows * stride);
     auto h = random.blank<real<Act>>(n * a.length), d_poles = random.reals<Act>(numbers), d_residues = random.reals<Act>(numbers);
-    auto state = random.reals<Act>(a.batch * numbers);
+    const std::int64_t chunks = (a.length + modal_scan_chunk - 1) / modal_scan_chunk;
+    auto state = random.reals<Act>(a.batch * numbers), d_state = random.reals<Act>(a.batch * numbers), d_d = random.reals<Act>(n);
+    auto states = random.blank<real<Act>>(a.batch * chunks * numbers);
+    const auto dy = random.act<Act>(rows * (n + 2));
+    auto dx = random.blank<Act>(rows * stride);
     auto y = random.blank<Act>(rows * (n + 2)), step_y = random.blank<Act>(n);
     ops.modal_filter(s, {a.form, poles.data(), residues.data(), h.data(), n, a.modes, a.length});
     ops.modal_filter_backward(s,
@@ -199,12 +208,37 @@ kernel_case modal_case(modal_shape a) {
                        .y = y.data(),
                        .initial = a.carried ? state.data() : nullptr,
                        .final = state.data(),
+                       .states = states.data(),
                        .batch = a.batch,
                        .length = a.length,
                        .channels = n,
                        .modes = a.modes,
                        .x_stride = stride,
                        .y_stride = n + 2});
+    ops.modal_scan_backward(s, {.form = a.form,
+                                .poles = poles.data(),
+                                .residues = residues.data(),
+                                .d = a.gated ? d.data() : nullptr,
+                                .v = x.data(),
+                                .x1 = x1,
+                                .x2 = x2,
+                                .dy = dy.data(),
+                                .states = states.data(),
+                                .dv = dx.data(),
+                                .dx1 = dx.data() + n,
+                                .dx2 = dx.data() + 2 * n,
+                                .d_poles = d_poles.data(),
+                                .d_residues = d_residues.data(),
+                                .d_d = d_d.data(),
+                                .d_final = a.carried ? d_state.data() : nullptr,
+                                .d_initial = a.carried ? d_state.data() : nullptr,
+                                .batch = a.batch,
+                                .length = a.length,
+                                .channels = n,
+                                .modes = a.modes,
+                                .x_stride = stride,
+                                .dy_stride = n + 2,
+                                .dx_stride = stride});
     ops.modal_step(s, {.form = a.form,
                        .poles = poles.data(),
                        .residues = residues.data(),
@@ -218,9 +252,13 @@ kernel_case modal_case(modal_shape a) {
                        .modes = a.modes});
     outputs o;
     o.add("h", h);
-    o.add("d_poles", d_poles);
-    o.add("d_residues", d_residues);
+    o.add("d_poles of filter and scan", d_poles);
+    o.add("d_residues of filter and scan", d_residues);
+    o.add("d_d", d_d);
+    o.add("dx", dx);
+    o.add("d_initial", d_state);
     o.add("y", y);
+    o.add("states", states);
     o.add("state", state);
     o.add("step y", step_y);
     return o;

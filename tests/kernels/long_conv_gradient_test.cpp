@@ -15,6 +15,9 @@ BOOST_FIXTURE_TEST_CASE(of_conv1d, reference_in_double) {
       const std::int64_t width = filters == 6 ? 4 : 9;
       doubles x = draw(rows * channels), weight = draw(filters * width), bias = draw(channels), skip = draw(channels), y = x;
       doubles dy = draw(rows * channels), dx = y, d_weight = zeros(filters * width), d_bias = zeros(channels), d_skip = d_bias;
+      const std::int64_t carried = batch * (width - 1) * channels;  // of the wider ones more rows than there are
+      doubles initial = draw(carried), final = initial, d_initial = zeros(carried);
+      const doubles d_final = draw(carried);
       ops.conv1d_backward(s, {.x = x.data(),
                               .weight = weight.data(),
                               .bias = bias.data(),
@@ -24,6 +27,9 @@ BOOST_FIXTURE_TEST_CASE(of_conv1d, reference_in_double) {
                               .d_weight = d_weight.data(),
                               .d_bias = d_bias.data(),
                               .d_skip = d_skip.data(),
+                              .initial = initial.data(),
+                              .d_final = d_final.data(),
+                              .d_initial = d_initial.data(),
                               .batch = batch,
                               .length = length,
                               .channels = channels,
@@ -33,14 +39,15 @@ BOOST_FIXTURE_TEST_CASE(of_conv1d, reference_in_double) {
                               .dx_stride = channels,
                               .activation = f});
       const auto loss = [&] {
-        ops.conv1d(s, {x.data(), weight.data(), bias.data(), skip.data(), y.data(), nullptr, nullptr, batch, length, channels, filters,
-                       width, channels, f});
-        return along(y, dy);
+        ops.conv1d(s, {x.data(), weight.data(), bias.data(), skip.data(), y.data(), initial.data(), final.data(), batch, length, channels,
+                       filters, width, channels, f});
+        return along(y, dy) + along(final, d_final);
       };
       check("x", x, dx, loss);
       check("weight", weight, d_weight, loss);
       check("bias", bias, d_bias, loss);
       check("skip", skip, d_skip, loss);
+      check("initial", initial, d_initial, loss);
     }
   }
 }
@@ -135,12 +142,58 @@ BOOST_FIXTURE_TEST_CASE(a_modal_scan_is_a_long_conv, reference_in_double) {
       std::fill(state.begin(), state.end(), 0.0);
       for (const auto& [begin, rows] : {std::pair{std::int64_t{0}, cut}, {cut, length - cut}}) {
         const double* at = x.data() + (b * length + begin) * width;
-        ops.modal_scan(
-            s, {form, poles.data(), residues.data(), d.data(), at, at + channels, at + 2 * channels,
-                scanned.data() + (b * length + begin) * channels, state.data(), state.data(), 1, rows, channels, modes, width, channels});
+        ops.modal_scan(s, {form, poles.data(), residues.data(), d.data(), at, at + channels, at + 2 * channels,
+                           scanned.data() + (b * length + begin) * channels, state.data(), state.data(), nullptr, 1, rows, channels, modes,
+                           width, channels});
       }
     }
     for (std::size_t i = 0; i < scanned.size(); ++i) BOOST_TEST(std::abs(scanned[i] - convolved[i]) < 1e-12);
+  }
+}
+
+BOOST_FIXTURE_TEST_CASE(of_modal_scan, reference_in_double) {
+  const std::int64_t batch = 2, length = 70, channels = 3, modes = 2, n = channels, width = 3 * n, rows = batch * length;  // two chunks
+  for (const auto form : {modal_form::complex, modal_form::decays}) {
+    const std::int64_t parts = form == modal_form::complex ? 2 : 1, count = channels * modes * parts, carried = batch * count;
+    doubles poles = draw(count, 0.3, form == modal_form::complex ? 0.3 : -0.5), residues = draw(count), d = draw(n), x = draw(rows * width);
+    doubles initial = draw(carried), final = initial, y = zeros(rows * n), states = zeros(2 * carried);
+    doubles dx = zeros(rows * width), d_poles = zeros(count), d_residues = d_poles, d_d = zeros(n), d_initial = zeros(carried);
+    const doubles dy = draw(rows * n), d_final = draw(carried);
+    const auto loss = [&] {
+      ops.modal_scan(s, {form, poles.data(), residues.data(), d.data(), x.data(), x.data() + n, x.data() + 2 * n, y.data(), initial.data(),
+                         final.data(), states.data(), batch, length, n, modes, width, n});
+      return along(y, dy) + along(final, d_final);
+    };
+    loss();
+    ops.modal_scan_backward(s, {.form = form,
+                                .poles = poles.data(),
+                                .residues = residues.data(),
+                                .d = d.data(),
+                                .v = x.data(),
+                                .x1 = x.data() + n,
+                                .x2 = x.data() + 2 * n,
+                                .dy = dy.data(),
+                                .states = states.data(),
+                                .dv = dx.data(),
+                                .dx1 = dx.data() + n,
+                                .dx2 = dx.data() + 2 * n,
+                                .d_poles = d_poles.data(),
+                                .d_residues = d_residues.data(),
+                                .d_d = d_d.data(),
+                                .d_final = d_final.data(),
+                                .d_initial = d_initial.data(),
+                                .batch = batch,
+                                .length = length,
+                                .channels = n,
+                                .modes = modes,
+                                .x_stride = width,
+                                .dy_stride = n,
+                                .dx_stride = width});
+    check("v, x1, x2", x, dx, loss);
+    check("poles", poles, d_poles, loss);
+    check("residues", residues, d_residues, loss);
+    check("d", d, d_d, loss);
+    check("initial", initial, d_initial, loss);
   }
 }
 

@@ -46,42 +46,58 @@ kernel_case ssd_case(ssd_shape a) {
                     .dt_min = R(0.02F),
                     .dt_max = R(0.5F)};  // both bounds bite
     ops.ssd(s, f);
-    ops.ssd_backward(s, {.x = f.x,
-                         .b = f.b,
-                         .c = f.c,
-                         .dt = f.dt,
-                         .dt_bias = f.dt_bias,
-                         .a_log = f.a_log,
-                         .d = f.d,
-                         .y = y.data(),
-                         .dy = dy.data(),
-                         .states = states.data(),
-                         .dx = d_xbc.data(),
-                         .db = d_xbc.data() + inner,
-                         .dc = d_xbc.data() + inner + wide,
-                         .d_dt = d_dt.data(),
-                         .d_dt_bias = d_dt_bias.data(),
-                         .d_a_log = d_a_log.data(),
-                         .d_d = d_d.data(),
-                         .batch = a.batch,
-                         .length = a.length,
-                         .heads = a.heads,
-                         .head_dim = a.head_dim,
-                         .groups = a.groups,
-                         .state = a.state,
-                         .chunk = a.chunk,
-                         .xbc_stride = stride,
-                         .dt_stride = dt_stride,
-                         .d_xbc_stride = stride,
-                         .d_dt_stride = dt_stride,
-                         .dt_min = f.dt_min,
-                         .dt_max = f.dt_max});
+    ssd_backward_args<Act> g{.x = f.x,
+                             .b = f.b,
+                             .c = f.c,
+                             .dt = f.dt,
+                             .dt_bias = f.dt_bias,
+                             .a_log = f.a_log,
+                             .d = f.d,
+                             .y = y.data(),
+                             .dy = dy.data(),
+                             .states = states.data(),
+                             .dx = d_xbc.data(),
+                             .db = d_xbc.data() + inner,
+                             .dc = d_xbc.data() + inner + wide,
+                             .d_dt = d_dt.data(),
+                             .d_dt_bias = d_dt_bias.data(),
+                             .d_a_log = d_a_log.data(),
+                             .d_d = d_d.data(),
+                             .d_final = nullptr,
+                             .d_initial = nullptr,
+                             .batch = a.batch,
+                             .length = a.length,
+                             .heads = a.heads,
+                             .head_dim = a.head_dim,
+                             .groups = a.groups,
+                             .state = a.state,
+                             .chunk = a.chunk,
+                             .xbc_stride = stride,
+                             .dt_stride = dt_stride,
+                             .d_xbc_stride = stride,
+                             .d_dt_stride = dt_stride,
+                             .dt_min = f.dt_min,
+                             .dt_max = f.dt_max};
+    ops.ssd_backward(s, g);
+    outputs o;
+    o.add("y", y);
+    o.add("states", states);
+    o.add("d_xbc", d_xbc);
+    o.add("d_dt", d_dt);
+    o.add("d_dt_bias", d_dt_bias);
+    o.add("d_a_log", d_a_log);
+    o.add("d_d", d_d);
+
+    // From a state, with the gradient of the last one, which makes room for that of the first.
     auto carried = random.reals<Act>(a.batch * inner * a.state), final = carried;
     auto carried_y = random.blank<Act>(rows * inner), step_y = random.blank<Act>(inner);
+    auto d_carried = random.reals<Act>(a.batch * inner * a.state);
     f.y = carried_y.data();
-    f.states = nullptr;
     f.initial = f.final = final.data();
     ops.ssd(s, f);
+    g.y = carried_y.data();
+    g.d_final = g.d_initial = d_carried.data();
+    ops.ssd_backward(s, g);
     const auto states_then = final.values();
     auto one = random.place(std::vector<R>(states_then.begin(), states_then.begin() + inner * a.state));
     ops.ssd_step(s, {.x = f.x,
@@ -99,15 +115,13 @@ kernel_case ssd_case(ssd_shape a) {
                      .state = a.state,
                      .dt_min = f.dt_min,
                      .dt_max = f.dt_max});
-    outputs o;
-    o.add("y", y);
-    o.add("states", states);
-    o.add("d_xbc", d_xbc);
-    o.add("d_dt", d_dt);
-    o.add("d_dt_bias", d_dt_bias);
-    o.add("d_a_log", d_a_log);
-    o.add("d_d", d_d);
     o.add("y from a state", carried_y);
+    o.add("d_xbc from a state", d_xbc);
+    o.add("d_dt from a state", d_dt);
+    o.add("d_dt_bias, twice", d_dt_bias);
+    o.add("d_a_log, twice", d_a_log);
+    o.add("d_d, twice", d_d);
+    o.add("d_initial", d_carried);
     o.add("final state", final);
     o.add("step y", step_y);
     o.add("step state", one);

@@ -151,6 +151,22 @@ BOOST_AUTO_TEST_CASE(verbs_about_a_run_answer_what_the_manual_lists) {
   check_answer("generate --json", go({"generate", "demo", "--tokens", "3", "--json", "--prompt", "The"}));
 }
 
+BOOST_AUTO_TEST_CASE(text_by_medusa_heads_is_the_same_in_fewer_passes) {
+  add_checkpoint(add("demo", 'a', 200, {"model.medusa_heads=2"}));
+  const auto text = [&](const std::vector<std::string>& more) {
+    std::vector<std::string> all{"generate", "demo", "--prompt", "The", "--tokens", "20", "--json"};
+    all.insert(all.end(), more.begin(), more.end());
+    const auto o = go(all);
+    BOOST_TEST_REQUIRE(o.code == 0, o.err);
+    return json::parse(o.out);
+  };
+  const auto plain = text({"--temperature", "0", "--one-by-one"}), fast = text({"--temperature", "0"});
+  BOOST_TEST(fast.at("text") == plain.at("text"));
+  BOOST_TEST(plain.at("tokens_per_pass") == 1);
+  BOOST_TEST(fast.at("tokens_per_pass").get<double>() > 1);  // heads that nobody has trained say what the model's own says
+  BOOST_TEST(text({}).at("tokens_per_pass") == 1);           // not greedy
+}
+
 BOOST_AUTO_TEST_CASE(every_table_of_the_manual_is_of_a_verb_that_was_asked) {
   std::ifstream manual("docs/manual.md");
   int tables = 0;

@@ -49,13 +49,14 @@ void prepared_runs::put_shard(const std::string& run, char merged, std::size_t h
   BOOST_TEST_REQUIRE(write_shard(**disk, "data/perl.shard", shard).has_value());
 }
 
-std::string prepared_runs::add(const std::string& name, char merged, std::size_t held_out_tokens) {
+std::string prepared_runs::add(const std::string& name, char merged, std::size_t held_out_tokens, const std::vector<std::string>& more) {
   const std::string run = (scratch.path / name).string();
   std::filesystem::create_directories(run + "/data");
   const auto recipe_file = run + "/recipe.resolved.toml";
-  std::ofstream(recipe_file) << run_isthmus({"show", "single", "data.vocabulary=" + std::to_string(vocabulary), "train.context=32",
-                                             "train.tokens_per_step=64"})
-                                    .out;
+  std::vector<std::string> show{"show", "single", "data.vocabulary=" + std::to_string(vocabulary), "train.context=32",
+                                "train.tokens_per_step=64"};
+  show.insert(show.end(), more.begin(), more.end());
+  std::ofstream(recipe_file) << run_isthmus(show).out;
   const auto plan = load_recipe(recipe_file);
   BOOST_TEST_REQUIRE(plan.has_value());
   auto disk = open_disk(run);

@@ -15,8 +15,10 @@ struct prepared_runs {
   scratch_folder scratch;
   surroundings where{{"ISTHMUS_RUNS=" + scratch.path.string()}, {}, {}, false, ~std::size_t{0}};
 
-  /// Makes the run; its tokenizer joins `merged` with other bytes, so that another letter gives another one. Gives its folder.
-  std::string add(const std::string& name, char merged = 'a', std::size_t held_out_tokens = 1000);
+  /// Makes the run; its tokenizer joins `merged` with other bytes, so that another letter gives another one. more: of the recipe,
+  /// "model.d_model=64". Gives its folder.
+  std::string add(const std::string& name, char merged = 'a', std::size_t held_out_tokens = 1000,
+                  const std::vector<std::string>& more = {});
   /// As if its shard had been made with the tokenizer of that letter.
   void put_shard(const std::string& run, char merged, std::size_t held_out_tokens);
   /// A checkpoint of its first weights, as if a site had come to that round. Gives its folder.

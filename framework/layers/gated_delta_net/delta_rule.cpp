@@ -116,7 +116,9 @@ template <class Act>
 class row_backward {
 public:
   using real = kernels::real<Act>;
-  row_backward(const delta_rule_args<Act>& a, const delta_rule_gradients<Act>& g, head_of_sequence<Act>& head, real* room, real* sums)
+  /// d_final: of this head of this sequence, or null for zero.
+  row_backward(const delta_rule_args<Act>& a, const delta_rule_gradients<Act>& g, head_of_sequence<Act>& head, const real* d_final,
+               real* room, real* sums)
       : a_(a),
         g_(g),
         head_(head),
@@ -126,7 +128,10 @@ public:
         d_q_(d_w_ + a.value_dim),
         d_k_(d_q_ + a.key_dim),
         sums_(sums) {
-    std::fill_n(d_s, a.size(), real{0});
+    if (d_final)
+      std::copy_n(d_final, a.size(), d_s);
+    else
+      std::fill_n(d_s, a.size(), real{0});
   }
   static std::int64_t room(const delta_rule_args<Act>& a) { return a.size() + 2 * a.value_dim + 2 * a.key_dim; }
 
@@ -157,6 +162,8 @@ public:
     }
     write(t, d_beta, d_decay);
   }
+  /// The gradient of the state before the last row that was walked.
+  const real* state_gradient() const { return d_s; }
 
 private:
   void remember_u(std::int64_t t, const real* before) {
@@ -243,7 +250,7 @@ void delta_rule_backward(kernels::stream& s, const delta_rule_args<Act>& a, cons
     const std::int64_t own = head_of_sequence<Act>::room(a), back = row_backward<Act>::room(a);
     real* room = room_of<real>(s, worker, own + back + (a.chunk + 1) * a.size());
     head_of_sequence<Act> head(a, tile / a.heads, tile % a.heads, room);
-    row_backward<Act> row(a, g, head, room + own, all_sums + tile * sums);
+    row_backward<Act> row(a, g, head, g.d_final ? g.d_final + tile * a.size() : nullptr, room + own, all_sums + tile * sums);
     real* states = room + own + back;  // of one chunk, computed again
     for (std::int64_t c = a.chunks() - 1; c >= 0; --c) {
       const std::int64_t first = c * a.chunk, rows = std::min(a.chunk, a.length - first);
@@ -255,6 +262,7 @@ void delta_rule_backward(kernels::stream& s, const delta_rule_args<Act>& a, cons
       }
       for (std::int64_t i = rows - 1; i >= 0; --i) row.step(first + i, states + i * a.size(), states + (i + 1) * a.size());
     }
+    if (g.d_initial) std::copy_n(row.state_gradient(), a.size(), g.d_initial + tile * a.size());
   });
   for (std::int64_t tile = 0; tile < tiles; ++tile) {
     const real* from = all_sums + tile * sums;

@@ -33,6 +33,8 @@ struct delta_rule_gradients {
   const Act* dy;                       // [batch * length, heads * value_dim]
   Act *d_qkv, *dz, *d_beta, *d_alpha;  // overwritten; d_qkv shaped as qkv, the others with rows stride apart
   real *d_a_log, *d_dt_bias, *d_gain;  // added to
+  const real* d_final;                 // [batch, heads, key_dim, value_dim]: the gradient of the final state, or null for zero
+  real* d_initial;                     // the same shape, overwritten: that of the initial one; may alias d_final; or null
 };
 
 template <class Act>

@@ -69,8 +69,10 @@ void gated_delta_net_layer<Act>::forward(const layer_pass<Act>& p, const Act* x,
 }
 
 template <class Act>
-void gated_delta_net_layer<Act>::backward(const layer_pass<Act>& p, const Act* x, const Act* dy, Act* dx) {
+void gated_delta_net_layer<Act>::run_backward(const layer_pass<Act>& p, const Act* x, const Act* dy, Act* dx, const layer_state* before,
+                                              layer_state* d_state) {
   out_proj_.backward(p, y_, dy, d_y_);
+  real* d_s = d_state ? (*d_state)[1].template as<real>() : nullptr;
   Act* d_beta = d_in_ + channels_ + heads_ * value_dim_;
   delta_rule_backward(p.stream, rule(p, states_, nullptr),
                       {.dy = d_y_,
@@ -80,8 +82,11 @@ void gated_delta_net_layer<Act>::backward(const layer_pass<Act>& p, const Act* x
                        .d_alpha = d_beta + heads_,
                        .d_a_log = a_log_.gradient,
                        .d_dt_bias = dt_bias_.gradient,
-                       .d_gain = norm_.gradient});
-  conv_.backward(p, in_, d_qkv_, d_in_);
+                       .d_gain = norm_.gradient,
+                       .d_final = d_s,
+                       .d_initial = d_s});
+  conv_.backward(p, in_, d_qkv_, d_in_, before ? (*before)[0].template as<Act>() : nullptr,
+                 d_state ? (*d_state)[0].template as<Act>() : nullptr);
   in_proj_.backward(p, x, d_in_, dx);
 }
 
@@ -94,6 +99,26 @@ void gated_delta_net_layer<Act>::advance(const layer_pass<Act>& p, std::span<con
     delta_rule(p.stream, rule(part, nullptr, (*s.state)[1].as<real>()));
   }
   out_proj_.forward(p, y_, y);
+}
+
+template <class Act>
+void gated_delta_net_layer<Act>::forward_from(const layer_pass<Act>& p, layer_state& state, const Act* x, Act* y) {
+  ensure(p.batch == 1, "gated_delta_net: a state is of one sequence");
+  in_proj_.forward(p, x, in_);
+  conv_.forward_from(p, state[0].template as<Act>(), in_, qkv_);
+  delta_rule(p.stream, rule(p, states_, state[1].template as<real>()));
+  out_proj_.forward(p, y_, y);
+}
+
+template <class Act>
+void gated_delta_net_layer<Act>::backward(const layer_pass<Act>& p, const Act* x, const Act* dy, Act* dx) {
+  run_backward(p, x, dy, dx, nullptr, nullptr);
+}
+
+template <class Act>
+void gated_delta_net_layer<Act>::backward_from(const layer_pass<Act>& p, const layer_state& before, const Act* x, const Act* dy, Act* dx,
+                                               layer_state& d_state) {
+  run_backward(p, x, dy, dx, &before, &d_state);
 }
 
 template <class Act>

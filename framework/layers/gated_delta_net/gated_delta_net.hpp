@@ -18,10 +18,16 @@ public:
   void backward(const layer_pass<Act>& p, const Act* x, const Act* dy, Act* dx) override;
   void advance(const layer_pass<Act>& p, std::span<const moving_sequence> sequences, const Act* x, Act* y) override;
   layer_state start() const override;
+  bool carries_gradients() const override { return true; }
+  void forward_from(const layer_pass<Act>& p, layer_state& state, const Act* x, Act* y) override;
+  void backward_from(const layer_pass<Act>& p, const layer_state& before, const Act* x, const Act* dy, Act* dx,
+                     layer_state& d_state) override;
   void weights_changed() override;
 
 private:
   using real = kernels::real<Act>;
+  /// before and d_state: as in backward_from, or null.
+  void run_backward(const layer_pass<Act>& p, const Act* x, const Act* dy, Act* dx, const layer_state* before, layer_state* d_state);
   delta_rule_args<Act> rule(const layer_pass<Act>& p, real* states, real* state) const;
 
   std::int64_t heads_, key_dim_, value_dim_, chunk_, channels_, in_width_;

@@ -46,7 +46,7 @@ void hyena_layer<Act>::place(std::int64_t batch, std::int64_t length, arena& kep
   d_in_ = shared.take<Act>(rows * 3 * d_);
   d_u_ = shared.take<Act>(rows * 3 * d_);
   d_y_ = shared.take<Act>(rows * d_);
-  if (filter_) return filter_->place(length, shared);
+  if (filter_) return filter_->place(batch, length, kept, shared);
   w_ = kept.take<Act>(rows * d_);
   c_ = kept.take<Act>(rows * d_);
   d_w_ = shared.take<Act>(rows * d_);
@@ -97,19 +97,23 @@ void hyena_layer<Act>::forward(const layer_pass<Act>& p, const Act* x, Act* y) {
 }
 
 template <class Act>
-void hyena_layer<Act>::backward(const layer_pass<Act>& p, const Act* x, const Act* dy, Act* dx) {
+void hyena_layer<Act>::run_backward(const layer_pass<Act>& p, const Act* x, const Act* dy, Act* dx, const layer_state* before,
+                                    layer_state* d_state) {
   out_proj_.backward(p, y_, dy, d_y_);
-  if (filter_)
+  if (filter_ && d_state)
+    filter_->backward_from(p, u_, d_y_, d_u_, (*d_state)[1].template as<real>());
+  else if (filter_)
     filter_->backward(p, u_, d_y_, d_u_);
   else
-    taps_backward(p);
-  conv_.backward(p, in_, d_u_, d_in_);
+    taps_backward(p, before ? (*before)[1].template as<Act>() : nullptr, d_state ? (*d_state)[1].template as<Act>() : nullptr);
+  conv_.backward(p, in_, d_u_, d_in_, before ? (*before)[0].template as<Act>() : nullptr,
+                 d_state ? (*d_state)[0].template as<Act>() : nullptr);
   in_proj_.backward(p, x, d_in_, dx);
 }
 
 /// d_u_ from d_y_, which holds dc on the way.
 template <class Act>
-void hyena_layer<Act>::taps_backward(const layer_pass<Act>& p) const {
+void hyena_layer<Act>::taps_backward(const layer_pass<Act>& p, const Act* before, Act* d_state) const {
   const std::int64_t wide = 3 * d_, rows = p.rows();
   p.ops.gate_backward(p.stream, {.a = u_,
                                  .b = c_,
@@ -132,6 +136,9 @@ void hyena_layer<Act>::taps_backward(const layer_pass<Act>& p) const {
                                    .d_weight = tap_weight_.gradient,
                                    .d_bias = nullptr,
                                    .d_skip = skip_.gradient,
+                                   .initial = before,
+                                   .d_final = d_state,
+                                   .d_initial = d_state,
                                    .batch = p.batch,
                                    .length = p.length,
                                    .channels = d_,
@@ -166,6 +173,29 @@ void hyena_layer<Act>::advance(const layer_pass<Act>& p, std::span<const moving_
       convolve_taps(part, (*s.state)[1].as<Act>());
   }
   out_proj_.forward(p, y_, y);
+}
+
+template <class Act>
+void hyena_layer<Act>::forward_from(const layer_pass<Act>& p, layer_state& state, const Act* x, Act* y) {
+  ensure(p.batch == 1, "hyena: a state is of one sequence");
+  in_proj_.forward(p, x, in_);
+  conv_.forward_from(p, state[0].template as<Act>(), in_, u_);
+  if (filter_)
+    filter_->forward_from(p, state[1].template as<real>(), u_, y_);
+  else
+    convolve_taps(p, state[1].template as<Act>());
+  out_proj_.forward(p, y_, y);
+}
+
+template <class Act>
+void hyena_layer<Act>::backward(const layer_pass<Act>& p, const Act* x, const Act* dy, Act* dx) {
+  run_backward(p, x, dy, dx, nullptr, nullptr);
+}
+
+template <class Act>
+void hyena_layer<Act>::backward_from(const layer_pass<Act>& p, const layer_state& before, const Act* x, const Act* dy, Act* dx,
+                                     layer_state& d_state) {
+  run_backward(p, x, dy, dx, &before, &d_state);
 }
 
 template <class Act>

@@ -18,7 +18,8 @@ long_filter<Act>::long_filter(kernels::modal_form form, std::int64_t d, std::int
       skip_(skip) {}
 
 template <class Act>
-void long_filter<Act>::place(std::int64_t length, arena& shared) {
+void long_filter<Act>::place(std::int64_t batch, std::int64_t length, arena& kept, arena& shared) {
+  if (batch == 1) states_ = kept.take<real>((length + kernels::modal_scan_chunk - 1) / kernels::modal_scan_chunk * state_size());
   h_ = shared.take<real>(d_ * length);
   dh_ = shared.take<real>(d_ * length);
 }
@@ -88,7 +89,7 @@ void long_filter<Act>::backward(const layer_pass<Act>& p, const Act* u, const Ac
 }
 
 template <class Act>
-void long_filter<Act>::advance(const layer_pass<Act>& p, real* state, const Act* u, Act* y) const {
+void long_filter<Act>::scan(const layer_pass<Act>& p, real* state, real* chunk_states, const Act* u, Act* y) const {
   p.ops.modal_scan(p.stream, {.form = form_,
                               .poles = poles_.weight,
                               .residues = residues_.weight,
@@ -99,12 +100,41 @@ void long_filter<Act>::advance(const layer_pass<Act>& p, real* state, const Act*
                               .y = y,
                               .initial = state,
                               .final = state,
+                              .states = chunk_states,
                               .batch = 1,
                               .length = p.length,
                               .channels = d_,
                               .modes = modes_,
                               .x_stride = 3 * d_,
                               .y_stride = d_});
+}
+
+template <class Act>
+void long_filter<Act>::backward_from(const layer_pass<Act>& p, const Act* u, const Act* dy, Act* d_u, real* d_state) const {
+  p.ops.modal_scan_backward(p.stream, {.form = form_,
+                                       .poles = poles_.weight,
+                                       .residues = residues_.weight,
+                                       .d = skip_.weight,
+                                       .v = u + 2 * d_,
+                                       .x1 = u + d_,
+                                       .x2 = u,
+                                       .dy = dy,
+                                       .states = states_,
+                                       .dv = d_u + 2 * d_,
+                                       .dx1 = d_u + d_,
+                                       .dx2 = d_u,
+                                       .d_poles = poles_.gradient,
+                                       .d_residues = residues_.gradient,
+                                       .d_d = skip_.gradient,
+                                       .d_final = d_state,
+                                       .d_initial = d_state,
+                                       .batch = 1,
+                                       .length = p.length,
+                                       .channels = d_,
+                                       .modes = modes_,
+                                       .x_stride = 3 * d_,
+                                       .dy_stride = d_,
+                                       .dx_stride = 3 * d_});
 }
 
 void declare_long_filter(kernels::modal_form form, std::int64_t d, std::int64_t modes, tensor_list& tensors) {

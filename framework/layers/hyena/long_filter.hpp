@@ -12,22 +12,28 @@ class long_filter {
 public:
   using real = kernels::real<Act>;
   long_filter(kernels::modal_form form, std::int64_t d, std::int64_t modes, const layer_parts<Act>& parts, parameter<real> skip);
-  /// h and its gradient lie in `shared`.
-  void place(std::int64_t length, arena& shared);
+  /// h and its gradient lie in `shared`; of one sequence `kept` has the states that backward_from begins chunks with.
+  void place(std::int64_t batch, std::int64_t length, arena& kept, arena& shared);
   void forward(const layer_pass<Act>& p, const Act* u, Act* y);
   /// d_u overwrites.
   void backward(const layer_pass<Act>& p, const Act* u, const Act* dy, Act* d_u);
-  void advance(const layer_pass<Act>& p, real* state, const Act* u, Act* y) const;
+  void advance(const layer_pass<Act>& p, real* state, const Act* u, Act* y) const { scan(p, state, nullptr, u, y); }
+  /// The recurrence, as advance, and back through it: of one sequence. d_state: the gradient of the state that forward_from came to, on return
+  /// of the one that it began from.
+  void forward_from(const layer_pass<Act>& p, real* state, const Act* u, Act* y) const { scan(p, state, states_, u, y); }
+  void backward_from(const layer_pass<Act>& p, const Act* u, const Act* dy, Act* d_u, real* d_state) const;
   std::int64_t state_size() const { return d_ * modes_ * numbers_; }
 
 private:
   void materialise(const layer_pass<Act>& p) const;
+  void scan(const layer_pass<Act>& p, real* state, real* chunk_states, const Act* u, Act* y) const;
 
   kernels::modal_form form_;
   std::int64_t d_, modes_, numbers_;  // numbers a mode: 2 of a complex one
   parameter<real> poles_, residues_, skip_;
   long_conv_plans<Act> plans_;
   real *h_ = nullptr, *dh_ = nullptr;  // [d, length]
+  real* states_ = nullptr;             // kept: see modal_scan_args
 };
 
 /// How a long filter's tensors are called and begin: poles and residues, [d, modes, 2] or [d, modes].

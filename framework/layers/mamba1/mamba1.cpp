@@ -130,17 +130,19 @@ void mamba1_layer<Act>::forward(const layer_pass<Act>& p, const Act* x, Act* y) 
 }
 
 template <class Act>
-void mamba1_layer<Act>::backward(const layer_pass<Act>& p, const Act* x, const Act* dy, Act* dx) {
+void mamba1_layer<Act>::run_backward(const layer_pass<Act>& p, const Act* x, const Act* dy, Act* dx, const layer_state* before,
+                                     layer_state* d_state) {
   out_proj_.backward(p, y_, dy, d_y_);
-  scan_backward(p);
+  scan_backward(p, d_state ? (*d_state)[1].template as<real>() : nullptr);
   project_backward(p);
-  conv_.backward(p, xz_, d_u_, d_xz_);
+  conv_.backward(p, xz_, d_u_, d_xz_, before ? (*before)[0].template as<Act>() : nullptr,
+                 d_state ? (*d_state)[0].template as<Act>() : nullptr);
   in_proj_.backward(p, x, d_xz_, dx);
 }
 
 /// d_u_, d_dt_, d_dbc_'s columns of b and c, d_xz_'s of z.
 template <class Act>
-void mamba1_layer<Act>::scan_backward(const layer_pass<Act>& p) const {
+void mamba1_layer<Act>::scan_backward(const layer_pass<Act>& p, real* d_state) const {
   p.ops.selective_scan_backward(p.stream, {.x = u_,
                                            .dt = dt_,
                                            .b = normed_ + rank_,
@@ -159,8 +161,8 @@ void mamba1_layer<Act>::scan_backward(const layer_pass<Act>& p) const {
                                            .d_dt_bias = dt_bias_.gradient,
                                            .d_a_log = a_log_.gradient,
                                            .d_d = d_.gradient,
-                                           .d_final = nullptr,
-                                           .d_initial = nullptr,
+                                           .d_final = d_state,
+                                           .d_initial = d_state,
                                            .batch = p.batch,
                                            .length = p.length,
                                            .channels = inner_,
@@ -226,6 +228,27 @@ void mamba1_layer<Act>::advance(const layer_pass<Act>& p, std::span<const moving
       scan(p.part(s), nullptr, h);
   }
   out_proj_.forward(p, y_, y);
+}
+
+template <class Act>
+void mamba1_layer<Act>::forward_from(const layer_pass<Act>& p, layer_state& state, const Act* x, Act* y) {
+  ensure(p.batch == 1, "mamba1: a state is of one sequence");
+  in_proj_.forward(p, x, xz_);
+  conv_.forward_from(p, state[0].template as<Act>(), xz_, u_);
+  project(p);
+  scan(p, states_, state[1].template as<real>());
+  out_proj_.forward(p, y_, y);
+}
+
+template <class Act>
+void mamba1_layer<Act>::backward(const layer_pass<Act>& p, const Act* x, const Act* dy, Act* dx) {
+  run_backward(p, x, dy, dx, nullptr, nullptr);
+}
+
+template <class Act>
+void mamba1_layer<Act>::backward_from(const layer_pass<Act>& p, const layer_state& before, const Act* x, const Act* dy, Act* dx,
+                                      layer_state& d_state) {
+  run_backward(p, x, dy, dx, &before, &d_state);
 }
 
 template <class Act>

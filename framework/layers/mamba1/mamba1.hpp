@@ -19,16 +19,22 @@ public:
   void backward(const layer_pass<Act>& p, const Act* x, const Act* dy, Act* dx) override;
   void advance(const layer_pass<Act>& p, std::span<const moving_sequence> sequences, const Act* x, Act* y) override;
   layer_state start() const override;
+  bool carries_gradients() const override { return true; }
+  void forward_from(const layer_pass<Act>& p, layer_state& state, const Act* x, Act* y) override;
+  void backward_from(const layer_pass<Act>& p, const layer_state& before, const Act* x, const Act* dy, Act* dx,
+                     layer_state& d_state) override;
   void weights_changed() override;
 
 private:
   using real = kernels::real<Act>;
+  /// before and d_state: as in backward_from, or null.
+  void run_backward(const layer_pass<Act>& p, const Act* x, const Act* dy, Act* dx, const layer_state* before, layer_state* d_state);
   void project(const layer_pass<Act>& p) const;
   void normalise(const layer_pass<Act>& p) const;
   void normalise_backward(const layer_pass<Act>& p) const;
   void scan(const layer_pass<Act>& p, real* chunk_states, real* h) const;
   void step(const layer_pass<Act>& p, real* h) const;
-  void scan_backward(const layer_pass<Act>& p) const;
+  void scan_backward(const layer_pass<Act>& p, real* d_state) const;
   void project_backward(const layer_pass<Act>& p) const;
 
   std::int64_t inner_, state_, rank_, chunk_, dbc_width_;

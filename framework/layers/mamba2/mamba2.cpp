@@ -124,7 +124,8 @@ void mamba2_layer<Act>::forward(const layer_pass<Act>& p, const Act* x, Act* y) 
 }
 
 template <class Act>
-void mamba2_layer<Act>::backward(const layer_pass<Act>& p, const Act* x, const Act* dy, Act* dx) {
+void mamba2_layer<Act>::run_backward(const layer_pass<Act>& p, const Act* x, const Act* dy, Act* dx, const layer_state* before,
+                                     layer_state* d_state) {
   out_proj_.backward(p, gated_, dy, d_y_);
   p.ops.gated_norm_backward(p.stream, {.d_out = d_y_,
                                        .y = y_,
@@ -139,13 +140,14 @@ void mamba2_layer<Act>::backward(const layer_pass<Act>& p, const Act* x, const A
                                        .groups = groups_,
                                        .z_stride = in_width_,
                                        .dz_stride = in_width_});
-  scan_backward(p);
-  conv_.backward(p, zxbcdt_ + inner_, d_xbc_, d_zxbcdt_ + inner_);
+  scan_backward(p, d_state ? (*d_state)[1].template as<real>() : nullptr);
+  conv_.backward(p, zxbcdt_ + inner_, d_xbc_, d_zxbcdt_ + inner_, before ? (*before)[0].template as<Act>() : nullptr,
+                 d_state ? (*d_state)[0].template as<Act>() : nullptr);
   in_proj_.backward(p, x, d_zxbcdt_, dx);
 }
 
 template <class Act>
-void mamba2_layer<Act>::scan_backward(const layer_pass<Act>& p) const {
+void mamba2_layer<Act>::scan_backward(const layer_pass<Act>& p, real* d_state) const {
   const std::int64_t b = inner_, c = inner_ + groups_ * state_, dt = inner_ + conv_channels_;
   p.ops.ssd_backward(p.stream, {.x = xbc_,
                                 .b = xbc_ + b,
@@ -164,6 +166,8 @@ void mamba2_layer<Act>::scan_backward(const layer_pass<Act>& p) const {
                                 .d_dt_bias = dt_bias_.gradient,
                                 .d_a_log = a_log_.gradient,
                                 .d_d = d_.gradient,
+                                .d_final = d_state,
+                                .d_initial = d_state,
                                 .batch = p.batch,
                                 .length = p.length,
                                 .heads = heads_,
@@ -193,6 +197,27 @@ void mamba2_layer<Act>::advance(const layer_pass<Act>& p, std::span<const moving
   }
   gate(p);
   out_proj_.forward(p, gated_, y);
+}
+
+template <class Act>
+void mamba2_layer<Act>::forward_from(const layer_pass<Act>& p, layer_state& state, const Act* x, Act* y) {
+  ensure(p.batch == 1, "mamba2: a state is of one sequence");
+  in_proj_.forward(p, x, zxbcdt_);
+  conv_.forward_from(p, state[0].template as<Act>(), zxbcdt_ + inner_, xbc_);
+  scan(p, state[1].template as<real>(), states_);
+  gate(p);
+  out_proj_.forward(p, gated_, y);
+}
+
+template <class Act>
+void mamba2_layer<Act>::backward(const layer_pass<Act>& p, const Act* x, const Act* dy, Act* dx) {
+  run_backward(p, x, dy, dx, nullptr, nullptr);
+}
+
+template <class Act>
+void mamba2_layer<Act>::backward_from(const layer_pass<Act>& p, const layer_state& before, const Act* x, const Act* dy, Act* dx,
+                                      layer_state& d_state) {
+  run_backward(p, x, dy, dx, &before, &d_state);
 }
 
 template <class Act>

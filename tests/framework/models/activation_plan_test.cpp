@@ -20,6 +20,7 @@ model_config wide_config(std::int64_t activation_mib) {
   c.d_model = 64;
   c.options["ffn_hidden"] = 192;
   c.options["ssm_inner"] = 128;
+  c.medusa_heads = 2;
   c.activation_mib = activation_mib;
   return c;
 }

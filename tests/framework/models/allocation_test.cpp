@@ -34,6 +34,7 @@ BOOST_AUTO_TEST_CASE(a_pass_like_the_one_before_allocates_nothing) {
   auto decoder = with_experts(tiny_config("awmshdegr", 2));
   decoder.layers.emplace_back("attention");
   decoder.document_mark = 3;
+  decoder.medusa_heads = 2;
   auto narrow_decoder = decoder, narrow_encoder = tiny_encoder("ba", true);
   narrow_decoder.precision = narrow_encoder.precision = precision_kind::bf16;
   for (const auto& config : {decoder, narrow_decoder, tiny_encoder("ba", false), narrow_encoder}) {

@@ -186,6 +186,53 @@ BOOST_AUTO_TEST_CASE(what_is_not_committed_is_undone) {
   }
 }
 
+BOOST_AUTO_TEST_CASE(a_state_whose_parts_all_grow_keeps_what_was_read_first) {
+  const auto ids = random_ids(1, 12, 37);
+  for (const auto& [layers, grows] : {std::pair{"aw", true}, {"am", false}}) {
+    ready_model m(tiny_config(layers), kernels::default_backend());
+    sequence_state state = m.model.start();
+    m.model.advance(state, {ids.data(), 5});
+    const sequence_state before = state;
+    state_transaction trial(state);
+    m.model.advance(state, {ids.data() + 5, 7});
+    const sequence_state after = state;
+    BOOST_TEST(trial.commit_first(3) == grows);
+    if (grows) {
+      BOOST_TEST(state.position == 8);
+      trial.abort();  // has ended
+      sequence_state at_once = m.model.start();
+      m.model.advance(at_once, {ids.data(), 5});
+      m.model.advance(at_once, {ids.data() + 5, 3});
+      const auto next = m.model.advance(at_once, {ids.data() + 8, 1});
+      const std::vector<float> expected(next.begin(), next.end());
+      const auto found = m.model.advance(state, {ids.data() + 8, 1});
+      for (std::size_t v = 0; v < expected.size(); ++v) BOOST_TEST(std::abs(found[v] - expected[v]) < 1e-4F);
+      BOOST_TEST(bytes_of(state) == bytes_of(at_once));
+    } else {
+      BOOST_TEST((state == after));
+      trial.abort();
+      BOOST_TEST((state == before));
+    }
+  }
+}
+
+BOOST_AUTO_TEST_CASE(each_of_the_last_rows_has_its_logits) {
+  for (const auto* b : kernels::backends()) {
+    ready_model m(tiny_config("am"), *b);
+    const auto ids = random_ids(1, 9, 37);
+    sequence_state state = m.model.start(), stepped = m.model.start();
+    const auto all = m.model.advance(state, ids, 4);
+    const std::vector<float> rows(all.begin(), all.end());
+    BOOST_TEST_REQUIRE(rows.size() == 4U * 37U);
+    for (std::size_t t = 0; t < 9; ++t) {
+      const auto one = m.model.advance(stepped, {ids.data() + t, 1});
+      for (std::size_t v = 0; t >= 5 && v < 37; ++v) BOOST_TEST(std::abs(rows[(t - 5) * 37 + v] - one[v]) < 1e-4F * (1 + std::abs(one[v])));
+    }
+    BOOST_CHECK_THROW(m.model.advance(state, ids, 10), contract_error);
+    BOOST_CHECK_THROW(m.model.advance(state, ids, 0), contract_error);
+  }
+}
+
 BOOST_AUTO_TEST_CASE(text_depends_on_the_seed_alone) {
   ready_model m(tiny_config("ma"), kernels::default_backend());
   const auto prompt = random_ids(2, 4, 37);

@@ -131,6 +131,18 @@ BOOST_AUTO_TEST_CASE(our_models_come_back_as_they_were) {
   }
 }
 
+BOOST_AUTO_TEST_CASE(medusa_heads_stay_behind) {
+  auto config = hybrid();
+  config.medusa_heads = 2;
+  scratch_folder folder;
+  const auto model = fresh(config);
+  export_to(folder, model);
+  const auto back = imported_from(folder.path() + "/out");
+  BOOST_TEST(back.config.medusa_heads == 0);
+  BOOST_TEST(back.weights->size() < model.weights->size());
+  BOOST_TEST(same_bits(back.weights->span(), model.weights->span().first(back.weights->size())));
+}
+
 BOOST_AUTO_TEST_CASE(heads_that_are_rotated_whole_say_so_in_bamba) {
   const auto text = config_json_of(hybrid(), {}, dtype::bf16);
   BOOST_TEST_REQUIRE(text.has_value());

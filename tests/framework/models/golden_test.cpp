@@ -9,7 +9,7 @@
 #include <fstream>
 #include <string_view>
 
-// Against PyTorch: tests/golden/make_model_golden.py wrote what to expect.
+// Against PyTorch: tests/golden/make_model_golden.py and make_medusa_golden.py wrote what to expect.
 using namespace isthmus;
 using nlohmann::json;
 
@@ -17,9 +17,9 @@ BOOST_AUTO_TEST_SUITE(golden)
 
 namespace {
 
-json read_golden() {
-  std::ifstream file("tests/golden/model_golden.json");
-  BOOST_REQUIRE_MESSAGE(file, "tests/golden/model_golden.json cannot be read");
+json read_golden(const char* path) {
+  std::ifstream file(path);
+  BOOST_REQUIRE_MESSAGE(file, path << " cannot be read");
   return json::parse(file);
 }
 
@@ -32,6 +32,8 @@ model_config config_of(const json& j) {
   for (const char* key : {"n_heads", "n_kv_heads", "head_dim", "rope_theta", "ffn_hidden", "ssm_inner", "ssm_head_dim", "ssm_state",
                           "ssm_groups", "conv_width", "ssm_chunk"})
     c.options[key] = j.at(key);
+  c.medusa_heads = j.value("medusa_heads", 0);
+  c.document_mark = j.value("document_mark", -1);
   return c;
 }
 
@@ -78,8 +80,19 @@ void check_gradients(hybrid_model& model, const json& expected, const tolerances
   }
 }
 
-void compare(const kernels::backend& backend, precision_kind precision, const tolerances& t) {
-  for (const json& j : read_golden()) {
+void check_logits(std::span<const float> found, const json& expected, const tolerances& t) {
+  BOOST_REQUIRE(found.size() == expected.size());
+  double largest = 0, difference = 0;
+  for (std::size_t v = 0; v < found.size(); ++v) {
+    const double e = expected[v];
+    largest = std::max(largest, std::abs(e));
+    difference = std::max(difference, std::abs(e - static_cast<double>(found[v])));
+  }
+  BOOST_TEST(difference <= t.logits * largest, "logits are off by " << difference / largest);
+}
+
+void compare(const char* path, const kernels::backend& backend, precision_kind precision, const tolerances& t) {
+  for (const json& j : read_golden(path)) {
     BOOST_TEST_CONTEXT(backend.name << ", " << j.at("name")) {
       model_config config = config_of(j.at("config"));
       config.precision = precision;
@@ -94,14 +107,11 @@ void compare(const kernels::backend& backend, precision_kind precision, const to
       check_gradients(model, j.at("gradients"), t);
       for (std::size_t p = 0; p < j.at("positions").size(); ++p) {
         sequence_state state = model.start();
-        const auto logits = model.advance(state, {ids.data(), j.at("positions")[p].get<std::size_t>() + 1});
-        double largest = 0, difference = 0;
-        for (std::size_t v = 0; v < logits.size(); ++v) {
-          const double e = j.at("logits")[p][v];
-          largest = std::max(largest, std::abs(e));
-          difference = std::max(difference, std::abs(e - static_cast<double>(logits[v])));
+        BOOST_TEST_CONTEXT("at " << j.at("positions")[p]) {
+          const auto read = j.at("positions")[p].get<std::size_t>() + 1;
+          check_logits(model.advance(state, {ids.data(), read}), j.at("logits")[p], t);
+          if (config.medusa_heads > 0) check_logits(model.head_logits(static_cast<std::int64_t>(read) - 1), j.at("head_logits")[p], t);
         }
-        BOOST_TEST(difference <= t.logits * largest, "logits at " << j.at("positions")[p] << " are off by " << difference / largest);
       }
     }
   }
@@ -110,10 +120,16 @@ void compare(const kernels::backend& backend, precision_kind precision, const to
 }  // namespace
 
 BOOST_AUTO_TEST_CASE(fp32_equals_pytorch) {
-  for (const auto* b : kernels::backends()) compare(*b, precision_kind::fp32, {1e-5, 1e-4, 1e-3, 1e-3});
+  for (const auto* b : kernels::backends()) compare("tests/golden/model_golden.json", *b, precision_kind::fp32, {1e-5, 1e-4, 1e-3, 1e-3});
 }
 BOOST_AUTO_TEST_CASE(bf16_stays_near_pytorch) {
-  for (const auto* b : kernels::backends()) compare(*b, precision_kind::bf16, {1e-2, 0.05, 0.05, 0.5});
+  for (const auto* b : kernels::backends()) compare("tests/golden/model_golden.json", *b, precision_kind::bf16, {1e-2, 0.05, 0.05, 0.5});
+}
+BOOST_AUTO_TEST_CASE(medusa_heads_equal_pytorch) {
+  for (const auto* b : kernels::backends()) {
+    compare("tests/golden/medusa_golden.json", *b, precision_kind::fp32, {1e-5, 1e-4, 1e-3, 1e-3});
+    compare("tests/golden/medusa_golden.json", *b, precision_kind::bf16, {1e-2, 0.05, 0.05, 0.5});
+  }
 }
 
 BOOST_AUTO_TEST_SUITE_END()

@@ -88,7 +88,7 @@ BOOST_AUTO_TEST_CASE(the_hash_sees_every_value_and_no_spelling) {
   BOOST_TEST((recipe_hash(must_read(small, {"run.seed=1"})) == base));
   for (const auto* change :
        {"run.seed=2", "model.d_model=128", "train.clip_norm=0.5", "round.codec=int8", "data.split=alike", "data.documents=separate",
-        "model.attention_window=64", "links.endpoints=2", "checkpoint.keep=3", "sites.1.home=false"})
+        "model.attention_window=64", "model.medusa_heads=2", "links.endpoints=2", "checkpoint.keep=3", "sites.1.home=false"})
     BOOST_TEST((recipe_hash(must_read(small, {change})) != base), change);
 }
 
