@@ -117,8 +117,8 @@ private:
     if (h.short_bias) add("short_filter.bias", "filter.short_filter_bias", {3 * d_});
     add("poles", "filter.poles", {h.filters, h.state, 1, 2});
     add("residues", "filter.residues", {h.filters, h.state, 1, 2});
-    add("D", "filter.D", {d_});
-    linear("out_proj", "out_filter_dense", d_, d_, true);
+    add("skip", "filter.D", {d_});
+    linear("out_filter", "out_filter_dense", d_, d_, true);
   }
 
   void write(const hf_monarch& m) {
@@ -196,7 +196,9 @@ private:
   void write_stacked(const hf_moe& m) {
     add("router", "block_sparse_moe.router.layer.weight", {m.experts, d_});
     add("gate_up_proj", "block_sparse_moe.input_linear.weight", {m.experts, 2 * m.inner, d_});
+    out_.back().stacked = true;
     add("down_proj", "block_sparse_moe.output_linear.weight", {m.experts, d_, m.inner});
+    out_.back().stacked = true;
     linear("shared.gate_up_proj", names_.channel + "input_linear", 2 * m.shared_inner, d_, false);
     linear("shared.down_proj", names_.channel + "output_linear", d_, m.shared_inner, false);
   }

@@ -29,9 +29,6 @@ expected<imported_model> import_checkpoint(const hf_config& config, const huggin
 expected<imported_model> import_gguf(const gguf_file& file);
 expected<imported_model> import_gguf(const std::string& path);
 
-/// Which tensor of ours takes one of theirs, by its role; prefix: "model.layers.0." for those of a layer. Empty: none does.
-std::string our_tensor_name(const std::string& prefix, const hf_tensor& tensor);
-
 /// Reads config.json and the tensors of a Hugging Face folder. Multipliers of embedding, residual branches and logits are folded into
 /// the weights, which unties the head. Errors: those of read_hf_config, open_hugging_face and config_from.
 expected<imported_model> import_hugging_face(const std::string& folder);
