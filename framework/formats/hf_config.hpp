@@ -102,7 +102,8 @@ struct hf_moe {
   std::int64_t expert_groups = 1, active_groups = 1;
   hf_activation activation = hf_activation::silu;
   bool gated = true;
-  bool stacked = false;  // tensors of all experts in one, gate and up fused: [experts, 2 inner, d_model]
+  bool stacked = false;  // a matrix of all experts in one tensor: [experts, inner, d_model]
+  bool fused = false;    // when stacked: gate and up in one, [experts, 2 inner, d_model]
   bool operator==(const hf_moe&) const = default;
 };
 

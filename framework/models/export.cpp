@@ -2,6 +2,7 @@
 
 #include "framework/formats/encoding.hpp"
 #include "framework/formats/hf_config.hpp"
+#include "framework/models/export_parts.hpp"
 #include "framework/models/hybrid_model.hpp"
 #include "framework/models/tensor_names.hpp"
 
@@ -41,7 +42,8 @@ std::vector<placed_tensor> places_of(const hf_config& config, const parameter_la
   std::size_t placed = 0;
   const auto add = [&](const std::vector<hf_tensor>& tensors, const std::string& prefix) {
     for (const auto& t : tensors) {
-      placed_tensor& place = out.emplace_back(t);
+      out.push_back({t, {}});
+      placed_tensor& place = out.back();
       std::int64_t count = 1, ours = 0;
       for (const std::int64_t extent : t.shape) count *= extent;
       for (const std::string& name : our_tensor_names(prefix, t)) {
@@ -68,11 +70,12 @@ std::span<const float> values_of(const tensor_slot& slot, std::span<const float>
 
 expected<void> export_hugging_face(storage& disk, const std::string& folder, const model_config& model, std::span<const float> weights,
                                    const export_facts& facts, dtype type, const shard_options& options) {
-  const parameter_layout layout = hybrid_layout(model);
-  ensure(std::ssize(weights) == layout.size, "export_hugging_face: an array of another layout");
-  const auto text = config_json_of(model, facts, type);
-  if (!text) return text.failure();
-  const auto config = read_hf_config(*text, "config.json");
+  ensure(std::ssize(weights) == hybrid_layout(model).size, "export_hugging_face: an array of another layout");
+  const auto written = write_config(model, facts, type);
+  if (!written) return written.failure();
+  const parameter_layout layout = hybrid_layout(written->model);
+  ensure(std::ssize(weights) == layout.size, "export_hugging_face: layers that are listed in another way have other tensors");
+  const auto config = read_hf_config(written->text, "config.json");
   if (!config) return config.failure();
   std::vector<std::vector<float>> joined;  // of tensors that ours keep apart
   std::vector<std::vector<std::uint16_t>> rounded;
@@ -93,7 +96,7 @@ expected<void> export_hugging_face(storage& disk, const std::string& folder, con
     views.push_back({tensor.name, type, tensor.shape, bytes});
   }
   if (auto ok = write_hugging_face(disk, folder, views, options); !ok) return ok;
-  if (auto ok = disk.write_synced(folder + "/config.json", std::as_bytes(std::span(*text))); !ok) return ok;
+  if (auto ok = disk.write_synced(folder + "/config.json", std::as_bytes(std::span(written->text))); !ok) return ok;
   return disk.sync_folder(folder);
 }
 
