@@ -62,6 +62,16 @@ std::vector<placed_tensor> places_of(const hf_config& config, const parameter_la
   return out;
 }
 
+/// The slots of the model as it is written, in the array of ours.
+parameter_layout layout_of(const written_config& written, const parameter_layout& ours, bool tied) {
+  parameter_layout layout = hybrid_layout(written.model);
+  if (tied && !written.model.tied_head) layout.slots.back().offset = ours.slots.front().offset;  // the head is the embedding
+  for (std::size_t i = 0; i < ours.slots.size(); ++i)
+    ensure(ours.slots[i].offset == layout.slots[i].offset && ours.slots[i].shape == layout.slots[i].shape,
+           "export_hugging_face: layers that are listed in another way have other tensors");
+  return layout;
+}
+
 std::span<const float> values_of(const tensor_slot& slot, std::span<const float> weights) {
   return weights.subspan(static_cast<std::size_t>(slot.offset), static_cast<std::size_t>(slot.count));
 }
@@ -70,11 +80,11 @@ std::span<const float> values_of(const tensor_slot& slot, std::span<const float>
 
 expected<void> export_hugging_face(storage& disk, const std::string& folder, const model_config& model, std::span<const float> weights,
                                    const export_facts& facts, dtype type, const shard_options& options) {
-  ensure(std::ssize(weights) == hybrid_layout(model).size, "export_hugging_face: an array of another layout");
+  const parameter_layout ours = hybrid_layout(model);
+  ensure(std::ssize(weights) == ours.size, "export_hugging_face: an array of another layout");
   const auto written = write_config(model, facts, type);
   if (!written) return written.failure();
-  const parameter_layout layout = hybrid_layout(written->model);
-  ensure(std::ssize(weights) == layout.size, "export_hugging_face: layers that are listed in another way have other tensors");
+  const parameter_layout layout = layout_of(*written, ours, model.tied_head);
   const auto config = read_hf_config(written->text, "config.json");
   if (!config) return config.failure();
   std::vector<std::vector<float>> joined;  // of tensors that ours keep apart

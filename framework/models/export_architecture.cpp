@@ -47,14 +47,15 @@ bool has_kinds(const architecture& a, const layer_pair& layer) {
 std::string kind_of(const std::optional<layer_shape>& shape) { return shape ? std::string(shape->kind->name) : "none"; }
 
 expected<architecture> architecture_of(const std::vector<layer_pair>& layers) {
-  std::vector<architecture> left{{"LlamaForCausalLM", "llama", {"attention"}, {"swiglu", "mlp"}},
-                                 {"MixtralForCausalLM", "mixtral", {"attention"}, {"moe"}},
-                                 {"MambaForCausalLM", "mamba", {"mamba1"}, {"none"}},
-                                 {"Mamba2ForCausalLM", "mamba2", {"mamba2"}, {"none"}},
-                                 {"BambaForCausalLM", "bamba", {"mamba2", "attention"}, {"swiglu"}},
-                                 {"GraniteMoeHybridForCausalLM", "granitemoehybrid", {"mamba2", "attention"}, {"swiglu", "moe"}},
-                                 {"JambaForCausalLM", "jamba", {"mamba1", "attention"}, {"swiglu", "moe"}},
-                                 {"NemotronHForCausalLM", "nemotron_h", {"mamba2", "attention", "none"}, {"none", "mlp", "moe"}, true}};
+  std::vector<architecture> left{
+      {"LlamaForCausalLM", "llama", {"attention"}, {"swiglu", "mlp"}},
+      {"MixtralForCausalLM", "mixtral", {"attention"}, {"moe"}},
+      {"MambaForCausalLM", "mamba", {"mamba1"}, {"none"}},
+      {"Mamba2ForCausalLM", "mamba2", {"mamba2"}, {"none"}},
+      {"BambaForCausalLM", "bamba", {"mamba2", "attention"}, {"swiglu"}},
+      {"GraniteMoeHybridForCausalLM", "granitemoehybrid", {"mamba2", "attention"}, {"swiglu", "moe"}},
+      {"JambaForCausalLM", "jamba", {"mamba1", "attention"}, {"swiglu", "moe"}},
+      {"NemotronHForCausalLM", "nemotron_h", {"mamba2", "attention", "none"}, {"none", "mlp", "moe"}, true, false}};
   for (std::size_t i = 0; i < layers.size(); ++i) {
     std::erase_if(left, [&](const architecture& a) { return !has_kinds(a, layers[i]); });
     if (left.empty())

@@ -85,6 +85,7 @@ expected<written_config> write_config(const model_config& model, const export_fa
   const auto what = architecture_of(*layers);
   if (!what) return what.failure();
   written_config out{{}, what->parts_alone ? parts_of(model) : model};
+  out.model.tied_head = model.tied_head && what->ties_head;
   layers = resolve_layers(out.model);
   if (!layers) return layers.failure();
   auto keys = config_keys_of(*what, out.model, *layers, facts, type);

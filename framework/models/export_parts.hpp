@@ -18,6 +18,7 @@ struct architecture {
   std::string_view name, type;                     // "LlamaForCausalLM", "llama"
   std::vector<std::string_view> mixers, channels;  // kinds of ours that it has in any layer; "none" among them
   bool parts_alone = false;                        // each of its layers mixes the sequence or the channels
+  bool ties_head = true;                           // where the config says so
 };
 
 /// "none" when there is none.
@@ -27,7 +28,8 @@ std::string kind_of(const std::optional<layer_shape>& shape);
 /// kinds alone. Errors: unsupported, naming the layer that none has.
 expected<architecture> architecture_of(const std::vector<layer_pair>& layers);
 
-/// A config.json, and the model as its layers are listed there. The array of weights is the same.
+/// A config.json, and the model as its layers are listed there. The array of weights is the same, but for a head that the architecture
+/// does not tie: it follows behind, a copy of the embedding.
 struct written_config {
   std::string text;
   model_config model;

@@ -153,15 +153,16 @@ BOOST_AUTO_TEST_CASE(our_models_come_back_as_they_were) {
   const auto jamba = sparse({"mamba1", "attention/moe", "mamba1", "mamba1/moe", "attention"},
                             {{"rotary", 0}, {"scan_norms", 1}, {"moe_router", softmax_all}});
   const auto jamba_alone = sparse({"mamba1/moe", "mamba1"}, {{"scan_norms", 1}, {"moe_router", softmax_all}});
-  const auto nemotron = sparse({"mamba2/mlp", "attention/none", "none/moe"}, {{"rotary", 0},
-                                                                              {"ffn_activation", place("ffn_activation", "relu2")},
-                                                                              {"ffn_gated", 0},
-                                                                              {"moe_activation", place("moe_activation", "relu2")},
-                                                                              {"moe_gated", 0},
-                                                                              {"moe_router", sigmoid},
-                                                                              {"moe_shared_hidden", 32},
-                                                                              {"moe_scale", 2.5},
-                                                                              {"ssm_inner", 48}});
+  auto nemotron = sparse({"mamba2/mlp", "attention/none", "none/moe"}, {{"rotary", 0},
+                                                                        {"ffn_activation", place("ffn_activation", "relu2")},
+                                                                        {"ffn_gated", 0},
+                                                                        {"moe_activation", place("moe_activation", "relu2")},
+                                                                        {"moe_gated", 0},
+                                                                        {"moe_router", sigmoid},
+                                                                        {"moe_shared_hidden", 32},
+                                                                        {"moe_scale", 2.5},
+                                                                        {"ssm_inner", 48}});
+  nemotron.tied_head = false;
   const auto gelu = with({"attention/mlp"}, {{"ffn_activation", place("ffn_activation", "gelu")}, {"ffn_gated", 1}, {"ffn_bias", 1}});
   for (const auto& [config, name] : {std::pair{llama, "LlamaForCausalLM"},
                                      {mamba2, "Mamba2ForCausalLM"},
@@ -186,6 +187,20 @@ BOOST_AUTO_TEST_CASE(our_models_come_back_as_they_were) {
       BOOST_TEST(json::parse(file_text(folder.path() + "/out/config.json")).at("architectures").at(0) == name);
     }
   }
+}
+
+BOOST_AUTO_TEST_CASE(a_tied_head_is_written_twice_where_none_is_tied) {
+  model_config config = hybrid();
+  config.layers = {"mamba2/none", "none/mlp"};
+  config.options["ffn_gated"] = 0;
+  scratch_folder folder;
+  export_to(folder, fresh(config));
+  BOOST_TEST(json::parse(file_text(folder.path() + "/out/config.json")).at("tie_word_embeddings") == false);
+  const auto written = open_hugging_face(folder.path() + "/out");
+  BOOST_TEST_REQUIRE(written.has_value());
+  const auto *head = written->tensors.find("lm_head.weight"), *embedding = written->tensors.find("backbone.embeddings.weight");
+  BOOST_TEST_REQUIRE((head != nullptr && embedding != nullptr));
+  BOOST_TEST((*head->read() == *embedding->read()));
 }
 
 BOOST_AUTO_TEST_CASE(heads_that_are_rotated_whole_say_so_in_bamba) {
