@@ -115,7 +115,7 @@ expected<imported_model> import_checkpoint(const hf_config& theirs, const huggin
   if (!ours) return ours.failure();
   auto weights = std::make_shared<float_array>(static_cast<std::size_t>(hybrid_layout(*ours).size));
   if (auto ok = fill_all(theirs, *ours, from, weights->span()); !ok) return ok.failure();
-  return imported_model{std::move(*ours), std::move(weights)};
+  return imported_model{std::move(*ours), std::move(weights), theirs.end_tokens};
 }
 
 expected<imported_model> import_hugging_face(const std::string& folder) {

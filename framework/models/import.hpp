@@ -7,15 +7,18 @@
 #include "framework/formats/hugging_face.hpp"
 #include "framework/models/config.hpp"
 
+#include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 namespace isthmus {
 
 /// A checkpoint of others as a model of ours.
 struct imported_model {
   model_config config;
-  std::shared_ptr<float_array> weights;  // [hybrid_layout(config).size]
+  std::shared_ptr<float_array> weights;       // [hybrid_layout(config).size]
+  std::vector<std::int64_t> end_tokens = {};  // that the checkpoint's config names
 };
 
 /// Our layers for what a config.json describes. unsupported names the layer and what of it they cannot do; nothing is left out silently.
