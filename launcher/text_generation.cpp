@@ -6,6 +6,7 @@
 #include "framework/models/hybrid_model.hpp"
 #include "framework/models/import.hpp"
 #include "framework/models/speculate.hpp"
+#include "framework/tokenizer/character_bpe.hpp"
 #include "kernels/select.hpp"
 #include "launcher/newest_anchor.hpp"
 
@@ -15,6 +16,9 @@
 #include <array>
 #include <chrono>
 #include <filesystem>
+#include <string_view>
+#include <utility>
+#include <variant>
 
 namespace isthmus::launcher {
 
@@ -49,6 +53,35 @@ text_ids ids_of(const tokenizer& tokens, const std::string& prompt) {
 
 text_ids ids_of(const gguf_tokenizer& tokens, const std::string& prompt) {
   return {tokens.prompt(prompt), tokens.end().value_or(-1), [&tokens](std::span<const token_id> ids) { return tokens.decode(ids); }};
+}
+
+/// stop: -1 for none.
+text_ids ids_of(const character_bpe& tokens, const std::string& prompt, token_id stop) {
+  return {tokens.prompt(prompt), stop, [&tokens](std::span<const token_id> ids) { return tokens.decode(ids); }};
+}
+
+/// The tokenizer.json of a folder whose model has so many tokens.
+expected<std::variant<tokenizer, character_bpe>> read_folder_tokenizer(const storage& disk, std::int64_t vocabulary,
+                                                                       const std::string& where) {
+  using either = std::variant<tokenizer, character_bpe>;
+  constexpr std::uint64_t tokenizer_bytes_max = 64 << 20;
+  const auto bytes = disk.read("tokenizer.json", tokenizer_bytes_max);
+  if (!bytes) return bytes.failure();
+  const std::string_view text(reinterpret_cast<const char*>(bytes->data()), bytes->size());
+  if (!is_character_bpe_json(text)) {
+    auto model = parse_tokenizer_json(text, where);
+    if (!model) return model.failure();
+    either out(std::in_place_type<tokenizer>, std::move(*model));
+    if (auto ok = check_vocabulary(std::get<tokenizer>(out), vocabulary, where); !ok) return ok.failure();
+    return out;
+  }
+  auto model = parse_character_bpe_json(text, where);
+  if (!model) return model.failure();
+  auto made = character_bpe::make(std::move(*model), where);
+  if (!made) return made.failure();
+  if (made->vocabulary() != vocabulary)
+    return fail(errc::malformed, fmt::format("{}: a tokenizer of {} tokens for a model of {}", where, made->vocabulary(), vocabulary));
+  return either(std::move(*made));
 }
 
 /// Continues the prompt; fills in text, tokens and seconds.
@@ -123,17 +156,20 @@ expected<generated_text> generate_text(const std::string& hugging_face_folder, c
                     ": its model reads whole texts and predicts masked tokens, it continues none: a model that decodes is wanted");
   auto disk = open_disk(hugging_face_folder);
   if (!disk) return disk.failure();
-  auto tokens = read_tokenizer(**disk, "tokenizer.json");
-  if (!tokens) return tokens.failure();
   auto imported = import_hugging_face(hugging_face_folder);
   if (!imported) return imported.failure();
-  if (auto ok = check_vocabulary(*tokens, imported->config.vocabulary, hugging_face_folder + "/tokenizer.json"); !ok) return ok.failure();
+  const auto tokens = read_folder_tokenizer(**disk, imported->config.vocabulary, hugging_face_folder + "/tokenizer.json");
+  if (!tokens) return tokens.failure();
   kernels::serial_team team;
   hybrid_model model(imported->config, kernels::default_backend(), team, options.weights, imported->weights);
   model.weights_changed();
   generated_text out;
   out.checkpoint = hugging_face_folder;
-  if (auto ok = continue_text(model, ids_of(*tokens, options.prompt), options, on_text, out); !ok) return ok.failure();
+  const auto stop = imported->end_tokens.empty() ? -1 : static_cast<token_id>(imported->end_tokens.front());
+  const auto* characters = std::get_if<character_bpe>(&*tokens);
+  const text_ids words =
+      characters != nullptr ? ids_of(*characters, options.prompt, stop) : ids_of(std::get<tokenizer>(*tokens), options.prompt);
+  if (auto ok = continue_text(model, words, options, on_text, out); !ok) return ok.failure();
   return out;
 }
 

@@ -111,21 +111,34 @@ expected<void> read_rope(gguf_keys& keys, const gguf_file& file, std::int64_t wi
   return {};
 }
 
+/// Softmax over all experts, then the best ones, whose weights are made to add up to 1: Mixtral's rule.
+hf_moe read_experts(gguf_keys& keys, std::int64_t experts, std::int64_t inner) {
+  hf_moe moe;
+  moe.experts = experts;
+  moe.active = keys.whole("expert_used_count", 1, experts);
+  moe.inner = inner;
+  moe.stacked = true;
+  return moe;
+}
+
 expected<void> read_llama(gguf_keys& keys, const gguf_file& file, hf_config& out) {
-  out.family = hf_family::llama;
-  out.architecture = "LlamaForCausalLM";
   const std::int64_t experts = keys.whole("expert_count", 0, experts_max, 0);
-  keys.must(experts == 0, errc::unsupported, "expert_count", fmt::format("is {}: mixtures of experts are not read from GGUF", experts));
-  keys.whole("expert_used_count", 0, 0, 0);
+  out.family = experts > 0 ? hf_family::mixtral : hf_family::llama;
+  out.architecture = experts > 0 ? "MixtralForCausalLM" : "LlamaForCausalLM";
   const hf_attention attention = read_attention(keys, file, out);
   if (auto ok = read_rope(keys, file, attention.rotary_dim, out); !ok) return ok;
-  hf_mlp mlp;
-  mlp.inner = keys.whole("feed_forward_length", 1, 16 * extent_max);
-  mlp.bias = file.tensors.find("blk.0.ffn_down.bias") != nullptr;
+  hf_layer layer{attention, std::monostate{}};
+  const std::int64_t inner = keys.whole("feed_forward_length", 1, 16 * extent_max);
+  if (experts > 0) {
+    layer.channel = read_experts(keys, experts, inner);
+  } else {
+    keys.whole("expert_used_count", 0, 0, 0);
+    layer.channel = hf_mlp{.inner = inner, .bias = file.tensors.find("blk.0.ffn_down.bias") != nullptr};
+  }
   keys.only("use_parallel_residual", false);
   keys.only("attention.causal", true);
   keys.ignore({"tensor_data_layout"});  // how the rows of q and k came about, not how they lie
-  out.layers.assign(static_cast<std::size_t>(keys.whole("block_count", 1, layers_max)), {attention, mlp});
+  out.layers.assign(static_cast<std::size_t>(keys.whole("block_count", 1, layers_max)), layer);
   return {};
 }
 

@@ -15,7 +15,7 @@ namespace isthmus {
 namespace {
 
 /// What llama.cpp calls the tensor of a role; empty where it has none. A layer's stand behind "blk.N.".
-std::string gguf_name(const std::string& role) {
+std::string gguf_name(const hf_tensor& tensor) {
   static const std::map<std::string, const char*, std::less<>> names{
       {"embedding", "token_embd.weight"},
       {"final_norm", "output_norm.weight"},
@@ -36,6 +36,7 @@ std::string gguf_name(const std::string& role) {
       {"up_proj.bias", "ffn_up.bias"},
       {"down_proj", "ffn_down.weight"},
       {"down_proj.bias", "ffn_down.bias"},
+      {"router", "ffn_gate_inp.weight"},
       {"in_proj", "ssm_in.weight"},
       {"conv", "ssm_conv1d.weight"},
       {"conv.bias", "ssm_conv1d.bias"},
@@ -46,13 +47,17 @@ std::string gguf_name(const std::string& role) {
       {"D", "ssm_d"},
       {"out_proj", "ssm_out.weight"},
   };
-  const auto at = names.find(role);
-  return at != names.end() ? at->second : std::string();
+  const auto at = names.find(tensor.role);
+  if (at == names.end()) return {};
+  std::string name = at->second;
+  if (tensor.stacked) name.insert(name.find('.'), "_exps");
+  return name;
 }
 
-/// Without the ones that GGUF leaves out.
-std::vector<std::int64_t> squeezed(std::vector<std::int64_t> shape) {
-  if (shape.size() > 2) std::erase(shape, 1);
+/// Without the one in a convolution's that GGUF leaves out.
+std::vector<std::int64_t> squeezed(const hf_tensor& tensor) {
+  std::vector<std::int64_t> shape = tensor.shape;
+  if (tensor.role == "conv") std::erase(shape, 1);
   return shape;
 }
 
@@ -116,8 +121,8 @@ public:
 
 private:
   expected<void> take(const hf_tensor& wanted, const std::string& prefix, std::int64_t head_dim) {
-    const std::string name = prefix + gguf_name(wanted.role);
-    const auto stored = file_.tensors.expect(name, squeezed(wanted.shape), file_.where);
+    const std::string name = prefix + gguf_name(wanted);
+    const auto stored = file_.tensors.expect(name, squeezed(wanted), file_.where);
     if (!stored) return stored.failure();
     taken_.insert(name);
     const bool rotated = wanted.role.starts_with("q_proj") || wanted.role.starts_with("k_proj");

@@ -102,7 +102,8 @@ struct hf_moe {
   std::int64_t expert_groups = 1, active_groups = 1;
   hf_activation activation = hf_activation::silu;
   bool gated = true;
-  bool stacked = false;  // tensors of all experts in one, gate and up fused: [experts, 2 inner, d_model]
+  bool stacked = false;  // a matrix of all experts in one tensor: [experts, inner, d_model]
+  bool fused = false;    // when stacked: gate and up in one, [experts, 2 inner, d_model]
   bool operator==(const hf_moe&) const = default;
 };
 
@@ -146,7 +147,7 @@ expected<hf_config> read_hf_config(std::string_view text, const std::string& whe
 ///   norms: mixer_norm channel_norm
 ///   attention: q_proj k_proj v_proj qkv_proj o_proj
 ///   mamba1, mamba2: in_proj conv x_proj dt_proj dt_bias A_log D dt_norm B_norm C_norm gated_norm out_proj
-///   hyena: projections short_filter poles residues D out_proj
+///   hyena: projections short_filter poles residues skip out_filter
 ///   monarch: in_proj short_filter out_proj; filter.N and filter.N.reverse (layer N = 0, 2, 4, 6 of the filter's network),
 ///     filter.freq, filter.D, filter.positions, filter.times, filter.decay; the same with residual_filter
 ///   mlp: gate_proj up_proj gate_up_proj down_proj
@@ -156,6 +157,7 @@ struct hf_tensor {
   std::int64_t expert = -1;  // which, of a tensor that belongs to one
   std::string name;          // in the checkpoint
   std::vector<std::int64_t> shape;
+  bool stacked = false;  // of all experts, [experts, ...]
 };
 
 /// Those outside the layers; a head only when it is not tied.

@@ -186,6 +186,9 @@ void read_striped_hyena(hf_keys& keys, hf_config& out) {
     out.layers.push_back(a ? hf_layer{attention, mlp} : hf_layer{hyena, mlp});
   }
   keys.only("smeared_gqa", false);
+  // Without its fused kernel the norm divides by rms + eps, not by the root of rms^2 + eps.
+  keys.only("use_flash_rmsnorm", true);
+  keys.must(!keys.has("long_fir_threshold"), errc::unsupported, "long_fir_threshold", "only null is supported: filters would be cut off");
   keys.ignore({"split_k0",
                "column_split",
                "_commit_hash",
@@ -193,7 +196,6 @@ void read_striped_hyena(hf_keys& keys, hf_config& out) {
                "pipe_parallel_size",
                "use_flash_attention_2",
                "use_flash_attn",
-               "use_flash_rmsnorm",
                "use_flash_depthwise",
                "use_flashfft",
                "inference_mode",

@@ -150,7 +150,7 @@ void read_granite_hybrid(hf_keys& keys, hf_config& out) {
   moe.inner = keys.whole({"intermediate_size"}, 1, 16 * extent_max);
   moe.shared_inner = keys.whole({"shared_intermediate_size"}, 1, 16 * extent_max, 1024);
   moe.activation = read_activation(keys, "hidden_act", "silu");
-  moe.stacked = true;
+  moe.stacked = moe.fused = true;
   hf_layer with;  // the channel mixer of every layer
   if (experts > 0) {
     with.channel = moe;

@@ -60,6 +60,10 @@ private:
   void add(std::string role, const std::string& name, shape extents, std::int64_t expert = -1) {
     out_.push_back({std::move(role), expert, prefix_ + name, std::move(extents)});
   }
+  void add_stacked(std::string role, const std::string& name, shape extents) {
+    add(std::move(role), name, std::move(extents));
+    out_.back().stacked = true;
+  }
   /// A matrix [rows, columns], and its bias.
   void linear(const std::string& role, const std::string& name, std::int64_t rows, std::int64_t columns, bool bias) {
     add(role, name + ".weight", {rows, columns});
@@ -117,8 +121,8 @@ private:
     if (h.short_bias) add("short_filter.bias", "filter.short_filter_bias", {3 * d_});
     add("poles", "filter.poles", {h.filters, h.state, 1, 2});
     add("residues", "filter.residues", {h.filters, h.state, 1, 2});
-    add("D", "filter.D", {d_});
-    linear("out_proj", "out_filter_dense", d_, d_, true);
+    add("skip", "filter.D", {d_});
+    linear("out_filter", "out_filter_dense", d_, d_, true);
   }
 
   void write(const hf_monarch& m) {
@@ -177,12 +181,17 @@ private:
   }
 
   void write(const hf_moe& m) {
-    if (m.stacked) return write_stacked(m);
     const std::string& at = names_.channel;
+    if (m.fused) return write_fused(m);
     const bool mixtral = config_.family == hf_family::mixtral, jamba = config_.family == hf_family::jamba;
     add("router", at + (jamba ? "router.weight" : "gate.weight"), {m.experts, d_});
     if (m.router == hf_moe::router_kind::sigmoid) add("router.correction", at + "gate.e_score_correction_bias", {m.experts});
-    for (std::int64_t e = 0; e < m.experts; ++e) {
+    if (m.stacked) {  // as GGUF has them; no folder of Transformers does
+      if (m.gated) add_stacked("gate_proj", at + "experts.gate_proj.weight", {m.experts, m.inner, d_});
+      add_stacked("up_proj", at + "experts.up_proj.weight", {m.experts, m.inner, d_});
+      add_stacked("down_proj", at + "experts.down_proj.weight", {m.experts, d_, m.inner});
+    }
+    for (std::int64_t e = 0; !m.stacked && e < m.experts; ++e) {
       const std::string expert = at + "experts." + std::to_string(e) + ".";
       if (m.gated) add("gate_proj", expert + (mixtral ? "w1.weight" : "gate_proj.weight"), {m.inner, d_}, e);
       add("up_proj", expert + (mixtral ? "w3.weight" : "up_proj.weight"), {m.inner, d_}, e);
@@ -193,10 +202,10 @@ private:
     linear("shared.down_proj", at + "shared_experts.down_proj", d_, m.shared_inner, false);
   }
 
-  void write_stacked(const hf_moe& m) {
+  void write_fused(const hf_moe& m) {
     add("router", "block_sparse_moe.router.layer.weight", {m.experts, d_});
-    add("gate_up_proj", "block_sparse_moe.input_linear.weight", {m.experts, 2 * m.inner, d_});
-    add("down_proj", "block_sparse_moe.output_linear.weight", {m.experts, d_, m.inner});
+    add_stacked("gate_up_proj", "block_sparse_moe.input_linear.weight", {m.experts, 2 * m.inner, d_});
+    add_stacked("down_proj", "block_sparse_moe.output_linear.weight", {m.experts, d_, m.inner});
     linear("shared.gate_up_proj", names_.channel + "input_linear", 2 * m.shared_inner, d_, false);
     linear("shared.down_proj", names_.channel + "output_linear", d_, m.shared_inner, false);
   }

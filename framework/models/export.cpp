@@ -2,13 +2,15 @@
 
 #include "framework/formats/encoding.hpp"
 #include "framework/formats/hf_config.hpp"
+#include "framework/models/export_parts.hpp"
 #include "framework/models/hybrid_model.hpp"
-#include "framework/models/import.hpp"
+#include "framework/models/tensor_names.hpp"
 
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 #include <vector>
 
 namespace isthmus {
@@ -29,23 +31,49 @@ expected<void> round_to(dtype type, std::span<const float> from, std::uint16_t* 
   return {};
 }
 
+struct placed_tensor {
+  hf_tensor tensor;
+  std::vector<const tensor_slot*> slots;  // behind each other in it
+};
+
 /// The tensors that the config asks for, each with its place among ours.
-std::vector<std::pair<hf_tensor, const tensor_slot*>> places_of(const hf_config& config, const parameter_layout& layout) {
-  std::vector<std::pair<hf_tensor, const tensor_slot*>> out;
+std::vector<placed_tensor> places_of(const hf_config& config, const parameter_layout& layout) {
+  std::vector<placed_tensor> out;
+  std::size_t placed = 0;
   const auto add = [&](const std::vector<hf_tensor>& tensors, const std::string& prefix) {
     for (const auto& t : tensors) {
-      const auto slot = std::ranges::find(layout.slots, our_tensor_name(prefix, t), &tensor_slot::name);
-      ensure(slot != layout.slots.end(), "export_hugging_face: no tensor of ours has that role");
-      std::int64_t count = 1;
+      out.push_back({t, {}});
+      placed_tensor& place = out.back();
+      std::int64_t count = 1, ours = 0;
       for (const std::int64_t extent : t.shape) count *= extent;
-      ensure(count == slot->count, "export_hugging_face: a tensor of another size");
-      out.emplace_back(t, &*slot);
+      for (const std::string& name : our_tensor_names(prefix, t)) {
+        const auto slot = std::ranges::find(layout.slots, name, &tensor_slot::name);
+        ensure(slot != layout.slots.end(), "export_hugging_face: no tensor of ours has that role");
+        place.slots.push_back(&*slot);
+        ours += slot->count;
+      }
+      ensure(count == ours, "export_hugging_face: a tensor of another size");
+      placed += place.slots.size();
     }
   };
   add(model_tensors(config), "");
   for (std::size_t i = 0; i < config.layers.size(); ++i) add(layer_tensors(config, i), fmt::format("model.layers.{}.", i));
-  ensure(out.size() == layout.slots.size(), "export_hugging_face: a tensor that would be left out");
+  ensure(placed == layout.slots.size(), "export_hugging_face: a tensor that would be left out");
   return out;
+}
+
+/// The slots of the model as it is written, in the array of ours.
+parameter_layout layout_of(const written_config& written, const parameter_layout& ours, bool tied) {
+  parameter_layout layout = hybrid_layout(written.model);
+  if (tied && !written.model.tied_head) layout.slots.back().offset = ours.slots.front().offset;  // the head is the embedding
+  for (std::size_t i = 0; i < ours.slots.size(); ++i)
+    ensure(ours.slots[i].offset == layout.slots[i].offset && ours.slots[i].shape == layout.slots[i].shape,
+           "export_hugging_face: layers that are listed in another way have other tensors");
+  return layout;
+}
+
+std::span<const float> values_of(const tensor_slot& slot, std::span<const float> weights) {
+  return weights.subspan(static_cast<std::size_t>(slot.offset), static_cast<std::size_t>(slot.count));
 }
 
 }  // namespace
@@ -55,24 +83,32 @@ expected<void> export_hugging_face(storage& disk, const std::string& folder, con
   ensure(std::ssize(weights) == hybrid_layout(model).size, "export_hugging_face: an array of another layout");
   model_config alone = model;  // no class of Transformers has Medusa heads; they are the last tensors
   alone.medusa_heads = 0;
-  const parameter_layout layout = hybrid_layout(alone);
-  const auto text = config_json_of(model, facts, type);
-  if (!text) return text.failure();
-  const auto config = read_hf_config(*text, "config.json");
+  const parameter_layout ours = hybrid_layout(alone);
+  const auto written = write_config(model, facts, type);
+  if (!written) return written.failure();
+  const parameter_layout layout = layout_of(*written, ours, model.tied_head);
+  const auto config = read_hf_config(written->text, "config.json");
   if (!config) return config.failure();
-  std::vector<std::uint16_t> rounded(type == dtype::f32 ? 0 : weights.size());
+  std::vector<std::vector<float>> joined;  // of tensors that ours keep apart
+  std::vector<std::vector<std::uint16_t>> rounded;
   std::vector<tensor_view> views;
-  for (const auto& [tensor, slot] : places_of(*config, layout)) {
-    const auto begin = static_cast<std::size_t>(slot->offset), count = static_cast<std::size_t>(slot->count);
-    std::span<const std::byte> bytes = std::as_bytes(weights.subspan(begin, count));
+  for (const auto& [tensor, slots] : places_of(*config, layout)) {
+    std::span<const float> values = values_of(*slots.front(), weights);
+    if (slots.size() > 1) {
+      auto& all = joined.emplace_back();
+      for (const tensor_slot* slot : slots) all.insert(all.end(), values_of(*slot, weights).begin(), values_of(*slot, weights).end());
+      values = all;
+    }
+    std::span<const std::byte> bytes = std::as_bytes(values);
     if (type != dtype::f32) {
-      if (auto ok = round_to(type, weights.subspan(begin, count), rounded.data() + begin, tensor.name); !ok) return ok;
-      bytes = std::as_bytes(std::span(rounded).subspan(begin, count));
+      auto& halves = rounded.emplace_back(values.size());
+      if (auto ok = round_to(type, values, halves.data(), tensor.name); !ok) return ok;
+      bytes = std::as_bytes(std::span(std::as_const(halves)));
     }
     views.push_back({tensor.name, type, tensor.shape, bytes});
   }
   if (auto ok = write_hugging_face(disk, folder, views, options); !ok) return ok;
-  if (auto ok = disk.write_synced(folder + "/config.json", std::as_bytes(std::span(*text))); !ok) return ok;
+  if (auto ok = disk.write_synced(folder + "/config.json", std::as_bytes(std::span(written->text))); !ok) return ok;
   return disk.sync_folder(folder);
 }
 

@@ -19,9 +19,8 @@ struct export_facts {
   std::optional<std::int64_t> begin_token, end_token;
 };
 
-/// The config.json under which Hugging Face Transformers computes what our layers do: LlamaForCausalLM or, with a window,
-/// MistralForCausalLM (attention/swiglu), Mamba2ForCausalLM (mamba2/none), MambaForCausalLM (mamba1/none), BambaForCausalLM (mamba2/swiglu,
-/// attention/swiglu between). Read again it gives the same layers: where it would not, the model is refused.
+/// The config.json under which Hugging Face Transformers computes what our layers do, of the architecture that docs/formats.md lists for
+/// them. Read again it gives the same layers: where it would not, the model is refused.
 /// type: f32, bf16 or f16 (contract_error for others). Errors: unsupported, naming the layer and what of it no such architecture has.
 expected<std::string> config_json_of(const model_config& model, const export_facts& facts, dtype type);
 

@@ -7,15 +7,18 @@
 #include "framework/formats/hugging_face.hpp"
 #include "framework/models/config.hpp"
 
+#include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 namespace isthmus {
 
 /// A checkpoint of others as a model of ours.
 struct imported_model {
   model_config config;
-  std::shared_ptr<float_array> weights;  // [hybrid_layout(config).size]
+  std::shared_ptr<float_array> weights;       // [hybrid_layout(config).size]
+  std::vector<std::int64_t> end_tokens = {};  // that the checkpoint's config names
 };
 
 /// Our layers for what a config.json describes. unsupported names the layer and what of it they cannot do; nothing is left out silently.
@@ -28,9 +31,6 @@ expected<imported_model> import_checkpoint(const hf_config& config, const huggin
 /// The model of a GGUF file. Errors: those of open_gguf, read_gguf_model and config_from.
 expected<imported_model> import_gguf(const gguf_file& file);
 expected<imported_model> import_gguf(const std::string& path);
-
-/// Which tensor of ours takes one of theirs, by its role; prefix: "model.layers.0." for those of a layer. Empty: none does.
-std::string our_tensor_name(const std::string& prefix, const hf_tensor& tensor);
 
 /// What config.json of a Hugging Face folder says, without its tensors. Errors: those of read_hf_config and config_from.
 expected<model_config> config_of_hugging_face(const std::string& folder);

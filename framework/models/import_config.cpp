@@ -21,6 +21,23 @@ struct told {
 /// What our layers cannot do, in words; empty when there is nothing.
 using objection = std::string;
 
+std::string_view name_of(hf_activation activation) {
+  switch (activation) {
+    case hf_activation::silu: return "silu";
+    case hf_activation::gelu: return "gelu";
+    case hf_activation::relu2: return "relu2";
+  }
+  throw contract_error("name_of: no such activation");
+}
+
+/// A word as the value of an option.
+double place_of(std::string_view word, std::string_view key) {
+  const auto words = builtin_layers().find_option(key)->words;
+  const auto at = std::ranges::find(words, word);
+  ensure(at != words.end(), "config_from: an option without that word");
+  return static_cast<double>(at - words.begin());
+}
+
 objection translate(std::monostate, const hf_config&, told&) { return {}; }
 
 objection translate(const hf_attention& a, const hf_config& config, told& out) {
@@ -37,7 +54,12 @@ objection translate(const hf_attention& a, const hf_config& config, told& out) {
   if (!config.rope || a.rotary_dim == 0) return {};
   const hf_rope& rope = *config.rope;
   out.options["rope_theta"] = rope.theta;
-  if (rope.scaling == hf_rope::scaling_kind::linear) return "rotary positions that are scaled linearly";
+  if (rope.scaling == hf_rope::scaling_kind::linear) {  // Llama 3's rule where every wavelength is a long one
+    out.options["rope_factor"] = rope.factor;
+    out.options["rope_low"] = 1;
+    out.options["rope_high"] = 4;
+    out.options["rope_context"] = 1;
+  }
   if (rope.scaling == hf_rope::scaling_kind::llama3) {
     out.options["rope_factor"] = rope.factor;
     out.options["rope_low"] = rope.low_freq_factor;
@@ -71,7 +93,16 @@ objection translate(const hf_mamba1& m, const hf_config&, told& out) {
                  {"conv_width", static_cast<double>(m.conv)}};
   return {};
 }
-objection translate(const hf_hyena&, const hf_config&, told&) { return "a Hyena mixer"; }
+
+objection translate(const hf_hyena& h, const hf_config&, told& out) {
+  out.kind = "hyena";
+  out.options = {{"hyena_filter", place_of("modal", "hyena_filter")},
+                 {"hyena_modes", static_cast<double>(h.state)},
+                 {"hyena_short", static_cast<double>(h.short_filter)},
+                 {"hyena_bias", 1}};
+  return {};
+}
+
 objection translate(const hf_monarch&, const hf_config&, told&) { return "a Monarch mixer"; }
 
 objection translate(const hf_mlp& m, const hf_config&, told& out) {
@@ -82,23 +113,27 @@ objection translate(const hf_mlp& m, const hf_config&, told& out) {
     return {};
   }
   out.kind = "mlp";
-  const std::string_view word = m.activation == hf_activation::silu ? "silu" : m.activation == hf_activation::gelu ? "gelu" : "relu2";
-  const auto words = builtin_layers().find_option("ffn_activation")->words;
-  out.options["ffn_activation"] = static_cast<double>(std::ranges::find(words, word) - words.begin());
+  out.options["ffn_activation"] = place_of(name_of(m.activation), "ffn_activation");
   out.options["ffn_gated"] = m.gated ? 1 : 0;
   out.options["ffn_bias"] = m.bias ? 1 : 0;
   return {};
 }
 
 objection translate(const hf_moe& m, const hf_config&, told& out) {
-  if (!m.gated || m.activation != hf_activation::silu) return "a mixture of experts that are no SwiGLU";
-  if (m.router == hf_moe::router_kind::sigmoid) return "a mixture of experts whose router has sigmoids";
+  const bool sigmoids = m.router == hf_moe::router_kind::sigmoid;
+  if (sigmoids && !m.renormalise) return "a router of experts whose sigmoids do not add up to 1";
+  if (m.active_groups < m.expert_groups) return "a router that chooses among groups of experts";
   out.kind = "moe";
   out.options = {{"moe_experts", static_cast<double>(m.experts)},
                  {"moe_active", static_cast<double>(m.active)},
                  {"moe_hidden", static_cast<double>(m.inner)},
                  {"moe_shared_hidden", static_cast<double>(m.shared_inner)},
-                 {"moe_router", m.renormalise ? 0 : 1},
+                 {"moe_activation", place_of(name_of(m.activation), "moe_activation")},
+                 {"moe_gated", m.gated ? 1 : 0},
+                 {"moe_router", place_of(sigmoids        ? "sigmoid"
+                                         : m.renormalise ? "softmax"
+                                                         : "softmax_all",
+                                         "moe_router")},
                  {"moe_scale", m.scale},
                  {"moe_balance", 0}};
   return {};

@@ -25,13 +25,6 @@ std::string replaced(std::string_view text, std::string_view from, std::string_v
 
 int hex_digit(char c) { return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1; }
 
-/// The byte that "<0x0A>" names; -1: it names none.
-int byte_of(std::string_view name) {
-  if (name.size() != 6 || !name.starts_with("<0x") || name[5] != '>') return -1;
-  const int high = hex_digit(name[3]), low = hex_digit(name[4]);
-  return high < 0 || low < 0 ? -1 : 16 * high + low;
-}
-
 /// A part of the text that is one piece so far; parts that were joined into their left neighbour are empty.
 struct part {
   std::int64_t previous = -1, next = -1;  // -1: none
@@ -48,6 +41,15 @@ struct join {
 
 }  // namespace
 
+int byte_of_piece(std::string_view name) {
+  if (name.size() != 6 || !name.starts_with("<0x") || name[5] != '>') return -1;
+  const int high = hex_digit(name[3]), low = hex_digit(name[4]);
+  return high < 0 || low < 0 ? -1 : 16 * high + low;
+}
+
+std::string with_blanks(std::string_view piece) { return replaced(piece, blank, " "); }
+std::string without_blanks(std::string_view text) { return replaced(text, " ", blank); }
+
 expected<piece_tokenizer> piece_tokenizer::make(piece_model model, const std::string& where) {
   ensure(model.scores.size() == model.pieces.size() && model.kinds.size() == model.pieces.size(),
          "piece_tokenizer: lists of other lengths");
@@ -57,11 +59,11 @@ expected<piece_tokenizer> piece_tokenizer::make(piece_model model, const std::st
     const std::string& piece = model.pieces[i];
     const auto id = static_cast<token_id>(i);
     std::string bytes;
-    if (const int byte = byte_of(piece); model.kinds[i] == piece_kind::byte && byte >= 0) {
+    if (const int byte = byte_of_piece(piece); model.kinds[i] == piece_kind::byte && byte >= 0) {
       out.byte_ids_[static_cast<std::size_t>(byte)] = id;
       bytes = static_cast<char>(byte);
     } else if (model.kinds[i] != piece_kind::control && model.kinds[i] != piece_kind::unknown) {
-      bytes = replaced(piece, blank, " ");
+      bytes = with_blanks(piece);
       out.longest_ = std::max(out.longest_, piece.size());
       if (!piece.empty() && !out.ids_.emplace(piece, id).second)
         return fail(errc::malformed, fmt::format("{}: piece {} stands twice: \"{}\"", where, i, piece.substr(0, 80)));
@@ -88,7 +90,7 @@ token_id piece_tokenizer::find(std::string_view text) const {
 }
 
 void piece_tokenizer::encode(std::string_view plain, std::vector<token_id>& out) const {
-  const std::string text = replaced(plain, " ", blank);
+  const std::string text = without_blanks(plain);
   std::vector<part> parts;
   for (std::size_t at = 0; at < text.size();) {
     const std::size_t size = decode_utf8(text, at).bytes;

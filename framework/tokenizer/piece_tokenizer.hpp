@@ -52,6 +52,12 @@ private:
   std::size_t longest_ = 0;                                                    // piece, in bytes
 };
 
+/// The byte that a piece like "<0x0A>" names; -1: it names none.
+int byte_of_piece(std::string_view name);
+/// A piece with blanks for U+2581, and a text with U+2581 for blanks.
+std::string with_blanks(std::string_view piece);
+std::string without_blanks(std::string_view text);
+
 /// The vocabulary as Hugging Face `tokenizers` takes it, for Transformers: BPE whose merges are ordered by score. Of joins with one score
 /// `tokenizers` takes the one with the lower ids first, SentencePiece the leftmost. begin: put before every text.
 std::string to_tokenizer_json(const piece_model& model, bool space_prefix, std::optional<token_id> begin);

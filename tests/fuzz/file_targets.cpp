@@ -5,6 +5,7 @@
 #include "framework/rounds/json_lines.hpp"
 #include "framework/rounds/ledger_check.hpp"
 #include "framework/sim/disk.hpp"
+#include "framework/tokenizer/character_bpe.hpp"
 #include "framework/tokenizer/tokenizer.hpp"
 #include "tests/fuzz/targets.hpp"
 
@@ -95,7 +96,19 @@ void tensors(input bytes) {
   must(inside <= bytes.size(), "tensors do not overlap");
 }
 
+void check_characters(std::string_view file) {
+  auto model = parse_character_bpe_json(file, "tokenizer.json");
+  if (!model) return;
+  const auto tokens = character_bpe::make(std::move(*model), "tokenizer.json");
+  if (!tokens) return;
+  const std::string text = "The end. \xf0\x9f\x8c\x89 42\n  <s>";
+  const auto ids = tokens->encode(text, specials::as_tokens);
+  must(!ids.empty(), "a text has ids");
+  for (const token_id id : ids) must(id >= 0 && id < tokens->vocabulary(), "ids are in range");
+}
+
 void tokenizers(input bytes) {
+  check_characters(as_text(bytes));
   const auto model = parse_tokenizer_json(as_text(bytes), "tokenizer.json");
   if (!model) return;
   const auto again = parse_tokenizer_json(to_tokenizer_json(*model), "again.json");

@@ -36,13 +36,13 @@ void numbers(b& file, const std::string& architecture, const std::vector<std::pa
   for (const auto& [key, value] : values) file.key(architecture + "." + key, b::u32).add(value);
 }
 
-/// Llama with SentencePiece: 256 bytes, two letters and what they join to, a user-defined token.
-std::vector<std::byte> llama() {
+/// Llama with SentencePiece: 256 bytes, two letters and what they join to, a user-defined token. With experts: two, of which one is taken.
+std::vector<std::byte> llama(bool experts) {
   const std::vector<std::string> pieces{"<unk>", "<s>", "</s>", "t", "h", "th", "\u2581", "\u2581th", "<tool>"};
   constexpr std::int32_t types[] = {2, 3, 3, 1, 1, 1, 1, 1, 4};
   const std::size_t count = pieces.size() + 256;
   b file;
-  file.head(11, 16).text_key("general.architecture", "llama");
+  file.head(experts ? 12 : 11, experts ? 18 : 16).text_key("general.architecture", "llama");
   numbers(file, "llama",
           {{"embedding_length", 16},
            {"block_count", 1},
@@ -51,6 +51,7 @@ std::vector<std::byte> llama() {
            {"attention.head_count_kv", 1},
            {"context_length", 64},
            {"rope.dimension_count", 8}});
+  if (experts) numbers(file, "llama", {{"expert_count", 2}, {"expert_used_count", 1}});
   file.key("llama.attention.layer_norm_rms_epsilon", b::f32).add(1e-5F).key("llama.rope.freq_base", b::f32).add(10000.0F);
   file.text_key("tokenizer.ggml.model", "llama").array_key("tokenizer.ggml.tokens", b::text, count);
   for (const auto& piece : pieces) file.add_text(piece);
@@ -65,17 +66,14 @@ std::vector<std::byte> llama() {
       .key("tokenizer.ggml.bos_token_id", b::u32)
       .add(std::uint32_t{1});
   const std::string blk = "blk.0.";
-  return with_tensors(file, {{"token_embd.weight", {16, count}},
-                             {"output_norm.weight", {16}},
-                             {blk + "attn_norm.weight", {16}},
-                             {blk + "attn_q.weight", {16, 16}},
-                             {blk + "attn_k.weight", {16, 8}},
-                             {blk + "attn_v.weight", {16, 8}},
-                             {blk + "attn_output.weight", {16, 16}},
-                             {blk + "ffn_norm.weight", {16}},
-                             {blk + "ffn_gate.weight", {16, 16}},
-                             {blk + "ffn_up.weight", {16, 16}},
-                             {blk + "ffn_down.weight", {16, 16}}});
+  std::vector<named> tensors{{"token_embd.weight", {16, count}},     {"output_norm.weight", {16}},     {blk + "attn_norm.weight", {16}},
+                             {blk + "attn_q.weight", {16, 16}},      {blk + "attn_k.weight", {16, 8}}, {blk + "attn_v.weight", {16, 8}},
+                             {blk + "attn_output.weight", {16, 16}}, {blk + "ffn_norm.weight", {16}}};
+  const std::vector<std::uint64_t> matrix = experts ? std::vector<std::uint64_t>{16, 16, 2} : std::vector<std::uint64_t>{16, 16};
+  if (experts) tensors.emplace_back(blk + "ffn_gate_inp.weight", std::vector<std::uint64_t>{16, 2});
+  for (const char* name : {"ffn_gate", "ffn_up", "ffn_down"})
+    tensors.emplace_back(blk + name + (experts ? "_exps.weight" : ".weight"), matrix);
+  return with_tensors(file, tensors);
 }
 
 /// Mamba with byte-level BPE.
@@ -112,6 +110,8 @@ std::vector<std::byte> mamba() {
 
 }  // namespace
 
-std::vector<seed> gguf_model_seeds() { return {{"gguf_models", "llama", llama()}, {"gguf_models", "mamba", mamba()}}; }
+std::vector<seed> gguf_model_seeds() {
+  return {{"gguf_models", "llama", llama(false)}, {"gguf_models", "experts", llama(true)}, {"gguf_models", "mamba", mamba()}};
+}
 
 }  // namespace isthmus::fuzz

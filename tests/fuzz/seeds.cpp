@@ -4,11 +4,14 @@
 #include "framework/rounds/coordinator_log.hpp"
 #include "framework/rounds/ledger.hpp"
 #include "framework/sim/disk.hpp"
+#include "framework/tokenizer/piece_tokenizer.hpp"
 #include "framework/tokenizer/tokenizer.hpp"
 #include "framework/transport/chunk_header.hpp"
 #include "framework/transport/greeting.hpp"
 #include "framework/wire/wire.hpp"
 #include "tests/fuzz/targets.hpp"
+
+#include <fmt/format.h>
 
 #include <algorithm>
 
@@ -195,6 +198,13 @@ void add_files(std::vector<seed>& out) {
   model.pattern = pre_token_pattern::llama3;
   model.whole_words = true;
   out.push_back({"tokenizers", "llama3", bytes_of(to_tokenizer_json(model))});
+  piece_model pieces{{"<unk>", "<s>", "</s>"}, {0, 0, 0}, {piece_kind::unknown, piece_kind::control, piece_kind::control}};
+  for (int byte = 0; byte < 256; ++byte) pieces.pieces.push_back(fmt::format("<0x{:02X}>", byte));
+  pieces.kinds.resize(pieces.pieces.size(), piece_kind::byte);
+  pieces.pieces.insert(pieces.pieces.end(), {"T", "h", "Th", "\u2581", "\u2581Th"});
+  pieces.kinds.resize(pieces.pieces.size(), piece_kind::normal);
+  pieces.scores.resize(pieces.pieces.size());
+  out.push_back({"tokenizers", "characters", bytes_of(to_tokenizer_json(pieces, true, 1))});
 }
 
 void add_ledgers(std::vector<seed>& out) {

@@ -104,15 +104,16 @@ def byte_pairs(writer, pre, user_defined):
     return len(tokens)
 
 
-def llama_tensors(vocabulary, heads, kv_heads, head_dim, tied):
+def llama_tensors(vocabulary, heads, kv_heads, head_dim, tied, experts=0):
+    mlp = (("ffn_gate_inp", (experts, D)), ("ffn_gate_exps", (experts, HIDDEN, D)), ("ffn_up_exps", (experts, HIDDEN, D)),
+           ("ffn_down_exps", (experts, D, HIDDEN))) if experts else (("ffn_gate", (HIDDEN, D)), ("ffn_up", (HIDDEN, D)), ("ffn_down", (D, HIDDEN)))
     yield "token_embd.weight", (vocabulary, D)
     yield "output_norm.weight", (D,)
     if not tied:
         yield "output.weight", (vocabulary, D)
     for i in range(LAYERS):
         for name, shape in (("attn_norm", (D,)), ("attn_q", (heads * head_dim, D)), ("attn_k", (kv_heads * head_dim, D)), ("attn_v", (kv_heads * head_dim, D)),
-                            ("attn_output", (D, heads * head_dim)), ("ffn_norm", (D,)), ("ffn_gate", (HIDDEN, D)), ("ffn_up", (HIDDEN, D)),
-                            ("ffn_down", (D, HIDDEN))):
+                            ("attn_output", (D, heads * head_dim)), ("ffn_norm", (D,)), *mlp):
             yield f"blk.{i}.{name}.weight", shape
 
 
@@ -131,6 +132,15 @@ def llama(writer):
     writer.add_vocab_size(vocabulary := sentence_pieces(writer))
     writer.add_rope_dimension_count(8)
     return list(llama_tensors(vocabulary, 4, 2, 8, False)), {}
+
+
+def mixtral(writer):
+    llama_front(writer, 4, 2)
+    writer.add_vocab_size(vocabulary := byte_pairs(writer, "gpt-2", []))
+    writer.add_rope_dimension_count(8)
+    writer.add_expert_count(4)
+    writer.add_expert_used_count(2)
+    return list(llama_tensors(vocabulary, 4, 2, 8, False, experts=4)), {}
 
 
 def llama3_factors(width, theta, factor, low, high, context):
@@ -174,12 +184,13 @@ def mamba(writer):
     return tensors, {}
 
 
-CASES = {"llama": llama, "llama3": llama3, "mamba": mamba}
+CASES = {"llama": llama, "llama3": llama3, "mamba": mamba, "mixtral": mixtral}
+ARCHITECTURES = {"llama3": "llama", "mixtral": "llama"}
 
 
 def write(name, seed, path):
     """The whole file; gives the tensors in the order of their numbers, those with numbers of their own with them."""
-    writer = GGUFWriter(path, name.rstrip("3"))
+    writer = GGUFWriter(path, ARCHITECTURES.get(name, name))
     tensors, given = CASES[name](writer)
     told = []
     for tensor, shape in tensors:

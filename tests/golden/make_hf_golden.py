@@ -31,13 +31,15 @@ def value_of(name, shape, seed):
     with np.errstate(over="ignore"):
         x = np.arange(int(np.prod(shape)), dtype=np.uint64) + np.uint64(key_of(name, seed))
     u = (mix64(x) >> np.uint64(40)).astype(np.float64) / 2**24 - 0.5  # exact in float32
-    if name.endswith(("norm.weight", "norm_f.weight", "layernorm.weight", ".D")):
+    if name.endswith(("norm.weight", "norm_f.weight", "layernorm.weight", "norm.scale", ".D")):
         return 1 + 0.5 * u
     if name.endswith("A_log"):
         return 1 + 2 * u
     if name.endswith(("dt_bias", "dt_proj.bias")):
         return -2 + 2 * u
-    if "embed" in name or "conv1d" in name or name.endswith("lm_head.weight"):
+    if name.endswith("poles"):  # inside the unit circle
+        return 1.3 * u
+    if "embed" in name or "conv1d" in name or name.endswith(("lm_head.weight", "short_filter_weight")):
         return u
     return 0.75 * u
 
@@ -70,6 +72,11 @@ CONFIGS = {
     "nemotron_h": transformers.NemotronHConfig(
         **{**SMALL, "num_hidden_layers": 4}, **{**HEADS, "head_dim": 8}, layers_block_type=["mamba", "mlp", "attention", "mlp"],
         mamba_num_heads=8, mamba_head_dim=8, n_groups=2, ssm_state_size=8, conv_kernel=4, expand=2, chunk_size=8, use_mamba_kernels=False),
+    "nemotron_h_moe": transformers.NemotronHConfig(
+        **{**SMALL, "num_hidden_layers": 5}, **{**HEADS, "head_dim": 8}, layers_block_type=["mamba", "moe", "attention", "moe", "mlp"],
+        mamba_num_heads=8, mamba_head_dim=8, n_groups=2, ssm_state_size=8, conv_kernel=4, expand=2, chunk_size=8, use_mamba_kernels=False,
+        n_routed_experts=8, num_experts_per_tok=3, moe_intermediate_size=24, moe_shared_expert_intermediate_size=40, norm_topk_prob=True,
+        routed_scaling_factor=2.5, n_group=1, topk_group=1),
 }
 
 
@@ -101,7 +108,9 @@ def greedy(model, prompt, steps):
 
 
 def gradient_of(key, gradients):
-    """The gradient of a tensor as checkpoints name it. In memory the experts of a layer are one array, gate above up."""
+    """The gradient of a tensor as checkpoints name it. In memory the experts of a layer are one array, gate above up if they are gated."""
+    if key not in gradients and "model.embeddings.weight" in gradients:  # Nemotron-H
+        key = key.replace("backbone.", "model.")
     folder, _, rest = key.partition(".block_sparse_moe.")
     one = re.fullmatch(r"(.*\.)experts\.(\d+)\.(\w+)\.weight", key)
     if key in gradients:
@@ -109,7 +118,7 @@ def gradient_of(key, gradients):
     if one:
         at = next(n for n in (one[1], one[1].replace("block_sparse_moe", "mlp")) if n + "experts.down_proj" in gradients) + "experts."
         part, e = {"w1": "gate_proj", "w3": "up_proj", "w2": "down_proj"}.get(one[3], one[3]), int(one[2])
-        if part == "down_proj":
+        if at + part in gradients:
             return gradients[at + part][e]
         return gradients[at + "gate_up_proj"][e].chunk(2)[part == "up_proj"]
     return gradients[folder + {"input_linear.weight": ".block_sparse_moe.experts.gate_up_proj", "gate.weight": ".mlp.gate.weight",
@@ -135,6 +144,9 @@ def case(name, config):
     tensors = []
     gradients = {key: p.grad for key, p in model.named_parameters()}
     for key, shape in sorted(shapes.items()):
+        if key.endswith("correction_bias"):  # of the choice alone
+            tensors.append(dict(name=key, shape=list(shape)))
+            continue
         g = gradient_of(key, gradients).reshape(-1)
         picks = sorted({int(i) for i in np.linspace(0, g.numel() - 1, 4)})
         tensors.append(dict(name=key, shape=list(shape), norm=g.norm().item(), picks=picks, values=[g[i].item() for i in picks]))

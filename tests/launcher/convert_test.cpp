@@ -66,6 +66,7 @@ BOOST_AUTO_TEST_CASE(gguf_files_write_text_and_become_folders) {
   BOOST_TEST(tokens.at("model").at("byte_fallback") == true);
   BOOST_TEST(tokens.at("model").at("vocab").size() == 531U);
   BOOST_TEST(json::parse(testing::text_of_file(folder + "-pieces/tokenizer_config.json")).at("bos_token") == "<s>");
+  BOOST_TEST(greedy_text(folder + "-pieces") == greedy_text(gguf_in(scratch, "llama")));
   const auto added = run_isthmus({"convert", gguf_in(scratch, "mamba"), folder + "-added", "--dtype", "f16"});
   BOOST_TEST_REQUIRE(added.code == 0, added.err);
   BOOST_TEST(contains(added.out, "MambaForCausalLM"), added.out);

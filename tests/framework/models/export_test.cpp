@@ -1,5 +1,6 @@
 #include "framework/formats/hf_config.hpp"
 #include "framework/formats/hugging_face.hpp"
+#include "framework/layers/catalog.hpp"
 #include "framework/models/export.hpp"
 #include "framework/models/hybrid_model.hpp"
 #include "framework/models/import.hpp"
@@ -82,7 +83,7 @@ bool same_bits(std::span<const float> a, std::span<const float> b) {
 }  // namespace
 
 BOOST_AUTO_TEST_CASE(what_was_imported_is_written_bit_for_bit) {
-  for (const char* name : {"llama", "mistral", "mamba", "mamba2", "bamba"}) {
+  for (const char* name : {"llama", "mistral", "mamba", "mamba2", "bamba", "mixtral", "jamba", "nemotron_h", "nemotron_h_moe"}) {
     BOOST_TEST_CONTEXT(name) {
       const json golden = json::parse(file_text(std::string("tests/golden/hf/") + name + ".json"));
       scratch_folder folder;
@@ -104,6 +105,22 @@ BOOST_AUTO_TEST_CASE(what_was_imported_is_written_bit_for_bit) {
   }
 }
 
+/// Granite's multipliers are folded into the weights, so that the model is another one of its architecture.
+BOOST_AUTO_TEST_CASE(granite_is_written_as_it_was_imported) {
+  for (const char* name : {"granite_dense", "granitemoehybrid"}) {
+    BOOST_TEST_CONTEXT(name) {
+      const json golden = json::parse(file_text(std::string("tests/golden/hf/") + name + ".json"));
+      scratch_folder folder;
+      write_theirs(golden, folder);
+      const auto model = imported_from(folder.path());
+      export_to(folder, model);
+      const auto back = imported_from(folder.path() + "/out");
+      BOOST_TEST(same_bits(back.weights->span(), model.weights->span()));
+      BOOST_TEST(json::parse(file_text(folder.path() + "/out/config.json")).at("architectures") == golden.at("config").at("architectures"));
+    }
+  }
+}
+
 BOOST_AUTO_TEST_CASE(our_models_come_back_as_they_were) {
   model_config llama = hybrid(), mamba2 = hybrid(), mamba1 = hybrid(), small = hybrid();
   llama.layers = {"attention", "attention/swiglu"};
@@ -113,10 +130,51 @@ BOOST_AUTO_TEST_CASE(our_models_come_back_as_they_were) {
   mamba2.layers = {"mamba2/none", "mamba2/none"};
   mamba1.layers = {"mamba1/none"};
   small.layers = {"mamba2/swiglu"};
+  const auto with = [](std::vector<std::string> layers, const layer_options& options) {
+    model_config config = hybrid();
+    config.layers = std::move(layers);
+    for (const auto& [key, value] : options) config.options[key] = value;
+    return config;
+  };
+  const layer_options experts{{"moe_experts", 4}, {"moe_active", 2}, {"moe_hidden", 48}};
+  const auto sparse = [&](std::vector<std::string> layers, const layer_options& options) {
+    model_config config = with(std::move(layers), options);
+    config.options.insert(experts.begin(), experts.end());
+    return config;
+  };
+  const auto place = [](const char* key, std::string_view word) {
+    const auto words = builtin_layers().find_option(key)->words;
+    return static_cast<double>(std::ranges::find(words, word) - words.begin());
+  };
+  const double softmax_all = place("moe_router", "softmax_all"), sigmoid = place("moe_router", "sigmoid");
+  const auto mixtral = sparse({"attention/moe", "attention/moe"}, {{"attention_window", 9}, {"moe_z_loss", 0.1}});
+  const auto granite = sparse({"mamba2/moe", "attention/moe"}, {{"moe_shared_hidden", 32}, {"rotary", 0}, {"attention_scale", 0.2}});
+  const auto nope = with({"mamba2", "attention"}, {{"rotary", 0}});
+  const auto jamba = sparse({"mamba1", "attention/moe", "mamba1", "mamba1/moe", "attention"},
+                            {{"rotary", 0}, {"scan_norms", 1}, {"moe_router", softmax_all}});
+  const auto jamba_alone = sparse({"mamba1/moe", "mamba1"}, {{"scan_norms", 1}, {"moe_router", softmax_all}});
+  auto nemotron = sparse({"mamba2/mlp", "attention/none", "none/moe"}, {{"rotary", 0},
+                                                                        {"ffn_activation", place("ffn_activation", "relu2")},
+                                                                        {"ffn_gated", 0},
+                                                                        {"moe_activation", place("moe_activation", "relu2")},
+                                                                        {"moe_gated", 0},
+                                                                        {"moe_router", sigmoid},
+                                                                        {"moe_shared_hidden", 32},
+                                                                        {"moe_scale", 2.5},
+                                                                        {"ssm_inner", 48}});
+  nemotron.tied_head = false;
+  const auto gelu = with({"attention/mlp"}, {{"ffn_activation", place("ffn_activation", "gelu")}, {"ffn_gated", 1}, {"ffn_bias", 1}});
   for (const auto& [config, name] : {std::pair{llama, "LlamaForCausalLM"},
                                      {mamba2, "Mamba2ForCausalLM"},
                                      {mamba1, "MambaForCausalLM"},
                                      {small, "BambaForCausalLM"},
+                                     {mixtral, "MixtralForCausalLM"},
+                                     {granite, "GraniteMoeHybridForCausalLM"},
+                                     {nope, "GraniteMoeHybridForCausalLM"},
+                                     {jamba, "JambaForCausalLM"},
+                                     {jamba_alone, "JambaForCausalLM"},
+                                     {nemotron, "NemotronHForCausalLM"},
+                                     {gelu, "LlamaForCausalLM"},
                                      {hybrid(), "BambaForCausalLM"}}) {
     BOOST_TEST_CONTEXT(name) {
       scratch_folder folder;
@@ -141,6 +199,20 @@ BOOST_AUTO_TEST_CASE(medusa_heads_stay_behind) {
   BOOST_TEST(back.config.medusa_heads == 0);
   BOOST_TEST(back.weights->size() < model.weights->size());
   BOOST_TEST(same_bits(back.weights->span(), model.weights->span().first(back.weights->size())));
+}
+
+BOOST_AUTO_TEST_CASE(a_tied_head_is_written_twice_where_none_is_tied) {
+  model_config config = hybrid();
+  config.layers = {"mamba2/none", "none/mlp"};
+  config.options["ffn_gated"] = 0;
+  scratch_folder folder;
+  export_to(folder, fresh(config));
+  BOOST_TEST(json::parse(file_text(folder.path() + "/out/config.json")).at("tie_word_embeddings") == false);
+  const auto written = open_hugging_face(folder.path() + "/out");
+  BOOST_TEST_REQUIRE(written.has_value());
+  const auto *head = written->tensors.find("lm_head.weight"), *embedding = written->tensors.find("backbone.embeddings.weight");
+  BOOST_TEST_REQUIRE((head != nullptr && embedding != nullptr));
+  BOOST_TEST((*head->read() == *embedding->read()));
 }
 
 BOOST_AUTO_TEST_CASE(heads_that_are_rotated_whole_say_so_in_bamba) {
@@ -180,11 +252,28 @@ BOOST_AUTO_TEST_CASE(what_transformers_cannot_say_is_refused_with_its_layer) {
   c.layers = {"attention", "mamba2/none"};
   says(c, "layer 1 is mamba2/none");
   c = hybrid();
-  c.options["rotary"] = 0;
-  says(c, "layer 1: rotary is false, BambaForCausalLM has true there");
+  c.layers = {"attention"};
+  c.channel = "mlp";
+  c.options["ffn_gated"] = 0;
+  says(c, "layer 0: ffn_gated is false, LlamaForCausalLM has true there");
+  c.options = {{"ffn_gated", 1}, {"ffn_activation", 3}};  // silu
+  says(c, "layer 0 has mlp, LlamaForCausalLM has swiglu there");
   c = hybrid();
-  c.options["attention_scale"] = 0.5;
-  says(c, "layer 1: attention_scale is 0.5");
+  c.options["ffn_activation"] = 1;  // GELU's form with tanh
+  c.layers = {"attention/mlp"};
+  says(c, "gelu_pytorch_tanh");
+  c = hybrid();
+  c.layers = {"attention/moe"};
+  c.options["moe_router"] = 2;
+  says(c, "layer 0: moe_router is \"sigmoid\", MixtralForCausalLM has \"softmax\" there");
+  c.options["moe_router"] = 0;
+  c.options["moe_scale"] = 2;
+  says(c, "layer 0: moe_scale is 2");
+  c = hybrid();
+  c.options["rotary"] = 0;
+  c.options["scan_norms"] = 1;
+  c.layers = {"attention", "mamba1", "attention", "attention"};
+  says(c, "JambaForCausalLM has attention in every n-th layer, this model in layers 0, 2, 3");
   c = hybrid();
   c.variants = {{"wide", "mamba2", {{"ssm_state", 16}}}};
   c.layers[2] = "wide";

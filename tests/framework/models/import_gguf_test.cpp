@@ -93,8 +93,10 @@ void check_texts(const std::string& name) {
 BOOST_AUTO_TEST_CASE(llama_equals_llama_cpp) { check_case("llama"); }
 BOOST_AUTO_TEST_CASE(llama_with_stretched_positions_and_a_tied_head_equals_llama_cpp) { check_case("llama3"); }
 BOOST_AUTO_TEST_CASE(mamba_equals_llama_cpp) { check_case("mamba"); }
+BOOST_AUTO_TEST_CASE(mixture_of_experts_equals_llama_cpp) { check_case("mixtral"); }
 BOOST_AUTO_TEST_CASE(sentence_pieces_equal_llama_cpp) { check_texts("llama"); }
 BOOST_AUTO_TEST_CASE(byte_pairs_of_llama3_equal_llama_cpp) { check_texts("llama3"); }
+BOOST_AUTO_TEST_CASE(byte_pairs_of_gpt2_equal_llama_cpp) { check_texts("mixtral"); }
 BOOST_AUTO_TEST_CASE(byte_pairs_with_user_defined_tokens_equal_llama_cpp) { check_texts("mamba"); }
 
 BOOST_AUTO_TEST_CASE(the_config_is_that_of_config_json) {
@@ -110,6 +112,10 @@ BOOST_AUTO_TEST_CASE(the_config_is_that_of_config_json) {
   BOOST_TEST((rope.scaling == hf_rope::scaling_kind::llama3));
   BOOST_TEST(rope.factor == 8);
   BOOST_TEST(rope.original_context == 128);
+  const auto experts = read_gguf_model(opened(gguf_file_of(golden_gguf("mixtral"))));
+  BOOST_TEST_REQUIRE(experts.has_value());
+  BOOST_TEST(experts->config.architecture == "MixtralForCausalLM");
+  BOOST_TEST(experts->tensors.find("model.layers.1.block_sparse_moe.experts.gate_proj.weight") != nullptr);
 }
 
 BOOST_AUTO_TEST_CASE(templates_are_kept_and_long_texts_are_no_burden) {
@@ -138,6 +144,9 @@ BOOST_AUTO_TEST_CASE(what_is_not_understood_is_refused_by_name) {
   has(refusal(changed(llama, "blk.1.ffn_up.weight", "blk.1.ffn_xy.weight"), errc::not_found), "blk.1.ffn_up.weight");
   has(refusal(changed(mamba, "blk.1.ssm_out.weight", "blk.2.ssm_out.weight"), errc::not_found), "blk.1.ssm_out.weight");
   has(refusal(changed(stretched, "rope_freqs.weight", "rope_fxxqs.weight"), errc::unsupported), "tensor \"rope_fxxqs.weight\" is none");
+  const std::string experts = gguf_file_of(golden_gguf("mixtral"));
+  has(refusal(changed(experts, "llama.expert_used_count", "llama.expert_uxed_count"), errc::not_found), "no key \"llama.expert_used_count\"");
+  has(refusal(changed(experts, "blk.1.ffn_up_exps.weight", "blk.1.ffn_up_shexp.weigh"), errc::not_found), "blk.1.ffn_up_exps.weight");
   json golden = golden_gguf("llama3");
   for (json& t : golden["tensors"])
     if (t.at("name") == "rope_freqs.weight") t["values"][5] = 1.5;
