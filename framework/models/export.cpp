@@ -84,7 +84,7 @@ expected<void> export_hugging_face(storage& disk, const std::string& folder, con
   model_config alone = model;  // no class of Transformers has Medusa heads; they are the last tensors
   alone.medusa_heads = 0;
   const parameter_layout ours = hybrid_layout(alone);
-  const auto written = write_config(model, facts, type);
+  const auto written = write_config(alone, facts, type);
   if (!written) return written.failure();
   const parameter_layout layout = layout_of(*written, ours, model.tied_head);
   const auto config = read_hf_config(written->text, "config.json");

@@ -57,7 +57,8 @@ struct double_model {
     for (std::int64_t row = 0; row < batch.rows; ++row) {
       sequence_state state = net->start();
       const auto ids = batch.ids.subspan(static_cast<std::size_t>(row * batch.width()), static_cast<std::size_t>(batch.context));
-      const auto main = net->advance(state, ids, batch.context);
+      const sequence_input read{&state, ids, batch.context};
+      const auto main = net->advance({&read, 1});
       for (std::int64_t t = 0; t < batch.context; ++t)
         sum += loss_of_token(batch, row, t, 1, main.subspan(static_cast<std::size_t>(t) * v, v));
       for (std::int64_t t = 0; t < batch.context; ++t) {
