@@ -156,10 +156,10 @@ expected<generated_text> generate_text(const std::string& hugging_face_folder, c
                     ": its model reads whole texts and predicts masked tokens, it continues none: a model that decodes is wanted");
   auto disk = open_disk(hugging_face_folder);
   if (!disk) return disk.failure();
+  const auto tokens = read_folder_tokenizer(**disk, config->vocabulary, hugging_face_folder + "/tokenizer.json");
+  if (!tokens) return tokens.failure();
   auto imported = import_hugging_face(hugging_face_folder);
   if (!imported) return imported.failure();
-  const auto tokens = read_folder_tokenizer(**disk, imported->config.vocabulary, hugging_face_folder + "/tokenizer.json");
-  if (!tokens) return tokens.failure();
   kernels::serial_team team;
   hybrid_model model(imported->config, kernels::default_backend(), team, options.weights, imported->weights);
   model.weights_changed();
