@@ -127,10 +127,7 @@ __attribute__((noinline)) void panel_strip(const float* w, std::int64_t in, cons
   for (std::int64_t i = 0; i < in; ++i, w += library_panel) {
     vf weights[panel_vectors];
 #pragma GCC unroll 4
-    for (int j = 0; j < panel_vectors; ++j) {
-      __builtin_prefetch(reinterpret_cast<const char*>(w + j * width) + bytes_ahead);
-      weights[j] = load(w + j * width);
-    }
+    for (int j = 0; j < panel_vectors; ++j) weights[j] = load(w + j * width);
 #pragma GCC unroll 8
     for (int r = 0; r < Rows; ++r) {
       vf value = splat(x[r * x_stride + i]);

@@ -41,8 +41,9 @@ namespace {
 #include "kernels/cpu/vec.inl"
 
 constexpr std::int64_t strip_rows = 6, strip_blocks = 2;  // 12 sums of int32 and 12 of fp32 in registers
-constexpr std::int64_t few_rows = 4;                      // whose strip takes one block: memory likes one stream better than two
-constexpr std::int64_t bytes_ahead = 8192;
+// A strip of few rows takes one block: memory likes one stream better than two. Nothing is fetched early: of such a stream the CPU foresees
+// more than a program does, and int8 weights came a fifth slower with prefetches (Zen 4).
+constexpr std::int64_t few_rows = 4;
 constexpr std::int64_t rows_at_most = 192;     // of a tile: what it reads of x stays in the second-level cache
 constexpr std::int64_t tile_bytes = 64 << 10;  // of weights, at least, where there are tiles enough
 
@@ -89,7 +90,6 @@ ISTHMUS_INLINE void group_sums(const std::byte* w, std::int64_t block, const std
   constexpr int vectors = Four ? 4 : 8, parts = Four ? 2 : 1;
 #pragma GCC unroll 8
   for (int v = 0; v < vectors; ++v) {
-    if (Blocks == 1) _mm_prefetch(w + 64 * v + bytes_ahead, _MM_HINT_NTA);  // read once, from one end to the other
     __m512i weights[parts][Blocks];
 #pragma GCC unroll 4
     for (int j = 0; j < Blocks; ++j) {
@@ -122,7 +122,6 @@ __attribute__((noinline)) void strip(const std::byte* w, std::int64_t block, con
   vf total[Rows][Blocks] = {};
   for (std::int64_t g = 0; g < groups; ++g) {
     const std::byte* at = w + g / 2 * unit;
-    if (Blocks == 1 && g % 2 == 0) _mm_prefetch(at + bytes_ahead, _MM_HINT_NTA);
     __m512i sum[Rows][Blocks];
 #pragma GCC unroll 8
     for (int r = 0; r < Rows; ++r)

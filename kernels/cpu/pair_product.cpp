@@ -57,7 +57,6 @@ namespace {
 #include "kernels/cpu/square.inl"
 
 constexpr std::int64_t vectors = pair_outputs / width;  // of outputs in a panel
-constexpr std::int64_t bytes_ahead = 8192;              // of weights, fetched early: more than the CPU dares to foresee
 constexpr std::int64_t tile_bytes = 64 << 10;           // of weights, at least, where there are tiles enough
 
 /// Inputs [i, i + 16) of outputs [o, o + 16), [input][output]; zeros where W ends inside.
@@ -94,10 +93,7 @@ __attribute__((noinline)) void multiply_strip(const std::byte* w, std::int64_t p
   for (std::int64_t p = 0; p < pairs; ++p, w += pair_outputs * 4) {
     __m512bh weights[vectors];
 #pragma GCC unroll 4
-    for (int j = 0; j < vectors; ++j) {
-      _mm_prefetch(w + bytes_ahead + 64 * j, _MM_HINT_T0);
-      weights[j] = reinterpret_cast<__m512bh>(_mm512_load_si512(w + 64 * j));
-    }
+    for (int j = 0; j < vectors; ++j) weights[j] = reinterpret_cast<__m512bh>(_mm512_load_si512(w + 64 * j));
 #pragma GCC unroll 8
     for (int r = 0; r < Rows; ++r) {
       std::int32_t two;
