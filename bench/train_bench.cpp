@@ -20,6 +20,8 @@ struct options {
   std::string python = "/usr/bin/python3", peer = "bench/peers";
   std::vector<std::string> models{"7.5M", "19.3M", "31M"}, patterns{"a", "a2"}, dtypes{"f32", "bf16"};
   std::vector<int> threads{1, 2};
+  std::vector<std::int64_t> contexts{256};  // tokens of a row
+  bool compile = false;                     // the peer may compile its model
   int rounds = 3, steps = 3;
 };
 
@@ -44,9 +46,9 @@ bool run_peer(const options& o, const model_size& size, const train_shape& shape
   const std::string blas = "/usr/lib/x86_64-linux-gnu/openblas-openmp";
   const std::string command = fmt::format(
       "cd '{}' && OMP_NUM_THREADS={} OPENBLAS_NUM_THREADS={} LD_LIBRARY_PATH={} '{}' {} --d {} --layers {} --ctx {} --tokens {} "
-      "--vocab {} --pattern {} --dtype {} --threads {} --steps {} 2>/dev/null",
+      "--vocab {} --pattern {} --dtype {} --threads {} --steps {}{} 2>/dev/null",
       folder.string(), threads, threads, fs::exists(blas) ? blas : "", o.python, script.filename().string(), size.d_model, size.layers,
-      shape.context, shape.tokens, shape.vocabulary, shape.pattern, dtype, threads, o.steps);
+      shape.context, shape.tokens, shape.vocabulary, shape.pattern, dtype, threads, o.steps, o.compile ? " --compile" : "");
   FILE* pipe = popen(command.c_str(), "r");
   if (!pipe) return false;
   std::string text;
@@ -72,16 +74,17 @@ void run_ours(train_step& step, std::int64_t tokens, int steps, speeds& out) {
   out.cpu.push_back(median(cpu));
 }
 
-void row(const options& o, const model_size& size, const std::string& pattern, const std::string& dtype, int threads) {
+void row(const options& o, const model_size& size, const std::string& pattern, std::int64_t context, const std::string& dtype,
+         int threads) {
   const bool bf16 = dtype == "bf16";
-  const train_shape shape{size.d_model, size.layers, 256, 2048, 4096, pattern, bf16 ? precision_kind::bf16 : precision_kind::fp32};
+  const train_shape shape{size.d_model, size.layers, context, 2048, 4096, pattern, bf16 ? precision_kind::bf16 : precision_kind::fp32};
   kernels::stealing_team team(threads);
   train_step step(shape, team);
   const peak_kind kind = bf16 && register_peak(peak_kind::bf16_dot) > 0 ? peak_kind::bf16_dot : peak_kind::fp32_fma;
   speeds ours, theirs;
   std::vector<double> peaks;
   step.run();
-  bool peer = pattern.find('e') == std::string::npos;  // which has no experts
+  bool peer = pattern.find_first_of("eh") == std::string::npos;  // which has neither experts nor Hyena
   for (int round = 0; round < o.rounds; ++round) {
     run_ours(step, shape.tokens, o.steps, ours);
     peaks.push_back(register_peak(kind));
@@ -90,7 +93,8 @@ void row(const options& o, const model_size& size, const std::string& pattern, c
   const double flop_a_token = step.model_flop() / static_cast<double>(shape.tokens), peak = median(peaks);
   const auto report = [&](const char* what, const std::vector<double>& mine, const std::vector<double>& other, double cores) {
     figure f;
-    f.name = fmt::format("train {} {} {} t{} {}", size.name, pattern, dtype, threads, what);
+    f.name = fmt::format("train {} {} {}{} t{} {}", size.name, pattern, dtype, context == 256 ? "" : fmt::format(" context {}", context),
+                         threads, what);
     f.unit = "token/s";
     f.value = median(mine);
     f.peer = peer ? "PyTorch" : "";
@@ -116,6 +120,8 @@ int run(int argc, char** argv) {
       ->delimiter(',');
   app.add_option("--dtypes", o.dtypes, "f32 bf16")->delimiter(',');
   app.add_option("--threads", o.threads, "Numbers of threads")->delimiter(',');
+  app.add_option("--contexts", o.contexts, "Tokens of a row, up to 2048")->delimiter(',');
+  app.add_flag("--compile", o.compile, "Let PyTorch compile its model as well, and take the faster of the two");
   app.add_option("--rounds", o.rounds, "Rounds of ours and the peer in turn");
   app.add_option("--steps", o.steps, "Steps a round");
   CLI11_PARSE(app, argc, argv);
@@ -124,7 +130,8 @@ int run(int argc, char** argv) {
     for (const auto& pattern : o.patterns)
       for (const auto& dtype : o.dtypes)
         for (const int threads : o.threads)
-          if (std::find(o.models.begin(), o.models.end(), size.name) != o.models.end()) row(o, size, pattern, dtype, threads);
+          for (const std::int64_t context : o.contexts)
+            if (std::find(o.models.begin(), o.models.end(), size.name) != o.models.end()) row(o, size, pattern, context, dtype, threads);
   return 0;
 }
 

@@ -1,5 +1,6 @@
 """The models of train_bench in plain PyTorch (1.13 or later), as its users write them: what train_bench measures us against.
-One line of JSON: tokens a second of forward + backward + AdamW, by wall and by CPU time.
+One line of JSON: tokens a second of forward + backward + AdamW, by wall and by CPU time. Attention is PyTorch's fused one where it has it;
+--compile tries its compiler as well and tells the faster of the two.
   python3 torch_train.py --d 256 --layers 8 --pattern a2 --dtype bf16 --threads 2"""
 import argparse
 import json
@@ -43,7 +44,11 @@ class Attention(nn.Module):
         batch, length, d = x.shape
         q, k, v = self.qkv(x).view(batch, length, 3, self.heads, HEAD).permute(2, 0, 3, 1, 4)
         cosine, sine = self.cosine.to(q.dtype), self.sine.to(q.dtype)
-        scores = rotate(q, cosine, sine) @ rotate(k, cosine, sine).transpose(-1, -2) * HEAD ** -0.5
+        q, k = rotate(q, cosine, sine), rotate(k, cosine, sine)
+        if hasattr(F, "scaled_dot_product_attention"):
+            mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+            return self.out(mixed.transpose(1, 2).reshape(batch, length, d))
+        scores = q @ k.transpose(-1, -2) * HEAD ** -0.5
         weights = F.softmax(scores.masked_fill(self.future, float("-inf")), -1).to(v.dtype)
         return self.out((weights @ v).transpose(1, 2).reshape(batch, length, d))
 
@@ -99,6 +104,38 @@ class Mamba2(nn.Module):
         return self.out(self.norm(y.reshape(batch, length, self.inner) * F.silu(gate)))
 
 
+class Mamba1(nn.Module):
+    """The selective scan as a loop over time."""
+
+    def __init__(self, d, state=16):
+        super().__init__()
+        self.inner, self.state, self.rank = 2 * d, state, (d + 15) // 16
+        self.project = nn.Linear(d, 2 * self.inner, bias=False)
+        self.conv = nn.Conv1d(self.inner, self.inner, 4, groups=self.inner, padding=3)
+        self.select = nn.Linear(self.inner, self.rank + 2 * state, bias=False)
+        self.step = nn.Linear(self.rank, self.inner)
+        self.a_log = nn.Parameter(torch.arange(1, state + 1).float().log().repeat(self.inner, 1))
+        self.skip = nn.Parameter(torch.ones(self.inner))
+        self.out = nn.Linear(self.inner, d, bias=False)
+
+    def forward(self, u):
+        batch, length, _ = u.shape
+        x, gate = self.project(u).chunk(2, -1)
+        x = F.silu(self.conv(x.transpose(1, 2))[..., :length].transpose(1, 2))
+        dt, b, c = self.select(x).split([self.rank, self.state, self.state], -1)
+        dt = F.softplus(self.step(dt).float())
+        rate, wide = -self.a_log.exp(), x.float()
+        h, rows = wide.new_zeros(batch, self.inner, self.state), []
+        for t in range(length):
+            h = h * (dt[:, t, :, None] * rate).exp() + (dt[:, t] * wide[:, t])[..., None] * b[:, t, None].float()
+            rows.append((h @ c[:, t, :, None].float())[..., 0])
+        y = (torch.stack(rows, 1) + wide * self.skip).to(u.dtype)
+        return self.out(y * F.silu(gate))
+
+
+MIXERS = {"a": Attention, "1": lambda d, context: Mamba1(d), "2": lambda d, context: Mamba2(d)}
+
+
 class SwiGLU(nn.Module):
     def __init__(self, d):
         super().__init__()
@@ -115,7 +152,7 @@ class Block(nn.Module):
     def __init__(self, d, context, kind):
         super().__init__()
         self.before_mixer, self.before_ffn = Norm(d), Norm(d)
-        self.mixer = Attention(d, context) if kind == "a" else Mamba2(d)
+        self.mixer = MIXERS[kind](d, context)
         self.ffn = SwiGLU(d)
 
     def forward(self, x):
@@ -139,19 +176,8 @@ class Model(nn.Module):
         return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
 
 
-def main():
-    parser = argparse.ArgumentParser()
-    for name, value in (("d", 256), ("layers", 8), ("ctx", 256), ("tokens", 2048), ("vocab", 4096), ("threads", 2), ("steps", 5)):
-        parser.add_argument("--" + name, type=int, default=value)
-    parser.add_argument("--pattern", default="a")
-    parser.add_argument("--dtype", choices=("f32", "bf16"), default="f32")
-    o = parser.parse_args()
-    torch.set_num_threads(o.threads)
-    torch.manual_seed(0)
-    model = Model(o.vocab, o.d, o.layers, o.ctx, o.pattern)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4, betas=(0.9, 0.95), weight_decay=0.1)
-    rows = max(1, o.tokens // o.ctx)
-    ids = torch.randint(0, o.vocab, (rows, o.ctx + 1))
+def measure(model, optimizer, ids, o):
+    """Tokens a wall second and a CPU second, and the last loss."""
     wall, cpu = [], []
     for _ in range(o.steps + 1):
         begin, cpu_begin = time.perf_counter(), time.process_time()
@@ -162,9 +188,30 @@ def main():
         optimizer.step()
         wall.append(time.perf_counter() - begin)
         cpu.append(time.process_time() - cpu_begin)
-    tokens = rows * o.ctx
-    print(json.dumps({"tok_s": tokens / statistics.median(wall[1:]), "tok_cpu_s": tokens / statistics.median(cpu[1:]),
-                      "loss": float(loss), "torch": torch.__version__}))
+    tokens = ids.shape[0] * o.ctx
+    return tokens / statistics.median(wall[1:]), tokens / statistics.median(cpu[1:]), float(loss.detach())
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    for name, value in (("d", 256), ("layers", 8), ("ctx", 256), ("tokens", 2048), ("vocab", 4096), ("threads", 2), ("steps", 5)):
+        parser.add_argument("--" + name, type=int, default=value)
+    parser.add_argument("--pattern", default="a")
+    parser.add_argument("--dtype", choices=("f32", "bf16"), default="f32")
+    parser.add_argument("--compile", action="store_true", help="measure torch.compile, too")
+    o = parser.parse_args()
+    torch.set_num_threads(o.threads)
+    torch.manual_seed(0)
+    model = Model(o.vocab, o.d, o.layers, o.ctx, o.pattern)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4, betas=(0.9, 0.95), weight_decay=0.1)
+    rows = max(1, o.tokens // o.ctx)
+    ids = torch.randint(0, o.vocab, (rows, o.ctx + 1))
+    found = {"eager": measure(model, optimizer, ids, o)}
+    if o.compile:
+        found["compiled"] = measure(torch.compile(model), optimizer, ids, o)
+    faster = max(found, key=lambda way: found[way][0])
+    print(json.dumps({"tok_s": found[faster][0], "tok_cpu_s": found[faster][1], "loss": found[faster][2], "way": faster,
+                      "torch": torch.__version__}))
 
 
 main()

@@ -145,7 +145,8 @@ BOOST_AUTO_TEST_CASE(what_is_not_understood_is_refused_by_name) {
   has(refusal(changed(mamba, "blk.1.ssm_out.weight", "blk.2.ssm_out.weight"), errc::not_found), "blk.1.ssm_out.weight");
   has(refusal(changed(stretched, "rope_freqs.weight", "rope_fxxqs.weight"), errc::unsupported), "tensor \"rope_fxxqs.weight\" is none");
   const std::string experts = gguf_file_of(golden_gguf("mixtral"));
-  has(refusal(changed(experts, "llama.expert_used_count", "llama.expert_uxed_count"), errc::not_found), "no key \"llama.expert_used_count\"");
+  has(refusal(changed(experts, "llama.expert_used_count", "llama.expert_uxed_count"), errc::not_found),
+      "no key \"llama.expert_used_count\"");
   has(refusal(changed(experts, "blk.1.ffn_up_exps.weight", "blk.1.ffn_up_shexp.weigh"), errc::not_found), "blk.1.ffn_up_exps.weight");
   json golden = golden_gguf("llama3");
   for (json& t : golden["tensors"])
