@@ -56,12 +56,17 @@ int run_convert(const convert_options& options, console& out) {
   const auto model = read_convert_source(options.source);
   if (!model) return out.error(model.error());
   for (const auto& warning : model->warnings) out.warn(fmt::format("{}; the model is from {}", printable(warning), model->from));
+  if (model->config.medusa_heads > 0)
+    out.warn(
+        fmt::format("the {} Medusa heads of {} stay behind: no class of Transformers has them", model->config.medusa_heads, model->from));
   const dtype type = options.type == "bf16" ? dtype::bf16 : options.type == "f16" ? dtype::f16 : dtype::f32;
   const auto config = config_json_of(model->config, model->facts, type);
   if (!config) return out.error(config.error());
   const auto architecture = nlohmann::json::parse(*config).at("architectures").at(0).get<std::string>();
   if (auto ok = write_folder(*model, destination, type); !ok) return out.error(ok.error());
-  const std::int64_t parameters = hybrid_layout(model->config).parameter_count();
+  model_config written = model->config;
+  written.medusa_heads = 0;  // they stay behind
+  const std::int64_t parameters = hybrid_layout(written).parameter_count();
   if (options.json)
     out.answer(nlohmann::json{{"schema", 1},
                               {"from", model->from},

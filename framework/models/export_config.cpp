@@ -78,6 +78,7 @@ model_config parts_of(const model_config& model) {
 }  // namespace
 
 expected<written_config> write_config(const model_config& model, const export_facts& facts, dtype type) {
+  if (model.encoder) return fail(errc::unsupported, "the model is an encoder, and the architectures that are written decode");
   auto layers = resolve_layers(model);
   if (!layers) return layers.failure();
   if (model.norm != norm_kind::rms_norm)

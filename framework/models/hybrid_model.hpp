@@ -43,7 +43,7 @@ public:
   /// gradients that others read. Both live as long as anybody holds them.
   hybrid_model(const model_config& config, const kernels::backend& backend, kernels::team& team, std::int64_t tokens_at_once,
                std::shared_ptr<float_array> weights, std::shared_ptr<float_array> gradients);
-  /// For inference: reads the weights through that format (all but master: a copy that it makes when it first reads them), and has no
+  /// For inference: reads the weights through that format (a copy that it makes when it first reads them, of fp32 ones where the CPU likes another order), and has no
   /// gradients. advance() reads projections and head so, evaluate() the projections alone, its head being the master's.
   hybrid_model(const model_config& config, const kernels::backend& backend, kernels::team& team, kernels::weight_format format,
                std::shared_ptr<float_array> weights, std::int64_t tokens_at_once = 2048);

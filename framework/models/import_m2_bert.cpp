@@ -89,7 +89,7 @@ public:
     return {};
   }
 
-  /// What is left: places, which are their own numbers, and what some savers write once for each name that a shared tensor has.
+  /// What is left: places, whose numbers are not read, and what some savers write once for each name that a shared tensor has.
   expected<void> check_others() const {
     for (const auto& other : from_.tensors.all()) {
       if (taken_.contains(other.name) || other.name == "bert.embeddings.position_ids") continue;

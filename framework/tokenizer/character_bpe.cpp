@@ -35,9 +35,9 @@ expected<character_bpe> character_bpe::make(character_bpe_model model, const std
     const std::string& token = model.tokens[i];
     const auto id = static_cast<token_id>(i);
     const bool special = std::ranges::binary_search(model.specials, id), added = std::ranges::binary_search(model.added, id);
-    const int byte = added ? -1 : byte_of_piece(token);
-    if (byte >= 0) out.byte_ids_[static_cast<std::size_t>(byte)] = id;
-    out.bytes_.push_back(special ? "" : byte >= 0 ? std::string(1, static_cast<char>(byte)) : added ? token : with_blanks(token));
+    const int byte = byte_of_piece(token);  // decoding goes through added tokens as through others
+    if (byte >= 0 && !added) out.byte_ids_[static_cast<std::size_t>(byte)] = id;
+    out.bytes_.push_back(special ? "" : byte >= 0 ? std::string(1, static_cast<char>(byte)) : with_blanks(token));
     if (added) out.added_by_byte_[static_cast<unsigned char>(token.front())].push_back(id);
     if (model.words[i] && decode_utf8(token, 0).bytes == token.size()) out.letters_.emplace(token, id);
   }

@@ -242,7 +242,9 @@ private:
     if (post.is_null()) return {};
     if (auto ok = expect(post, "post_processor", "type", "TemplateProcessing"); !ok) return ok;
     const json &single = value_at(post, "single"), &named = value_at(post, "special_tokens");
-    if (!single.is_array() || single.size() > added_max) return bad(errc::malformed, "post_processor.single", "an array is expected");
+    if (!single.is_array()) return bad(errc::malformed, "post_processor.single", "an array is expected");
+    if (single.size() > added_max)
+      return bad(errc::too_large, "post_processor.single", fmt::format("{} pieces, at most {} are read", single.size(), added_max));
     bool behind = false;
     for (const json& step : single) {
       const json& special = value_at(step, "SpecialToken");
@@ -262,6 +264,8 @@ private:
         if (static_cast<std::size_t>(*id) >= model_.tokens.size())
           return bad(errc::out_of_range, "post_processor.special_tokens", fmt::format("id {} of {} tokens", *id, model_.tokens.size()));
         (behind ? model_.after : model_.before).push_back(*id);
+        if (model_.before.size() + model_.after.size() > added_max)
+          return bad(errc::too_large, "post_processor.special_tokens", fmt::format("more than {} ids around a text", added_max));
       }
     }
     if (!behind) return bad(errc::unsupported, "post_processor.single", "holds no sequence A");

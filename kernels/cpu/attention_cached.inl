@@ -131,6 +131,7 @@ void attend_cached(const cached_group<Act>& a, float scale, Act* o) {
 
 template <class Act>
 void attention_cached(stream& s, const attention_cached_args<Act>& a) {
+  if (a.tokens == 0) return;
   constexpr std::int64_t queries_at_most = 32;
   // Queries that share their keys stay together, unless that leaves workers without any.
   const std::int64_t shared = a.heads / a.kv_heads, groups = a.tokens * a.kv_heads, wanted = (s.workers.size() + groups - 1) / groups;

@@ -16,15 +16,16 @@ extern const backend generic_backend;
 extern const backend avx2_backend, avx512_backend;
 #endif
 /// The stream of all of them: keeps the code that a library generates for products, if there is one, and says whether fp32 products
-/// are split for the matrix unit, and whether activations are rounded to int8 beside int8 and int4 weights.
+/// are split for the matrix unit, and whether activations are rounded to int8 beside int8 and int4 weights, to bf16 beside bf16 ones.
 class cpu_stream final : public stream {
 public:
-  explicit cpu_stream(team& t) : cpu_stream(t, make_gemm_library(t.size()), split_products_work(), int_products_work()) {}
-  /// library may be null and the others off: our own kernels do all. They are on only where split_products_work(), int_products_work().
-  cpu_stream(team& t, std::unique_ptr<gemm_library> library, bool splitting, bool integers = false)
-      : stream(t), products(std::move(library)), splits(splitting), int_products(integers) {}
+  explicit cpu_stream(team& t)
+      : cpu_stream(t, make_gemm_library(t.size()), split_products_work(), int_products_work(), pair_products_work()) {}
+  /// library may be null and the others off: our own kernels do all. They are on only where split_products_work() and so on.
+  cpu_stream(team& t, std::unique_ptr<gemm_library> library, bool splitting, bool integers = false, bool pairs = false)
+      : stream(t), products(std::move(library)), splits(splitting), int_products(integers), pair_products(pairs) {}
   const std::unique_ptr<gemm_library> products;
-  const bool splits, int_products;
+  const bool splits, int_products, pair_products;
 };
 std::unique_ptr<stream> make_stream(team& t);
 

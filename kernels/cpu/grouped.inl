@@ -122,12 +122,11 @@ void grouped_linear(stream& s, const linear_args<Act>& a) {
   format == weight_format::int8 ? multiply_grouped<weight_format::int8>(s, a, weights) : multiply_grouped<weight_format::int4>(s, a, weights);
 }
 
-/// y = x W^T with weights in bf16, by AVX-512 BF16 and the library where they are there, else by our own kernels.
+/// y = x W^T with weights in bf16, by AVX-512 BF16 where the CPU has it.
 template <class Act>
 void rounded_linear(stream& s, const linear_args<Act>& a) {
 #if ISTHMUS_WIDTH == 16
-  gemm_library* library = static_cast<cpu_stream&>(s).products.get();
-  if (library && library->knows_bf16()) return pair_linear(s, *library, a);
+  if (static_cast<cpu_stream&>(s).pair_products) return pair_linear(s, a);
 #endif
   const bf16* weights = rounded_weights(s, a.w);
   if (a.rows <= few_rows) return multiply_few_rows(s, a.rows, a.w->out, a.w->in, weights, a.x, a.x_stride, a.y, a.y_stride);

@@ -166,11 +166,26 @@ std::vector<kernel_case> kernel_cases() {
   for (auto& c : scan_cases()) cases.push_back(std::move(c));
   for (auto& c : route_cases()) cases.push_back(std::move(c));
   for (auto& c : convolution_cases()) cases.push_back(std::move(c));
-  for (auto& c : {linear_case(1, 48, 32, 0), linear_case(7, 5, 3, 0), linear_case(65, 80, 96, 0), linear_case(130, 70, 64, 5),
-                  linear_case(256, 256, 128, 0), linear_case(0, 16, 16, 0), block_linear_case(5, 3, 7, 4, 0),
-                  block_linear_case(70, 6, 32, 32, 5), block_linear_case(100, 2, 192, 96, 0), block_linear_case(200, 4, 40, 33, 0),
-                  gate_case(3, 17), gate_case(70, 48), embedding_case(33, 48, 11), cross_entropy_case(3, 37, 16),
-                  cross_entropy_case(140, 300, 64), cross_entropy_case(5, 41, 16, true), cross_entropy_case(150, 290, 64, true)})
+  for (auto& c : {linear_case(1, 48, 32, 0),
+                  linear_case(7, 5, 3, 0),
+                  linear_case(65, 80, 96, 0),
+                  linear_case(130, 70, 64, 5),
+                  linear_case(256, 256, 128, 0),
+                  linear_case(0, 16, 16, 0),
+                  linear_case(6, 129, 48, 2),
+                  linear_case(25, 200, 97, 1),
+                  linear_case(63, 1100, 48, 0),
+                  block_linear_case(5, 3, 7, 4, 0),
+                  block_linear_case(70, 6, 32, 32, 5),
+                  block_linear_case(100, 2, 192, 96, 0),
+                  block_linear_case(200, 4, 40, 33, 0),
+                  gate_case(3, 17),
+                  gate_case(70, 48),
+                  embedding_case(33, 48, 11),
+                  cross_entropy_case(3, 37, 16),
+                  cross_entropy_case(140, 300, 64),
+                  cross_entropy_case(5, 41, 16, true),
+                  cross_entropy_case(150, 290, 64, true)})
     cases.push_back(c);
   std::erase_if(cases, [](const kernel_case& c) { return !wanted(c); });
   return cases;

@@ -172,8 +172,9 @@ std::vector<kernel_case> mixer_cases() {
       attention_cached_case({1, 1, 4, 2, 64}, 131, 40), attention_cached_case({1, 5, 2, 2, 32}, 60, 3),
       attention_cached_case({1, 5, 2, 2, 32}, 2, 64), attention_cached_case({1, 1, 4, 2, 64}, 131),
       attention_cached_case({1, 5, 2, 2, 32}, 60), attention_cached_case({1, 1, 12, 2, 128}, 150),
-      attention_cached_case({1, 2, 40, 1, 64}, 70, 33), attention_cached_case({1, 3, 6, 3, 128}, 0), rope_case({2, 9, 3, 1, 16}, 16, false),
-      rope_case({2, 9, 3, 1, 32}, 8, true), rope_case({1, 7, 2, 1, 12}, 6, false), rope_case({1, 5, 2, 1, 6}, 6, true)};
+      attention_cached_case({1, 2, 40, 1, 64}, 70, 33), attention_cached_case({1, 3, 6, 3, 128}, 0),
+      attention_cached_case({1, 0, 4, 2, 64}, 5), rope_case({2, 9, 3, 1, 16}, 16, false), rope_case({2, 9, 3, 1, 32}, 8, true),
+      rope_case({1, 7, 2, 1, 12}, 6, false), rope_case({1, 5, 2, 1, 6}, 6, true)};
 }
 
 }  // namespace isthmus::kernels::testing

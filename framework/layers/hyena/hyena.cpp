@@ -46,7 +46,7 @@ void hyena_layer<Act>::place(std::int64_t batch, std::int64_t length, arena& kep
   d_in_ = shared.take<Act>(rows * 3 * d_);
   d_u_ = shared.take<Act>(rows * 3 * d_);
   d_y_ = shared.take<Act>(rows * d_);
-  if (filter_) return filter_->place(batch, length, kept, shared);
+  if (filter_) return filter_->place(length, shared);
   w_ = kept.take<Act>(rows * d_);
   c_ = kept.take<Act>(rows * d_);
   d_w_ = shared.take<Act>(rows * d_);

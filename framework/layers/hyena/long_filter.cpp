@@ -18,8 +18,7 @@ long_filter<Act>::long_filter(kernels::modal_form form, std::int64_t d, std::int
       skip_(skip) {}
 
 template <class Act>
-void long_filter<Act>::place(std::int64_t batch, std::int64_t length, arena& kept, arena& shared) {
-  if (batch == 1) states_ = kept.take<real>((length + kernels::modal_scan_chunk - 1) / kernels::modal_scan_chunk * state_size());
+void long_filter<Act>::place(std::int64_t length, arena& shared) {
   h_ = shared.take<real>(d_ * length);
   dh_ = shared.take<real>(d_ * length);
 }
@@ -110,6 +109,13 @@ void long_filter<Act>::scan(const layer_pass<Act>& p, real* state, real* chunk_s
 }
 
 template <class Act>
+void long_filter<Act>::forward_from(const layer_pass<Act>& p, real* state, const Act* u, Act* y) {
+  const std::int64_t chunks = (p.length + kernels::modal_scan_chunk - 1) / kernels::modal_scan_chunk;
+  states_.resize(static_cast<std::size_t>(chunks * state_size()));
+  scan(p, state, states_.data(), u, y);
+}
+
+template <class Act>
 void long_filter<Act>::backward_from(const layer_pass<Act>& p, const Act* u, const Act* dy, Act* d_u, real* d_state) const {
   p.ops.modal_scan_backward(p.stream, {.form = form_,
                                        .poles = poles_.weight,
@@ -119,7 +125,7 @@ void long_filter<Act>::backward_from(const layer_pass<Act>& p, const Act* u, con
                                        .x1 = u + d_,
                                        .x2 = u,
                                        .dy = dy,
-                                       .states = states_,
+                                       .states = states_.data(),
                                        .dv = d_u + 2 * d_,
                                        .dx1 = d_u + d_,
                                        .dx2 = d_u,

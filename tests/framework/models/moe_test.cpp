@@ -1,6 +1,6 @@
 #include "framework/layers/catalog.hpp"
 #include "framework/optim/adamw.hpp"
-#include "kernels/cpu/backend.hpp"
+#include "kernels/select.hpp"
 #include "kernels/reference/backend.hpp"
 #include "kernels/stealing_team.hpp"
 #include "tests/framework/models/model_fixture.hpp"
@@ -123,7 +123,7 @@ BOOST_AUTO_TEST_CASE(losses_of_the_router_follow_the_scale_of_the_token_losses) 
 BOOST_AUTO_TEST_CASE(a_step_reads_the_chosen_experts_alone) {
   auto config = tiny_config("a");
   config.layers = {"attention/moe"};
-  for (const auto* backend : {&kernels::reference_backend(), kernels::cpu_backends().front()}) {
+  for (const auto* backend : {&kernels::reference_backend(), &kernels::default_backend()}) {
     kernels::serial_team team;
     hybrid_model model(config, *backend, team);
     std::ranges::copy(shaken_weights(config, 3), model.weights().begin());
@@ -146,7 +146,7 @@ BOOST_AUTO_TEST_CASE(results_do_not_depend_on_the_number_of_threads) {
     config.options["moe_balance"] = 0.1;
     config.precision = precision;
     const auto ids = random_ids(1, 4 * 101, config.vocabulary);  // enough for experts of more than 64 tokens
-    for (const auto* backend : kernels::cpu_backends()) {
+    for (const auto* backend : kernels::backends()) {
       std::vector<std::vector<float>> found;
       for (const int threads : {1, 3}) {
         kernels::stealing_team team(threads);
@@ -167,7 +167,7 @@ BOOST_AUTO_TEST_CASE(a_mixed_model_learns_and_decodes) {
   config.options["moe_balance"] = 0.01;
   config.options["moe_z_loss"] = 0.001;
   kernels::serial_team team;
-  hybrid_model model(config, *kernels::cpu_backends().front(), team);
+  hybrid_model model(config, kernels::default_backend(), team);
   initial_weights(config, 1, model.weights());
   model.weights_changed();
   adamw optimizer(model.layout(), {});

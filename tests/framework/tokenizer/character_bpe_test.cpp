@@ -59,6 +59,22 @@ BOOST_AUTO_TEST_CASE(ids_are_those_of_tokenizers) {
   }
 }
 
+/// As tokenizers does: what is cut out of a text is put back by the same decoder as any piece.
+BOOST_AUTO_TEST_CASE(added_tokens_are_decoded_as_others) {
+  const json all = golden();
+  json file = file_of(all, all.at("variants").at(0));
+  const int id = file.at("model").at("vocab").at("▁▁");
+  file["added_tokens"].push_back({{"id", id},
+                                  {"content", "▁▁"},
+                                  {"single_word", false},
+                                  {"lstrip", false},
+                                  {"rstrip", false},
+                                  {"normalized", false},
+                                  {"special", false}});
+  const auto tokens = made(file);
+  BOOST_TEST(tokens.decode(std::vector<token_id>{id}) == "  ");
+}
+
 /// Of two merges with one result the better one goes first, also where it is further right: no order of pieces could say that.
 BOOST_AUTO_TEST_CASE(merges_go_by_rank_and_then_from_the_left) {
   character_bpe_model model;
@@ -158,6 +174,9 @@ BOOST_AUTO_TEST_CASE(what_is_not_done_the_same_way_is_refused_by_its_path) {
       llama, [](json& f) { f["post_processor"]["special_tokens"].erase("<s>"); }, "post_processor.special_tokens: no ids for \"<s>\"");
   refused(
       llama, [](json& f) { f["post_processor"]["special_tokens"]["<s>"]["ids"][0] = 9999; }, "post_processor.special_tokens: id 9999");
+  refused(
+      llama, [](json& f) { f["post_processor"]["special_tokens"]["<s>"]["ids"] = std::vector<int>(20000, 1); },
+      "post_processor.special_tokens: more than 16384 ids");
   refused(
       mistral, [](json& f) { f["pre_tokenizer"]["replacement"] = "_"; }, "pre_tokenizer.replacement: \"_\"");
   refused(
