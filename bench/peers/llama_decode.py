@@ -160,7 +160,7 @@ def main():
 
     def together(sequences):
         forget()
-        batch = lib.llama_batch_init(max(8, 1) * sequences, 0, 1)
+        batch = lib.llama_batch_init(8 * sequences, 0, 1)  # the prompt of all is the longest
 
         def step(first, count):
             batch.n_tokens = 0
