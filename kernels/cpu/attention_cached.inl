@@ -10,6 +10,7 @@ struct cached_group {
 };
 
 constexpr std::int64_t cached_block = 64;
+constexpr std::int64_t cached_queries = 32;  // of a group, at most
 
 #if ISTHMUS_WIDTH == 16
 ISTHMUS_INLINE __m512 sums_of_neighbours(vf x, vf y) {
@@ -104,7 +105,7 @@ void attend_cached(const cached_group<Act>& a, float scale, Act* o) {
   for (std::int64_t j = 0; j < a.count; j += cached_block)
     cached_scores<Vectors>(a, j, a.count - j < cached_block ? a.count : j + cached_block, scale);
   fetch_rows(a, a.values, 0);
-  float totals[32];
+  float totals[cached_queries];
   for (std::int64_t i = 0; i < a.queries; ++i) {
     float* weights = a.weights + i * a.count;
     vf tops = splat(-INFINITY), sums = vf{};
@@ -117,25 +118,27 @@ void attend_cached(const cached_group<Act>& a, float scale, Act* o) {
     });
     const float top = largest(tops);
     over(a.count, [&](std::int64_t j, auto mask) {
-      const vf e = exp(mask.get(weights + j) - top);
-      mask.put(weights + j, e);
-      sums += mask.get(weights + j);
+      mask.put(weights + j, exp(mask.get(weights + j) - top));
+      sums += mask.get(weights + j);  // zero beyond the last
     });
     totals[i] = sum(sums);
   }
   for (std::int64_t c = 0; c < a.queries * a.head_dim; ++c) a.sums[c] = 0;
-  for (std::int64_t j = 0; j < a.count; j += cached_block) cached_values<Vectors>(a, j, a.count - j < cached_block ? a.count : j + cached_block);
+  for (std::int64_t j = 0; j < a.count; j += cached_block)
+    cached_values<Vectors>(a, j, a.count - j < cached_block ? a.count : j + cached_block);
   for (std::int64_t i = 0; i < a.queries; ++i)
-    over(a.head_dim, [&](std::int64_t c, auto mask) { mask.put(o + i * a.head_dim + c, mask.get(a.sums + i * a.head_dim + c) / splat(totals[i])); });
+    over(a.head_dim, [&](std::int64_t c, auto mask) {
+      mask.put(o + i * a.head_dim + c, mask.get(a.sums + i * a.head_dim + c) / splat(totals[i]));
+    });
 }
 
 template <class Act>
 void attention_cached(stream& s, const attention_cached_args<Act>& a) {
   if (a.tokens == 0) return;
-  constexpr std::int64_t queries_at_most = 32;
   // Queries that share their keys stay together, unless that leaves workers without any.
   const std::int64_t shared = a.heads / a.kv_heads, groups = a.tokens * a.kv_heads, wanted = (s.workers.size() + groups - 1) / groups;
-  const std::int64_t least = (shared + queries_at_most - 1) / queries_at_most, parts = wanted > shared ? shared : wanted > least ? wanted : least;
+  const std::int64_t least = (shared + cached_queries - 1) / cached_queries;
+  const std::int64_t parts = wanted > shared ? shared : wanted > least ? wanted : least;
   const auto attend = a.head_dim == 8 * width   ? attend_cached<8, Act>
                       : a.head_dim == 4 * width ? attend_cached<4, Act>
                       : a.head_dim == 2 * width ? attend_cached<2, Act>
