@@ -55,7 +55,7 @@ int run(int argc, char** argv) {
   app.add_option("--only", only, "Names of kernels")->delimiter(',');
   app.add_option("--batch", x.batch, "Sequences");
   app.add_option("--length", x.length, "Tokens of a sequence");
-  app.add_option("--d", x.d, "Columns of the model");
+  app.add_option("--d", x.d, "Columns of the model, a multiple of the 64 of a head")->check(CLI::PositiveNumber);
   app.add_option("--inner", x.inner, "Channels of Mamba-1 and Mamba-2, a multiple of the latter's heads' 64");
   app.add_option("--scan-state", x.scan_state, "States a channel of the selective scan, at most 64")->check(CLI::Range(1, 64));
   app.add_option("--scan-chunk", x.scan_chunk, "Rows of its chunks")->check(CLI::PositiveNumber);

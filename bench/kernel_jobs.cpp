@@ -51,16 +51,16 @@ void add_channel_mixers(const common<Act>& c, std::vector<job>& jobs) {
 /// pairs: of a query and a key in sight, in one head of one sequence.
 template <class Act>
 void add_attention_in_sight(const common<Act>& c, const std::string& name, attention_sight sight, double pairs, std::vector<job>& jobs) {
-  real<Act>* lse = c.a->template numbers<real<Act>>(c.rows * c.x.heads);
-  const double products = number(c.x.batch * c.x.heads) * pairs * number(c.x.head_dim);
+  real<Act>* lse = c.a->template numbers<real<Act>>(c.rows * c.x.heads());
+  const double products = number(c.x.batch * c.x.heads()) * pairs * number(c.x.head_dim);
   const auto scale = real<Act>(0.125F);
   jobs.push_back({name, c.n * number(3 * c.d) * c.act, 4 * products, [=] {
-                    c.ops->attention(*c.s, {c.rows_3d, c.rows_3d + c.d, c.rows_3d + 2 * c.d, c.out_d, lse, c.x.batch, c.x.length, c.x.heads,
-                                            c.x.heads, c.x.head_dim, 3 * c.d, scale, sight});
+                    c.ops->attention(*c.s, {c.rows_3d, c.rows_3d + c.d, c.rows_3d + 2 * c.d, c.out_d, lse, c.x.batch, c.x.length,
+                                            c.x.heads(), c.x.heads(), c.x.head_dim, 3 * c.d, scale, sight});
                   }});
   jobs.push_back({name + "_backward", c.n * number(3 * c.d) * 2 * c.act, 10 * products, [=] {
                     c.ops->attention_backward(*c.s, {c.rows_3d, c.rows_3d + c.d, c.rows_3d + 2 * c.d, c.out_d, c.rows_d, lse, c.out_3d,
-                                                     c.out_3d + c.d, c.out_3d + 2 * c.d, c.x.batch, c.x.length, c.x.heads, c.x.heads,
+                                                     c.out_3d + c.d, c.out_3d + 2 * c.d, c.x.batch, c.x.length, c.x.heads(), c.x.heads(),
                                                      c.x.head_dim, 3 * c.d, 3 * c.d, scale, sight});
                   }});
 }
@@ -71,7 +71,7 @@ void add_attention(const common<Act>& c, std::vector<job>& jobs) {
   const R* angles = c.a->template numbers<R>(c.x.length * c.x.head_dim / 2);
   jobs.push_back(
       {"rope", c.n * number(2 * c.d) * 2 * c.act, 0, [=] {
-         c.ops->rope(*c.s, {c.rows_3d, angles, angles, c.x.batch, c.x.length, 2 * c.x.heads, c.x.head_dim, c.x.head_dim, 3 * c.d, false});
+         c.ops->rope(*c.s, {c.rows_3d, angles, angles, c.x.batch, c.x.length, 2 * c.x.heads(), c.x.head_dim, c.x.head_dim, 3 * c.d, false});
        }});
   const double all = number(c.x.length) * number(c.x.length) / 2;
   add_attention_in_sight(c, "attention", {}, all, jobs);
@@ -79,8 +79,8 @@ void add_attention(const common<Act>& c, std::vector<job>& jobs) {
   add_attention_in_sight(c, "attention_window", {.window = c.x.window}, window * (number(c.x.length) - window / 2), jobs);
   const R scale = R(0.125F);
   jobs.push_back({"attention_cached", number(2 * c.x.length * c.d) * c.act, 0, [=] {
-                    c.ops->attention_cached(*c.s, {c.rows_3d, c.rows_d, c.rows_d + c.x.length * c.d, c.out_d, 1, c.x.length - 1, c.x.heads,
-                                                   c.x.heads, c.x.head_dim, 3 * c.d, scale});
+                    c.ops->attention_cached(*c.s, {c.rows_d, c.rows_3d, c.rows_3d + c.x.length * c.d, c.out_d, 1, c.x.length - 1,
+                                                   c.x.heads(), c.x.heads(), c.x.head_dim, c.d, scale});
                   }});
 }
 

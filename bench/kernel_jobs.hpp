@@ -13,10 +13,11 @@ namespace isthmus::bench {
 
 /// A model's extents. Rows: batch * length tokens.
 struct extents {
-  std::int64_t batch = 4, length = 2048, d = 1024, heads = 16, head_dim = 64, hidden = 2816, vocabulary = 32768;
+  std::int64_t batch = 4, length = 2048, d = 1024, head_dim = 64, hidden = 2816, vocabulary = 32768;
   std::int64_t inner = 2048, state = 64, chunk = 64, conv_width = 4, parameters = std::int64_t{100} << 20;
   std::int64_t scan_state = 16, scan_chunk = 32, window = 256;
   std::int64_t rows() const { return batch * length; }
+  std::int64_t heads() const { return d / head_dim; }
   std::int64_t ssm_heads() const { return inner / head_dim; }
   std::int64_t channels() const { return inner + 2 * state; }
   std::int64_t projected() const { return inner + channels() + ssm_heads(); }

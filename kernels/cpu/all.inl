@@ -17,6 +17,7 @@
 #include "kernels/cpu/cross_entropy.inl"
 #include "kernels/cpu/attention.inl"
 #include "kernels/cpu/attention_backward.inl"
+#include "kernels/cpu/attention_choice.inl"
 #include "kernels/cpu/attention_cached.inl"
 #include "kernels/cpu/conv1d_wide.inl"
 #include "kernels/cpu/conv1d.inl"

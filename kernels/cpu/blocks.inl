@@ -2,8 +2,7 @@
 
 /// dst[c * dst_row + r] = src[r * stride + c].
 template <class T>
-ISTHMUS_INLINE void transpose(const T* src, std::int64_t stride, std::int64_t rows, std::int64_t cols, float* dst,
-                              std::int64_t dst_row) {
+ISTHMUS_INLINE void transpose(const T* src, std::int64_t stride, std::int64_t rows, std::int64_t cols, float* dst, std::int64_t dst_row) {
   std::int64_t done = 0;
 #if ISTHMUS_WIDTH == 16
   for (; done + 16 <= rows; done += 16) {
@@ -19,7 +18,7 @@ ISTHMUS_INLINE void transpose(const T* src, std::int64_t stride, std::int64_t ro
 
 /// The transpose of src [rows, depth] as a right operand: dst [rows / 32][depth][32], zeros behind the last row.
 template <class T>
-ISTHMUS_INLINE right transposed_panels(const T* src, std::int64_t stride, std::int64_t rows, std::int64_t depth, float* dst) {
+ISTHMUS_INLINE fp32_right transposed_panels(const T* src, std::int64_t stride, std::int64_t rows, std::int64_t depth, float* dst) {
   for (std::int64_t r = 0; r < rows; r += panel) {
     const std::int64_t here = rows - r < panel ? rows - r : panel;
     float* at = dst + r / panel * depth * panel;
@@ -44,9 +43,9 @@ ISTHMUS_INLINE void copy_rows(const T* src, std::int64_t stride, std::int64_t ro
 struct rows_view {
   const float* a;
   std::int64_t row;
-  left as_left() const { return {a, row, 1}; }
-  left as_left_transposed() const { return {a, 1, row}; }
-  right as_right() const { return {a, row, panel}; }
+  fp32_left as_left() const { return {a, row, 1}; }
+  fp32_left as_left_transposed() const { return {a, 1, row}; }
+  fp32_right as_right() const { return {a, row, panel}; }
   rows_view from(std::int64_t r) const { return {a + r * row, row}; }
 };
 
@@ -68,13 +67,46 @@ ISTHMUS_INLINE void store_rows(const float* src, std::int64_t row, std::int64_t 
     over(cols, [&](std::int64_t c, auto mask) { mask.put(dst + r * stride + c, mask.get(src + r * row + c)); });
 }
 
-/// Cuts one piece of memory into arrays of floats, each on a cache line of its own. First count with null, then take.
+/// How many elements of a product's depth hold n numbers.
+template <class E>
+constexpr std::int64_t depth_of(std::int64_t n) {
+  return std::is_same_v<E, float> ? n : (n + 1) / 2;
+}
+
+// What attention makes of rows, by the elements of its products: a left operand, a right one, the transpose as a right one.
+template <class Act>
+ISTHMUS_INLINE fp32_left left_rows(const Act* src, std::int64_t stride, std::int64_t rows, std::int64_t cols, float* memory) {
+  return view_rows(src, stride, rows, cols, memory).as_left();
+}
+template <class Act>
+ISTHMUS_INLINE fp32_right right_rows(const Act* src, std::int64_t stride, std::int64_t rows, std::int64_t cols, float* memory) {
+  return view_rows(src, stride, rows, cols, memory).as_right();
+}
+template <class Act>
+ISTHMUS_INLINE fp32_right turned_rows(const Act* src, std::int64_t stride, std::int64_t rows, std::int64_t cols, float* memory) {
+  return transposed_panels(src, stride, rows, cols, memory);
+}
+/// Rows as the left operand of one product and the right one of another.
+template <class E>
+struct both_sides {
+  left_of<E> as_left;
+  right_of<E> as_right;
+};
+template <class Act>
+ISTHMUS_INLINE both_sides<float> both_rows(const Act* src, std::int64_t stride, std::int64_t rows, std::int64_t cols, float* memory) {
+  const rows_view view = view_rows(src, stride, rows, cols, memory);
+  return {view.as_left(), view.as_right()};
+}
+
+/// Cuts one piece of memory into arrays of floats or others as large, each on a cache line of its own. First count with null, then take.
 class carver {
 public:
   explicit carver(std::byte* memory) : at_(memory) {}
-  float* take(std::int64_t floats) {
-    auto* here = reinterpret_cast<float*>(at_);
-    at_ += round_up(floats, 16) * 4;
+  template <class T = float>
+  T* take(std::int64_t count) {
+    static_assert(sizeof(T) == sizeof(float));
+    auto* here = reinterpret_cast<T*>(at_);
+    at_ += round_up(count, 16) * 4;
     return here;
   }
 

@@ -2,6 +2,7 @@
 
 // All that the kernels need from outside, included before a target pragma: what is defined here is built for any CPU.
 #include "kernels/backend.hpp"
+#include "kernels/cpu/attention_pairs.hpp"
 #include "kernels/cpu/backends.hpp"
 #include "kernels/cpu/grouped_weights.hpp"
 #include "kernels/cpu/long_conv_plan.hpp"

@@ -38,7 +38,7 @@ std::int64_t product_scratch(std::int64_t rows, std::int64_t n, std::int64_t k) 
 template <class Act>
 void rows_times_panels(std::int64_t m, std::int64_t n, std::int64_t k, const Act* x, std::int64_t x_stride, const float* b, Act* y,
                        std::int64_t y_stride, float* scratch) {
-  const right operand{b, panel, k * panel};
+  const fp32_right operand{b, panel, k * panel};
   if constexpr (std::is_same_v<Act, float>) {
     product(m, n, k, {x, x_stride, 1}, operand, {y, y_stride, panel}, into::overwrite);
   } else {

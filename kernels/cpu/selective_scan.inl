@@ -2,7 +2,7 @@
 // exp(D A) = 2^(D rate) with rate = A log2(e): one multiplication, five for the power and three for h and y, a state and row.
 
 constexpr int scan_group = 8;  // states that are moved on together
-constexpr float log2_of_e = 1.44269504F, log_of_2 = 0.693147181F;
+constexpr float log_of_2 = 0.693147181F;
 
 /// body(mask) for the channels of a block: all `width` of them or the rest.
 template <class Body>

@@ -70,7 +70,7 @@ void ssd_chunk_head(const ssd_args<Act>& a, std::int64_t batch, std::int64_t beg
   decays_of(a, row, n, h, m.decay);
   apply_decay(m.scores, m.decay.log_decay, n, m.row_q, m.decayed);
   copy_rows(x, a.xbc_stride, n, a.head_dim, m.decay.delta, m.x, m.row_p);
-  const right steps{m.x, m.row_p, panel};
+  const fp32_right steps{m.x, m.row_p, panel};
   for (std::int64_t t = 0; t < n; t += 16) {  // row t needs no column behind it
     const std::int64_t rows = n - t < 16 ? n - t : 16;
     product(rows, m.row_p, t + rows, {m.decayed + t * m.row_q, m.row_q, 1}, steps, {m.y + t * m.row_p, m.row_p, panel}, into::overwrite);
@@ -108,7 +108,7 @@ void ssd_tile(const ssd_args<Act>& a, std::int64_t batch, std::int64_t head, std
     const std::int64_t begin = k * a.chunk, n = a.length - begin < a.chunk ? a.length - begin : a.chunk, row = batch * a.length + begin;
     const rows_view c = view_rows(a.c + row * a.xbc_stride + g, a.xbc_stride, n, a.state, m.c);
     const rows_view b = view_rows(a.b + row * a.xbc_stride + g, a.xbc_stride, n, a.state, m.b);
-    const right b_t = transposed_panels(b.a, b.row, n, a.state, m.b_t);
+    const fp32_right b_t = transposed_panels(b.a, b.row, n, a.state, m.b_t);
     product(n, m.row_q, a.state, c.as_left(), b_t, {m.scores, m.row_q, panel}, into::overwrite);
     for (std::int64_t i = 0; i < heads; ++i) {
       if (a.states) state_to(m.states + i * kept, a.head_dim, a.state, m.row_p, a.states + ((batch * chunks + k) * a.heads + head + i) * size);

@@ -116,6 +116,7 @@ ISTHMUS_INLINE vf exp(vf x) {
   y = y * (r * r) + r + 1.0F;
   return reinterpret_cast<vf>(reinterpret_cast<vi>(y) + (reinterpret_cast<vi>(shifted) << 23));
 }
+constexpr float log2_of_e = 1.44269504F;
 /// 2^x to 2 ulp for x <= 126, zero or nearly so far below: 2^floor(x) times a minimax polynomial in the fraction, exact at both of its ends.
 ISTHMUS_INLINE vf power_of_two(vf x) {
 #if ISTHMUS_WIDTH == 16
