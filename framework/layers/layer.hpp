@@ -31,15 +31,14 @@ public:
   virtual layer_state start() const { return {}; }
   virtual void weights_changed() = 0;
 
-  /// Whether gradients go through its state, which keeps its size: then a text may be learnt from piece by piece, by the two below, with the
-  /// gradients of the whole.
+  /// Whether gradients go through its state: then a text may be learnt from piece by piece, by the two below, with the gradients of the whole.
   virtual bool carries_gradients() const { return false; }
   /// As forward, from a state of one sequence (batch = 1), which it moves on. Throws contract_error where gradients do not go through it.
   virtual void forward_from(const layer_pass<Act>&, layer_state&, const Act* /*x*/, Act* /*y*/) {
     ensure(false, "layer: no gradients go through this layer's state");
   }
   /// As backward, after forward_from with the same x. before: the state that it began from. d_state: shaped as that one, the gradient of the
-  /// state that it came to, and on return that of `before`.
+  /// state that it came to, and on return that of `before`, shaped as that: parts that grow lose the rows of the pass.
   virtual void backward_from(const layer_pass<Act>&, const layer_state& /*before*/, const Act* /*x*/, const Act* /*dy*/, Act* /*dx*/,
                              layer_state& /*d_state*/) {
     ensure(false, "layer: no gradients go through this layer's state");

@@ -43,13 +43,19 @@ attention_layer<Act>::attention_layer(const layer_shape& shape, const layer_part
       o_proj_(parts, {"o_proj.weight"}, shape.flag("attention_out_bias")) {}
 
 template <class Act>
+typename attention_layer<Act>::places attention_layer<Act>::take(std::int64_t rows, arena& kept, arena& shared) const {
+  places at;
+  at.qkv = kept.take<Act>(rows * qkv_width_);
+  at.o = kept.take<Act>(rows * heads_ * head_dim_);
+  at.lse = kept.take<real>(rows * heads_);
+  at.d_qkv = shared.take<Act>(rows * qkv_width_);
+  at.d_o = shared.take<Act>(rows * heads_ * head_dim_);
+  return at;
+}
+
+template <class Act>
 void attention_layer<Act>::place(std::int64_t batch, std::int64_t length, arena& kept, arena& shared) {
-  const std::int64_t rows = batch * length;
-  qkv_ = kept.take<Act>(rows * qkv_width_);
-  o_ = kept.take<Act>(rows * heads_ * head_dim_);
-  lse_ = kept.take<kernels::real<Act>>(rows * heads_);
-  d_qkv_ = shared.take<Act>(rows * qkv_width_);
-  d_o_ = shared.take<Act>(rows * heads_ * head_dim_);
+  at_ = take(batch * length, kept, shared);
 }
 
 template <class Act>
@@ -69,13 +75,13 @@ void attention_layer<Act>::rotate(const layer_pass<Act>& p, Act* qkv, bool inver
 }
 
 template <class Act>
-void attention_layer<Act>::attend(const layer_pass<Act>& p) const {
-  const Act* q = p.rows_of(qkv_, qkv_width_);
+void attention_layer<Act>::attend(const layer_pass<Act>& p, const places& at) const {
+  const Act* q = p.rows_of(at.qkv, qkv_width_);
   p.ops.attention(p.stream, {.q = q,
                              .k = q + heads_ * head_dim_,
                              .v = q + (heads_ + kv_heads_) * head_dim_,
-                             .o = p.rows_of(o_, heads_ * head_dim_),
-                             .lse = p.rows_of(lse_, heads_),
+                             .o = p.rows_of(at.o, heads_ * head_dim_),
+                             .lse = p.rows_of(at.lse, heads_),
                              .batch = p.batch,
                              .length = p.length,
                              .heads = heads_,
@@ -88,25 +94,25 @@ void attention_layer<Act>::attend(const layer_pass<Act>& p) const {
 
 template <class Act>
 void attention_layer<Act>::forward(const layer_pass<Act>& p, const Act* x, Act* y) {
-  qkv_proj_.forward(p, x, qkv_);
-  rotate(p, qkv_, false);
-  attend(p);
-  o_proj_.forward(p, o_, y);
+  qkv_proj_.forward(p, x, at_.qkv);
+  rotate(p, at_.qkv, false);
+  attend(p, at_);
+  o_proj_.forward(p, at_.o, y);
 }
 
+/// d_qkv from d_o, both as they lie behind rotation.
 template <class Act>
-void attention_layer<Act>::backward(const layer_pass<Act>& p, const Act* x, const Act* dy, Act* dx) {
-  o_proj_.backward(p, o_, dy, d_o_);
+void attention_layer<Act>::attend_back(const layer_pass<Act>& p, const places& at) const {
   const std::int64_t k = heads_ * head_dim_, v = (heads_ + kv_heads_) * head_dim_;
-  p.ops.attention_backward(p.stream, {.q = qkv_,
-                                      .k = qkv_ + k,
-                                      .v = qkv_ + v,
-                                      .o = o_,
-                                      .d_o = d_o_,
-                                      .lse = lse_,
-                                      .dq = d_qkv_,
-                                      .dk = d_qkv_ + k,
-                                      .dv = d_qkv_ + v,
+  p.ops.attention_backward(p.stream, {.q = at.qkv,
+                                      .k = at.qkv + k,
+                                      .v = at.qkv + v,
+                                      .o = at.o,
+                                      .d_o = at.d_o,
+                                      .lse = at.lse,
+                                      .dq = at.d_qkv,
+                                      .dk = at.d_qkv + k,
+                                      .dv = at.d_qkv + v,
                                       .batch = p.batch,
                                       .length = p.length,
                                       .heads = heads_,
@@ -116,14 +122,20 @@ void attention_layer<Act>::backward(const layer_pass<Act>& p, const Act* x, cons
                                       .d_qkv_stride = qkv_width_,
                                       .scale = scale_,
                                       .sight = sight(p)});
-  rotate(p, d_qkv_, true);
-  qkv_proj_.backward(p, x, d_qkv_, dx);
 }
 
-/// One sequence, whose rows are projected.
 template <class Act>
-void attention_layer<Act>::attend_from(const layer_pass<Act>& p, layer_state& state) const {
-  Act* q = p.rows_of(qkv_, qkv_width_);
+void attention_layer<Act>::backward(const layer_pass<Act>& p, const Act* x, const Act* dy, Act* dx) {
+  o_proj_.backward(p, at_.o, dy, at_.d_o);
+  attend_back(p, at_);
+  rotate(p, at_.d_qkv, true);
+  qkv_proj_.backward(p, x, at_.d_qkv, dx);
+}
+
+/// Rotates the projected rows of one sequence and appends their keys and values. Returns how many rows were there before.
+template <class Act>
+std::int64_t attention_layer<Act>::remember(const layer_pass<Act>& p, layer_state& state) const {
+  Act* q = p.rows_of(at_.qkv, qkv_width_);
   rotate(p, q, false);
   const std::int64_t kv_width = kv_heads_ * head_dim_, past = state[0].rows();
   for (auto& part : state) part.grow(p.length);
@@ -134,11 +146,18 @@ void attention_layer<Act>::attend_from(const layer_pass<Act>& p, layer_state& st
     std::copy_n(k, kv_width, keys + (past + t) * kv_width);
     std::copy_n(k + kv_width, kv_width, values + (past + t) * kv_width);
   }
-  if (p.position == 0 && p.length > 1) return attend(p);
-  p.ops.attention_cached(p.stream, {.q = q,
-                                    .keys = keys,
-                                    .values = values,
-                                    .o = p.rows_of(o_, heads_ * head_dim_),
+  return past;
+}
+
+/// One sequence, whose rows are projected.
+template <class Act>
+void attention_layer<Act>::attend_from(const layer_pass<Act>& p, layer_state& state) const {
+  const std::int64_t past = remember(p, state);
+  if (p.position == 0 && p.length > 1) return attend(p, at_);
+  p.ops.attention_cached(p.stream, {.q = p.rows_of(at_.qkv, qkv_width_),
+                                    .keys = state[0].as<Act>(),
+                                    .values = state[1].as<Act>(),
+                                    .o = p.rows_of(at_.o, heads_ * head_dim_),
                                     .tokens = p.length,
                                     .past = past,
                                     .heads = heads_,
@@ -151,9 +170,9 @@ void attention_layer<Act>::attend_from(const layer_pass<Act>& p, layer_state& st
 
 template <class Act>
 void attention_layer<Act>::advance(const layer_pass<Act>& p, std::span<const moving_sequence> sequences, const Act* x, Act* y) {
-  qkv_proj_.forward(p, x, qkv_);
+  qkv_proj_.forward(p, x, at_.qkv);
   for (const auto& s : sequences) attend_from(p.part(s), *s.state);
-  o_proj_.forward(p, o_, y);
+  o_proj_.forward(p, at_.o, y);
 }
 
 template <class Act>

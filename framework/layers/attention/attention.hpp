@@ -1,6 +1,9 @@
 #pragma once
 
+#include "framework/core/buffer.hpp"
 #include "framework/layers/layer_kind.hpp"
+
+#include <memory>
 
 namespace isthmus {
 
@@ -17,21 +20,34 @@ public:
   void advance(const layer_pass<Act>& p, std::span<const moving_sequence> sequences, const Act* x, Act* y) override;
   layer_state start() const override;
   void weights_changed() override;
+  bool carries_gradients() const override { return true; }
+  void forward_from(const layer_pass<Act>& p, layer_state& state, const Act* x, Act* y) override;
+  void backward_from(const layer_pass<Act>& p, const layer_state& before, const Act* x, const Act* dy, Act* dx,
+                     layer_state& d_state) override;
 
 private:
+  using real = kernels::real<Act>;
+  /// Where the rows of a pass lie, or those of a state and a pass behind them.
+  struct places {
+    Act *qkv = nullptr, *o = nullptr;      // kept: [rows, qkv_width], rotated; [rows, heads * head_dim]
+    real* lse = nullptr;                   // kept: [batch, heads, length]
+    Act *d_qkv = nullptr, *d_o = nullptr;  // shared, as qkv and o
+  };
+  places take(std::int64_t rows, arena& kept, arena& shared) const;
   void rotate(const layer_pass<Act>& p, Act* qkv, bool inverse) const;
-  void attend(const layer_pass<Act>& p) const;
+  void attend(const layer_pass<Act>& p, const places& at) const;
+  void attend_back(const layer_pass<Act>& p, const places& at) const;
+  std::int64_t remember(const layer_pass<Act>& p, layer_state& state) const;
   void attend_from(const layer_pass<Act>& p, layer_state& state) const;
   kernels::attention_sight sight(const layer_pass<Act>& p) const { return {.window = window_, .first_key = p.first_key}; }
 
   std::int64_t heads_, kv_heads_, head_dim_, qkv_width_, window_;
   bool rotates_;
   rotary_rule rotary_;
-  kernels::real<Act> scale_;
+  real scale_;
   projection<Act> qkv_proj_, o_proj_;
-  Act *qkv_ = nullptr, *o_ = nullptr;      // kept: [rows, qkv_width], rotated; [rows, heads * head_dim]
-  kernels::real<Act>* lse_ = nullptr;      // kept: [batch, heads, length]
-  Act *d_qkv_ = nullptr, *d_o_ = nullptr;  // shared
+  places at_, whole_;                    // whole_: of the last pass from a state
+  std::unique_ptr<buffer> whole_bytes_;  // where those lie
 };
 
 }  // namespace isthmus

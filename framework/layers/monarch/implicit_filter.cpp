@@ -65,12 +65,15 @@ typename implicit_filter<Act>::workspace implicit_filter<Act>::take(std::int64_t
 }
 
 template <class Act>
-void implicit_filter<Act>::place(std::int64_t length, arena& shared) {
-  for (auto& w : ways_) {
-    w.memory = take(std::min(length, shape_.context), shared);
-    w.memory.h = shared.take<real>(shape_.d * taps());
-    w.memory.dh = shared.take<real>(shape_.d * taps());
+typename implicit_filter<Act>::filter_memory implicit_filter<Act>::place(std::int64_t length, arena& shared) const {
+  filter_memory m;
+  for (std::size_t i = 0; i < ways_.size(); ++i) {
+    auto& w = m.ways[i];
+    w = take(std::min(length, shape_.context), shared);
+    w.h = shared.take<real>(shape_.d * w.taps);
+    w.dh = shared.take<real>(shape_.d * w.taps);
   }
+  return m;
 }
 
 template <class Act>
@@ -119,8 +122,7 @@ void implicit_filter<Act>::run(const layer_pass<Act>& p, const way& w, const wor
 }
 
 template <class Act>
-void implicit_filter<Act>::run_back(const layer_pass<Act>& p, const way& w) const {
-  const workspace& memory = w.memory;
+void implicit_filter<Act>::run_back(const layer_pass<Act>& p, const way& w, const workspace& memory) const {
   for (std::int64_t t = 0; t < memory.taps; ++t)
     for (std::int64_t c = 0; c < shape_.d; ++c) memory.rows[t * shape_.d + c] = memory.dh[c * memory.taps + t] * fading(t, c);
   for (std::int64_t c = 0; c < shape_.d; ++c) {
@@ -170,22 +172,23 @@ std::vector<typename implicit_filter<Act>::real> implicit_filter<Act>::rows_of_t
 }
 
 template <class Act>
-void implicit_filter<Act>::materialise(const layer_pass<Act>& p) {
-  for (auto& w : ways_) {
-    run(p, w, w.memory);
-    for (std::int64_t t = 0; t < taps(); ++t)
-      for (std::int64_t c = 0; c < shape_.d; ++c) w.memory.h[c * taps() + t] = w.memory.rows[t * shape_.d + c];
+void implicit_filter<Act>::materialise(const layer_pass<Act>& p, const filter_memory& m) const {
+  for (std::size_t i = 0; i < ways_.size(); ++i) {
+    const workspace& w = m.ways[i];
+    run(p, ways_[i], w);
+    for (std::int64_t t = 0; t < w.taps; ++t)
+      for (std::int64_t c = 0; c < shape_.d; ++c) w.h[c * w.taps + t] = w.rows[t * shape_.d + c];
   }
 }
 
 template <class Act>
-void implicit_filter<Act>::clear() {
-  for (auto& w : ways_) std::fill_n(w.memory.dh, shape_.d * taps(), real{0});
+void implicit_filter<Act>::clear(const filter_memory& m) const {
+  for (std::size_t i = 0; i < ways_.size(); ++i) std::fill_n(m.ways[i].dh, shape_.d * m.taps(), real{0});
 }
 
 template <class Act>
-void implicit_filter<Act>::backward(const layer_pass<Act>& p) {
-  for (auto& w : ways_) run_back(p, w);
+void implicit_filter<Act>::backward(const layer_pass<Act>& p, const filter_memory& m) const {
+  for (std::size_t i = 0; i < ways_.size(); ++i) run_back(p, ways_[i], m.ways[i]);
 }
 
 template <class Act>

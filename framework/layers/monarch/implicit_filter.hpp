@@ -2,6 +2,7 @@
 
 #include "framework/layers/layer_kind.hpp"
 
+#include <array>
 #include <memory>
 #include <vector>
 
@@ -18,6 +19,24 @@ struct implicit_shape {
   bool learned = false;       // the features are weights, which begin as the formula says; both networks see the same
 };
 
+/// Memory of filters of so many taps and of their gradients; one way, or both.
+template <class Real>
+struct implicit_memory {
+  struct way {
+    std::int64_t taps = 0;
+    Real* before[3] = {};                                                 // [taps, order]: what the sines are taken of
+    Real *after = nullptr, *rows = nullptr, *h = nullptr, *dh = nullptr;  // [taps, order], [taps, d], [d, taps] twice
+    Real* d_features = nullptr;                                           // [taps, features], if they are learned
+  };
+  std::array<way, 2> ways;  // null what is not there
+
+  std::int64_t taps() const { return ways[0].taps; }
+  const Real* forward_taps() const { return ways[0].h; }
+  const Real* backward_taps() const { return ways[1].h; }
+  Real* d_forward_taps() const { return ways[0].dh; }
+  Real* d_backward_taps() const { return ways[1].dh; }
+};
+
 /// Filters that a small network of the tap's time gives: h[c, t] = (W6 s(W4 s(W2 s(W0 z_t + b0) + b2) + b4))_c exp(-t' |decay_c|) with
 /// s(x) = sin(freq x), t' = t / (context - 1), z_t = [t', cos(f_k 2 pi t / context), -sin(f_k 2 pi t / context)], f_k evenly from 1e-4 to
 /// bands - 1. Poli et al. 2023, arXiv:2302.10866, section 3.3; Fu et al. 2023, arXiv:2310.12109. Network and filters are real whatever the
@@ -29,22 +48,17 @@ public:
   /// Tensors: prefix + "0.weight", ..., "freq", "decay"; "reverse." before the numbers of the second network; "features" if they are learned.
   implicit_filter(const implicit_shape& shape, const layer_parts<Act>& parts, const std::string& prefix);
 
-  /// Memory for filters of min(length, context) taps, and for their gradients.
-  void place(std::int64_t length, arena& shared);
+  using filter_memory = implicit_memory<real>;
+  /// For filters of min(length, context) taps.
+  filter_memory place(std::int64_t length, arena& shared) const;
   /// Fills forward_taps(), and backward_taps() if there are two, in [d, taps].
-  void materialise(const layer_pass<Act>& p);
+  void materialise(const layer_pass<Act>& p, const filter_memory& m) const;
   /// The same after it, for a backward pass: from the gradients in d_forward_taps() and d_backward_taps(), which clear() zeroes.
-  void clear();
-  void backward(const layer_pass<Act>& p);
+  void clear(const filter_memory& m) const;
+  void backward(const layer_pass<Act>& p, const filter_memory& m) const;
   void weights_changed();
   /// The whole forward filter, [context, d], in memory of its own.
   std::vector<real> rows_of_taps(const layer_pass<Act>& p) const;
-
-  std::int64_t taps() const { return ways_[0].memory.taps; }
-  const real* forward_taps() const { return ways_[0].memory.h; }
-  const real* backward_taps() const { return shape_.both_ways ? ways_[1].memory.h : nullptr; }
-  real* d_forward_taps() const { return ways_[0].memory.dh; }
-  real* d_backward_taps() const { return shape_.both_ways ? ways_[1].memory.dh : nullptr; }
 
 private:
   struct linear {
@@ -52,21 +66,15 @@ private:
     real* gradient;
     parameter<real> bias;  // null of the last
   };
-  struct workspace {
-    std::int64_t taps = 0;
-    real* before[3] = {};                                                 // [taps, order]: what the sines are taken of
-    real *after = nullptr, *rows = nullptr, *h = nullptr, *dh = nullptr;  // [taps, order], [taps, d], [d, taps] twice
-    real* d_features = nullptr;                                           // [taps, features], if they are learned
-  };
+  using workspace = typename filter_memory::way;
   /// One network and the filter that it gives.
   struct way {
     std::vector<linear> layers;  // four
-    workspace memory;
   };
   workspace take(std::int64_t taps, arena& memory) const;
   /// Fills before and rows.
   void run(const layer_pass<Act>& p, const way& w, const workspace& memory) const;
-  void run_back(const layer_pass<Act>& p, const way& w) const;
+  void run_back(const layer_pass<Act>& p, const way& w, const workspace& memory) const;
   void sine(const workspace& memory, std::size_t layer) const;
   void sine_back(const workspace& memory, std::size_t layer) const;
   /// Of tap t in channel c.

@@ -38,182 +38,128 @@ monarch_layer<Act>::monarch_layer(const layer_shape& shape, const layer_parts<Ac
 }
 
 template <class Act>
+typename monarch_layer<Act>::places monarch_layer<Act>::take(std::int64_t rows, std::int64_t length, arena& kept, arena& shared) const {
+  places at;
+  at.u = kept.take<Act>(rows * 3 * d_);
+  at.y = kept.take<Act>(rows * d_);
+  at.d_in = shared.take<Act>(rows * 3 * d_);
+  at.d_u = shared.take<Act>(rows * 3 * d_);
+  at.d_y = shared.take<Act>(rows * d_);
+  at.gated = gated_.filter.place(length, shared);
+  if (!residual_) return at;
+  at.r = shared.take<Act>(rows * d_);
+  at.d_r = shared.take<Act>(rows * d_);
+  at.residual = residual_->filter.place(length, shared);
+  return at;
+}
+
+template <class Act>
 void monarch_layer<Act>::place(std::int64_t batch, std::int64_t length, arena& kept, arena& shared) {
-  const std::int64_t rows = batch * length;
-  in_ = kept.take<Act>(rows * 3 * d_);
-  u_ = kept.take<Act>(rows * 3 * d_);
-  y_ = kept.take<Act>(rows * d_);
-  d_in_ = shared.take<Act>(rows * 3 * d_);
-  d_u_ = shared.take<Act>(rows * 3 * d_);
-  d_y_ = shared.take<Act>(rows * d_);
+  in_ = kept.take<Act>(batch * length * 3 * d_);
+  at_ = take(batch * length, length, kept, shared);
   sums_ = shared.take<real>(d_);
-  gated_.filter.place(length, shared);
-  if (!residual_) return;
-  r_ = shared.take<Act>(rows * d_);
-  d_r_ = shared.take<Act>(rows * d_);
-  residual_->filter.place(length, shared);
 }
 
 /// Filter and extents; the caller says what is convolved.
 template <class Act>
-kernels::long_conv_args<Act> monarch_layer<Act>::arguments(const layer_pass<Act>& p, convolution& c) const {
+kernels::long_conv_args<Act> monarch_layer<Act>::arguments(const layer_pass<Act>& p, const convolution& c,
+                                                           const implicit_memory<real>& taps) const {
   return {.plan = plans_.of(p),
           .v = nullptr,
           .x1 = nullptr,
           .x2 = nullptr,
-          .h = c.filter.forward_taps(),
-          .h_back = c.filter.backward_taps(),
+          .h = taps.forward_taps(),
+          .h_back = taps.backward_taps(),
           .d = c.skip.weight,
           .y = nullptr,
           .batch = p.batch,
           .length = p.length,
           .channels = d_,
           .filters = d_,
-          .taps = c.filter.taps(),
+          .taps = taps.taps(),
           .x_stride = d_,
           .y_stride = d_};
 }
 
-/// y_ from u_ and x, over whole sequences.
+/// y from u and x, over whole sequences.
 template <class Act>
-void monarch_layer<Act>::convolve(const layer_pass<Act>& p, const Act* x) {
-  gated_.filter.materialise(p);
-  auto a = arguments(p, gated_);
-  const Act* u = p.rows_of(u_, 3 * d_);
-  Act* y = p.rows_of(y_, d_);
+void monarch_layer<Act>::convolve(const layer_pass<Act>& p, const places& at, const Act* x) const {
+  gated_.filter.materialise(p, at.gated);
+  auto a = arguments(p, gated_, at.gated);
+  const Act* u = p.rows_of(at.u, 3 * d_);
+  Act* y = p.rows_of(at.y, d_);
   a.v = u + 2 * d_, a.x1 = u + d_, a.x2 = u, a.x_stride = 3 * d_, a.y = y;
   p.ops.long_conv(p.stream, a);
   if (!residual_) return;
-  residual_->filter.materialise(p);
-  auto r = arguments(p, *residual_);
-  r.v = x, r.y = r_;
+  residual_->filter.materialise(p, at.residual);
+  auto r = arguments(p, *residual_, at.residual);
+  r.v = x, r.y = at.r;
   p.ops.long_conv(p.stream, r);
-  p.ops.add(p.stream, {.x = r_, .y = y, .rows = p.rows(), .cols = d_, .x_stride = d_, .y_stride = d_});
+  p.ops.add(p.stream, {.x = at.r, .y = y, .rows = p.rows(), .cols = d_, .x_stride = d_, .y_stride = d_});
 }
 
 template <class Act>
 void monarch_layer<Act>::forward(const layer_pass<Act>& p, const Act* x, Act* y) {
   in_proj_.forward(p, x, in_);
-  conv_.forward(p, in_, u_);
-  convolve(p, x);
-  out_proj_.forward(p, y_, y);
+  conv_.forward(p, in_, at_.u);
+  convolve(p, at_, x);
+  out_proj_.forward(p, at_.y, y);
 }
 
 /// Filter, its gradients and extents; the caller says what was convolved and where its gradients go.
 template <class Act>
-kernels::long_conv_backward_args<Act> monarch_layer<Act>::backward_arguments(const layer_pass<Act>& p, convolution& c) const {
+kernels::long_conv_backward_args<Act> monarch_layer<Act>::backward_arguments(const layer_pass<Act>& p, const convolution& c,
+                                                                             const implicit_memory<real>& taps, const Act* dy) const {
   return {.plan = plans_.of(p),
           .v = nullptr,
           .x1 = nullptr,
           .x2 = nullptr,
-          .h = c.filter.forward_taps(),
-          .h_back = c.filter.backward_taps(),
+          .h = taps.forward_taps(),
+          .h_back = taps.backward_taps(),
           .d = c.skip.weight,
-          .dy = d_y_,
+          .dy = dy,
           .dv = nullptr,
           .dx1 = nullptr,
           .dx2 = nullptr,
-          .dh = c.filter.d_forward_taps(),
-          .dh_back = c.filter.d_backward_taps(),
+          .dh = taps.d_forward_taps(),
+          .dh_back = taps.d_backward_taps(),
           .dd = c.skip.gradient,
           .batch = p.batch,
           .length = p.length,
           .channels = d_,
           .filters = d_,
-          .taps = c.filter.taps(),
+          .taps = taps.taps(),
           .x_stride = d_,
           .dy_stride = d_,
           .dx_stride = d_};
 }
 
-/// The memory of filters is shared: other layers have been there since.
+/// d_u and d_r from d_y. The memory of filters is shared: other layers have been there since.
 template <class Act>
-void monarch_layer<Act>::convolve_back(const layer_pass<Act>& p, convolution& c, kernels::long_conv_backward_args<Act> a) const {
-  c.filter.materialise(p);
-  c.filter.clear();
-  p.ops.long_conv_backward(p.stream, a);
-  c.filter.backward(p);
+void monarch_layer<Act>::convolve_back(const layer_pass<Act>& p, const places& at, const Act* x) const {
+  const auto back = [&](const convolution& c, const implicit_memory<real>& taps, const kernels::long_conv_backward_args<Act>& a) {
+    c.filter.materialise(p, taps);
+    c.filter.clear(taps);
+    p.ops.long_conv_backward(p.stream, a);
+    c.filter.backward(p, taps);
+  };
+  auto a = backward_arguments(p, gated_, at.gated, at.d_y);
+  a.v = at.u + 2 * d_, a.x1 = at.u + d_, a.x2 = at.u, a.x_stride = 3 * d_;
+  a.dv = at.d_u + 2 * d_, a.dx1 = at.d_u + d_, a.dx2 = at.d_u, a.dx_stride = 3 * d_;
+  back(gated_, at.gated, a);
+  if (!residual_) return;
+  auto r = backward_arguments(p, *residual_, at.residual, at.d_y);
+  r.v = x, r.dv = at.d_r;
+  back(*residual_, at.residual, r);
 }
 
 template <class Act>
 void monarch_layer<Act>::backward(const layer_pass<Act>& p, const Act* x, const Act* dy, Act* dx) {
-  out_proj_.backward(p, y_, dy, d_y_);
-  auto a = backward_arguments(p, gated_);
-  a.v = u_ + 2 * d_, a.x1 = u_ + d_, a.x2 = u_, a.x_stride = 3 * d_;
-  a.dv = d_u_ + 2 * d_, a.dx1 = d_u_ + d_, a.dx2 = d_u_, a.dx_stride = 3 * d_;
-  convolve_back(p, gated_, a);
-  if (residual_) {
-    auto r = backward_arguments(p, *residual_);
-    r.v = x, r.dv = d_r_;
-    convolve_back(p, *residual_, r);
-  }
-  conv_.backward(p, in_, d_u_, d_in_);
-  in_proj_.backward(p, x, d_in_, dx);
-  if (residual_) p.ops.add(p.stream, {.x = d_r_, .y = dx, .rows = p.rows(), .cols = d_, .x_stride = d_, .y_stride = d_});
-}
-
-/// sums = sum_k h[k] past[t - k] + D now, t the newest row of `past`, which takes `now` on first.
-template <class Act>
-void monarch_layer<Act>::convolve_past(const layer_pass<Act>& p, convolution& c, state_part& past, const Act* now, real* sums) const {
-  if (c.taps.empty()) c.taps = c.filter.rows_of_taps(p);
-  past.grow(1);
-  const std::int64_t rows = past.rows();
-  Act* newest = past.template as<Act>() + (rows - 1) * d_;
-  std::copy_n(now, d_, newest);
-  for (std::int64_t i = 0; i < d_; ++i) sums[i] = c.skip.weight[i] * static_cast<real>(newest[i]);
-  for (std::int64_t k = 0; k < std::min(rows, context_); ++k) {
-    const real* h = c.taps.data() + k * d_;
-    const Act* row = newest - k * d_;
-    for (std::int64_t i = 0; i < d_; ++i) sums[i] += h[i] * static_cast<real>(row[i]);
-  }
-}
-
-/// A text's beginning at once: as forward, and what is convolved stays in the state.
-template <class Act>
-void monarch_layer<Act>::begin(const layer_pass<Act>& p, layer_state& state, const Act* x) {
-  convolve(p, x);
-  state[1].grow(p.length);
-  const Act* u = p.rows_of(u_, 3 * d_);
-  p.ops.gate(p.stream, {.a = u + d_,
-                        .b = u + 2 * d_,
-                        .y = state[1].template as<Act>(),
-                        .rows = p.length,
-                        .cols = d_,
-                        .a_stride = 3 * d_,
-                        .b_stride = 3 * d_,
-                        .y_stride = d_});
-  if (!residual_) return;
-  state[2].grow(p.length);
-  std::copy_n(x, p.length * d_, state[2].template as<Act>());
-}
-
-/// Row t of y_, from the state.
-template <class Act>
-void monarch_layer<Act>::step(const layer_pass<Act>& p, layer_state& state, const Act* x, std::int64_t t) {
-  const Act* u = u_ + t * 3 * d_;
-  Act* out = y_ + t * d_;
-  for (std::int64_t i = 0; i < d_; ++i) out[i] = static_cast<Act>(static_cast<real>(u[d_ + i]) * static_cast<real>(u[2 * d_ + i]));
-  convolve_past(p, gated_, state[1], out, sums_);
-  for (std::int64_t i = 0; i < d_; ++i) out[i] = static_cast<Act>(static_cast<real>(u[i]) * sums_[i]);
-  if (!residual_) return;
-  convolve_past(p, *residual_, state[2], x + t * d_, sums_);
-  for (std::int64_t i = 0; i < d_; ++i)
-    out[i] = static_cast<Act>(static_cast<real>(out[i]) + static_cast<real>(static_cast<Act>(sums_[i])));
-}
-
-template <class Act>
-void monarch_layer<Act>::advance(const layer_pass<Act>& p, std::span<const moving_sequence> sequences, const Act* x, Act* y) {
-  ensure(!both_ways_, "monarch: a bidirectional layer sees what comes later, so it cannot decode");
-  in_proj_.forward(p, x, in_);
-  for (const auto& s : sequences) {
-    const auto part = p.part(s);
-    conv_.advance(part, (*s.state)[0].template as<Act>(), part.rows_of(in_, 3 * d_), part.rows_of(u_, 3 * d_));
-    if (s.position == 0 && s.count > 1)
-      begin(part, *s.state, part.rows_of(x, d_));
-    else
-      for (std::int64_t t = 0; t < s.count; ++t) step(part, *s.state, x, s.first + t);
-  }
-  out_proj_.forward(p, y_, y);
+  out_proj_.backward(p, at_.y, dy, at_.d_y);
+  convolve_back(p, at_, x);
+  conv_.backward(p, in_, at_.d_u, at_.d_in);
+  in_proj_.backward(p, x, at_.d_in, dx);
+  if (residual_) p.ops.add(p.stream, {.x = at_.d_r, .y = dx, .rows = p.rows(), .cols = d_, .x_stride = d_, .y_stride = d_});
 }
 
 template <class Act>

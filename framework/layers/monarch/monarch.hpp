@@ -1,5 +1,6 @@
 #pragma once
 
+#include "framework/core/buffer.hpp"
 #include "framework/layers/long_conv_plans.hpp"
 #include "framework/layers/monarch/implicit_filter.hpp"
 #include "framework/layers/short_conv.hpp"
@@ -23,6 +24,10 @@ public:
   void advance(const layer_pass<Act>& p, std::span<const moving_sequence> sequences, const Act* x, Act* y) override;
   layer_state start() const override;
   void weights_changed() override;
+  bool carries_gradients() const override { return !both_ways_; }
+  void forward_from(const layer_pass<Act>& p, layer_state& state, const Act* x, Act* y) override;
+  void backward_from(const layer_pass<Act>& p, const layer_state& before, const Act* x, const Act* dy, Act* dx,
+                     layer_state& d_state) override;
 
 private:
   using real = kernels::real<Act>;
@@ -32,11 +37,32 @@ private:
     parameter<real> skip;
     std::vector<real> taps = {};  // [context, d], once a token was read
   };
-  kernels::long_conv_args<Act> arguments(const layer_pass<Act>& p, convolution& c) const;
-  kernels::long_conv_backward_args<Act> backward_arguments(const layer_pass<Act>& p, convolution& c) const;
-  void convolve_back(const layer_pass<Act>& p, convolution& c, kernels::long_conv_backward_args<Act> a) const;
-  void convolve(const layer_pass<Act>& p, const Act* x);
+  /// Where the rows of a pass lie, and the filters that go over them.
+  struct places {
+    Act *u = nullptr, *y = nullptr;                                                     // kept: [rows, 3 d | d]
+    Act *r = nullptr, *d_in = nullptr, *d_u = nullptr, *d_y = nullptr, *d_r = nullptr;  // shared: [rows, d | 3 d | 3 d | d | d]
+    implicit_memory<real> gated = {}, residual = {};
+  };
+  places take(std::int64_t rows, std::int64_t length, arena& kept, arena& shared) const;
+  kernels::long_conv_args<Act> arguments(const layer_pass<Act>& p, const convolution& c, const implicit_memory<real>& taps) const;
+  kernels::long_conv_backward_args<Act> backward_arguments(const layer_pass<Act>& p, const convolution& c,
+                                                           const implicit_memory<real>& taps, const Act* dy) const;
+  void convolve(const layer_pass<Act>& p, const places& at, const Act* x) const;
+  void convolve_back(const layer_pass<Act>& p, const places& at, const Act* x) const;
+
+  // From a state (monarch_state.cpp).
+  /// A text's rows that the filter still reaches, and a pass's behind them, filled up with zeros to `length`.
+  struct whole_text {
+    std::int64_t past = 0, length = 0;
+    places at;
+    Act* x = nullptr;  // [length, d]
+  };
+  layer_pass<Act> pass_of(const layer_pass<Act>& p, const whole_text& whole) const;
+  whole_text gather(const layer_pass<Act>& p, const layer_state& before, const Act* x);
+  void gates_back(const layer_pass<Act>& p, const whole_text& whole, const Act* d_w) const;
+  void append(const layer_pass<Act>& p, layer_state& state, const Act* x) const;
   void begin(const layer_pass<Act>& p, layer_state& state, const Act* x);
+  void go_on(const layer_pass<Act>& p, layer_state& state, const Act* x);
   void step(const layer_pass<Act>& p, layer_state& state, const Act* x, std::int64_t t);
   void convolve_past(const layer_pass<Act>& p, convolution& c, state_part& past, const Act* now, real* sums) const;
 
@@ -47,9 +73,10 @@ private:
   convolution gated_;
   std::optional<convolution> residual_;
   mutable long_conv_plans<Act> plans_;
-  Act *in_ = nullptr, *u_ = nullptr, *y_ = nullptr;                                        // kept: [rows, 3 d | 3 d | d]
-  Act *r_ = nullptr, *d_in_ = nullptr, *d_u_ = nullptr, *d_y_ = nullptr, *d_r_ = nullptr;  // shared: [rows, d] the first and the last two
-  real* sums_ = nullptr;                                                                   // shared: [d], decoding
+  places at_;
+  Act* in_ = nullptr;                    // kept: [rows, 3 d]
+  real* sums_ = nullptr;                 // shared: [d], decoding
+  std::unique_ptr<buffer> whole_bytes_;  // of the last whole text
 };
 
 }  // namespace isthmus

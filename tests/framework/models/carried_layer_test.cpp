@@ -21,6 +21,17 @@ BOOST_AUTO_TEST_SUITE(carried_layers)
 namespace {
 
 constexpr std::int64_t length = 71, cut = 30, d = 16;  // the rows of the recurrences' kept states do not divide them
+constexpr std::int64_t held = 9;                       // rows of a state that grows, at the beginning
+constexpr char mixers[] = {'a', 'w', 'm', 's', 'g', 'h', 'd', 'e', 'r'};
+
+/// Zeros shaped as the state that so many rows more make of it.
+layer_state zeros_behind(layer_state state, std::int64_t rows) {
+  for (state_part& part : state) {
+    if (part.row_bytes > 0) part.grow(rows);
+    std::fill(part.bytes.begin(), part.bytes.end(), std::byte{});
+  }
+  return state;
+}
 
 /// Memory as layers expect it, at multiples of 64 bytes.
 template <class T>
@@ -71,10 +82,11 @@ struct alone {
     x = draw_values(length * d);
     dy = draw_values(length * d);
     made = make_layer_of<Act>(shape, {ops, view(), "", real_ops});
-    initial = d_final = made->start();
+    initial = zeros_behind(made->start(), held);
+    d_final = zeros_behind(initial, length);
     for (layer_state* state : {&initial, &d_final}) {
       for (state_part& part : *state) {  // of activations, or real numbers
-        const bool is_real = part.kind != state_kind::conv && !(letter == 'e' && part.kind == state_kind::hyena);
+        const bool is_real = part.kind != state_kind::conv && part.row_bytes == 0 && !(letter == 'e' && part.kind == state_kind::hyena);
         if (is_real)
           for (std::size_t i = 0; i < part.bytes.size() / sizeof(real); ++i) part.as<real>()[i] = static_cast<real>(0.5 * random.normal());
         else
@@ -170,7 +182,7 @@ void check_chained(char letter, const kernels::backend& backend, double toleranc
 }  // namespace
 
 BOOST_AUTO_TEST_CASE(pieces_chained_give_the_gradients_of_the_whole) {
-  for (const char letter : {'m', 's', 'g', 'h', 'd', 'e'}) {
+  for (const char letter : mixers) {
     BOOST_TEST_CONTEXT(mixer_of(letter)) {
       check_chained<double>(letter, kernels::reference_backend(), 1e-11);
       for (const auto* b : kernels::backends()) {
@@ -182,7 +194,7 @@ BOOST_AUTO_TEST_CASE(pieces_chained_give_the_gradients_of_the_whole) {
 }
 
 BOOST_AUTO_TEST_CASE(gradients_of_states_inputs_and_weights_agree_with_central_differences) {
-  for (const char letter : {'m', 's', 'g', 'h', 'd', 'e'}) {
+  for (const char letter : mixers) {
     alone<double> m(letter);
     numbers<double> y(m.x.size()), dx(y);
     auto d_state = m.d_final;
@@ -222,11 +234,11 @@ BOOST_AUTO_TEST_CASE(gradients_of_states_inputs_and_weights_agree_with_central_d
 
 /// From nothing it is what forward and backward give.
 BOOST_AUTO_TEST_CASE(from_the_first_state_it_is_forward_and_backward) {
-  for (const char letter : {'m', 's', 'g', 'h', 'd', 'e'}) {
+  for (const char letter : mixers) {
     BOOST_TEST_CONTEXT(mixer_of(letter)) {
       alone<double> m(letter), plain(letter);
       numbers<double> y(m.x.size()), dx(y), y_plain(y), dx_plain(y);
-      auto state = m.made->start(), d_state = m.made->start();
+      auto state = m.made->start(), d_state = zeros_behind(state, length);
       m.forward(0, length, state, y);
       m.backward(0, length, m.made->start(), dx, d_state);
       plain.place(length);
@@ -239,8 +251,27 @@ BOOST_AUTO_TEST_CASE(from_the_first_state_it_is_forward_and_backward) {
   }
 }
 
-BOOST_AUTO_TEST_CASE(a_layer_whose_state_grows_says_so) {
-  alone<double> m('a');
+/// What a state gives when many rows come at once is what it gives to rows one by one.
+BOOST_AUTO_TEST_CASE(many_rows_from_a_state_are_rows_one_by_one) {
+  for (const char letter : mixers) {
+    BOOST_TEST_CONTEXT(mixer_of(letter)) {
+      alone<double> m(letter);
+      numbers<double> at_once(m.x.size()), one_by_one(m.x.size());
+      auto state = m.initial, stepped = m.initial;
+      m.place(length);
+      const moving_sequence all{0, length, held, &state};
+      m.made->advance(m.pass(0, length), {&all, 1}, m.x.data(), at_once.data());
+      for (std::int64_t t = 0; t < length; ++t) {
+        const moving_sequence row{0, 1, held + t, &stepped};
+        m.made->advance(m.pass(0, 1), {&row, 1}, m.x.data() + t * d, one_by_one.data() + t * d);
+      }
+      check_near("outputs", wide(at_once), wide(one_by_one), 1e-11);
+    }
+  }
+}
+
+BOOST_AUTO_TEST_CASE(a_layer_that_sees_ahead_says_so) {
+  alone<double> m('b');
   BOOST_TEST(!m.made->carries_gradients());
   numbers<double> y(m.x.size());
   auto state = m.made->start();

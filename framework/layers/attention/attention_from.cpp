@@ -1,0 +1,69 @@
+// Attention that learns from a text piece by piece: the rows of the state, which ask nothing, and those of the pass behind them as one text.
+#include "framework/core/error.hpp"
+#include "framework/layers/attention/attention.hpp"
+
+#include <algorithm>
+
+namespace isthmus {
+
+namespace {
+
+/// A pass of so many rows of one sequence that begins at the first of the state's.
+template <class Act>
+layer_pass<Act> pass_of(const layer_pass<Act>& p, std::int64_t rows) {
+  return {p.ops, p.stream, 1, rows, 0, p.rotary, nullptr, p.loss_scale};
+}
+
+}  // namespace
+
+template <class Act>
+void attention_layer<Act>::forward_from(const layer_pass<Act>& p, layer_state& state, const Act* x, Act* y) {
+  ensure(p.batch == 1 && !p.first_key, "attention: a pass from a state is of one sequence, without documents' ends");
+  qkv_proj_.forward(p, x, at_.qkv);
+  const std::int64_t past = remember(p, state), rows = past + p.length, kv_width = kv_heads_ * head_dim_, o_width = heads_ * head_dim_;
+  arena counting;
+  take(rows, counting, counting);
+  if (!whole_bytes_ || whole_bytes_->size() < counting.most_used()) whole_bytes_ = std::make_unique<buffer>(counting.most_used());
+  arena memory(whole_bytes_->bytes());
+  whole_ = take(rows, memory, memory);
+  const Act *keys = state[0].as<Act>(), *values = state[1].as<Act>();
+  Act* to = whole_.qkv;
+  for (std::int64_t t = 0; t < past; ++t) {
+    to = std::fill_n(to, o_width, Act(0));
+    to = std::copy_n(keys + t * kv_width, kv_width, to);
+    to = std::copy_n(values + t * kv_width, kv_width, to);
+  }
+  std::copy_n(at_.qkv, p.length * qkv_width_, to);
+  attend(pass_of(p, rows), whole_);
+  std::copy_n(whole_.o + past * o_width, p.length * o_width, at_.o);
+  o_proj_.forward(p, at_.o, y);
+}
+
+template <class Act>
+void attention_layer<Act>::backward_from(const layer_pass<Act>& p, const layer_state& before, const Act* x, const Act* dy, Act* dx,
+                                         layer_state& d_state) {
+  const std::int64_t past = before[0].rows(), rows = past + p.length, kv_width = kv_heads_ * head_dim_, o_width = heads_ * head_dim_;
+  o_proj_.backward(p, at_.o, dy, at_.d_o);
+  std::fill_n(whole_.d_o, past * o_width, Act(0));
+  std::copy_n(at_.d_o, p.length * o_width, whole_.d_o + past * o_width);
+  attend_back(pass_of(p, rows), whole_);
+  std::copy_n(whole_.d_qkv + past * qkv_width_, p.length * qkv_width_, at_.d_qkv);
+  const auto add = [&](const Act* from, Act* to) {
+    for (std::int64_t c = 0; c < kv_width; ++c) to[c] = static_cast<Act>(static_cast<real>(to[c]) + static_cast<real>(from[c]));
+  };
+  for (std::size_t part = 0; part < 2; ++part) {  // keys, then values
+    const std::int64_t column = o_width + static_cast<std::int64_t>(part) * kv_width;
+    Act* d_part = d_state[part].template as<Act>();
+    for (std::int64_t t = 0; t < past; ++t) add(whole_.d_qkv + t * qkv_width_ + column, d_part + t * kv_width);
+    for (std::int64_t t = 0; t < p.length; ++t) add(d_part + (past + t) * kv_width, at_.d_qkv + t * qkv_width_ + column);
+    d_state[part].bytes.resize(before[part].bytes.size());
+  }
+  rotate(p, at_.d_qkv, true);
+  qkv_proj_.backward(p, x, at_.d_qkv, dx);
+}
+
+template class attention_layer<float>;
+template class attention_layer<kernels::bf16>;
+template class attention_layer<double>;
+
+}  // namespace isthmus
