@@ -11,10 +11,9 @@ namespace isthmus::kernels::cpu {
 
 /// How the right operand b [k, n] lies.
 enum class right_form {
-  rows,        // [k, n]
-  transposed,  // [n, k]
-  panels,      // [n / 64][round_up(k, 16)][64], zeros where k or n ends inside; b_stride is not read
-  pairs,       // bf16 as kernels/cpu/pair_product.hpp has weights [n, k]; b_stride is not read
+  rows,    // [k, n]
+  panels,  // [n / 64][round_up(k, 16)][64], zeros where k or n ends inside; b_stride is not read
+  pairs,   // bf16 as kernels/cpu/pair_product.hpp has weights [n, k]; b_stride is not read
 };
 constexpr std::int64_t library_panel = 64, library_depth_unit = 16;
 

@@ -33,7 +33,7 @@ dnnl::memory::desc operand(std::int64_t rows, std::int64_t columns, std::int64_t
 dnnl::memory::desc right_operand(const gemm_call& call, tag type) {
   if (call.b_form == right_form::panels) return {{call.k, call.n}, type, dnnl::memory::format_tag::BA16a64b};
   if (call.b_form == right_form::pairs) return {{call.k, call.n}, type, dnnl::memory::format_tag::BA16a64b2a};
-  return operand(call.k, call.n, call.b_stride, call.b_form == right_form::transposed, type);
+  return operand(call.k, call.n, call.b_stride, false, type);
 }
 
 class onednn_library final : public gemm_library {

@@ -37,19 +37,18 @@ public:
     const auto& g = p.call;
     const auto* right = static_cast<const float*>(b);
     auto* out = static_cast<float*>(c);
-    if (g.b_form != right_form::panels) return multiply(g, g.n, g.b_form == right_form::transposed, a, right, g.b_stride, out);
+    if (g.b_form != right_form::panels) return multiply(g, g.n, a, right, g.b_stride, out);
     const std::int64_t panel = (g.k + library_depth_unit - 1) / library_depth_unit * library_depth_unit * library_panel;
     for (std::int64_t first = 0; first < g.n; first += library_panel, right += panel)
-      multiply(g, std::min(library_panel, g.n - first), false, a, right, library_panel, out + first);
+      multiply(g, std::min(library_panel, g.n - first), a, right, library_panel, out + first);
   }
 
 private:
   static constexpr std::size_t plans_at_most = 256;
 
-  static void multiply(const gemm_call& g, std::int64_t columns, bool transposed, const void* a, const float* b, std::int64_t stride,
-                       float* c) {
-    cblas_sgemm(CblasRowMajor, g.a_transposed ? CblasTrans : CblasNoTrans, transposed ? CblasTrans : CblasNoTrans,
-                static_cast<blasint>(g.m), static_cast<blasint>(columns), static_cast<blasint>(g.k), 1.0F, static_cast<const float*>(a),
+  static void multiply(const gemm_call& g, std::int64_t columns, const void* a, const float* b, std::int64_t stride, float* c) {
+    cblas_sgemm(CblasRowMajor, g.a_transposed ? CblasTrans : CblasNoTrans, CblasNoTrans, static_cast<blasint>(g.m),
+                static_cast<blasint>(columns), static_cast<blasint>(g.k), 1.0F, static_cast<const float*>(a),
                 static_cast<blasint>(g.a_stride), b, static_cast<blasint>(stride), g.adds ? 1.0F : 0.0F, c,
                 static_cast<blasint>(g.c_stride));
   }

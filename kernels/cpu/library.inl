@@ -3,7 +3,7 @@
 
 /// What there is besides the kernels of this instruction set.
 struct fast_products {
-  bool splits = false;              // fp32 out of bf16 parts
+  bool splits = false;  // fp32 out of bf16 parts
   gemm_library* library = nullptr;
   explicit operator bool() const { return splits || library; }
 };
@@ -29,11 +29,7 @@ struct library_weights {
   bool transposed;
   std::int64_t columns() const { return transposed ? w->out : w->in; }
   std::int64_t depth() const { return transposed ? w->in : w->out; }
-  right_form form() const {
-    if (std::is_same_v<Act, float>) return right_form::panels;
-    return transposed ? right_form::transposed : right_form::rows;
-  }
-  std::int64_t stride() const { return std::is_same_v<Act, float> ? 0 : w->in; }
+  right_form form() const { return std::is_same_v<Act, float> ? right_form::panels : right_form::pairs; }
 };
 
 /// The weights [out, in], rounded: read in both directions.
@@ -51,7 +47,28 @@ const bf16* rounded_weights(stream& s, matrix<Act>* w) {
   form.fresh = true;
   return rounded;
 }
-inline const bf16* prepared(stream& s, const library_weights<bf16>& of) { return rounded_weights(s, of.w); }
+
+#if ISTHMUS_WIDTH == 16
+/// The weights [out, in] in bf16 as pairs, of inputs or, transposed back, of outputs.
+template <class Act>
+const std::byte* paired_weights(stream& s, matrix<Act>* w, bool transposed = true) {
+  auto& m = *static_cast<packed_matrix<Act>*>(w);
+  auto& form = transposed ? m.paired : m.paired_backward;
+  std::byte* pairs = form.panels.at_least(transposed ? pair_bytes(w->out, w->in) : pair_bytes(w->in, w->out));
+  if (!form.fresh) (transposed ? pair_weights : pair_weights_transposed)(s.workers, w->master, w->out, w->in, pairs);
+  form.fresh = true;
+  return pairs;
+}
+#endif
+
+/// bf16 weights as pairs: only vectors of AVX-512 have a library that wants them.
+inline const bf16* prepared([[maybe_unused]] stream& s, [[maybe_unused]] const library_weights<bf16>& of) {
+#if ISTHMUS_WIDTH == 16
+  return reinterpret_cast<const bf16*>(paired_weights(s, of.w, of.transposed));
+#else
+  return nullptr;
+#endif
+}
 
 /// fp32 weights in the library's panels.
 inline const float* prepared(stream& s, const library_weights<float>& of) {
@@ -83,7 +100,7 @@ bool library_multiply(stream& s, gemm_library& library, std::int64_t rows, const
   const std::int64_t n = w.columns(), k = w.depth(), whole = std::is_same_v<Act, float> && n * k > 1 << 19 ? 128 : 256;
   const std::int64_t tiles = (rows + whole - 1) / whole, last = rows - (tiles - 1) * whole;
   const auto plan_for = [&](std::int64_t m) {
-    return library.prepare({m, n, k, x_stride, w.stride(), y_stride, false, w.form(), std::is_same_v<Act, bf16>, std::is_same_v<Out, bf16>, false});
+    return library.prepare({m, n, k, x_stride, 0, y_stride, false, w.form(), std::is_same_v<Act, bf16>, std::is_same_v<Out, bf16>, false});
   };
   const auto *last_plan = plan_for(last), *plan = tiles > 1 ? plan_for(whole) : last_plan;
   if (!plan || !last_plan) return false;
@@ -95,31 +112,24 @@ bool library_multiply(stream& s, gemm_library& library, std::int64_t rows, const
 }
 
 #if ISTHMUS_WIDTH == 16
-/// The weights [out, in] in bf16 as pairs.
-template <class Act>
-const std::byte* paired_weights(stream& s, matrix<Act>* w) {
-  auto& form = static_cast<packed_matrix<Act>*>(w)->paired;
-  std::byte* pairs = form.panels.at_least(pair_bytes(w->out, w->in));
-  if (!form.fresh) pair_weights(s.workers, w->master, w->out, w->in, pairs);
-  form.fresh = true;
-  return pairs;
-}
-
 /// y = x W^T with the weights as pairs; fp32 activations are rounded to bf16 as well.
 template <class Act>
 bool library_pair_multiply(stream& s, gemm_library& library, const linear_args<Act>& a, const std::byte* weights) {
   constexpr bool fp32 = std::is_same_v<Act, float>;
   const std::int64_t n = a.w->out, k = a.w->in, x_row = fp32 ? k : a.x_stride;
   // Few rows: tiles of outputs. Many: tiles of rows.
-  const std::int64_t m_tiles = (a.rows + 255) / 256, n_tiles = m_tiles >= 4 || n < 512 ? 1 : 4, n_at_once = round_up((n + n_tiles - 1) / n_tiles, pair_outputs);
+  const std::int64_t m_tiles = (a.rows + 255) / 256, n_tiles = m_tiles >= 4 || n < 512 ? 1 : 4,
+                     n_at_once = round_up((n + n_tiles - 1) / n_tiles, pair_outputs);
   const auto plan_for = [&](std::int64_t rows, std::int64_t columns) {
     return library.prepare({rows, columns, k, x_row, 0, a.y_stride, false, right_form::pairs, true, !fp32, false});
   };
-  const std::int64_t last_m = a.rows - (m_tiles - 1) * 256, n_count = (n + n_at_once - 1) / n_at_once, last_n = n - (n_count - 1) * n_at_once;
+  const std::int64_t last_m = a.rows - (m_tiles - 1) * 256, n_count = (n + n_at_once - 1) / n_at_once,
+                     last_n = n - (n_count - 1) * n_at_once;
   const gemm_library::plan* plans[2][2];
   for (const bool m_last : {false, true})
     for (const bool n_last : {false, true})
-      if (!(plans[m_last][n_last] = plan_for(m_last || m_tiles == 1 ? last_m : 256, n_last || n_count == 1 ? last_n : n_at_once))) return false;
+      if (!(plans[m_last][n_last] = plan_for(m_last || m_tiles == 1 ? last_m : 256, n_last || n_count == 1 ? last_n : n_at_once)))
+        return false;
   const bf16* x = nullptr;
   if constexpr (fp32) {
     auto* copy = reinterpret_cast<bf16*>(shared_floats(s, (a.rows * k + 1) / 2));

@@ -14,7 +14,7 @@ public:
   using matrix<Act>::matrix;
   void weights_changed() override {
     of_forward.fresh = of_backward.fresh = library_forward.fresh = library_backward.fresh = rounded.fresh = paired.fresh =
-        split_forward.fresh = split_backward.fresh = grouped.fresh = false;
+        paired_backward.fresh = split_forward.fresh = split_backward.fresh = grouped.fresh = false;
   }
 
   struct form {
@@ -24,8 +24,8 @@ public:
   form of_forward, of_backward;            // right operands of x W^T and of dy W
   form library_forward, library_backward;  // the same for a library
   form split_forward, split_backward;      // the same in bf16 parts
-  form rounded;                            // [out, in] in bf16, for few rows and for a library
-  form paired;                             // bf16: kernels/cpu/pair_product.hpp
+  form rounded;                            // [out, in] in bf16, for few rows
+  form paired, paired_backward;            // bf16, of x W^T and of dy W: kernels/cpu/pair_product.hpp
   form grouped;                            // int8 or int4: kernels/cpu/grouped_weights.hpp
 };
 

@@ -27,6 +27,9 @@ bool pair_products_work() { return false; }
 void pair_weights(team&, const float*, std::int64_t, std::int64_t, std::byte*) {
   throw std::logic_error("pair_weights: this CPU has no AVX-512 BF16");
 }
+void pair_weights_transposed(team&, const float*, std::int64_t, std::int64_t, std::byte*) {
+  throw std::logic_error("pair_weights_transposed: this CPU has no AVX-512 BF16");
+}
 template <class Act>
 void pair_multiply(team&, const std::byte*, std::int64_t, std::int64_t, std::int64_t, const Act*, std::int64_t, Act*, std::int64_t) {
   throw std::logic_error("pair_multiply: this CPU has no AVX-512 BF16");
@@ -148,6 +151,23 @@ void pair_weights(team& workers, const float* master, std::int64_t out, std::int
         for (std::int64_t k = 0; k < 8; ++k)
           _mm512_store_si512(panel_at + ((p + k) * vectors + j) * 64, pair_up(load(square + 32 * k), load(square + 32 * k + 16)));
       }
+  });
+}
+
+void pair_weights_transposed(team& workers, const float* master, std::int64_t out, std::int64_t in, std::byte* to) {
+  const std::int64_t pairs = pairs_of(out);
+  workers.run(panels_of(in), [&](std::int64_t panel_index, int) {
+    const std::int64_t first = panel_index * pair_outputs;
+    std::byte* panel_at = to + panel_index * panel_bytes(out);
+    // W[row, first + column] onward, zeros outside.
+    const auto part_of = [&](std::int64_t row, std::int64_t column) {
+      const std::int64_t left = row < out ? in - first - column : 0;
+      const float* at = master + row * in + first + column;
+      return left >= width ? load(at) : left > 0 ? load_part(at, left) : vf{};
+    };
+    for (std::int64_t p = 0; p < pairs; ++p)
+      for (std::int64_t j = 0; j < vectors; ++j)
+        _mm512_store_si512(panel_at + (p * vectors + j) * 64, pair_up(part_of(2 * p, j * width), part_of(2 * p + 1, j * width)));
   });
 }
 

@@ -22,6 +22,8 @@ std::size_t pair_bytes(std::int64_t out, std::int64_t in);
 
 /// The weights [out, in], rounded: `to` has pair_bytes(out, in) bytes, 64-byte aligned.
 void pair_weights(team& workers, const float* master, std::int64_t out, std::int64_t in, std::byte* to);
+/// Their transpose [in, out], the right operand of dy W: pair_bytes(in, out) bytes.
+void pair_weights_transposed(team& workers, const float* master, std::int64_t out, std::int64_t in, std::byte* to);
 
 /// y [rows, out] = x [rows, in] W^T, rows x_stride and y_stride apart. Meant for few rows: each worker holds a panel of 64 outputs against all
 /// of them. Uses the team's shared scratch. Act: float or bf16.
