@@ -148,12 +148,12 @@ BOOST_AUTO_TEST_CASE(a_dry_run_tells_the_memory_of_each_site_and_makes_nothing) 
   const scratch_folder scratch;
   const surroundings where{{"ISTHMUS_RUNS=" + (scratch.path / "none").string()}, {}, {}, false, ~std::size_t{0}};
   const auto training = [&](const std::string& limit) {
-    const auto told = run_isthmus({"launch", "quickstart", "--dry-run", "model.activation_mib=" + limit}, where);
+    const auto told = run_isthmus({"launch", "quickstart", "--dry-run", "train.context=1024", "model.activation_mib=" + limit}, where);
     BOOST_TEST_REQUIRE(told.code == 0, told.err);
     for (const char* site : {"alpha", "beta", "gamma", "all"}) BOOST_TEST(contains(told.out, "\n" + std::string(site) + " "));
     return std::stod(told.out.substr(told.out.find("training ") + 9));
   };
-  const double free = training("0"), limited = training("30");  // MiB; a step of four rows takes over 100 without a limit
+  const double free = training("0"), limited = training("50");  // MiB; a row takes over 100 without a limit
   BOOST_TEST(limited < free - 50);
   refused(run_isthmus({"launch", "quickstart", "--dry-run", "model.activation_mib=1"}, where), 3,
           "model.activation_mib = 1 is too little: a row of 256 tokens");
