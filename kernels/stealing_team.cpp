@@ -6,6 +6,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <climits>
 #include <stdexcept>
 #include <thread>
@@ -39,7 +40,8 @@ struct stealing_team::block : scratch_block {};
 struct alignas(128) stealing_team::worker {
   std::atomic<std::uint64_t> tiles{0};  // begin in the upper half, end in the lower
   scratch_block scratch;
-  std::thread thread;  // none for the caller
+  std::size_t asked = 0;  // bytes of scratch, at most
+  std::thread thread;     // none for the caller
 };
 
 stealing_team::stealing_team(int threads) : shared_(std::make_unique<block>()) {
@@ -140,7 +142,7 @@ void stealing_team::run(std::int64_t tiles, tile_function f) {
   if (tiles <= 0) return;
   if (size() == 1 || tiles == 1 || tiles > static_cast<std::int64_t>(UINT_MAX)) {
     for (std::int64_t tile = 0; tile < tiles; ++tile) f(tile, 0);
-    return;
+    return level_scratch();
   }
   const auto n = static_cast<std::uint64_t>(size()), all = static_cast<std::uint64_t>(tiles);
   for (std::uint64_t i = 0; i < n; ++i) workers_[i]->tiles.store(range(all * i / n, all * (i + 1) / n), std::memory_order_release);
@@ -152,9 +154,22 @@ void stealing_team::run(std::int64_t tiles, tile_function f) {
   work(0);
   wait_for_all();
   if (failure_) std::rethrow_exception(failure_);
+  level_scratch();
 }
 
-std::byte* stealing_team::scratch(int who, std::size_t bytes) { return workers_[static_cast<std::size_t>(who)]->scratch.at_least(bytes); }
+/// Who gets which tile is chance: a worker that had none of this job's has room for them the next time.
+void stealing_team::level_scratch() {
+  std::size_t most = 0;
+  for (const auto& w : workers_) most = std::max(most, w->asked);
+  for (auto& w : workers_)
+    if (w->asked < most) w->scratch.at_least(w->asked = most);
+}
+
+std::byte* stealing_team::scratch(int who, std::size_t bytes) {
+  auto& w = *workers_[static_cast<std::size_t>(who)];
+  w.asked = std::max(w.asked, bytes);
+  return w.scratch.at_least(bytes);
+}
 std::byte* stealing_team::shared_scratch(std::size_t bytes) { return shared_->at_least(bytes); }
 
 }  // namespace isthmus::kernels

@@ -32,6 +32,7 @@ private:
   bool enter(std::uint32_t& seen);
   void leave();
   void wait_for_all();
+  void level_scratch();
 
   std::vector<std::unique_ptr<worker>> workers_;
   std::unique_ptr<block> shared_;

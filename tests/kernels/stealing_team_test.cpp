@@ -80,4 +80,13 @@ BOOST_AUTO_TEST_CASE(scratch_is_aligned_and_each_workers_own) {
   BOOST_CHECK_THROW(stealing_team(0), std::invalid_argument);
 }
 
+BOOST_AUTO_TEST_CASE(what_one_worker_asked_for_all_have_behind_the_job) {
+  stealing_team team(3);
+  team.run(1, [&](std::int64_t, int worker) { team.scratch(worker, 1 << 20); });
+  for (const int worker : {1, 2}) {
+    const std::byte* had = team.scratch(worker, 1);
+    BOOST_TEST(team.scratch(worker, 1 << 20) == had);
+  }
+}
+
 BOOST_AUTO_TEST_SUITE_END()
