@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Draws docs/layers/KIND.svg, CPU time a token by the length of the text, from what layer_bench printed.
+"""Draws docs/layers/KIND.svg, CPU time a token by the length of the text, from what layer_bench printed, and docs/layers/step_time.svg, the time
+of a training step on one text by its length, of those layers that were measured with 65,536 tokens; prints the exponents of that.
 
-    build/release/bench/layer_bench > layers.jsonl
+    build/release/bench/layer_bench --seconds 60 > layers.jsonl
     docs/make_layer_plots.py layers.jsonl docs/layers
 
 Needs nothing but Python's standard library.
@@ -12,6 +13,7 @@ import sys
 
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 560, 320, 70, 45, 15, 110
 COLOURS = {"train": "#d62728", "forward": "#1f77b4", "decode": "#2ca02c"}
+MIXERS = {"gated_delta_net": "#d62728", "mamba1": "#1f77b4", "mamba2": "#2ca02c", "hyena": "#ff7f0e", "monarch": "#9467bd"}
 NAMES = {"train": "training", "forward": "forward", "decode": "decoding"}
 
 
@@ -27,7 +29,8 @@ def read(path):
     return found
 
 
-def plot(curves):
+def plot(curves, colours, names, units):
+    """Both axes logarithmic. units: what a power of ten is called, by the power."""
     lengths = sorted({length for curve in curves.values() for length in curve})
     values = [value for curve in curves.values() for value in curve.values()]
     low, high = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
@@ -38,24 +41,46 @@ def plot(curves):
     for power in range(low, high + 1):
         at = y(10.0 ** power)
         svg.append(f'<path d="M{LEFT} {at:.1f}H{WIDTH - RIGHT}" stroke="#dddddd"/>'
-                   f'<text x="{LEFT - 8}" y="{at + 4:.1f}" text-anchor="end">{10.0 ** power:g} µs</text>')
+                   f'<text x="{LEFT - 8}" y="{at + 4:.1f}" text-anchor="end">{units(power)}</text>')
     for length in lengths:
         name = f"{length // 1024}k" if length >= 1024 else str(length)
         svg.append(f'<text x="{x(length):.1f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{name}</text>')
     svg.append(f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 8}" text-anchor="middle">tokens of a text</text>')
-    for what, curve in curves.items():
+    above = -math.inf
+    for what, curve in sorted(curves.items(), key=lambda entry: -entry[1][max(entry[1])]):
         points = " ".join(f"{x(length):.1f},{y(value):.1f}" for length, value in sorted(curve.items()))
         last = max(curve)
-        svg.append(f'<polyline points="{points}" fill="none" stroke="{COLOURS[what]}" stroke-width="2"/>')
-        svg.append(f'<text x="{x(last) + 6:.1f}" y="{y(curve[last]) + 4:.1f}" fill="{COLOURS[what]}">{NAMES[what]}</text>')
+        above = max(above + 13, y(curve[last]) + 4)  # names of curves that meet stand one below the other
+        svg.append(f'<polyline points="{points}" fill="none" stroke="{colours[what]}" stroke-width="2"/>')
+        svg.append(f'<text x="{x(last) + 6:.1f}" y="{above:.1f}" fill="{colours[what]}">{names[what]}</text>')
     return "\n".join(svg + ["</svg>"]) + "\n"
+
+
+def exponent(curve):
+    """Of the power of the length that is nearest to the curve, by least squares of the logarithms."""
+    points = [(math.log(length), math.log(value)) for length, value in curve.items()]
+    middle = [sum(axis) / len(points) for axis in zip(*points)]
+    return sum((a - middle[0]) * (b - middle[1]) for a, b in points) / sum((a - middle[0]) ** 2 for a, _ in points)
+
+
+def steps(found):
+    """Seconds of a step by kind and length, from 1024 tokens on."""
+    return {kind: {length: value * length / 1e6 for length, value in curves["train"].items() if length >= 1024}
+            for kind, curves in found.items() if kind in MIXERS and max(curves["train"]) >= 65536}
 
 
 def main():
     source, folder = sys.argv[1:]
-    for kind, curves in read(source).items():
+    found = read(source)
+    for kind, curves in found.items():
         with open(f"{folder}/{kind}.svg", "w", encoding="utf-8") as file:
-            file.write(plot(curves))
+            file.write(plot(curves, COLOURS, NAMES, lambda power: f"{10.0 ** power:g} µs"))
+    curves = steps(found)
+    for kind, curve in curves.items():
+        print(f"{kind}: {min(curve)} to {max(curve)} tokens, exponent {exponent(curve):.3f}")
+    if curves:
+        with open(f"{folder}/step_time.svg", "w", encoding="utf-8") as file:
+            file.write(plot(curves, MIXERS, {kind: kind for kind in curves}, lambda power: f"{10.0 ** power:g} s"))
 
 
 if __name__ == "__main__":
