@@ -39,11 +39,21 @@ std::optional<std::int64_t> first_of(const std::vector<std::int64_t>& ids) {
 }
 export_facts facts_of(const hf_config& config) { return {config.context, first_of(config.begin_tokens), first_of(config.end_tokens)}; }
 
+/// Whether a folder can say what that model is: asked before its weights are read.
+expected<void> check_can_be_written(const model_config& model, const std::string& where) {
+  model_config alone = model;
+  alone.medusa_heads = 0;  // they stay behind
+  const auto text = config_json_of(alone, {}, dtype::f32);
+  if (text) return {};
+  return fail(text.error().code, fmt::format("{}: {}", where, text.error().message));
+}
+
 expected<convert_source> read_run(const std::string& typed) {
   const auto path = find_run(typed);
   if (!path) return path.failure();
   const auto run = open_run_folder(*path);
   if (!run) return run.failure();
+  if (auto ok = check_can_be_written(run->plan.model, *path); !ok) return ok.failure();
   auto disk = open_disk(*path);
   if (!disk) return disk.failure();
   const auto newest = newest_anchor(*run, **disk, {});
@@ -81,6 +91,9 @@ expected<std::optional<std::string>> read_file(const std::string& folder, const 
 }
 
 expected<convert_source> read_folder(const std::string& folder) {
+  const auto model = config_of_hugging_face(folder);
+  if (!model) return model.failure();
+  if (auto ok = check_can_be_written(*model, folder); !ok) return ok.failure();
   auto imported = import_hugging_face(folder);
   if (!imported) return imported.failure();
   convert_source out{imported->config, imported->weights, {}, {}, folder, {}};
@@ -89,7 +102,7 @@ expected<convert_source> read_folder(const std::string& folder) {
   const auto config = read_hf_config(**told, folder + "/config.json");
   if (!config) return config.failure();
   out.facts = facts_of(*config);
-  for (const char* name : {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "tokenizer.model",
+  for (const char* name : {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "tokenizer.model", "vocab.txt",
                            "generation_config.json", "chat_template.jinja"}) {
     auto text = read_file(folder, name);
     if (!text) return text.failure();
@@ -134,6 +147,9 @@ expected<convert_source> read_gguf(const std::string& path) {
   if (!vocabulary) return vocabulary.failure();
   const auto tokens = gguf_tokenizer::make(std::move(*vocabulary), path);
   if (!tokens) return tokens.failure();
+  const auto ours = config_from(model->config, path);
+  if (!ours) return ours.failure();
+  if (auto ok = check_can_be_written(*ours, path); !ok) return ok.failure();
   auto imported = import_checkpoint(model->config, {model->tensors, path}, path);
   if (!imported) return imported.failure();
   return convert_source{imported->config, imported->weights, facts_of(model->config), files_of(*tokens), path, {}};

@@ -22,7 +22,8 @@ struct convert_source {
   std::vector<std::string> warnings;         // newer checkpoints that could not be used
 };
 
-/// Reads a run's newest checkpoint, a Hugging Face folder or a GGUF file; named as for `isthmus generate`.
+/// Reads a run's newest checkpoint, a Hugging Face folder or a GGUF file; named as for `isthmus generate`. Errors: those
+/// of config_json_of, before any weights are read, and of reading.
 expected<convert_source> read_convert_source(const std::string& source);
 
 }  // namespace isthmus::launcher

@@ -4,6 +4,8 @@
 #include "framework/formats/hf_config.hpp"
 #include "framework/models/export_parts.hpp"
 #include "framework/models/hybrid_model.hpp"
+#include "framework/models/import_m2_bert.hpp"
+#include "framework/models/striped_hyena.hpp"
 #include "framework/models/tensor_names.hpp"
 
 #include <fmt/format.h>
@@ -33,31 +35,40 @@ expected<void> round_to(dtype type, std::span<const float> from, std::uint16_t* 
 
 struct placed_tensor {
   hf_tensor tensor;
-  std::vector<const tensor_slot*> slots;  // behind each other in it
+  std::vector<const tensor_slot*> slots;  // behind each other in it; none: it follows from the config
+  std::int64_t count = 1;
+  const hf_hyena* hyena = nullptr;  // of its layer, if it is one
 };
+
+std::vector<std::string> names_of(const hf_config& config, const std::string& prefix, const hf_tensor& t) {
+  if (config.family != hf_family::m2_bert) return our_tensor_names(prefix, t);
+  if (t.role.ends_with("filter.times")) return {};
+  return {m2_bert_tensor_name(prefix, t.role)};
+}
 
 /// The tensors that the config asks for, each with its place among ours.
 std::vector<placed_tensor> places_of(const hf_config& config, const parameter_layout& layout) {
   std::vector<placed_tensor> out;
   std::size_t placed = 0;
-  const auto add = [&](const std::vector<hf_tensor>& tensors, const std::string& prefix) {
+  const auto add = [&](const std::vector<hf_tensor>& tensors, const std::string& prefix, const hf_hyena* hyena) {
     for (const auto& t : tensors) {
-      out.push_back({t, {}});
+      out.push_back({.tensor = t, .slots = {}, .hyena = hyena});
       placed_tensor& place = out.back();
-      std::int64_t count = 1, ours = 0;
-      for (const std::int64_t extent : t.shape) count *= extent;
-      for (const std::string& name : our_tensor_names(prefix, t)) {
+      std::int64_t ours = 0;
+      for (const std::int64_t extent : t.shape) place.count *= extent;
+      for (const std::string& name : names_of(config, prefix, t)) {
         const auto slot = std::ranges::find(layout.slots, name, &tensor_slot::name);
         ensure(slot != layout.slots.end(), "export_hugging_face: no tensor of ours has that role");
         place.slots.push_back(&*slot);
         ours += slot->count;
       }
-      ensure(count == ours, "export_hugging_face: a tensor of another size");
+      ensure(place.slots.empty() || place.count == ours, "export_hugging_face: a tensor of another size");
       placed += place.slots.size();
     }
   };
-  add(model_tensors(config), "");
-  for (std::size_t i = 0; i < config.layers.size(); ++i) add(layer_tensors(config, i), fmt::format("model.layers.{}.", i));
+  add(model_tensors(config), "", nullptr);
+  for (std::size_t i = 0; i < config.layers.size(); ++i)
+    add(layer_tensors(config, i), fmt::format("model.layers.{}.", i), std::get_if<hf_hyena>(&config.layers[i].mixer));
   ensure(placed == layout.slots.size(), "export_hugging_face: a tensor that would be left out");
   return out;
 }
@@ -76,6 +87,27 @@ std::span<const float> values_of(const tensor_slot& slot, std::span<const float>
   return weights.subspan(static_cast<std::size_t>(slot.offset), static_cast<std::size_t>(slot.count));
 }
 
+/// The numbers of a tensor in the order of the file: ours as they lie, or else put together in `room`.
+std::span<const float> values_of(const placed_tensor& place, hf_family family, std::span<const float> weights, std::vector<float>& room) {
+  const std::string& role = place.tensor.role;
+  const bool swaps = family == hf_family::m2_bert && swaps_gates(role),
+             moves = place.hyena != nullptr && moves_in_hyena(*place.hyena, role);
+  if (place.slots.size() == 1 && !swaps && !moves) return values_of(*place.slots.front(), weights);
+  for (const tensor_slot* slot : place.slots) room.insert(room.end(), values_of(*slot, weights).begin(), values_of(*slot, weights).end());
+  if (swaps) swap_gates(room);
+  if (moves) arrange_for_hyena(*place.hyena, room);
+  if (place.slots.empty()) {
+    room.resize(static_cast<std::size_t>(place.count));
+    fill_times(room);
+  }
+  return room;
+}
+
+/// Poles and residues of StripedHyena's filters stay fp32, whose powers reach over whole texts.
+dtype type_of(const placed_tensor& place, dtype type) {
+  return place.tensor.role == "poles" || place.tensor.role == "residues" ? dtype::f32 : type;
+}
+
 }  // namespace
 
 expected<void> export_hugging_face(storage& disk, const std::string& folder, const model_config& model, std::span<const float> weights,
@@ -89,23 +121,19 @@ expected<void> export_hugging_face(storage& disk, const std::string& folder, con
   const parameter_layout layout = layout_of(*written, ours, model.tied_head);
   const auto config = read_hf_config(written->text, "config.json");
   if (!config) return config.failure();
-  std::vector<std::vector<float>> joined;  // of tensors that ours keep apart
+  std::vector<std::vector<float>> joined;  // of tensors that do not lie in ours as they do in the file
   std::vector<std::vector<std::uint16_t>> rounded;
   std::vector<tensor_view> views;
-  for (const auto& [tensor, slots] : places_of(*config, layout)) {
-    std::span<const float> values = values_of(*slots.front(), weights);
-    if (slots.size() > 1) {
-      auto& all = joined.emplace_back();
-      for (const tensor_slot* slot : slots) all.insert(all.end(), values_of(*slot, weights).begin(), values_of(*slot, weights).end());
-      values = all;
-    }
+  for (const auto& place : places_of(*config, layout)) {
+    const std::span<const float> values = values_of(place, config->family, weights, joined.emplace_back());
+    const dtype own = type_of(place, type);
     std::span<const std::byte> bytes = std::as_bytes(values);
-    if (type != dtype::f32) {
+    if (own != dtype::f32) {
       auto& halves = rounded.emplace_back(values.size());
-      if (auto ok = round_to(type, values, halves.data(), tensor.name); !ok) return ok;
+      if (auto ok = round_to(own, values, halves.data(), place.tensor.name); !ok) return ok;
       bytes = std::as_bytes(std::span(std::as_const(halves)));
     }
-    views.push_back({tensor.name, type, tensor.shape, bytes});
+    views.push_back({place.tensor.name, own, place.tensor.shape, bytes});
   }
   if (auto ok = write_hugging_face(disk, folder, views, options); !ok) return ok;
   if (auto ok = disk.write_synced(folder + "/config.json", std::as_bytes(std::span(written->text))); !ok) return ok;

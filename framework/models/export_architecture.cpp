@@ -9,13 +9,8 @@ namespace isthmus {
 
 namespace {
 
-bool has_own_scale(const layer_shape& attention) {
-  const double scale = attention.real("attention_scale");
-  return scale != 0 && std::abs(scale * std::sqrt(attention.real("head_dim")) - 1) > 1e-12;
-}
-
 bool suits_mixer(std::string_view type, const layer_shape& s) {
-  const bool positions_alone = type == "llama" || type == "mixtral" || type == "bamba",
+  const bool positions_alone = type == "llama" || type == "mixtral" || type == "bamba" || type == "stripedhyena",
              none_alone = type == "jamba" || type == "nemotron_h";
   if (s.kind->name == "mamba1") return s.flag("scan_norms") == (type == "jamba");
   if (s.kind->name != "attention" || type == "granitemoehybrid") return true;
@@ -23,7 +18,7 @@ bool suits_mixer(std::string_view type, const layer_shape& s) {
 }
 
 bool suits_channel(std::string_view type, const layer_shape& s) {
-  if (s.kind->name == "mlp") return s.flag("ffn_gated") == (type == "llama");
+  if (s.kind->name == "mlp") return s.flag("ffn_gated") == (type != "nemotron_h");
   if (s.kind->name != "moe") return true;
   if (type == "nemotron_h") return s.word("moe_router") == "sigmoid" && !s.flag("moe_gated");
   const std::string_view router = type == "jamba" ? "softmax_all" : "softmax";
@@ -44,7 +39,22 @@ bool has_kinds(const architecture& a, const layer_pair& layer) {
 
 }  // namespace
 
+bool has_own_scale(const layer_shape& attention) {
+  const double scale = attention.real("attention_scale");
+  return scale != 0 && std::abs(scale * std::sqrt(attention.real("head_dim")) - 1) > 1e-12;
+}
+
 std::string kind_of(const std::optional<layer_shape>& shape) { return shape ? std::string(shape->kind->name) : "none"; }
+
+expected<architecture> encoder_architecture_of(const std::vector<layer_pair>& layers) {
+  const architecture m2_bert{"BertForMaskedLM", "m2_bert", {"monarch"}, {"monarch_mlp"}};
+  for (std::size_t i = 0; i < layers.size(); ++i)
+    if (!has_kinds(m2_bert, layers[i]))
+      return fail(errc::unsupported,
+                  fmt::format("layer {} is {}/{}, and of encoders those of monarch/monarch_mlp alone are written (M2-BERT)", i,
+                              kind_of(layers[i].mixer), kind_of(layers[i].channel)));
+  return m2_bert;
+}
 
 expected<architecture> architecture_of(const std::vector<layer_pair>& layers) {
   std::vector<architecture> left{
@@ -55,14 +65,14 @@ expected<architecture> architecture_of(const std::vector<layer_pair>& layers) {
       {"BambaForCausalLM", "bamba", {"mamba2", "attention"}, {"swiglu"}},
       {"GraniteMoeHybridForCausalLM", "granitemoehybrid", {"mamba2", "attention"}, {"swiglu", "moe"}},
       {"JambaForCausalLM", "jamba", {"mamba1", "attention"}, {"swiglu", "moe"}},
-      {"NemotronHForCausalLM", "nemotron_h", {"mamba2", "attention", "none"}, {"none", "mlp", "moe"}, true, false}};
+      {"NemotronHForCausalLM", "nemotron_h", {"mamba2", "attention", "none"}, {"none", "mlp", "moe"}, true, false},
+      {"StripedHyenaModelForCausalLM", "stripedhyena", {"hyena", "attention"}, {"swiglu", "mlp"}}};
   for (std::size_t i = 0; i < layers.size(); ++i) {
     std::erase_if(left, [&](const architecture& a) { return !has_kinds(a, layers[i]); });
     if (left.empty())
-      return fail(
-          errc::unsupported,
-          fmt::format("layer {} is {}/{}, which no architecture of Transformers has{}; docs/formats.md lists those that are written", i,
-                      kind_of(layers[i].mixer), kind_of(layers[i].channel), i > 0 ? " beside the layers before it" : ""));
+      return fail(errc::unsupported,
+                  fmt::format("layer {} is {}/{}, which no architecture has{}; docs/formats.md lists those that are written", i,
+                              kind_of(layers[i].mixer), kind_of(layers[i].channel), i > 0 ? " beside the layers before it" : ""));
   }
   const auto best = std::ranges::find_if(
       left, [&](const architecture& a) { return std::ranges::all_of(layers, [&](const layer_pair& layer) { return suits(a, layer); }); });

@@ -1,6 +1,7 @@
 #include "framework/formats/hf_config.hpp"
 #include "framework/models/export_parts.hpp"
 #include "framework/models/import.hpp"
+#include "framework/models/import_m2_bert.hpp"
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
@@ -19,12 +20,15 @@ layer_options meaning_of(const layer_shape& shape) {
   if (shape.kind->name == "attention") {
     const double width = out.at("head_dim");
     if (out.at("rotary_dim") == 0) out.at("rotary_dim") = width;
-    if (out.at("attention_scale") == 0) out.at("attention_scale") = 1 / std::sqrt(width);
+    if (!has_own_scale(shape)) out.at("attention_scale") = 0;
     if (out.at("rope_factor") == 1 || out.at("rotary") == 0)
       for (const char* key : {"rope_low", "rope_high", "rope_context"}) out.erase(key);
     if (out.at("rotary") == 0)
       for (const char* key : {"rope_theta", "rope_factor", "rotary_dim"}) out.erase(key);
   }
+  if (shape.kind->name == "hyena" && shape.word("hyena_filter") != "explicit")
+    for (const char* key : {"hyena_taps", "hyena_filters"}) out.erase(key);
+  out.erase("monarch_frequency");  // training begins with it
   if (shape.kind->name == "mamba1" && out.at("scan_rank") == 0) out.at("scan_rank") = static_cast<double>((shape.d_model + 15) / 16);
   return out;
 }
@@ -54,12 +58,25 @@ expected<void> read_again(const std::string& text, const model_config& model, co
   if (!back) return back.failure();
   const auto theirs = resolve_layers(*back);
   if (!theirs) return theirs.failure();
-  ensure(theirs->size() == layers.size() && back->tied_head == model.tied_head && back->norm_eps == model.norm_eps,
+  ensure(theirs->size() == layers.size() && back->tied_head == model.tied_head && back->norm_eps == model.norm_eps &&
+             back->norm == model.norm && back->encoder == model.encoder,
          "config_json_of: a config that says something else");
   for (std::size_t i = 0; i < layers.size(); ++i) {
     if (auto ok = compare(layers[i].mixer, (*theirs)[i].mixer, i, name); !ok) return ok;
     if (auto ok = compare(layers[i].channel, (*theirs)[i].channel, i, name); !ok) return ok;
   }
+  return {};
+}
+
+/// What M2-BERT has around its layers.
+expected<void> check_encoder(const model_config& model) {
+  const auto cannot = [](const std::string& what) {
+    return fail(errc::unsupported, fmt::format("the model is an encoder {}; of encoders M2-BERT (BertForMaskedLM) is written", what));
+  };
+  if (model.encoder->mixer_residual) return cannot("that adds its mixers to what they read (mixer_residual), where M2-BERT adds nothing");
+  if (model.encoder->token_types < 1) return cannot("without token types, of which M2-BERT has one or more");
+  if (model.norm_eps != static_cast<float>(m2_bert_norm_eps))
+    return cannot(fmt::format("whose norm_eps is {}, where M2-BERT has 1e-12", model.norm_eps));
   return {};
 }
 
@@ -78,13 +95,14 @@ model_config parts_of(const model_config& model) {
 }  // namespace
 
 expected<written_config> write_config(const model_config& model, const export_facts& facts, dtype type) {
-  if (model.encoder) return fail(errc::unsupported, "the model is an encoder, and the architectures that are written decode");
   auto layers = resolve_layers(model);
   if (!layers) return layers.failure();
-  if (model.norm != norm_kind::rms_norm)
+  if (model.norm != norm_kind::rms_norm && !model.encoder)
     return fail(errc::unsupported, "the model has LayerNorms, and the architectures that are written have RMS norms");
-  const auto what = architecture_of(*layers);
+  const auto what = model.encoder ? encoder_architecture_of(*layers) : architecture_of(*layers);
   if (!what) return what.failure();
+  if (model.encoder)
+    if (auto ok = check_encoder(model); !ok) return ok.failure();
   written_config out{{}, what->parts_alone ? parts_of(model) : model};
   out.model.tied_head = model.tied_head && what->ties_head;
   layers = resolve_layers(out.model);

@@ -12,33 +12,14 @@ namespace {
 
 using nlohmann::json;
 
-/// A float as people write it, "1e-05", that is the same float again.
-json shortest(float value) { return json::parse(fmt::format("{}", value)); }
-
-std::string activation_word(const layer_shape& channel) {
-  if (channel.kind->name == "swiglu") return "silu";
-  const std::string_view word = channel.word(channel.kind->name == "moe" ? "moe_activation" : "ffn_activation");
-  return word == "gelu_tanh" ? "gelu_pytorch_tanh" : std::string(word);
-}
-
 class config_writer {
 public:
   config_writer(const architecture& what, const model_config& model, std::span<const layer_pair> layers)
       : model_(model), layers_(layers), what_(what), type_(what.type) {}
 
   expected<json> write(const export_facts& facts, dtype type) {
-    ensure(type == dtype::f32 || type == dtype::bf16 || type == dtype::f16, "config_json_of: another type");
     const bool mamba = type_ == "mamba" || type_ == "mamba2";
-    out_["architectures"] = {what_.name};
-    out_["model_type"] = what_.type;
-    out_["vocab_size"] = model_.vocabulary;
-    out_["hidden_size"] = model_.d_model;
-    out_["num_hidden_layers"] = layers_.size();
-    out_["tie_word_embeddings"] = model_.tied_head;
-    out_["torch_dtype"] = type == dtype::f32 ? "float32" : type == dtype::bf16 ? "bfloat16" : "float16";
-    out_["bos_token_id"] = facts.begin_token ? json(*facts.begin_token) : json(nullptr);
-    out_["eos_token_id"] = facts.end_token ? json(*facts.end_token) : json(nullptr);
-    out_["pad_token_id"] = nullptr;
+    out_ = common_keys(what_, model_, facts, type);
     out_[mamba || type_ == "nemotron_h" ? "layer_norm_epsilon" : "rms_norm_eps"] = shortest(model_.norm_eps);
     if (facts.context > 0 && !mamba) out_["max_position_embeddings"] = facts.context;
     add_channels();
@@ -52,12 +33,7 @@ public:
   }
 
 private:
-  const layer_shape* first(std::string_view kind) const {
-    for (const auto& layer : layers_)
-      for (const auto* part : {&layer.mixer, &layer.channel})
-        if (*part && (*part)->kind->name == kind) return &**part;
-    return nullptr;
-  }
+  const layer_shape* first(std::string_view kind) const { return first_of_kind(layers_, kind); }
 
   void add_channels() {
     const layer_shape *swiglu = first("swiglu"), *mlp = first("mlp"), *moe = first("moe");
@@ -220,9 +196,48 @@ private:
 
 }  // namespace
 
+json shortest(float value) { return json::parse(fmt::format("{}", value)); }
+
+std::string activation_word(const layer_shape& channel) {
+  if (channel.kind->name == "swiglu") return "silu";
+  const std::string_view word = channel.word(channel.kind->name == "moe" ? "moe_activation" : "ffn_activation");
+  return word == "gelu_tanh" ? "gelu_pytorch_tanh" : std::string(word);
+}
+
+const layer_shape* first_of_kind(std::span<const layer_pair> layers, std::string_view kind) {
+  for (const auto& layer : layers)
+    for (const auto* part : {&layer.mixer, &layer.channel})
+      if (*part && (*part)->kind->name == kind) return &**part;
+  return nullptr;
+}
+
+json common_keys(const architecture& what, const model_config& model, const export_facts& facts, dtype type) {
+  ensure(type == dtype::f32 || type == dtype::bf16 || type == dtype::f16, "config_json_of: another type");
+  const auto id = [](const std::optional<std::int64_t>& token) { return token ? json(*token) : json(nullptr); };
+  return {{"architectures", json::array({what.name})},
+          {"model_type", what.type},
+          {"vocab_size", model.vocabulary},
+          {"hidden_size", model.d_model},
+          {"num_hidden_layers", model.layers.size()},
+          {"tie_word_embeddings", model.tied_head},
+          {"torch_dtype", type == dtype::f32    ? "float32"
+                          : type == dtype::bf16 ? "bfloat16"
+                                                : "float16"},
+          {"bos_token_id", id(facts.begin_token)},
+          {"eos_token_id", id(facts.end_token)},
+          {"pad_token_id", nullptr}};
+}
+
 expected<json> config_keys_of(const architecture& what, const model_config& model, std::span<const layer_pair> layers,
                               const export_facts& facts, dtype type) {
-  return config_writer(what, model, layers).write(facts, type);
+  json out = common_keys(what, model, facts, type);
+  if (what.type == "stripedhyena")
+    add_striped_hyena_keys(model, layers, facts, out);
+  else if (what.type == "m2_bert")
+    add_m2_bert_keys(model, layers, out);
+  else
+    return config_writer(what, model, layers).write(facts, type);
+  return out;
 }
 
 }  // namespace isthmus

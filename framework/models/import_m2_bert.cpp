@@ -14,10 +14,83 @@ namespace isthmus {
 
 namespace {
 
-constexpr double head_norm_eps = 1e-12;  // which the authors' class has whatever config.json says
+expected<std::vector<float>> read_all(const stored_tensor& tensor) {
+  std::vector<float> values(static_cast<std::size_t>(tensor.count()));
+  if (auto ok = tensor.read_floats(values); !ok) return ok.failure();
+  return values;
+}
 
-/// Which tensor of ours takes one of theirs; empty: none does.
-std::string our_name(const std::string& prefix, std::string_view role) {
+/// Copies the tensors of one checkpoint into the flat array of a model.
+class m2_bert_filler {
+public:
+  m2_bert_filler(const hugging_face_weights& from, const model_config& ours, std::span<float> weights) : from_(from), weights_(weights) {
+    for (auto& slot : hybrid_layout(ours).slots) slots_.emplace(slot.name, slot);
+  }
+
+  expected<void> fill(const hf_tensor& t, const std::string& prefix, double w_mod) {
+    const auto stored = from_.tensors.expect(t.name, t.shape, from_.where);
+    if (!stored) return stored.failure();
+    taken_.insert(t.name);
+    if (t.role.ends_with("filter.times")) return check_times(**stored);
+    const auto slot = slots_.find(m2_bert_tensor_name(prefix, t.role));
+    if (slot == slots_.end())
+      return fail(errc::unsupported, fmt::format("{}: no tensor of ours takes \"{}\" ({})", from_.where, t.name, t.role));
+    const auto out = weights_.subspan(static_cast<std::size_t>(slot->second.offset), static_cast<std::size_t>(slot->second.count));
+    if (auto ok = (*stored)->read_floats(out); !ok) return ok;
+    if (swaps_gates(t.role)) swap_gates(out);
+    if (t.role.ends_with("filter.freq"))
+      std::ranges::transform(out, out.begin(), [&](float w) { return static_cast<float>(w_mod * static_cast<double>(w)); });
+    return {};
+  }
+
+  /// What is left: places, whose numbers are not read, and what some savers write once for each name that a shared tensor has.
+  expected<void> check_others() const {
+    for (const auto& other : from_.tensors.all()) {
+      if (taken_.contains(other.name) || other.name == "bert.embeddings.position_ids") continue;
+      const std::string first = first_name_of(other.name);
+      if (!taken_.contains(first))
+        return fail(errc::unsupported,
+                    fmt::format("{}: \"{}\" is no tensor of the model that config.json tells of", from_.where, other.name));
+      const auto one = from_.tensors.find(first)->read(), two = other.read();
+      if (!one) return one.failure();
+      if (!two) return two.failure();
+      if (*one != *two)
+        return fail(errc::unsupported,
+                    fmt::format("{}: \"{}\" differs from \"{}\", with which it is one tensor", from_.where, other.name, first));
+    }
+    return {};
+  }
+
+private:
+  /// All sines of a filter are one module, whose frequencies both directions have; the decoder is the embedding.
+  static std::string first_name_of(const std::string& name) {
+    if (name == "cls.predictions.decoder.weight") return "bert.embeddings.word_embeddings.weight";
+    const auto at = name.find(".implicit_filter");
+    return at != name.npos && name.ends_with(".freq") ? name.substr(0, at) + ".implicit_filter.1.freq" : name;
+  }
+
+  /// Times of taps are evenly spaced from 0 to 1; ours cannot be anything else.
+  expected<void> check_times(const stored_tensor& stored) const {
+    const auto times = read_all(stored);
+    if (!times) return times.failure();
+    std::vector<float> even(times->size());
+    fill_times(even);
+    for (std::size_t t = 0; t < times->size(); ++t)
+      if (!(std::abs((*times)[t] - even[t]) <= 1e-5F))
+        return fail(errc::unsupported, fmt::format("{}: \"{}\" has {} at place {}, where evenly spaced times from 0 to 1 have {}",
+                                                   from_.where, stored.name, (*times)[t], t, even[t]));
+    return {};
+  }
+
+  const hugging_face_weights& from_;
+  std::span<float> weights_;
+  std::map<std::string, tensor_slot> slots_;
+  std::set<std::string> taken_;
+};
+
+}  // namespace
+
+std::string m2_bert_tensor_name(const std::string& prefix, std::string_view role) {
   static const std::map<std::string, const char*, std::less<>> names{
       {"embedding", "model.embed_tokens.weight"},
       {"position_embedding", "model.embed_positions.weight"},
@@ -54,11 +127,7 @@ std::string our_name(const std::string& prefix, std::string_view role) {
   return filter + (reverse ? "reverse." : "") + part.substr(0, 1) + (bias ? ".bias" : ".weight");
 }
 
-expected<std::vector<float>> read_all(const stored_tensor& tensor) {
-  std::vector<float> values(static_cast<std::size_t>(tensor.count()));
-  if (auto ok = tensor.read_floats(values); !ok) return ok.failure();
-  return values;
-}
+bool swaps_gates(std::string_view role) { return role.starts_with("in_proj") || role.starts_with("short_filter"); }
 
 /// The rows' first third behind the second.
 void swap_gates(std::span<float> rows) {
@@ -66,81 +135,17 @@ void swap_gates(std::span<float> rows) {
   std::swap_ranges(rows.begin(), third, third);
 }
 
-/// Copies the tensors of one checkpoint into the flat array of a model.
-class m2_bert_filler {
-public:
-  m2_bert_filler(const hugging_face_weights& from, const model_config& ours, std::span<float> weights) : from_(from), weights_(weights) {
-    for (auto& slot : hybrid_layout(ours).slots) slots_.emplace(slot.name, slot);
-  }
-
-  expected<void> fill(const hf_tensor& t, const std::string& prefix, double w_mod) {
-    const auto stored = from_.tensors.expect(t.name, t.shape, from_.where);
-    if (!stored) return stored.failure();
-    taken_.insert(t.name);
-    if (t.role.ends_with("filter.times")) return check_times(**stored);
-    const auto slot = slots_.find(our_name(prefix, t.role));
-    if (slot == slots_.end())
-      return fail(errc::unsupported, fmt::format("{}: no tensor of ours takes \"{}\" ({})", from_.where, t.name, t.role));
-    const auto out = weights_.subspan(static_cast<std::size_t>(slot->second.offset), static_cast<std::size_t>(slot->second.count));
-    if (auto ok = (*stored)->read_floats(out); !ok) return ok;
-    if (t.role.starts_with("in_proj") || t.role.starts_with("short_filter")) swap_gates(out);
-    if (t.role.ends_with("filter.freq"))
-      std::ranges::transform(out, out.begin(), [&](float w) { return static_cast<float>(w_mod * static_cast<double>(w)); });
-    return {};
-  }
-
-  /// What is left: places, whose numbers are not read, and what some savers write once for each name that a shared tensor has.
-  expected<void> check_others() const {
-    for (const auto& other : from_.tensors.all()) {
-      if (taken_.contains(other.name) || other.name == "bert.embeddings.position_ids") continue;
-      const std::string first = first_name_of(other.name);
-      if (!taken_.contains(first))
-        return fail(errc::unsupported,
-                    fmt::format("{}: \"{}\" is no tensor of the model that config.json tells of", from_.where, other.name));
-      const auto one = from_.tensors.find(first)->read(), two = other.read();
-      if (!one) return one.failure();
-      if (!two) return two.failure();
-      if (*one != *two)
-        return fail(errc::unsupported,
-                    fmt::format("{}: \"{}\" differs from \"{}\", with which it is one tensor", from_.where, other.name, first));
-    }
-    return {};
-  }
-
-private:
-  /// All sines of a filter are one module, whose frequencies both directions have; the decoder is the embedding.
-  static std::string first_name_of(const std::string& name) {
-    if (name == "cls.predictions.decoder.weight") return "bert.embeddings.word_embeddings.weight";
-    const auto at = name.find(".implicit_filter");
-    return at != name.npos && name.ends_with(".freq") ? name.substr(0, at) + ".implicit_filter.1.freq" : name;
-  }
-
-  /// Times of taps are evenly spaced from 0 to 1; ours cannot be anything else.
-  expected<void> check_times(const stored_tensor& stored) const {
-    const auto times = read_all(stored);
-    if (!times) return times.failure();
-    const double last = static_cast<double>(std::max<std::size_t>(times->size(), 2) - 1);
-    for (std::size_t t = 0; t < times->size(); ++t)
-      if (!(std::abs(static_cast<double>((*times)[t]) - static_cast<double>(t) / last) <= 1e-5))
-        return fail(errc::unsupported, fmt::format("{}: \"{}\" has {} at place {}, where evenly spaced times from 0 to 1 have {}",
-                                                   from_.where, stored.name, (*times)[t], t, static_cast<double>(t) / last));
-    return {};
-  }
-
-  const hugging_face_weights& from_;
-  std::span<float> weights_;
-  std::map<std::string, tensor_slot> slots_;
-  std::set<std::string> taken_;
-};
-
-}  // namespace
+void fill_times(std::span<float> times) {
+  const double last = static_cast<double>(std::max<std::size_t>(times.size(), 2) - 1);
+  for (std::size_t t = 0; t < times.size(); ++t) times[t] = static_cast<float>(static_cast<double>(t) / last);
+}
 
 expected<model_config> m2_bert_config(const hf_config& theirs, const std::string& where) {
   const auto cannot = [&](const char* what) {
     return fail(errc::unsupported, fmt::format("{}: {} has {}, which no model of ours has", where, theirs.architecture, what));
   };
   if (theirs.architecture != "BertForMaskedLM") return cannot("a pooler in place of a head that predicts tokens");
-  if (theirs.norm_eps != head_norm_eps) return cannot("layer_norm_eps other than 1e-12, which its head's norm has");
+  if (theirs.norm_eps != m2_bert_norm_eps) return cannot("layer_norm_eps other than 1e-12, which its head's norm has");
   model_config model;
   model.vocabulary = theirs.vocabulary;
   model.d_model = theirs.d_model;

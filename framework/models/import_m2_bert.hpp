@@ -6,9 +6,13 @@
 
 #include <span>
 #include <string>
+#include <string_view>
 
-/// Parts of import_checkpoint for M2-BERT: Fu et al. 2023, arXiv:2310.12109, as the authors' code saves it.
+/// How M2-BERT's checkpoints differ from our encoders of `monarch` and `monarch_mlp`: Fu et al. 2023, arXiv:2310.12109, as the authors' code
+/// saves it.
 namespace isthmus {
+
+inline constexpr double m2_bert_norm_eps = 1e-12;  // which the head's norm has whatever config.json says
 
 /// An encoder of "monarch" and "monarch_mlp". Errors: unsupported, naming what no layer of ours does.
 expected<model_config> m2_bert_config(const hf_config& theirs, const std::string& where);
@@ -16,5 +20,15 @@ expected<model_config> m2_bert_config(const hf_config& theirs, const std::string
 /// weights: [hybrid_layout(ours).size]. Their projections give [x1 x2 v], ours [x2 x1 v]; w_mod goes into the sines' frequencies. Errors: those of
 /// reading; unsupported, naming a tensor that the model does not have, or a second copy of one that differs from the first.
 expected<void> fill_m2_bert(const hf_config& theirs, const model_config& ours, const hugging_face_weights& from, std::span<float> weights);
+
+/// Which tensor of ours holds one of theirs, by its role; prefix: "model.layers.0." of a layer's. Empty: none does.
+std::string m2_bert_tensor_name(const std::string& prefix, std::string_view role);
+
+/// Whether its rows are [x1 x2 v] there, [x2 x1 v] here; swap_gates makes either of the other.
+bool swaps_gates(std::string_view role);
+void swap_gates(std::span<float> rows);
+
+/// The times of taps ("filter.times"), which ours do not keep: times.size() of them, evenly from 0 to 1.
+void fill_times(std::span<float> times);
 
 }  // namespace isthmus

@@ -32,13 +32,12 @@ expected<void> compare_frequencies(const hf_config& config, const stored_tensor&
               fmt::format("{}: tensor \"{}\" holds other frequencies than rotary_emb_base {} gives", where, t.name, config.rope->theta));
 }
 
-/// Row head * 3 + part of blocks of `rows` rows moves to part * heads + head.
-void sort_heads(std::int64_t heads, std::span<float> tensor) {
+/// Of `slow * fast` blocks of rows, that at s * fast + f moves to f * slow + s.
+void transpose_blocks(std::size_t slow, std::size_t fast, std::span<float> tensor) {
   const std::vector<float> from(tensor.begin(), tensor.end());
-  const std::size_t block = tensor.size() / static_cast<std::size_t>(3 * heads);
-  for (std::size_t head = 0; head < static_cast<std::size_t>(heads); ++head)
-    for (std::size_t part = 0; part < 3; ++part)
-      std::copy_n(from.data() + (head * 3 + part) * block, block, tensor.data() + (part * static_cast<std::size_t>(heads) + head) * block);
+  const std::size_t block = tensor.size() / (slow * fast);
+  for (std::size_t s = 0; s < slow; ++s)
+    for (std::size_t f = 0; f < fast; ++f) std::copy_n(from.data() + (s * fast + f) * block, block, tensor.data() + (f * slow + s) * block);
 }
 
 }  // namespace
@@ -58,11 +57,19 @@ expected<hugging_face_weights> without_wrapping(const hf_config& config, const h
 }
 
 void arrange_hyena(const hf_hyena& hyena, std::int64_t d_model, std::string_view role, std::span<float> tensor) {
-  if (hyena.column_split && (role.starts_with("projections") || role.starts_with("short_filter"))) sort_heads(hyena.heads, tensor);
+  if (moves_in_hyena(hyena, role)) transpose_blocks(static_cast<std::size_t>(hyena.heads), 3, tensor);
   if (role != "poles" && role != "residues") return;
   const auto share = static_cast<std::size_t>(d_model / hyena.filters), numbers = tensor.size() / static_cast<std::size_t>(d_model);
   for (auto channel = static_cast<std::size_t>(d_model); share > 1 && channel-- > 0;)  // backwards: what is read lies before
     std::copy_n(tensor.data() + channel / share * numbers, numbers, tensor.data() + channel * numbers);
+}
+
+bool moves_in_hyena(const hf_hyena& hyena, std::string_view role) {
+  return hyena.column_split && (role.starts_with("projections") || role.starts_with("short_filter"));
+}
+
+void arrange_for_hyena(const hf_hyena& hyena, std::span<float> tensor) {
+  transpose_blocks(3, static_cast<std::size_t>(hyena.heads), tensor);
 }
 
 }  // namespace isthmus

@@ -20,4 +20,9 @@ expected<hugging_face_weights> without_wrapping(const hf_config& config, const h
 /// [x2 | x1 | v] become all x2, all x1, all v; a filter that several channels share is written once for each of them.
 void arrange_hyena(const hf_hyena& hyena, std::int64_t d_model, std::string_view role, std::span<float> tensor);
 
+/// Whether a tensor of theirs lies head by head.
+bool moves_in_hyena(const hf_hyena& hyena, std::string_view role);
+/// Puts such a tensor of ours, whole, in their order.
+void arrange_for_hyena(const hf_hyena& hyena, std::span<float> tensor);
+
 }  // namespace isthmus

@@ -1,3 +1,6 @@
+#include "framework/models/export.hpp"
+#include "framework/models/hybrid_model.hpp"
+#include "framework/models/import.hpp"
 #include "tests/framework/formats/gguf_golden.hpp"
 #include "tests/launcher/prepared_run.hpp"
 
@@ -23,6 +26,18 @@ json greedy_text(const std::string& from, const surroundings& where = {}) {
 
 std::size_t entries(const std::filesystem::path& folder) {
   return static_cast<std::size_t>(std::distance(std::filesystem::directory_iterator(folder), {}));
+}
+
+/// Weights that the model of a folder's config begins with.
+void write_fresh_weights(const std::string& folder) {
+  const auto model = config_of_hugging_face(folder);
+  BOOST_TEST_REQUIRE(model.has_value(), (model ? "" : model.error().message));
+  std::vector<float> weights(static_cast<std::size_t>(hybrid_layout(*model).size));
+  initial_weights(*model, 1, weights);
+  const auto disk = open_disk(folder);
+  BOOST_TEST_REQUIRE(disk.has_value());
+  const auto ok = export_hugging_face(**disk, ".", *model, weights, {}, dtype::f32);
+  BOOST_TEST_REQUIRE(ok.has_value(), (ok ? "" : ok.error().message));
 }
 
 /// A model of llama.cpp with a byte-level tokenizer, or with SentencePiece's.
@@ -73,6 +88,32 @@ BOOST_AUTO_TEST_CASE(gguf_files_write_text_and_become_folders) {
   const json vocabulary = json::parse(testing::text_of_file(folder + "-added/tokenizer.json")).at("model").at("vocab");
   BOOST_TEST(vocabulary.size() == 516U);
   BOOST_TEST(vocabulary.at("the <tool>") == 515);
+}
+
+/// Of M2-BERT: what converts twice is the same file, and what cannot be written is refused before weights are looked for.
+BOOST_AUTO_TEST_CASE(encoders_become_folders_and_what_cannot_be_written_is_told_at_once) {
+  const scratch_folder scratch;
+  const std::string from = (scratch.path / "from").string(), folder = (scratch.path / "folder").string();
+  std::filesystem::create_directory(from);
+  std::ofstream(from + "/vocab.txt") << "[PAD]\n";
+  json config = json::parse(testing::text_of_file("tests/golden/hf/m2_bert.json")).at(0).at("config");
+  std::ofstream(from + "/config.json") << config.dump();
+  BOOST_TEST(contains(run_isthmus({"convert", from, folder}).err, "model.safetensors"));  // it can be written, but is not there
+  write_fresh_weights(from);
+  const auto o = run_isthmus({"convert", from, folder});
+  BOOST_TEST_REQUIRE(o.code == 0, o.err);
+  BOOST_TEST(contains(o.out, "BertForMaskedLM"), o.out);
+  BOOST_TEST(testing::text_of_file(folder + "/vocab.txt") == "[PAD]\n");
+  const auto again = run_isthmus({"convert", folder, folder + "-2"});
+  BOOST_TEST_REQUIRE(again.code == 0, again.err);
+  BOOST_TEST((testing::text_of_file(folder + "-2/model.safetensors") == testing::text_of_file(folder + "/model.safetensors")));
+  BOOST_TEST(testing::text_of_file(folder + "-2/config.json") == testing::text_of_file(folder + "/config.json"));
+
+  prepared_runs runs;
+  runs.add("deltas", 'a', 1000, {"model.pattern=[\"gated_delta_net\"]"});
+  const auto told = runs.go({"convert", "deltas", folder + "-3"});
+  BOOST_TEST(told.code != 0);
+  BOOST_TEST(contains(told.err, "layer 0 is gated_delta_net"), told.err);
 }
 
 BOOST_AUTO_TEST_CASE(nothing_is_overwritten_and_nothing_is_left_behind) {
