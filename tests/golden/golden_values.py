@@ -18,3 +18,11 @@ def uniform_of(name, count, seed):  # FNV-1a of the name; 24 random bits: in [-0
     with np.errstate(over="ignore"):
         x = np.arange(count, dtype=np.uint64) + np.uint64(key)
     return (mix64(x) >> np.uint64(40)).astype(np.float64) / 2**24 - 0.5
+
+
+def told_gradient(g, digits=17):
+    """What a file says of a gradient: its norm and four of its numbers."""
+    g = g.reshape(-1)
+    short = lambda x: float(f"{x.item():.{digits}g}")
+    picks = sorted({int(i) for i in np.linspace(0, g.numel() - 1, 4)})
+    return dict(norm=short(g.norm()), picks=picks, values=[short(g[i]) for i in picks])

@@ -6,6 +6,7 @@ Weights are not stored: value_of makes them from a tensor's name and an index, h
 """
 import json, os, re, sys, tempfile
 import numpy as np, torch, transformers
+from golden_values import told_gradient
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
@@ -147,9 +148,7 @@ def case(name, config):
         if key.endswith("correction_bias"):  # of the choice alone
             tensors.append(dict(name=key, shape=list(shape)))
             continue
-        g = gradient_of(key, gradients).reshape(-1)
-        picks = sorted({int(i) for i in np.linspace(0, g.numel() - 1, 4)})
-        tensors.append(dict(name=key, shape=list(shape), norm=g.norm().item(), picks=picks, values=[g[i].item() for i in picks]))
+        tensors.append(dict(name=key, shape=list(shape), **told_gradient(gradient_of(key, gradients))))
     return dict(name=name, seed=seed, config=told, rows=rows, context=context, ids=[int(i) for i in ids], loss=loss.item(),
                 logits=[[round(v, 9) for v in logits[r, t].tolist()] for r, t in ((0, 0), (0, 7), (1, context - 1))],
                 positions=[[0, 0], [0, 7], [1, context - 1]], prompt=prompt, continuation=continuation, margin=margin, tensors=tensors)

@@ -7,7 +7,7 @@ from a tensor's name and an index, here and in the test.
 """
 import json, math, os
 import torch, torch.nn.functional as F
-from golden_values import uniform_of
+from golden_values import told_gradient, uniform_of
 
 SEED = 1
 
@@ -124,8 +124,8 @@ def case(name, rows, context, **changes):
     loss.backward()
     tensors = [dict(name=n, shape=list(t.shape)) for n, t in w.items()]
     for entry in tensors:
-        if (g := w[entry["name"]].grad) is not None:  # of a sine's frequency: of w_mod times what is stored
-            entry["norm"] = g.norm().item() / (c["hyena_w_mod"] if entry["name"].endswith("freq") else 1)
+        if (g := w[entry["name"]].grad) is not None:
+            entry |= told_gradient(g, 9)
     places = [0, 7, context - 1]
     return dict(name=name, seed=SEED, config=c, rows=rows, context=context, ids=masked.reshape(-1).tolist(), targets=targets, loss=loss.item(),
                 places=places, logits=[[float(f"{v:.9g}") for v in logits[0, t].tolist()] for t in places], tensors=tensors)

@@ -1,13 +1,16 @@
-"""Writes mixer_golden.json: outputs and gradients of Monarch mixers and Monarch MLPs, and losses, logits and gradients of small models with
-LayerNorms, MLPs with biases, attention with a window and a z-loss, computed by plain PyTorch in float64.
+"""Writes mixer_golden.json: outputs and gradients of Monarch mixers, Monarch MLPs, Hyena with the filters of StripedHyena 2 and gated DeltaNet, and
+losses, logits and gradients of small models with LayerNorms, MLPs with biases, attention with a window and a z-loss, computed by plain
+PyTorch in float64.
 
-Run: python3 tests/golden/make_mixer_golden.py   (needs torch and numpy; made with torch 2.15, numpy 2)
-Written from the papers (arXiv:2310.12109, 2302.10866, 2204.00595, 1607.06450, 2204.02311), convolutions as sums, not by Fourier transforms.
+Run: python3 tests/golden/make_mixer_golden.py   (needs torch, transformers and numpy: requirements.txt)
+Written from the papers (arXiv:2310.12109, 2302.10866, 2503.01868, 2412.06464, 2204.00595, 1607.06450, 2204.02311), convolutions as sums, not by
+Fourier transforms. The gated DeltaNet is compared with Transformers' (Qwen3-Next), which computes its rule in float32.
 Independent of Isthmus but for the tensors' names and the rule that makes weights out of names (weight_of).
 """
 import json, math, os
 import torch, torch.nn.functional as F
 from golden_values import uniform_of
+from transformers.models.qwen3_next import modeling_qwen3_next as qwen
 
 
 def weight_of(name, shape):
@@ -16,6 +19,8 @@ def weight_of(name, shape):
         w = 1.5 + u
     elif name.endswith("decay"):
         w = 4 + 6 * u
+    elif name.endswith("poles"):  # the logarithms of decays
+        w = -0.6 - u
     elif name.endswith(("norm.weight", ".D")):
         w = 1 + 0.5 * u
     else:
@@ -90,6 +95,77 @@ def monarch_mixer(w, c, u):
     return linear(w, "out_proj", y, d, c["bias"])
 
 
+# ---- Hyena, StripedHyena 2's filters
+
+
+def short_conv(w, name, z, width):
+    taps = w(name + ".weight", z.shape[2], 1, width)
+    return sum(taps[:, 0, k] * F.pad(z, (0, 0, width - 1 - k, 0))[:, : z.shape[1]] for k in range(width))
+
+
+def hyena_mixer(w, c, u):
+    d, length = u.shape[2], u.shape[1]
+    z = short_conv(w, "short_filter", linear(w, "in_proj", u, 3 * d, c["bias"]), c["short"]) + w("short_filter.bias", 3 * d)
+    x2, x1, v = z.split(d, -1)
+    gated = x1 * v
+    if c["filter"] == "decays":  # h_t = sum_n R_n exp(t l_n)
+        l, residues = w("filter.poles", d, c["modes"]), w("filter.residues", d, c["modes"])
+        h = torch.stack([(residues * torch.exp(t * l)).sum(-1) for t in range(length)], -1)
+    else:  # the last tap is that of the token itself; each filter serves neighbouring channels
+        h = w("filter.weight", c["filters"], 1, c["taps"])[:, 0].flip(-1).repeat_interleave(d // c["filters"], 0)
+    y = torch.stack([sum(h[:, s] * gated[:, t - s] for s in range(min(t + 1, h.shape[1]))) for t in range(length)], 1)
+    return linear(w, "out_proj", x2 * (y + w("filter.D", d) * gated), d, c["bias"])
+
+
+# ---- gated DeltaNet
+
+
+def gated_delta_net(w, c, u):
+    heads, key, value = c["heads"], c["key_dim"], c["value_dim"]
+    widths = [heads * key, heads * key, heads * value, heads * value, heads, heads]
+    q, k, v, z, b, a = linear(w, "in_proj", u, sum(widths), False).split(widths, -1)
+    mixed = F.silu(short_conv(w, "conv1d", torch.cat([q, k, v], -1), c["conv"]))
+    q, k, v, z = (t.unflatten(-1, (heads, -1)) for t in (*mixed.split(widths[:3], -1), z))
+    unit = lambda x: x * torch.rsqrt((x * x).sum(-1, keepdim=True) + 1e-6)
+    q, k = unit(q) / key**0.5, unit(k)
+    decay = torch.exp(-w("A_log", heads).exp() * F.softplus(a + w("dt_bias", heads)))
+    s, rows = torch.zeros(u.shape[0], heads, key, value, dtype=u.dtype), []
+    for t in range(u.shape[1]):
+        s = s * decay[:, t, :, None, None]
+        error = (v[:, t] - torch.einsum("bhkv,bhk->bhv", s, k[:, t])) * b[:, t].sigmoid()[..., None]
+        s = s + torch.einsum("bhk,bhv->bhkv", k[:, t], error)
+        rows.append(torch.einsum("bhkv,bhk->bhv", s, q[:, t]))
+    o = torch.stack(rows, 1)
+    y = o * torch.rsqrt((o * o).mean(-1, keepdim=True) + 1e-5) * w("norm.weight", value) * F.silu(z)
+    return linear(w, "out_proj", y.flatten(-2), u.shape[2], False)
+
+
+def check_gated_delta_net(w, c, x, y, dy):
+    """That Transformers' own layer gives the same output and gradients; its rows of q, k, v, z lie head by head, as do those of b, a."""
+    heads, key, value = c["heads"], c["key_dim"], c["value_dim"]
+    layer = qwen.Qwen3NextGatedDeltaNet(qwen.Qwen3NextConfig(
+        hidden_size=x.shape[2], linear_num_value_heads=heads, linear_num_key_heads=heads, linear_key_head_dim=key, linear_value_head_dim=value,
+        linear_conv_kernel_dim=c["conv"], rms_norm_eps=1e-5, num_hidden_layers=1, layer_types=["linear_attention"]), 0).double()
+    begin, parts = 0, []
+    for width in (key, key, value, value, 1, 1):
+        parts.append(torch.arange(begin, begin + heads * width).view(heads, width))
+        begin += heads * width
+    qkvz, ba = (torch.cat(p, 1).reshape(-1) for p in (parts[:4], parts[4:]))
+    pairs = [(layer.in_proj_qkvz.weight, "in_proj.weight", qkvz), (layer.in_proj_ba.weight, "in_proj.weight", ba)]
+    pairs += [(p, n, slice(None)) for p, n in ((layer.conv1d.weight, "conv1d.weight"), (layer.A_log, "A_log"), (layer.dt_bias, "dt_bias"),
+                                               (layer.norm.weight, "norm.weight"), (layer.out_proj.weight, "out_proj.weight"))]
+    with torch.no_grad():
+        for theirs, name, rows in pairs:
+            theirs.copy_(w[name][rows])
+    theirs = layer(x.detach())
+    theirs = theirs[0] if isinstance(theirs, tuple) else theirs
+    (theirs * dy).sum().backward()
+    near = lambda a, b: (a - b).abs().max() < 1e-5 * b.abs().max()
+    assert near(theirs, y), "another output than Transformers'"
+    for p, name, rows in pairs:
+        assert near(p.grad, w[name].grad[rows]), f"another gradient of {name} than Transformers'"
+
+
 # ---- Monarch MLP
 
 
@@ -130,8 +206,11 @@ def layer_case(name, kind, batch, length, config):
     w, d = tensors(), 8
     x, dy = (torch.tensor(2 * uniform_of(n, batch * length * d, 1).reshape(batch, length, d)) for n in ("x", "dy"))
     x.requires_grad_()
-    y = {"monarch": monarch_mixer, "monarch_mlp": monarch_mlp}[kind](w, config, x)
+    mixers = {"monarch": monarch_mixer, "monarch_mlp": monarch_mlp, "hyena": hyena_mixer, "gated_delta_net": gated_delta_net}
+    y = mixers[kind](w, config, x)
     (y * dy).sum().backward()
+    if kind == "gated_delta_net":
+        check_gated_delta_net(w, config, x, y, dy)
     flat = lambda t: [short_number(v) for v in t.reshape(-1).tolist()]
     return dict(name=name, kind=kind, config=config, d_model=d, batch=batch, length=length, y=flat(y), dx=flat(x.grad), gradients=gradients_of(w))
 
@@ -206,6 +285,8 @@ def model_case(name, rows, context, **changes):
 
 
 MONARCH = dict(context=16, features=5, order=6, short=3, learned=False, both_ways=False, residual=False, bias=True)
+HYENA = dict(filter="decays", modes=3, short=3, bias=True, taps=1, filters=8)
+DELTA = dict(heads=2, key_dim=3, value_dim=4, conv=4, chunk=4)
 BLOCKS = dict(hidden=20, blocks=4, activation="gelu", gated=False, shuffle=True, out_bias=False)
 
 if __name__ == "__main__":
@@ -219,7 +300,12 @@ if __name__ == "__main__":
                          {**MONARCH, "context": 12, "learned": True, "both_ways": True, "residual": True}),
               layer_case("Monarch MLP", "monarch_mlp", 1, 9, BLOCKS),
               layer_case("Monarch MLP, gated, shuffled, two blocks", "monarch_mlp", 1, 9, {**BLOCKS, "blocks": 2, "gated": True, "activation": "silu"}),
-              layer_case("Monarch MLP, gated, not shuffled, bias", "monarch_mlp", 1, 9, {**BLOCKS, "gated": True, "shuffle": False, "out_bias": True})]
+              layer_case("Monarch MLP, gated, not shuffled, bias", "monarch_mlp", 1, 9, {**BLOCKS, "gated": True, "shuffle": False, "out_bias": True}),
+              layer_case("Hyena, decays", "hyena", 2, 9, HYENA),
+              layer_case("Hyena, explicit taps, a filter a channel, no biases", "hyena", 1, 9, {**HYENA, "filter": "explicit", "taps": 7, "bias": False}),
+              layer_case("Hyena, more explicit taps than tokens, filters shared", "hyena", 2, 6,
+                         {**HYENA, "filter": "explicit", "taps": 11, "filters": 2, "short": 4}),
+              layer_case("gated DeltaNet", "gated_delta_net", 2, 9, DELTA)]
     models = [model_case("LayerNorms, MLP with biases", 2, 12, ffn_bias=True),
               model_case("LayerNorms, gated MLP with biases, all biases of attention", 1, 9, ffn_bias=True, gated=True, activation="silu", qkv_bias=True,
                          out_bias=True),

@@ -8,6 +8,7 @@ are sums, term by term. Numbers and files are as in make_hf_golden.py.
 import json, os, sys
 import numpy as np, torch
 import torch.nn.functional as F
+from golden_values import told_gradient
 from make_hf_golden import greedy, mix64, value_of
 
 SMALL = dict(architectures=["StripedHyenaModelForCausalLM"], model_type="stripedhyena", vocab_size=61, hidden_size=32, num_filters=32, num_layers=4,
@@ -138,7 +139,7 @@ def case(name, config):
         if key.endswith("inv_freq"):
             told["numbers"] = inverse_frequencies(config).tolist()
         else:
-            told["norm"] = model.weights[key].grad.norm().item()
+            told |= told_gradient(model.weights[key].grad)
         tensors.append(told)
     return dict(name=name, seed=seed, config=config, rows=rows, context=context, ids=[int(i) for i in ids], loss=loss.item(),
                 logits=[[round(v, 9) for v in logits[r, t].tolist()] for r, t in ((0, 0), (0, 7), (1, context - 1))],

@@ -1,11 +1,10 @@
-#include "framework/formats/hf_config.hpp"
 #include "framework/formats/hugging_face.hpp"
 #include "framework/models/generate.hpp"
 #include "framework/models/import.hpp"
-#include "framework/models/tensor_names.hpp"
 #include "kernels/select.hpp"
 #include "tests/framework/formats/scratch_folder.hpp"
 #include "tests/framework/models/golden_values.hpp"
+#include "tests/framework/models/their_gradients.hpp"
 
 #include <boost/test/unit_test.hpp>
 #include <nlohmann/json.hpp>
@@ -84,82 +83,11 @@ void check_logits(hybrid_model& model, const json& golden) {
   }
 }
 
-/// The norm of the gradients of all tensors of ours whose names match: between, what stands for an expert's number is left out.
-double gradient_norm(hybrid_model& model, const std::string& begin, std::initializer_list<std::string_view> ends) {
-  double squares = 0;
-  for (const auto& slot : model.layout().slots) {
-    if (!slot.name.starts_with(begin) || std::ranges::none_of(ends, [&](auto end) { return slot.name.ends_with(end); })) continue;
-    for (const float g : model.gradients().subspan(static_cast<std::size_t>(slot.offset), static_cast<std::size_t>(slot.count)))
-      squares += static_cast<double>(g) * static_cast<double>(g);
-  }
-  return std::sqrt(squares);
-}
-
-/// Granite: the experts of a layer are one tensor of theirs, and down_proj is folded with the residual's multiplier.
-void check_stacked_experts(hybrid_model& model, const json& golden) {
-  const double folded = golden.at("config").at("residual_multiplier");
-  for (const json& t : golden.at("tensors")) {
-    const std::string name = t.at("name"), part = ".block_sparse_moe.";
-    const auto at = name.find(part);
-    if (at == name.npos) continue;
-    const std::string layer = name.substr(0, at) + ".feed_forward.", rest = name.substr(at + part.size());
-    const double found = rest == "router.layer.weight"   ? gradient_norm(model, layer + "router", {"weight"})
-                         : rest == "input_linear.weight" ? gradient_norm(model, layer + "experts.", {"gate_proj.weight", "up_proj.weight"})
-                                                         : folded * gradient_norm(model, layer + "experts.", {"down_proj.weight"});
-    BOOST_TEST(std::abs(found - t.at("norm").get<double>()) <= 1e-3 * found, name << ": " << found << " against " << t.at("norm"));
-  }
-}
-
-/// Of the gradient of what one tensor of theirs became. A filter that `share` channels have lies in ours so many times.
-double gradient_norm(hybrid_model& model, const std::vector<std::string>& names, std::size_t row, std::size_t share) {
-  double squares = 0;
-  for (const auto& slot : model.layout().slots) {
-    if (std::ranges::find(names, slot.name) == names.end()) continue;
-    const auto g = model.gradients().subspan(static_cast<std::size_t>(slot.offset), static_cast<std::size_t>(slot.count));
-    for (std::size_t filter = 0; filter < g.size() / (row * share); ++filter)
-      for (std::size_t i = 0; i < row; ++i) {
-        double sum = 0;
-        for (std::size_t s = 0; s < share; ++s) sum += static_cast<double>(g[(filter * share + s) * row + i]);
-        squares += sum * sum;
-      }
-  }
-  return std::sqrt(squares);
-}
-
-/// Each tensor of theirs that has a gradient, as the golden file tells it, and the norm of ours.
-std::vector<std::pair<json, double>> gradient_norms(hybrid_model& model, const json& golden) {
-  const auto config = read_hf_config(golden.at("config").dump(), "config.json");
-  BOOST_TEST_REQUIRE(config.has_value());
-  std::vector<std::pair<json, double>> out;
-  const auto add = [&](const std::vector<hf_tensor>& tensors, const std::string& prefix, const hf_hyena* hyena) {
-    for (const auto& t : tensors) {
-      const auto same = [&](const json& told) {
-        return t.name == told.at("name") || t.name == "backbone." + told.at("name").get<std::string>();
-      };
-      const auto told = std::ranges::find_if(golden.at("tensors"), same);
-      BOOST_TEST_REQUIRE((told != golden.at("tensors").end()), t.name);
-      if (!told->contains("norm")) continue;  // a choice has no gradient
-      const bool shared = t.role == "poles" || t.role == "residues";
-      const std::int64_t row = shared ? 2 * hyena->state : 1, share = shared ? config->d_model / hyena->filters : 1;
-      out.emplace_back(*told,
-                       gradient_norm(model, our_tensor_names(prefix, t), static_cast<std::size_t>(row), static_cast<std::size_t>(share)));
-    }
-  };
-  add(model_tensors(*config), "", nullptr);
-  for (std::size_t i = 0; i < config->layers.size(); ++i)
-    add(layer_tensors(*config, i), "model.layers." + std::to_string(i) + ".", std::get_if<hf_hyena>(&config->layers[i].mixer));
-  return out;
-}
-
 void check_training(hybrid_model& model, const json& golden) {
   const auto ids = golden.at("ids").get<std::vector<std::int32_t>>();
   const double found = model.accumulate({ids, golden.at("rows"), golden.at("context")}, 1), loss = golden.at("loss");
   BOOST_TEST(std::abs(found - loss) <= 1e-4 * loss, "loss " << found << " against " << loss);
-  if (golden.at("name") == "granitemoehybrid") return check_stacked_experts(model, golden);
-  if (golden.at("config").value("residual_multiplier", 1.0) != 1) return;  // folded
-  for (const auto& [theirs, ours] : gradient_norms(model, golden))
-    BOOST_TEST(std::abs(ours - theirs.at("norm").get<double>()) <= 1e-3 * ours,
-               theirs.at("name") << ": gradient norm " << ours << " against " << theirs.at("norm"));
+  check_their_gradients(model, golden);
 }
 
 void check_architecture(const char* name) {

@@ -33,6 +33,7 @@ float weight_of(std::string_view name, std::int64_t i) {
   const double u = golden_uniform(name, 1, static_cast<std::uint64_t>(i));
   if (name.ends_with("freq")) return static_cast<float>(1.5 + u);
   if (name.ends_with("decay")) return static_cast<float>(4 + 6 * u);
+  if (name.ends_with("poles")) return static_cast<float>(-0.6 - u);
   if (name.ends_with("norm.weight") || name.ends_with(".D")) return static_cast<float>(1 + 0.5 * u);
   return static_cast<float>(name.ends_with(".bias") ? u : 1.5 * u);
 }
@@ -96,16 +97,29 @@ layer_shape shape_of(const json& golden) {
                      {"monarch_bias", flag("bias")},
                      {"monarch_bidirectional", flag("both_ways")},
                      {"monarch_learned", flag("learned")}};
-    model.layers = {kind + "/none"};
+  } else if (kind == "hyena") {
+    model.options = {{"hyena_filter", place("hyena_filter", c.at("filter"))},
+                     {"hyena_modes", c.at("modes")},
+                     {"hyena_taps", c.at("taps")},
+                     {"hyena_filters", c.at("filters")},
+                     {"hyena_short", c.at("short")},
+                     {"hyena_bias", flag("bias")}};
+  } else if (kind == "gated_delta_net") {
+    model.options = {{"delta_heads", c.at("heads")},
+                     {"delta_key_dim", c.at("key_dim")},
+                     {"delta_value_dim", c.at("value_dim")},
+                     {"conv_width", c.at("conv")},
+                     {"delta_chunk", c.at("chunk")}};
   } else {
     model.options = {{"ffn_hidden", c.at("hidden")},       {"monarch_blocks", c.at("blocks")},
                      {"ffn_gated", flag("gated")},         {"ffn_activation", place("ffn_activation", c.at("activation"))},
                      {"monarch_shuffle", flag("shuffle")}, {"monarch_out_bias", flag("out_bias")}};
-    model.layers = {"none/" + kind};
   }
+  const bool mixes_sequence = builtin_layers().find(kind)->mixes_sequence;
+  model.layers = {mixes_sequence ? kind + "/none" : "none/" + kind};
   const auto layers = resolve_layers(model);
   BOOST_TEST_REQUIRE(layers.has_value(), (layers ? "" : layers.error().message));
-  return kind == "monarch" ? *layers->front().mixer : *layers->front().channel;
+  return mixes_sequence ? *layers->front().mixer : *layers->front().channel;
 }
 
 /// Forward and backward of a layer alone, on the script's input and gradient.
