@@ -81,6 +81,11 @@ tensor_list tensors_of(const model_config& c) {
   return tensors;
 }
 
+bool layers_see_ahead(const std::vector<layer_pair>& layers) {
+  const auto ahead = [](const std::optional<layer_shape>& s) { return s && s->kind->sees_ahead && s->kind->sees_ahead(*s); };
+  return std::ranges::any_of(layers, [&](const layer_pair& l) { return ahead(l.mixer) || ahead(l.channel); });
+}
+
 }  // namespace
 
 expected<void> check(const model_config& c) {
@@ -93,14 +98,18 @@ expected<void> check(const model_config& c) {
     return fail(errc::recipe_invalid, fmt::format("model.medusa_heads is {}: it must be 0 where a layer sees later tokens, for such a "
                                                   "model does not predict what comes next",
                                                   c.medusa_heads));
+  if (c.document_mark >= 0 && layers_see_ahead(*layers))
+    return fail(errc::recipe_invalid,
+                fmt::format("model.document_mark is {}: it must be -1 where a layer sees later tokens, for documents are "
+                            "kept apart by where they begin alone",
+                            c.document_mark));
   return {};
 }
 
 bool sees_ahead(const model_config& c) {
-  const auto ahead = [](const std::optional<layer_shape>& s) { return s && s->kind->sees_ahead && s->kind->sees_ahead(*s); };
   if (c.encoder) return true;
   const auto layers = resolve_layers(c);
-  return layers && std::ranges::any_of(*layers, [&](const layer_pair& l) { return ahead(l.mixer) || ahead(l.channel); });
+  return layers && layers_see_ahead(*layers);
 }
 
 parameter_layout hybrid_layout(const model_config& c) { return tensors_of(c).layout(); }

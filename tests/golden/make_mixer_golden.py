@@ -244,6 +244,8 @@ def attention(w, p, c, u):
     k, v = (t.repeat_interleave(heads // kv_heads, 2) for t in (k, v))
     at = torch.arange(length)
     seen = at[None] <= at[:, None]
+    if c["both_ways"]:
+        seen = torch.ones_like(seen)
     if c["window"]:
         seen &= at[None] > at[:, None] - c["window"]
     scores = torch.einsum("bihd,bjhd->bhij", q, k) / math.sqrt(dim)
@@ -270,7 +272,7 @@ def logits_of(w, c, ids):
 
 
 def model_case(name, rows, context, **changes):
-    c = dict(vocabulary=41, d_model=16, layers=2, norm="layer_norm", n_heads=4, n_kv_heads=2, head_dim=6, window=0, qkv_bias=False,
+    c = dict(vocabulary=41, d_model=16, layers=2, norm="layer_norm", n_heads=4, n_kv_heads=2, head_dim=6, window=0, both_ways=False, qkv_bias=False,
              out_bias=False, ffn_hidden=24, activation="gelu", gated=False, ffn_bias=False, z_loss=0.0)
     c.update(changes)
     w = tensors()
@@ -310,6 +312,7 @@ if __name__ == "__main__":
               model_case("LayerNorms, gated MLP with biases, all biases of attention", 1, 9, ffn_bias=True, gated=True, activation="silu", qkv_bias=True,
                          out_bias=True),
               model_case("attention to the last five tokens", 2, 14, norm="rms_norm", window=5, activation="relu2"),
+              model_case("attention both ways", 2, 9, both_ways=True),
               model_case("z-loss", 2, 10, norm="rms_norm", z_loss=0.02)]
     with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "mixer_golden.json"), "w") as out:
         out.write('{"layers":[\n' + ",\n".join(json.dumps(c, separators=(",", ":")) for c in layers) + '\n],"models":[\n'

@@ -36,6 +36,7 @@ attention_layer<Act>::attention_layer(const layer_shape& shape, const layer_part
       head_dim_(shape.integer("head_dim")),
       qkv_width_((heads_ + 2 * kv_heads_) * head_dim_),
       window_(shape.integer("attention_window")),
+      both_ways_(shape.flag("attention_bidirectional")),
       rotates_(shape.flag("rotary")),
       rotary_(rotary_of(shape)),
       scale_(scale_of<kernels::real<Act>>(shape)),
@@ -170,6 +171,7 @@ void attention_layer<Act>::attend_from(const layer_pass<Act>& p, layer_state& st
 
 template <class Act>
 void attention_layer<Act>::advance(const layer_pass<Act>& p, std::span<const moving_sequence> sequences, const Act* x, Act* y) {
+  ensure(!both_ways_, "attention: a bidirectional layer sees what comes later, so it cannot decode");
   qkv_proj_.forward(p, x, at_.qkv);
   for (const auto& s : sequences) attend_from(p.part(s), *s.state);
   o_proj_.forward(p, at_.o, y);
@@ -201,6 +203,7 @@ constexpr option_field options[] = {
     real_option("rope_high", 4, 1e-3, 1e6, "those below rope_context / rope_high are not stretched; above rope_low"),
     integer_option("rope_context", 8192, 1, 1 << 24, "tokens of context before the stretching"),
     integer_option("attention_window", 0, 0, 1 << 24, "tokens that a token attends to, the last ones, itself included; 0: all"),
+    flag_option("attention_bidirectional", false, "whether attention sees later tokens, too: for masked targets, not for decoding"),
     flag_option("qkv_bias", false, "whether queries, keys and values have biases"),
     flag_option("attention_out_bias", false, "whether what attention gives has one"),
     real_option("attention_scale", 0, 0, 1e3, "of q k^T; 0: 1 / sqrt(head_dim)"),
@@ -215,6 +218,8 @@ expected<void> check(const layer_shape& s) {
     return bad_option(s, "rotary_dim", fmt::format("it must be even, and at most head_dim = {}", s.integer("head_dim")));
   if (s.real("rope_factor") != 1 && !(s.real("rope_high") > s.real("rope_low")))
     return bad_option(s, "rope_high", fmt::format("it must exceed rope_low = {}", s.real("rope_low")));
+  if (s.flag("attention_bidirectional") && s.integer("attention_window") != 0)
+    return bad_option(s, "attention_window", "it must be 0 where attention_bidirectional is true: a window is of earlier tokens");
   if (!(s.real("rope_theta") > 1)) return bad_option(s, "rope_theta", "it must exceed 1");
   return {};
 }
@@ -245,7 +250,8 @@ const layer_kind attention_kind{.name = "attention",
                                 .declare = declare,
                                 .make_f32 = make_layer<attention_layer, float>,
                                 .make_b16 = make_layer<attention_layer, kernels::bf16>,
-                                .make_f64 = make_layer<attention_layer, double>};
+                                .make_f64 = make_layer<attention_layer, double>,
+                                .sees_ahead = [](const layer_shape& s) { return s.flag("attention_bidirectional"); }};
 
 template class attention_layer<float>;
 template class attention_layer<kernels::bf16>;

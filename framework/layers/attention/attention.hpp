@@ -7,9 +7,9 @@
 
 namespace isthmus {
 
-/// Causal grouped-query attention with rotary positions: q, k, v from one product, o = attention(rope(q), rope(k), v), y = o W_o^T. Its state
-/// holds the keys, rotated, and the values of every token, [tokens, kv_heads * head_dim] in the activation type; with a window those of the
-/// last tokens alone (state_part::drop_unseen).
+/// Grouped-query attention with rotary positions, causal or bidirectional: q, k, v from one product, o = attention(rope(q), rope(k), v),
+/// y = o W_o^T. Its state holds the keys, rotated, and the values of every token, [tokens, kv_heads * head_dim] in the activation type; with a
+/// window those of the last tokens alone (state_part::drop_unseen).
 template <class Act>
 class attention_layer final : public layer<Act> {
 public:
@@ -17,10 +17,11 @@ public:
   void place(std::int64_t batch, std::int64_t length, arena& kept, arena& shared) override;
   void forward(const layer_pass<Act>& p, const Act* x, Act* y) override;
   void backward(const layer_pass<Act>& p, const Act* x, const Act* dy, Act* dx) override;
+  /// Throws contract_error when the layer is bidirectional.
   void advance(const layer_pass<Act>& p, std::span<const moving_sequence> sequences, const Act* x, Act* y) override;
   layer_state start() const override;
   void weights_changed() override;
-  bool carries_gradients() const override { return true; }
+  bool carries_gradients() const override { return !both_ways_; }
   void forward_from(const layer_pass<Act>& p, layer_state& state, const Act* x, Act* y) override;
   void backward_from(const layer_pass<Act>& p, const layer_state& before, const Act* x, const Act* dy, Act* dx,
                      layer_state& d_state) override;
@@ -39,10 +40,12 @@ private:
   void attend_back(const layer_pass<Act>& p, const places& at) const;
   std::int64_t remember(const layer_pass<Act>& p, layer_state& state) const;
   void attend_from(const layer_pass<Act>& p, layer_state& state) const;
-  kernels::attention_sight sight(const layer_pass<Act>& p) const { return {.window = window_, .first_key = p.first_key}; }
+  kernels::attention_sight sight(const layer_pass<Act>& p) const {
+    return {.causal = !both_ways_, .window = window_, .first_key = p.first_key};
+  }
 
   std::int64_t heads_, kv_heads_, head_dim_, qkv_width_, window_;
-  bool rotates_;
+  bool both_ways_, rotates_;
   rotary_rule rotary_;
   real scale_;
   projection<Act> qkv_proj_, o_proj_;

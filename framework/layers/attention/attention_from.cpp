@@ -18,6 +18,7 @@ layer_pass<Act> pass_of(const layer_pass<Act>& p, std::int64_t rows) {
 
 template <class Act>
 void attention_layer<Act>::forward_from(const layer_pass<Act>& p, layer_state& state, const Act* x, Act* y) {
+  ensure(!both_ways_, "attention: a bidirectional layer sees what comes later, so it has no state");
   ensure(p.batch == 1 && !p.first_key, "attention: a pass from a state is of one sequence, without documents' ends");
   qkv_proj_.forward(p, x, at_.qkv);
   const std::int64_t past = remember(p, state), rows = past + p.length, kv_width = kv_heads_ * head_dim_, o_width = heads_ * head_dim_;

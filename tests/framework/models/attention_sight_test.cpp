@@ -77,6 +77,28 @@ BOOST_AUTO_TEST_CASE(a_window_as_long_as_the_text_changes_nothing_and_a_shorter_
   }
 }
 
+/// A later token changes what is predicted at each place before it; of a causal layer it does not.
+BOOST_AUTO_TEST_CASE(bidirectional_attention_sees_later_tokens) {
+  auto ids = random_ids(5, 12, 37);
+  const std::vector<std::int64_t> places{0, 5};
+  for (const auto* b : kernels::backends()) {
+    for (const char* layers : {"f", "a"}) {
+      ready_model m(tiny_config(layers), *b);
+      const auto logits = [&] {
+        const auto found = m.model.predict(ids, places);
+        return std::vector<float>(found.begin(), found.end());
+      };
+      const auto before = logits();
+      ids[11] = (ids[11] + 1) % 37;
+      BOOST_TEST((logits() == before) == (*layers == 'a'), layers << " on " << b->name);
+    }
+  }
+  auto config = tiny_config("f");
+  config.options["attention_window"] = 5;
+  BOOST_TEST(check(config).error().message.find("attention_window is 5: it must be 0 where attention_bidirectional is true") !=
+             std::string::npos);
+}
+
 BOOST_AUTO_TEST_CASE(a_transaction_brings_back_what_a_window_would_have_dropped) {
   for (const auto* b : kernels::backends()) {
     ready_model m(windowed(4), *b);

@@ -138,13 +138,20 @@ BOOST_AUTO_TEST_CASE(sequences_that_move_on_together_are_several_and_distinct) {
 }
 
 BOOST_AUTO_TEST_CASE(a_model_that_sees_ahead_does_not_decode) {
-  const auto config = tiny_config("b");
-  BOOST_TEST(sees_ahead(config));
   BOOST_TEST(!sees_ahead(tiny_config("ra")));
-  ready_model m(config, kernels::default_backend());
-  sequence_state state = m.model.start();
-  const std::vector<std::int32_t> ids{1, 2};
-  BOOST_CHECK_THROW(m.model.advance(state, ids), contract_error);
+  for (const char* layers : {"b", "f", "maf"}) {
+    auto config = tiny_config(layers);
+    BOOST_TEST(sees_ahead(config));
+    ready_model m(config, kernels::default_backend());
+    sequence_state state = m.model.start();
+    const std::vector<std::int32_t> ids{1, 2};
+    BOOST_CHECK_THROW(m.model.advance(state, ids), contract_error);
+    config.medusa_heads = 1;
+    BOOST_TEST(check(config).error().message.find("medusa_heads") != std::string::npos);
+    config.medusa_heads = 0;
+    config.document_mark = 3;
+    BOOST_TEST(check(config).error().message.find("model.document_mark is 3: it must be -1") != std::string::npos);
+  }
 }
 
 BOOST_AUTO_TEST_CASE(a_copied_state_is_a_snapshot) {

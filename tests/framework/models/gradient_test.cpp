@@ -88,14 +88,16 @@ BOOST_AUTO_TEST_CASE(monarch_mixers_agree_with_central_differences) {
 }
 /// A third of the tokens is masked, and they are to be found: what a bidirectional layer learns by.
 BOOST_AUTO_TEST_CASE(masked_targets_agree_with_central_differences) {
-  const auto config = tiny_config("ba");
-  const std::int64_t rows = 2, context = 11;
-  auto ids = random_ids(17, rows * context, config.vocabulary), targets = ids;
-  for (std::size_t i = 0; i < ids.size(); ++i) (i % 3 == 0 ? ids[i] : targets[i]) = i % 3 == 0 ? 0 : no_target;
-  check_gradients(config, 17, {ids, rows, context, targets});
+  for (const char* layers : {"ba", "ff"}) {
+    const auto config = tiny_config(layers);
+    const std::int64_t rows = 2, context = 11;
+    auto ids = random_ids(17, rows * context, config.vocabulary), targets = ids;
+    for (std::size_t i = 0; i < ids.size(); ++i) (i % 3 == 0 ? ids[i] : targets[i]) = i % 3 == 0 ? 0 : no_target;
+    check_gradients(config, 17, {ids, rows, context, targets});
+  }
 }
 BOOST_AUTO_TEST_CASE(encoders_agree_with_central_differences) {
-  for (const bool mixer_residual : {false, true}) check_gradients(tiny_encoder("ba", mixer_residual), 18, 2, 11);
+  for (const bool mixer_residual : {false, true}) check_gradients(tiny_encoder("baf", mixer_residual), 18, 2, 11);
   auto own_head = tiny_encoder("r", false);
   own_head.tied_head = false;
   own_head.encoder->positions = own_head.encoder->token_types = 0;

@@ -12,6 +12,7 @@ inline const char* mixer_of(char letter) {
   switch (letter) {
     case 'a': return "attention";
     case 'w': return "attention_to_five";
+    case 'f': return "attention_both";
     case 's': return "mamba1";
     case 'h': return "hyena";
     case 'd': return "hyena_decays";
@@ -25,7 +26,7 @@ inline const char* mixer_of(char letter) {
 
 /// A model small enough for finite differences. One letter a layer: a = attention, m = Mamba-2, s = Mamba-1 (selective
 /// scan), h, d, e = Hyena with filters that are modal, of decays, explicit, g = gated DeltaNet, w = attention to the last five tokens,
-/// r = Monarch Mixer, b = the same, bidirectional, with learned features.
+/// f = attention to all tokens, later ones too, r = Monarch Mixer, b = the same, bidirectional, with learned features.
 inline model_config tiny_config(const char* layers, std::int64_t ssm_groups = 1) {
   model_config c;
   c.vocabulary = 37;
@@ -56,6 +57,7 @@ inline model_config tiny_config(const char* layers, std::int64_t ssm_groups = 1)
        "moe",
        {{"moe_router", 2}, {"moe_active", 3}, {"moe_scale", 1.5}, {"moe_activation", 3}, {"moe_gated", 0}, {"moe_shared_hidden", 16}}},
       {"attention_to_five", "attention", {{"attention_window", 5}}},
+      {"attention_both", "attention", {{"attention_bidirectional", 1}}},
       {"monarch_both", "monarch", {{"monarch_bidirectional", 1}, {"monarch_learned", 1}}},
       {"monarch_mlp_plain", "monarch_mlp", {{"monarch_shuffle", 0}, {"ffn_gated", 1}, {"monarch_out_bias", 1}}},
       {"gelu", "mlp", {}},
