@@ -55,6 +55,7 @@ CONFIGS = {
     "mixtral": transformers.MixtralConfig(**SMALL, **HEADS, num_local_experts=4, num_experts_per_tok=2, sliding_window=None),
     "mamba": transformers.MambaConfig(**SMALL, state_size=5, expand=2, conv_kernel=4, use_mambapy=False),
     "mamba2": transformers.Mamba2Config(**SMALL, state_size=8, num_heads=8, head_dim=8, n_groups=1, expand=2, chunk_size=8),
+    "mamba2_groups": transformers.Mamba2Config(**SMALL, state_size=8, num_heads=8, head_dim=8, n_groups=2, expand=2, chunk_size=8),
     "bamba": transformers.BambaConfig(**SMALL, **HEADS, attn_layer_indices=[1], mamba_n_heads=8, mamba_d_head=8, mamba_n_groups=2,
                                       mamba_d_state=8, mamba_d_conv=4, mamba_expand=2, mamba_chunk_size=8),
     "granite_dense": transformers.GraniteMoeHybridConfig(

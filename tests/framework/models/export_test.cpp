@@ -93,8 +93,8 @@ bool same_bits(std::span<const float> a, std::span<const float> b) {
 }  // namespace
 
 BOOST_AUTO_TEST_CASE(what_was_imported_is_written_bit_for_bit) {
-  for (const char* name :
-       {"llama", "mistral", "mamba", "mamba2", "bamba", "mixtral", "jamba", "nemotron_h", "nemotron_h_moe", "stripedhyena", "m2_bert"}) {
+  for (const char* name : {"llama", "mistral", "mamba", "mamba2", "mamba2_groups", "bamba", "mixtral", "jamba", "nemotron_h",
+                           "nemotron_h_moe", "stripedhyena", "m2_bert"}) {
     BOOST_TEST_CONTEXT(name) {
       const json golden = read_golden(name);
       scratch_folder folder;

@@ -114,6 +114,7 @@ BOOST_AUTO_TEST_CASE(llama_equals_transformers) { check_architecture("llama"); }
 BOOST_AUTO_TEST_CASE(mistral_equals_transformers) { check_architecture("mistral"); }
 BOOST_AUTO_TEST_CASE(mamba_equals_transformers) { check_architecture("mamba"); }
 BOOST_AUTO_TEST_CASE(mamba2_equals_transformers) { check_architecture("mamba2"); }
+BOOST_AUTO_TEST_CASE(mamba2_of_two_groups_equals_transformers) { check_architecture("mamba2_groups"); }
 BOOST_AUTO_TEST_CASE(bamba_equals_transformers) { check_architecture("bamba"); }
 
 BOOST_AUTO_TEST_CASE(nemotron_h_equals_transformers) { check_architecture("nemotron_h"); }
