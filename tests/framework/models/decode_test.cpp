@@ -154,18 +154,64 @@ BOOST_AUTO_TEST_CASE(a_model_that_sees_ahead_does_not_decode) {
   }
 }
 
+/// One of each mixer, and several; what is read reaches past the window of attention and the filters of Monarch mixers, of 8 taps.
 BOOST_AUTO_TEST_CASE(a_copied_state_is_a_snapshot) {
   for (const auto* b : kernels::backends()) {
-    ready_model m(tiny_config("am"), *b);
-    sequence_state state = m.model.start();
-    const auto ids = random_ids(1, 9, 37);
-    m.model.advance(state, {ids.data(), 5});
-    const sequence_state snapshot = state;
-    const auto once = m.model.advance(state, {ids.data() + 5, 4});
-    const std::vector<float> first(once.begin(), once.end());
-    state = snapshot;
-    const auto again = m.model.advance(state, {ids.data() + 5, 4});
-    BOOST_TEST(std::equal(first.begin(), first.end(), again.begin(), again.end()));
+    for (const char* layers : {"am", "s", "h", "d", "e", "g", "w", "r", "rheda"}) {
+      ready_model m(tiny_config(layers), *b);
+      sequence_state state = m.model.start();
+      const auto ids = random_ids(1, 30, 37);
+      m.model.advance(state, {ids.data(), 5});
+      for (std::size_t t = 5; t < 12; ++t) m.model.advance(state, {ids.data() + t, 1});
+      const sequence_state snapshot = state;
+      const auto once = m.model.advance(state, {ids.data() + 12, 18});
+      const std::vector<float> first(once.begin(), once.end());
+      BOOST_TEST((state != snapshot));
+      state = snapshot;
+      const auto again = m.model.advance(state, {ids.data() + 12, 18});
+      BOOST_TEST(std::equal(first.begin(), first.end(), again.begin(), again.end()), layers << " on " << b->name);
+    }
+  }
+}
+
+/// Trials within a trial, undone and kept, of states that grow, that do not, and that drop what no filter reaches.
+BOOST_AUTO_TEST_CASE(monarch_and_hyena_mixers_are_undone) {
+  const auto ids = random_ids(2, 40, 37);
+  for (const auto* b : kernels::backends()) {
+    for (const char* layers : {"r", "h", "d", "e", "rheda"}) {
+      BOOST_TEST_CONTEXT(layers << " on " << b->name) {
+        ready_model m(tiny_config(layers), *b);
+        sequence_state state = m.model.start();
+        m.model.advance(state, {ids.data(), 9});
+        const sequence_state before = state;
+        {
+          const state_transaction outer(state);
+          m.model.advance(state, {ids.data() + 9, 2});
+          {
+            const state_transaction inner(state);
+            for (std::size_t t = 11; t < 31; ++t) m.model.advance(state, {ids.data() + t, 1});
+          }
+          state_transaction committed(state);
+          m.model.advance(state, {ids.data() + 11, 20});
+          committed.commit();
+          BOOST_TEST((state != before));
+        }
+        BOOST_TEST((state == before));
+        state_transaction kept(state);
+        m.model.advance(state, {ids.data() + 9, 22});
+        kept.commit();
+        sequence_state plain = before;
+        m.model.advance(plain, {ids.data() + 9, 22});
+        BOOST_TEST((state == plain));
+        for (const auto& layer : state.layers)
+          for (const auto& part : layer)
+            if (part.window > 0) BOOST_TEST(part.rows() < 2 * part.window);
+        const auto next = m.model.advance(state, {ids.data() + 31, 1});
+        const std::vector<float> found(next.begin(), next.end());
+        const auto expected = m.model.advance(plain, {ids.data() + 31, 1});
+        BOOST_TEST(std::equal(expected.begin(), expected.end(), found.begin(), found.end()));
+      }
+    }
   }
 }
 

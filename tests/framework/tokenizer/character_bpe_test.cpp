@@ -8,6 +8,7 @@
 #include <fstream>
 #include <functional>
 #include <iterator>
+#include <limits>
 
 using namespace isthmus;
 using nlohmann::json;
@@ -73,6 +74,19 @@ BOOST_AUTO_TEST_CASE(added_tokens_are_decoded_as_others) {
                                   {"special", false}});
   const auto tokens = made(file);
   BOOST_TEST(tokens.decode(std::vector<token_id>{id}) == "  ");
+}
+
+BOOST_AUTO_TEST_CASE(ids_that_are_none_are_decoded_as_nothing) {
+  const json all = golden();
+  const auto tokens = made(file_of(all, all.at("variants").at(0)));
+  const auto ids = tokens.encode("the tree");
+  for (const token_id none : {token_id{-1}, std::numeric_limits<token_id>::min(), static_cast<token_id>(tokens.vocabulary()),
+                              std::numeric_limits<token_id>::max()}) {
+    auto with = ids;
+    with.insert(with.begin() + 1, none);
+    with.push_back(none);
+    BOOST_TEST(tokens.decode(with) == tokens.decode(ids));
+  }
 }
 
 /// Of two merges with one result the better one goes first, also where it is further right: no order of pieces could say that.
@@ -152,6 +166,16 @@ BOOST_AUTO_TEST_CASE(what_is_not_done_the_same_way_is_refused_by_its_path) {
       llama, [](json& f) { f["added_tokens"][3]["id"] = 9; }, "added_tokens[3].id: id 9 is already that of");
   refused(
       llama, [](json& f) { f["added_tokens"].push_back(f["added_tokens"][3]); }, "added_tokens[6].id: id 522 was added before");
+  refused(
+      llama, [](json& f) { f["added_tokens"][3]["id"] = -1; }, "added_tokens[3].id: is -1, expected an id from 0 to 4194303");
+  refused(
+      llama, [](json& f) { f["model"]["vocab"]["the"] = -7; }, "model.vocab[\"the\"]: is -7, expected an id from 0 to 4194303");
+  refused(
+      llama, [](json& f) { f["post_processor"]["special_tokens"]["<s>"]["ids"][0] = -1; }, "post_processor.special_tokens: is -1");
+  refused(
+      llama, [](json& f) { f["added_tokens"][3]["id"] = 528; }, "added_tokens[3].id: id 528 leaves a hole: there are 528 tokens");
+  refused(  // inside of what vocabulary and added tokens have together, but three of these stand in both
+      llama, [](json& f) { f["added_tokens"][5]["id"] = 527; }, "model.vocab: no token has id 524 of 525");
   refused(
       llama, [](json& f) { f["model"]["vocab"]["the"] = 4'000'000; }, "model.vocab[\"the\"]: id 4000000 leaves a hole");
   refused(
