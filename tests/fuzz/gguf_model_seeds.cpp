@@ -36,9 +36,10 @@ void numbers(b& file, const std::string& architecture, const std::vector<std::pa
   for (const auto& [key, value] : values) file.key(architecture + "." + key, b::u32).add(value);
 }
 
-/// Llama with SentencePiece: 256 bytes, two letters and what they join to, a user-defined token. With experts: two, of which one is taken.
-std::vector<std::byte> llama(bool experts) {
-  const std::vector<std::string> pieces{"<unk>", "<s>", "</s>", "t", "h", "th", "\u2581", "\u2581th", "<tool>"};
+/// Llama with SentencePiece: 256 bytes, two letters and what they join to, a user-defined token. With experts: two, of which one is taken. blank:
+/// the piece that spells one.
+std::vector<std::byte> llama(bool experts, const char* blank = "\u2581") {
+  const std::vector<std::string> pieces{"<unk>", "<s>", "</s>", "t", "h", "th", blank, "\u2581th", "<tool>"};
   constexpr std::int32_t types[] = {2, 3, 3, 1, 1, 1, 1, 1, 4};
   const std::size_t count = pieces.size() + 256;
   b file;
@@ -111,7 +112,10 @@ std::vector<std::byte> mamba() {
 }  // namespace
 
 std::vector<seed> gguf_model_seeds() {
-  return {{"gguf_models", "llama", llama(false)}, {"gguf_models", "experts", llama(true)}, {"gguf_models", "mamba", mamba()}};
+  return {{"gguf_models", "llama", llama(false)},
+          {"gguf_models", "blanks_by_bytes", llama(false, "\u2d81")},
+          {"gguf_models", "experts", llama(true)},
+          {"gguf_models", "mamba", mamba()}};
 }
 
 }  // namespace isthmus::fuzz
