@@ -1,5 +1,5 @@
-// The products with weights that training runs, in fp32 or bf16, beside the same without bf16 parts, our own kernels alone and oneDNN, plain and
-// with weights in the library's own blocks, in the shapes of the models.
+// The products with weights that training runs, in fp32 or bf16, beside the same without bf16 parts, our own kernels alone and oneDNN,
+// plain and with weights in the library's own blocks, in the shapes of the models.
 #include "bench/peak.hpp"
 #include "bench/report.hpp"
 #include "bench/train_step.hpp"

@@ -84,6 +84,8 @@ public:
         "violated, 130 interrupted.");
     reading_verbs();
     run_verbs();
+    model_verbs();
+    sim_verbs();
     link_verbs();
     child_verbs();
   }
@@ -177,6 +179,9 @@ private:
           sub.add_option("--on", o.on, "the run whose held-out text is taken; none: its own; same tokenizer")->check(not_empty());
           json_flag(sub, o.json);
         });
+  }
+
+  void model_verbs() {
     verb<generate_verb_options>(
         "generate", "writes text with the newest checkpoint of a run, a Hugging Face folder or a GGUF file",
         "isthmus generate my-run --prompt \"The editor\"", run_generate, [](CLI::App& sub, generate_verb_options& o) {
@@ -212,6 +217,9 @@ private:
                                 ->capture_default_str();
                             json_flag(sub, o.json);
                           });
+  }
+
+  void sim_verbs() {
     verb<sim_options>(
         "sim", "plays a recipe with its faults in simulation, seed after seed", "isthmus sim faults --seeds 1..1000", run_sim,
         [](CLI::App& sub, sim_options& o) {

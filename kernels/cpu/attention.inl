@@ -34,8 +34,8 @@ struct attention_memory {
   std::int64_t padded;
 };
 
-/// Of one row of scores, of which [first, visible) count, the weights 2^(scale s - top) with the new maximum; what was summed before shrinks
-/// by the factor that is given.
+/// Of one row of scores, of which [first, visible) count, the weights 2^(scale s - top) with the new maximum; what was summed before
+/// shrinks by the factor that is given.
 template <class Number>
 ISTHMUS_INLINE float online_softmax(float* scores, Number* weights, std::int64_t first, std::int64_t visible, std::int64_t padded,
                                     float scale, float& top, float& total) {

@@ -25,8 +25,8 @@ struct attention_backward_memory {
   std::int64_t padded;
 };
 
-/// scores <- P = exp(scale s - lse) by powers of two, grads <- dS = scale P (dP - mean), zero where a query does not see the key: outside of
-/// [first, visible).
+/// scores <- P = exp(scale s - lse) by powers of two, grads <- dS = scale P (dP - mean), zero where a query does not see the key: outside
+/// of [first, visible).
 ISTHMUS_INLINE void score_gradients(float* scores, float* grads, std::int64_t first, std::int64_t visible, std::int64_t padded, float scale,
                                     float lse, float mean) {
   const float by_two = scale * log2_of_e, lse_by_two = lse * log2_of_e;

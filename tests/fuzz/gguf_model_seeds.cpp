@@ -36,8 +36,8 @@ void numbers(b& file, const std::string& architecture, const std::vector<std::pa
   for (const auto& [key, value] : values) file.key(architecture + "." + key, b::u32).add(value);
 }
 
-/// Llama with SentencePiece: 256 bytes, two letters and what they join to, a user-defined token. With experts: two, of which one is taken. blank:
-/// the piece that spells one.
+/// Llama with SentencePiece: 256 bytes, two letters and what they join to, a user-defined token. With experts: two, of which one is taken.
+/// blank: the piece that spells one.
 std::vector<std::byte> llama(bool experts, const char* blank = "\u2581") {
   const std::vector<std::string> pieces{"<unk>", "<s>", "</s>", "t", "h", "th", blank, "\u2581th", "<tool>"};
   constexpr std::int32_t types[] = {2, 3, 3, 1, 1, 1, 1, 1, 4};

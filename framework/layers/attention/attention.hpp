@@ -8,8 +8,8 @@
 namespace isthmus {
 
 /// Grouped-query attention with rotary positions, causal or bidirectional: q, k, v from one product, o = attention(rope(q), rope(k), v),
-/// y = o W_o^T. Its state holds the keys, rotated, and the values of every token, [tokens, kv_heads * head_dim] in the activation type; with a
-/// window those of the last tokens alone (state_part::drop_unseen).
+/// y = o W_o^T. Its state holds the keys, rotated, and the values of every token, [tokens, kv_heads * head_dim] in the activation type;
+/// with a window those of the last tokens alone (state_part::drop_unseen).
 template <class Act>
 class attention_layer final : public layer<Act> {
 public:

@@ -1,4 +1,5 @@
-// Attention that learns from a text piece by piece: the rows of the state, which ask nothing, and those of the pass behind them as one text.
+// Attention that learns from a text piece by piece: the rows of the state, which ask nothing, and those of the pass behind them as one
+// text.
 #include "framework/core/error.hpp"
 #include "framework/layers/attention/attention.hpp"
 

@@ -178,7 +178,8 @@ void mamba1_layer<Act>::scan_backward(const layer_pass<Act>& p, real* d_state) c
                                            .dz_stride = 2 * inner_});
 }
 
-/// Back through dt_proj into d_dbc_'s first columns, then through the norms and x_proj: d_u_ grows. d_y_ has served, and holds what it grows by.
+/// Back through dt_proj into d_dbc_'s first columns, then through the norms and x_proj: d_u_ grows. d_y_ has served, and holds what it
+/// grows by.
 template <class Act>
 void mamba1_layer<Act>::project_backward(const layer_pass<Act>& p) const {
   p.ops.linear_backward_input(

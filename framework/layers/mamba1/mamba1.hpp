@@ -8,8 +8,9 @@
 namespace isthmus {
 
 /// Mamba, Gu & Dao 2023, arXiv:2312.00752: [x z] = u W_in^T; x <- silu(conv(x)); [delta b c] = x W_x^T; dt = delta W_dt^T;
-/// with scan_norms delta, b and c pass RMS norms first (Jamba, arXiv:2403.19887); out = (scan(x, softplus(dt + bias), b, c) * silu(z)) W_out^T. Its state holds the convolution's last conv_width - 1 inputs,
-/// [conv_width - 1, inner] in the activation type, and h, [inner, state] in real<Act>.
+/// with scan_norms delta, b and c pass RMS norms first (Jamba, arXiv:2403.19887); out = (scan(x, softplus(dt + bias), b, c) * silu(z))
+/// W_out^T. Its state holds the convolution's last conv_width - 1 inputs, [conv_width - 1, inner] in the activation type, and h, [inner,
+/// state] in real<Act>.
 template <class Act>
 class mamba1_layer final : public layer<Act> {
 public:

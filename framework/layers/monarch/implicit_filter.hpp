@@ -45,7 +45,8 @@ template <class Act>
 class implicit_filter {
 public:
   using real = kernels::real<Act>;
-  /// Tensors: prefix + "0.weight", ..., "freq", "decay"; "reverse." before the numbers of the second network; "features" if they are learned.
+  /// Tensors: prefix + "0.weight", ..., "freq", "decay"; "reverse." before the numbers of the second network; "features" if they are
+  /// learned.
   implicit_filter(const implicit_shape& shape, const layer_parts<Act>& parts, const std::string& prefix);
 
   using filter_memory = implicit_memory<real>;

@@ -9,10 +9,11 @@
 
 namespace isthmus {
 
-/// Monarch Mixer over the sequence, Fu et al. 2023, arXiv:2310.12109: [x2 x1 v] = conv(u W_in^T), a short causal convolution of each channel;
-/// y = x2 * (h (*) w + D w) with w = x1 * v and an implicit filter h; out = y W_out^T. Its bidirectional form (M2-BERT) adds the filter of what
-/// comes later; with the residual convolution y gains h' (*) u + D' u, a second filter over the layer's input itself.
-/// The causal form's state holds the short convolution's last inputs, and w (and u) of the tokens that the filter reaches: [tokens, d_model], each.
+/// Monarch Mixer over the sequence, Fu et al. 2023, arXiv:2310.12109: [x2 x1 v] = conv(u W_in^T), a short causal convolution of each
+/// channel; y = x2 * (h (*) w + D w) with w = x1 * v and an implicit filter h; out = y W_out^T. Its bidirectional form (M2-BERT) adds the
+/// filter of what comes later; with the residual convolution y gains h' (*) u + D' u, a second filter over the layer's input itself. The
+/// causal form's state holds the short convolution's last inputs, and w (and u) of the tokens that the filter reaches: [tokens, d_model],
+/// each.
 template <class Act>
 class monarch_layer final : public layer<Act> {
 public:

@@ -23,7 +23,8 @@ layer_pass<Act> monarch_layer<Act>::pass_of(const layer_pass<Act>& p, const whol
   return {p.ops, p.stream, 1, whole.length, 0, p.rotary, nullptr, p.loss_scale};
 }
 
-/// Past rows lie as if their gates were one before the filter and zero behind it, so that nothing comes of them but what the filter carries on.
+/// Past rows lie as if their gates were one before the filter and zero behind it, so that nothing comes of them but what the filter carries
+/// on.
 template <class Act>
 typename monarch_layer<Act>::whole_text monarch_layer<Act>::gather(const layer_pass<Act>& p, const layer_state& before, const Act* x) {
   whole_text whole;
