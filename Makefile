@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 JOBS ?= $(shell nproc)
 
-.PHONY: help install build install-prefix quickstart check bench soak format format-check clean
+.PHONY: help install build install-prefix quickstart check check-scalar bench soak format format-check clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */  make \1\t/' | expand -t 22
@@ -29,6 +29,11 @@ check: install  ## builds with warnings as errors and runs all tests
 	@cmake --preset ci
 	@cmake --build --preset ci -j $(JOBS)
 	@ctest --preset ci -j $(JOBS)
+
+check-scalar: install  ## builds with the reference kernels alone and trains, decodes and imports models with them
+	@cmake --preset scalar >/dev/null
+	@cmake --build --preset scalar -j $(JOBS) --target models_test
+	@ctest --preset scalar -R '^models_test$$'
 
 bench: install  ## runs every program in bench/ and writes docs/benchmarks.md
 	@cmake --preset release >/dev/null

@@ -121,7 +121,7 @@ int show_forecast(const recipe& plan, console& out) {
                          show_count(static_cast<double>(hybrid_layout(plan.model).parameter_count())), plan.model.layers.size()));
   for (std::size_t i = 0; i < sites.size(); ++i) {
     const auto& s = sites[i];
-    out.answer(fmt::format("{:7} {} at most: training {}, rounds {}, program {}\n", plan.sites[i].name, show_bytes(s.total()),
+    out.answer(fmt::format("{:7} {} at its peak: training {}, rounds {}, program {}\n", plan.sites[i].name, show_bytes(s.total()),
                            show_bytes(s.training), show_bytes(s.rounds), show_bytes(s.process)));
     all += s.total();
   }

@@ -14,7 +14,7 @@ using namespace isthmus::tests;
 
 namespace {
 
-/// "alpha   456 MiB at most: ...", in MiB.
+/// "alpha   456 MiB at its peak: ...", in MiB.
 double foretold(const std::string& text) {
   std::istringstream line(text.substr(text.find("\nalpha ") + 7));
   double number = 0;

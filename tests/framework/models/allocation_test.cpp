@@ -168,6 +168,7 @@ model_config decoder_of_all_kinds() {
   return c;
 }
 
+#ifdef ISTHMUS_CPU_BACKEND
 /// Wide enough for a library's products.
 model_config wide_decoder() {
   auto c = decoder_of_all_kinds();
@@ -183,6 +184,7 @@ model_config wide_decoder() {
   c.options["monarch_context"] = 64;
   return c;
 }
+#endif
 
 }  // namespace
 
