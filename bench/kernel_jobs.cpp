@@ -79,8 +79,8 @@ void add_attention(const common<Act>& c, std::vector<job>& jobs) {
   add_attention_in_sight(c, "attention_window", {.window = c.x.window}, window * (number(c.x.length) - window / 2), jobs);
   const R scale = R(0.125F);
   jobs.push_back({"attention_cached", number(2 * c.x.length * c.d) * c.act, 0, [=] {
-                    c.ops->attention_cached(*c.s, {c.rows_d, c.rows_3d, c.rows_3d + c.x.length * c.d, c.out_d, 1, c.x.length - 1,
-                                                   c.x.heads(), c.x.heads(), c.x.head_dim, c.d, scale});
+                    const cached_sequence<Act> one{0, 1, c.x.length - 1, c.rows_3d, c.rows_3d + c.x.length * c.d};
+                    c.ops->attention_cached(*c.s, {c.rows_d, c.out_d, &one, 1, c.x.heads(), c.x.heads(), c.x.head_dim, c.d, scale});
                   }});
 }
 

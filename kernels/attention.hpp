@@ -24,6 +24,8 @@ struct attention_sight {
   /// [batch * length], or null: the place in the row where the document begins that the token is in, at most the token's own place and
   /// nondecreasing within a row. A query sees no key before it.
   const std::int32_t* first_key = nullptr;
+  /// Queries before this row of each sequence ask for nothing: their o and lse may be left as they are, and going back their d_o is zero.
+  std::int64_t first_query = 0;
 
   bool plain() const { return causal && window == 0 && first_key == nullptr; }
 };
@@ -52,14 +54,23 @@ struct attention_backward_args {
   attention_sight sight = {};  // as in the forward pass
 };
 
-/// One sequence against its cache: query t is row past + t of it and sees rows 0 ... past + t, its own row included, or the last `window`
-/// of them. The caller has stored the new keys (rotated) and values.
+/// A sequence among those that attend to their caches: which rows of q and o are its own, and its cache, where the caller has stored the
+/// new keys (rotated) and values.
+template <class Act>
+struct cached_sequence {
+  std::int64_t first, tokens;  // rows of q and o
+  std::int64_t past;           // rows of the cache before those of these tokens
+  const Act *keys, *values;    // [at least past + tokens, kv_heads, head_dim], contiguous
+};
+
+/// Sequences, each against its cache: query t of one is row past + t of its cache and sees rows 0 ... past + t, its own row included, or the
+/// last `window` of them.
 template <class Act>
 struct attention_cached_args {
-  const Act* q;              // [tokens, heads, head_dim], rows q_stride apart, rotated
-  const Act *keys, *values;  // [at least past + tokens, kv_heads, head_dim], contiguous
-  Act* o;                    // [tokens, heads, head_dim], contiguous
-  std::int64_t tokens, past, heads, kv_heads, head_dim, q_stride;
+  const Act* q;                           // [rows, heads, head_dim], rows q_stride apart, rotated
+  Act* o;                                 // [rows, heads, head_dim], contiguous
+  const cached_sequence<Act>* sequences;  // [count], the host's
+  std::int64_t count, heads, kv_heads, head_dim, q_stride;
   real<Act> scale;
   std::int64_t window = 0;  // 0: all
 };

@@ -133,6 +133,7 @@ void attention_by(stream& s, const attention_args<Act>& a) {
     E *keys = memory.take<E>(2 * block * padded), *values = memory.take<E>(block * padded), *rows = memory.take<E>(queries * padded);
     const attention_memory<E> m{scores, sums, top, total, keys, values, rows, reinterpret_cast<number_of<E>*>(rounded), padded};
     const std::int64_t begin = tile % parts * queries, end = a.length - begin < queries ? a.length : begin + queries;
+    if (end <= a.sight.first_query) return;
     attention_tile(a, tile / parts / a.heads, tile / parts % a.heads, begin, end, m);
   });
 }

@@ -97,7 +97,8 @@ void attention_head_backward(const attention_backward_args<Act>& a, std::int64_t
     const right_of<E> keys_t = turned_rows(a.k + at, a.qkv_stride, n_keys, dim, m.keys_t);
     const right_of<E> values_t = turned_rows(a.v + at, a.qkv_stride, n_keys, dim, m.values_t);
     const right_of<E> keys = right_rows(a.k + at, a.qkv_stride, n_keys, dim, m.keys);
-    for (std::int64_t q = a.sight.causal ? k : 0; q < a.length && first(q) < k + n_keys; q += block) {
+    const std::int64_t asking = a.sight.first_query / block * block;
+    for (std::int64_t q = a.sight.causal && k > asking ? k : asking; q < a.length && first(q) < k + n_keys; q += block) {
       const std::int64_t n = a.length - q < block ? a.length - q : block;
       const bool edge = first(q + n - 1) > k;
       attention_block_backward(a, m, queries, d_o, keys_t, values_t, keys, a.lse + (b * a.heads + h) * a.length, q, n, k, n_keys,

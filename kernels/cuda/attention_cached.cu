@@ -1,4 +1,4 @@
-// Attention of one sequence against its cache.
+// Attention of sequences against their caches, one after the other.
 #include "kernels/cuda/attention.cuh"
 #include "kernels/cuda/ops.hpp"
 
@@ -20,29 +20,29 @@ struct cache_parts {
 /// One block a token, head and split: each warp goes over every eighth key, four at a time, with lanes as columns; then the warps' sums
 /// are merged.
 template <class Act, int Columns>
-__global__ void attention_of_cache(attention_cached_args<Act> a, cache_parts to) {
+__global__ void attention_of_cache(attention_cached_args<Act> a, cached_sequence<Act> of, cache_parts to) {
   constexpr int at_once = 4;
   __shared__ float peaks[warps], totals[warps], parts[warps][Columns * warp_size];
-  const std::int64_t t = blockIdx.x, h = blockIdx.y, kv = h * a.kv_heads / a.heads, stride = a.kv_heads * a.head_dim;
-  const std::int64_t first = keys_in_sight<false>({.window = a.window}, 0, 0, a.past + t).first;
-  const std::int64_t begin = first + blockIdx.z * to.keys_a_split, end = least(begin + to.keys_a_split, a.past + t + 1);
+  const std::int64_t t = blockIdx.x, row = of.first + t, h = blockIdx.y, kv = h * a.kv_heads / a.heads, stride = a.kv_heads * a.head_dim;
+  const std::int64_t first = keys_in_sight<false>({.window = a.window}, 0, 0, of.past + t).first;
+  const std::int64_t begin = first + blockIdx.z * to.keys_a_split, end = least(begin + to.keys_a_split, of.past + t + 1);
   const int lane = threadIdx.x % warp_size, warp = threadIdx.x / warp_size;
   float q[Columns], sum[Columns] = {}, peak = low, total = 0;
 #pragma unroll
   for (int i = 0; i < Columns; ++i) {
     const int c = i * warp_size + lane;
-    q[i] = c < a.head_dim ? a.scale * wide(a.q[t * a.q_stride + h * a.head_dim + c]) : 0.0F;
+    q[i] = c < a.head_dim ? a.scale * wide(a.q[row * a.q_stride + h * a.head_dim + c]) : 0.0F;
   }
   for (std::int64_t j = begin + warp; j < end; j += warps * at_once) {
     float score[at_once] = {}, v[at_once][Columns], peak_now = peak;
 #pragma unroll
     for (int k = 0; k < at_once; ++k) {
-      const std::int64_t row = least(j + k * warps, end - 1) * stride + kv * a.head_dim;
+      const std::int64_t at = least(j + k * warps, end - 1) * stride + kv * a.head_dim;
 #pragma unroll
       for (int i = 0; i < Columns; ++i) {
         const int c = i * warp_size + lane;
-        if (c < a.head_dim) score[k] += q[i] * wide(a.keys[row + c]);
-        v[k][i] = c < a.head_dim ? wide(a.values[row + c]) : 0.0F;
+        if (c < a.head_dim) score[k] += q[i] * wide(of.keys[at + c]);
+        v[k][i] = c < a.head_dim ? wide(of.values[at + c]) : 0.0F;
       }
     }
 #pragma unroll
@@ -81,7 +81,7 @@ __global__ void attention_of_cache(attention_cached_args<Act> a, cache_parts to)
     if (part)
       part[2 + c] = o;
     else
-      a.o[(t * a.heads + h) * a.head_dim + c] = narrow<Act>(o / all);
+      a.o[(row * a.heads + h) * a.head_dim + c] = narrow<Act>(o / all);
   }
   if (part && threadIdx.x == 0) {
     part[0] = top;
@@ -91,7 +91,7 @@ __global__ void attention_of_cache(attention_cached_args<Act> a, cache_parts to)
 
 /// One block a token and head.
 template <class Act>
-__global__ void merge_splits(attention_cached_args<Act> a, cache_parts from) {
+__global__ void merge_splits(attention_cached_args<Act> a, cached_sequence<Act> of, cache_parts from) {
   const std::int64_t i = blockIdx.x * a.heads + blockIdx.y, stride = a.head_dim + 2;
   const float* part = from.numbers + i * from.splits * stride;
   float top = low, all = 0;
@@ -100,26 +100,31 @@ __global__ void merge_splits(attention_cached_args<Act> a, cache_parts from) {
   for (std::int64_t c = threadIdx.x; c < a.head_dim; c += blockDim.x) {
     float o = 0;
     for (std::int64_t s = 0; s < from.splits; ++s) o += part[s * stride + 2 + c] * __expf(part[s * stride] - top);
-    a.o[i * a.head_dim + c] = narrow<Act>(o / all);
+    a.o[(of.first * a.heads + i) * a.head_dim + c] = narrow<Act>(o / all);
   }
+}
+
+template <class Act>
+void attend_to_cache(queue& q, const attention_cached_args<Act>& a, const cached_sequence<Act>& of) {
+  const std::int64_t all = of.past + of.tokens, keys = a.window > 0 ? std::min(a.window, all) : all;  // of a query
+  const std::int64_t blocks_wanted = 512;
+  const std::int64_t splits = std::clamp<std::int64_t>(blocks_wanted / (of.tokens * a.heads), 1, ceil_div(keys, warps * 8));
+  const cache_parts parts{splits > 1 ? q.scratch_floats(of.tokens * a.heads * splits * (a.head_dim + 2)) : nullptr, splits,
+                          ceil_div(keys, splits)};
+  const auto tokens = static_cast<unsigned>(of.tokens), heads = static_cast<unsigned>(a.heads);
+  for_any_head_dim(a.head_dim, [&]<int D>() {
+    launch(q, "attention_cached", attention_of_cache<Act, D / warp_size>, dim3(tokens, heads, static_cast<unsigned>(splits)), threads, 0, a,
+           of, parts);
+  });
+  if (splits > 1) launch(q, "attention_cached's merge", merge_splits<Act>, dim3(tokens, heads), 64, 0, a, of, parts);
 }
 
 }  // namespace
 
 template <class Act>
 void attention_cached(stream& s, const attention_cached_args<Act>& a) {
-  queue& q = queue_of(s);
-  if (a.tokens == 0) return;
-  const std::int64_t all = a.past + a.tokens, keys = a.window > 0 ? std::min(a.window, all) : all, blocks_wanted = 512;  // keys of a query
-  const std::int64_t splits = std::clamp<std::int64_t>(blocks_wanted / (a.tokens * a.heads), 1, ceil_div(keys, warps * 8));
-  const cache_parts parts{splits > 1 ? q.scratch_floats(a.tokens * a.heads * splits * (a.head_dim + 2)) : nullptr, splits,
-                          ceil_div(keys, splits)};
-  const auto tokens = static_cast<unsigned>(a.tokens), heads = static_cast<unsigned>(a.heads);
-  for_any_head_dim(a.head_dim, [&]<int D>() {
-    launch(q, "attention_cached", attention_of_cache<Act, D / warp_size>, dim3(tokens, heads, static_cast<unsigned>(splits)), threads, 0, a,
-           parts);
-  });
-  if (splits > 1) launch(q, "attention_cached's merge", merge_splits<Act>, dim3(tokens, heads), 64, 0, a, parts);
+  for (std::int64_t i = 0; i < a.count; ++i)
+    if (a.sequences[i].tokens > 0) attend_to_cache(queue_of(s), a, a.sequences[i]);
 }
 template void attention_cached(stream&, const attention_cached_args<float>&);
 template void attention_cached(stream&, const attention_cached_args<bf16>&);

@@ -2,6 +2,7 @@
 #include "kernels/reference/ops.hpp"
 
 #include <algorithm>
+#include <span>
 
 namespace isthmus::kernels::reference {
 
@@ -73,14 +74,16 @@ void attention(stream& s, const attention_args<Act>& a) {
 
 template <class Act>
 void attention_cached(stream& s, const attention_cached_args<Act>& a) {
-  real<Act>* weights = scratch<Act>(s, a.past + a.tokens + a.head_dim);
-  for (std::int64_t t = 0; t < a.tokens; ++t) {
-    for (std::int64_t h = 0; h < a.heads; ++h) {
-      const key_range seen = keys_of({.window = a.window}, 0, 0, a.past + t);
-      const std::int64_t stride = a.kv_heads * a.head_dim, kv = seen.first * stride + h * a.kv_heads / a.heads * a.head_dim;
-      attend(a.q + t * a.q_stride + h * a.head_dim, a.keys + kv, a.values + kv, stride, seen.end - seen.first, a.head_dim, a.scale, weights,
-             weights + a.past + a.tokens, a.o + (t * a.heads + h) * a.head_dim);
-    }
+  const std::int64_t stride = a.kv_heads * a.head_dim;
+  for (const auto& one : std::span(a.sequences, static_cast<std::size_t>(a.count))) {
+    real<Act>* weights = scratch<Act>(s, one.past + one.tokens + a.head_dim);
+    for (std::int64_t t = 0; t < one.tokens; ++t)
+      for (std::int64_t h = 0; h < a.heads; ++h) {
+        const key_range seen = keys_of({.window = a.window}, 0, 0, one.past + t);
+        const std::int64_t row = one.first + t, kv = seen.first * stride + h * a.kv_heads / a.heads * a.head_dim;
+        attend(a.q + row * a.q_stride + h * a.head_dim, one.keys + kv, one.values + kv, stride, seen.end - seen.first, a.head_dim, a.scale,
+               weights, weights + one.past + one.tokens, a.o + (row * a.heads + h) * a.head_dim);
+      }
   }
 }
 

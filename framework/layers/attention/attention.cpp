@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 
 namespace isthmus {
 
@@ -76,7 +77,7 @@ void attention_layer<Act>::rotate(const layer_pass<Act>& p, Act* qkv, bool inver
 }
 
 template <class Act>
-void attention_layer<Act>::attend(const layer_pass<Act>& p, const places& at) const {
+void attention_layer<Act>::attend(const layer_pass<Act>& p, const places& at, std::int64_t first_query) const {
   const Act* q = p.rows_of(at.qkv, qkv_width_);
   p.ops.attention(p.stream, {.q = q,
                              .k = q + heads_ * head_dim_,
@@ -90,7 +91,7 @@ void attention_layer<Act>::attend(const layer_pass<Act>& p, const places& at) co
                              .head_dim = head_dim_,
                              .qkv_stride = qkv_width_,
                              .scale = scale_,
-                             .sight = sight(p)});
+                             .sight = sight(p, first_query)});
 }
 
 template <class Act>
@@ -103,7 +104,7 @@ void attention_layer<Act>::forward(const layer_pass<Act>& p, const Act* x, Act* 
 
 /// d_qkv from d_o, both as they lie behind rotation.
 template <class Act>
-void attention_layer<Act>::attend_back(const layer_pass<Act>& p, const places& at) const {
+void attention_layer<Act>::attend_back(const layer_pass<Act>& p, const places& at, std::int64_t first_query) const {
   const std::int64_t k = heads_ * head_dim_, v = (heads_ + kv_heads_) * head_dim_;
   p.ops.attention_backward(p.stream, {.q = at.qkv,
                                       .k = at.qkv + k,
@@ -122,7 +123,7 @@ void attention_layer<Act>::attend_back(const layer_pass<Act>& p, const places& a
                                       .qkv_stride = qkv_width_,
                                       .d_qkv_stride = qkv_width_,
                                       .scale = scale_,
-                                      .sight = sight(p)});
+                                      .sight = sight(p, first_query)});
 }
 
 template <class Act>
@@ -133,9 +134,9 @@ void attention_layer<Act>::backward(const layer_pass<Act>& p, const Act* x, cons
   qkv_proj_.backward(p, x, at_.d_qkv, dx);
 }
 
-/// Rotates the projected rows of one sequence and appends their keys and values. Returns how many rows were there before.
+/// One sequence, whose rows are projected: its keys and values are remembered.
 template <class Act>
-std::int64_t attention_layer<Act>::remember(const layer_pass<Act>& p, layer_state& state) const {
+kernels::cached_sequence<Act> attention_layer<Act>::remember(const layer_pass<Act>& p, layer_state& state) const {
   Act* q = p.rows_of(at_.qkv, qkv_width_);
   rotate(p, q, false);
   const std::int64_t kv_width = kv_heads_ * head_dim_, past = state[0].rows();
@@ -147,33 +148,32 @@ std::int64_t attention_layer<Act>::remember(const layer_pass<Act>& p, layer_stat
     std::copy_n(k, kv_width, keys + (past + t) * kv_width);
     std::copy_n(k + kv_width, kv_width, values + (past + t) * kv_width);
   }
-  return past;
-}
-
-/// One sequence, whose rows are projected.
-template <class Act>
-void attention_layer<Act>::attend_from(const layer_pass<Act>& p, layer_state& state) const {
-  const std::int64_t past = remember(p, state);
-  if (p.position == 0 && p.length > 1) return attend(p, at_);
-  p.ops.attention_cached(p.stream, {.q = p.rows_of(at_.qkv, qkv_width_),
-                                    .keys = state[0].as<Act>(),
-                                    .values = state[1].as<Act>(),
-                                    .o = p.rows_of(at_.o, heads_ * head_dim_),
-                                    .tokens = p.length,
-                                    .past = past,
-                                    .heads = heads_,
-                                    .kv_heads = kv_heads_,
-                                    .head_dim = head_dim_,
-                                    .q_stride = qkv_width_,
-                                    .scale = scale_,
-                                    .window = window_});
+  return {p.first_row, p.length, past, keys, values};
 }
 
 template <class Act>
 void attention_layer<Act>::advance(const layer_pass<Act>& p, std::span<const moving_sequence> sequences, const Act* x, Act* y) {
   ensure(!both_ways_, "attention: a bidirectional layer sees what comes later, so it cannot decode");
   qkv_proj_.forward(p, x, at_.qkv);
-  for (const auto& s : sequences) attend_from(p.part(s), *s.state);
+  cached_.clear();
+  for (const auto& s : sequences) {
+    const auto part = p.part(s);
+    const auto cached = remember(part, *s.state);
+    if (s.position == 0 && s.count > 1)
+      attend(part, at_);
+    else
+      cached_.push_back(cached);
+  }
+  p.ops.attention_cached(p.stream, {.q = at_.qkv,
+                                    .o = at_.o,
+                                    .sequences = cached_.data(),
+                                    .count = std::ssize(cached_),
+                                    .heads = heads_,
+                                    .kv_heads = kv_heads_,
+                                    .head_dim = head_dim_,
+                                    .q_stride = qkv_width_,
+                                    .scale = scale_,
+                                    .window = window_});
   o_proj_.forward(p, at_.o, y);
 }
 

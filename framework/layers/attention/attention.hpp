@@ -4,6 +4,7 @@
 #include "framework/layers/layer_kind.hpp"
 
 #include <memory>
+#include <vector>
 
 namespace isthmus {
 
@@ -36,12 +37,11 @@ private:
   };
   places take(std::int64_t rows, arena& kept, arena& shared) const;
   void rotate(const layer_pass<Act>& p, Act* qkv, bool inverse) const;
-  void attend(const layer_pass<Act>& p, const places& at) const;
-  void attend_back(const layer_pass<Act>& p, const places& at) const;
-  std::int64_t remember(const layer_pass<Act>& p, layer_state& state) const;
-  void attend_from(const layer_pass<Act>& p, layer_state& state) const;
-  kernels::attention_sight sight(const layer_pass<Act>& p) const {
-    return {.causal = !both_ways_, .window = window_, .first_key = p.first_key};
+  void attend(const layer_pass<Act>& p, const places& at, std::int64_t first_query = 0) const;
+  void attend_back(const layer_pass<Act>& p, const places& at, std::int64_t first_query = 0) const;
+  kernels::cached_sequence<Act> remember(const layer_pass<Act>& p, layer_state& state) const;
+  kernels::attention_sight sight(const layer_pass<Act>& p, std::int64_t first_query) const {
+    return {.causal = !both_ways_, .window = window_, .first_key = p.first_key, .first_query = first_query};
   }
 
   std::int64_t heads_, kv_heads_, head_dim_, qkv_width_, window_;
@@ -49,8 +49,9 @@ private:
   rotary_rule rotary_;
   real scale_;
   projection<Act> qkv_proj_, o_proj_;
-  places at_, whole_;                    // whole_: of the last pass from a state
-  std::unique_ptr<buffer> whole_bytes_;  // where those lie
+  places at_, whole_;                                  // whole_: of the last pass from a state
+  std::unique_ptr<buffer> whole_bytes_;                // where those lie
+  std::vector<kernels::cached_sequence<Act>> cached_;  // of a pass of advance()
 };
 
 }  // namespace isthmus

@@ -22,7 +22,7 @@ void attention_layer<Act>::forward_from(const layer_pass<Act>& p, layer_state& s
   ensure(!both_ways_, "attention: a bidirectional layer sees what comes later, so it has no state");
   ensure(p.batch == 1 && !p.first_key, "attention: a pass from a state is of one sequence, without documents' ends");
   qkv_proj_.forward(p, x, at_.qkv);
-  const std::int64_t past = remember(p, state), rows = past + p.length, kv_width = kv_heads_ * head_dim_, o_width = heads_ * head_dim_;
+  const std::int64_t past = remember(p, state).past, rows = past + p.length, kv_width = kv_heads_ * head_dim_, o_width = heads_ * head_dim_;
   arena counting;
   take(rows, counting, counting);
   if (!whole_bytes_ || whole_bytes_->size() < counting.most_used()) whole_bytes_ = std::make_unique<buffer>(counting.most_used());
@@ -36,7 +36,7 @@ void attention_layer<Act>::forward_from(const layer_pass<Act>& p, layer_state& s
     to = std::copy_n(values + t * kv_width, kv_width, to);
   }
   std::copy_n(at_.qkv, p.length * qkv_width_, to);
-  attend(pass_of(p, rows), whole_);
+  attend(pass_of(p, rows), whole_, past);
   std::copy_n(whole_.o + past * o_width, p.length * o_width, at_.o);
   o_proj_.forward(p, at_.o, y);
 }
@@ -48,7 +48,7 @@ void attention_layer<Act>::backward_from(const layer_pass<Act>& p, const layer_s
   o_proj_.backward(p, at_.o, dy, at_.d_o);
   std::fill_n(whole_.d_o, past * o_width, Act(0));
   std::copy_n(at_.d_o, p.length * o_width, whole_.d_o + past * o_width);
-  attend_back(pass_of(p, rows), whole_);
+  attend_back(pass_of(p, rows), whole_, past);
   std::copy_n(whole_.d_qkv + past * qkv_width_, p.length * qkv_width_, at_.d_qkv);
   const auto add = [&](const Act* from, Act* to) {
     for (std::int64_t c = 0; c < kv_width; ++c) to[c] = static_cast<Act>(static_cast<real>(to[c]) + static_cast<real>(from[c]));
