@@ -58,7 +58,7 @@ ISTHMUS_INLINE void activation_rows(stream& s, const activation_args<Act>& a) {
         mask.put(a.y + r * a.hidden + c, Gated ? f * mask.get(x + a.hidden + c) : f);
       });
     }
-  });
+  }, step_block);
 }
 
 template <class Curve, bool Gated, class Act>

@@ -10,6 +10,7 @@
 #include "kernels/cpu/route.inl"
 #include "kernels/cpu/library.inl"
 #include "kernels/cpu/panels.inl"
+#include "kernels/cpu/ahead.inl"
 #include "kernels/cpu/few_rows.inl"
 #include "kernels/cpu/grouped.inl"
 #include "kernels/cpu/linear.inl"

@@ -42,6 +42,18 @@ ISTHMUS_INLINE void sums_of(const vf (&x)[width], float* to) {
 #endif
 }
 
+/// Fetches a head's columns of a row that is read a block later, into the second-level cache: memory brings it while this block is worked on.
+template <int Vectors, class Act>
+ISTHMUS_INLINE void fetch_row(const Act* row, std::int64_t head_dim) {
+  constexpr std::int64_t line = 64 / static_cast<std::int64_t>(sizeof(Act));
+  if constexpr (Vectors > 0) {
+#pragma GCC unroll 8
+    for (std::int64_t c = 0; c < Vectors * width; c += line) __builtin_prefetch(row + c, 0, 2);
+  } else {
+    for (std::int64_t c = 0; c < head_dim; c += line) __builtin_prefetch(row + c, 0, 2);
+  }
+}
+
 /// q . key, lanes not yet summed. Vectors: of a head, or 0 for any number.
 template <int Vectors, class Act>
 ISTHMUS_INLINE vf key_dot(const vf* q, const cached_query<Act>& a, std::int64_t h, const Act* key, float scale) {
@@ -62,8 +74,13 @@ void cached_scores(const cached_query<Act>& a, float scale) {
     for (std::int64_t h = 0; h < a.heads; ++h) {
       vf q[Vectors > 0 ? Vectors : 1], dots[width];
       for (int v = 0; v < Vectors; ++v) q[v] = load(a.q + h * a.head_dim + v * width) * scale;
+      const bool last = j + width >= a.count;
+      const Act* later = last ? a.values : a.keys;
 #pragma GCC unroll 16
-      for (int k = 0; k < width; ++k) dots[k] = key_dot<Vectors>(q, a, h, a.row(a.keys, j + k, h), scale);
+      for (int k = 0; k < width; ++k) {
+        fetch_row<Vectors>(a.row(later, (last ? 0 : j + width) + k, h), a.head_dim);
+        dots[k] = key_dot<Vectors>(q, a, h, a.row(a.keys, j + k, h), scale);
+      }
       sums_of(dots, a.weights + h * a.room() + j);
     }
 }
@@ -100,6 +117,7 @@ void cached_values(const cached_query<Act>& a) {
         for (int v = 0; v < Vectors; ++v) o[v] = load(sums + v * width);
         for (std::int64_t k = j; k < end; ++k) {
           const Act* value = a.row(a.values, k, h);
+          fetch_row<Vectors>(a.row(a.values, k + width, h), a.head_dim);
 #pragma GCC unroll 8
           for (int v = 0; v < Vectors; ++v) o[v] += weights[k] * load(value + v * width);
         }
@@ -117,7 +135,7 @@ void cached_values(const cached_query<Act>& a) {
 template <int Vectors, class Act>
 void attend_cached(const cached_query<Act>& a, float scale, Act* o) {
   cached_scores<Vectors>(a, scale);
-  for (std::int64_t h = 0; h < a.heads; ++h) { a.totals[h] = exponentials_of(a.weights + h * a.room(), a.count); }
+  for (std::int64_t h = 0; h < a.heads; ++h) a.totals[h] = exponentials_of(a.weights + h * a.room(), a.count);
   cached_values<Vectors>(a);
   for (std::int64_t h = 0; h < a.heads; ++h)
     over(a.head_dim,
@@ -130,8 +148,8 @@ void attention_cached(stream& s, const attention_cached_args<Act>& a) {
   for (std::int64_t i = 0; i < a.count; ++i) queries += a.sequences[i].tokens;
   if (queries == 0) return;
   // The heads of a query stay together, unless that leaves fewer tiles than two a worker.
-  const std::int64_t wanted = (2 * s.workers.size() + queries - 1) / queries;
-  const std::int64_t parts = s.workers.size() == 1 ? 1 : wanted < a.heads ? wanted : a.heads;
+  const std::int64_t wanted = s.workers.size() == 1 ? 1 : (2 * s.workers.size() + queries - 1) / queries;
+  const std::int64_t parts = wanted < a.heads ? wanted : a.heads;
   const auto attend = a.head_dim == 8 * width   ? attend_cached<8, Act>
                       : a.head_dim == 4 * width ? attend_cached<4, Act>
                       : a.head_dim == 2 * width ? attend_cached<2, Act>

@@ -122,9 +122,10 @@ constexpr std::int64_t panel_vectors = library_panel / width;
 /// One of the library's panels times a strip of rows; `columns` of its outputs are there.
 template <int Rows>
 __attribute__((noinline)) void panel_strip(const float* w, std::int64_t in, const float* x, std::int64_t x_stride, float* y,
-                                           std::int64_t y_stride, std::int64_t columns) {
+                                           std::int64_t y_stride, std::int64_t columns, weights_ahead ahead) {
   vf sums[Rows][panel_vectors] = {};
   for (std::int64_t i = 0; i < in; ++i, w += library_panel) {
+    ahead.fetch();
     vf weights[panel_vectors];
 #pragma GCC unroll 4
     for (int j = 0; j < panel_vectors; ++j) weights[j] = load(w + j * width);
@@ -150,18 +151,18 @@ __attribute__((noinline)) void panel_strip(const float* w, std::int64_t in, cons
 constexpr int panel_strip_rows = 6;  // whose sums fit the registers beside a row of a panel
 template <int... Rows>
 constexpr auto panel_strips(std::integer_sequence<int, Rows...>) {
-  using function = void (*)(const float*, std::int64_t, const float*, std::int64_t, float*, std::int64_t, std::int64_t);
+  using function = void (*)(const float*, std::int64_t, const float*, std::int64_t, float*, std::int64_t, std::int64_t, weights_ahead);
   return std::array<function, sizeof...(Rows)>{panel_strip<Rows + 1>...};
 }
 
-/// One panel times all rows, which are shared out evenly over strips.
-inline void multiply_panel(const float* w, const linear_args<float>& a, std::int64_t first) {
+/// One panel times all rows, which are shared out evenly over strips. behind: the next panel.
+inline void multiply_panel(const float* w, const linear_args<float>& a, std::int64_t first, const float* behind, std::int64_t behind_bytes) {
   static constexpr auto strips = panel_strips(std::make_integer_sequence<int, panel_strip_rows>());
   const std::int64_t count = (a.rows + panel_strip_rows - 1) / panel_strip_rows;
   for (std::int64_t k = 0, row = 0; k < count; ++k) {
     const std::int64_t next = a.rows * (k + 1) / count;
     strips[static_cast<std::size_t>(next - row - 1)](w, a.w->in, a.x + row * a.x_stride, a.x_stride, a.y + row * a.y_stride + first,
-                                                     a.y_stride, a.w->out - first);
+                                                     a.y_stride, a.w->out - first, share_ahead(behind, behind_bytes, k, count, a.w->in));
     row = next;
   }
 }
@@ -171,7 +172,8 @@ inline void multiply_by_panels(stream& s, const linear_args<float>& a, const flo
   const std::int64_t floats = round_up(a.w->in, library_depth_unit) * library_panel, all = (a.w->out + library_panel - 1) / library_panel;
   const std::int64_t wanted = few_rows_tile_bytes / (floats * 4), group = wanted < 1 ? 1 : wanted;
   s.workers.run((all + group - 1) / group, [&](std::int64_t tile, int) {
-    for (std::int64_t i = tile * group; i < all && i < (tile + 1) * group; ++i) multiply_panel(panels + i * floats, a, i * library_panel);
+    for (std::int64_t i = tile * group; i < all && i < (tile + 1) * group; ++i)
+      multiply_panel(panels + i * floats, a, i * library_panel, panels + (i + 1) * floats, i + 1 < all ? floats * 4 : 0);
   });
 }
 #endif

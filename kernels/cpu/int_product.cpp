@@ -40,6 +40,8 @@ namespace {
 
 #include "kernels/cpu/vec.inl"
 
+#include "kernels/cpu/ahead.inl"
+
 constexpr std::int64_t strip_rows = 6, strip_blocks = 2;  // 12 sums of int32 and 12 of fp32 in registers
 // A strip of few rows takes one block: memory likes one stream better than two. Nothing is fetched early: of such a stream the CPU foresees
 // more than a program does, and int8 weights came a fifth slower with prefetches (Zen 4).
@@ -113,7 +115,7 @@ ISTHMUS_INLINE void group_sums(const std::byte* w, std::int64_t block, const std
 /// One strip of rows with `Blocks` blocks of 16 outputs; `columns` of them are there.
 template <bool Four, int Rows, int Blocks, class Act>
 __attribute__((noinline)) void strip(const std::byte* w, std::int64_t block, const rounded_rows& x, std::int64_t row, Act* y,
-                                     std::int64_t y_stride, std::int64_t columns) {
+                                     std::int64_t y_stride, std::int64_t columns, weights_ahead ahead) {
   constexpr std::int64_t unit = unit_bytes(Four ? weight_format::int4 : weight_format::int8), group = (unit - scale_bytes) / 2;
   const std::int64_t groups = x.groups(), x_row = 32 * groups;
   const std::int8_t* steps = x.steps + row * x_row;
@@ -121,6 +123,7 @@ __attribute__((noinline)) void strip(const std::byte* w, std::int64_t block, con
   const std::int32_t* excess = x.excess + row * groups;
   vf total[Rows][Blocks] = {};
   for (std::int64_t g = 0; g < groups; ++g) {
+    ahead.fetch();
     const std::byte* at = w + g / 2 * unit;
     __m512i sum[Rows][Blocks];
 #pragma GCC unroll 8
@@ -148,7 +151,8 @@ __attribute__((noinline)) void strip(const std::byte* w, std::int64_t block, con
 }
 
 template <class Act>
-using strip_function = void (*)(const std::byte*, std::int64_t, const rounded_rows&, std::int64_t, Act*, std::int64_t, std::int64_t);
+using strip_function = void (*)(const std::byte*, std::int64_t, const rounded_rows&, std::int64_t, Act*, std::int64_t, std::int64_t,
+                                weights_ahead);
 template <bool Four, int Blocks, class Act, int... Rows>
 constexpr std::array<strip_function<Act>, sizeof...(Rows)> strips_of(std::integer_sequence<int, Rows...>) {
   return {strip<Four, Rows + 1, Blocks, Act>...};
@@ -157,10 +161,10 @@ constexpr std::array<strip_function<Act>, sizeof...(Rows)> strips_of(std::intege
 template <bool Four, int Blocks, class Act>
 constexpr auto strips = strips_of<Four, Blocks, Act>(std::make_integer_sequence<int, strip_rows>());
 
-/// Rows [row, row + rows) with blocks [first, last); rows are shared out evenly over strips.
+/// Rows [row, row + rows) with blocks [first, last) of all; rows are shared out evenly over strips.
 template <bool Four, class Act>
 void multiply_tile(const std::byte* w, const rounded_rows& x, std::int64_t row, std::int64_t rows, std::int64_t first, std::int64_t last,
-                   std::int64_t out, Act* y, std::int64_t y_stride) {
+                   std::int64_t all, std::int64_t out, Act* y, std::int64_t y_stride) {
   const std::int64_t block = x.units * unit_bytes(Four ? weight_format::int4 : weight_format::int8);
   const std::int64_t n_strips = (rows + strip_rows - 1) / strip_rows;
   const std::int64_t wanted = rows <= few_rows ? 1 : strip_blocks;
@@ -168,9 +172,10 @@ void multiply_tile(const std::byte* w, const rounded_rows& x, std::int64_t row, 
     here = std::min(wanted, last - b);
     const auto& by_rows = here == strip_blocks ? strips<Four, strip_blocks, Act> : strips<Four, 1, Act>;
     for (std::int64_t s = 0; s < n_strips; ++s) {
-      const std::int64_t from = rows * s / n_strips, next = rows * (s + 1) / n_strips;
-      by_rows[static_cast<std::size_t>(next - from - 1)](
-          w + b * block, block, x, row + from, y + (row + from) * y_stride + b * block_outputs, y_stride, out - b * block_outputs);
+      const std::int64_t from = rows * s / n_strips, next = rows * (s + 1) / n_strips, behind = std::min(here, all - b - here);
+      by_rows[static_cast<std::size_t>(next - from - 1)](w + b * block, block, x, row + from,
+                                                         y + (row + from) * y_stride + b * block_outputs, y_stride, out - b * block_outputs,
+                                                         share_ahead(w + (b + here) * block, behind * block, s, n_strips, x.groups()));
     }
   }
 }
@@ -197,7 +202,7 @@ void int_multiply(team& workers, weight_format format, const std::byte* weights,
   workers.run(row_tiles * groups, [&](std::int64_t tile, int) {
     const std::int64_t row = rows * (tile / groups) / row_tiles, next = rows * (tile / groups + 1) / row_tiles;
     const std::int64_t first = tile % groups * group, last = std::min(blocks, first + group);
-    (four ? multiply_tile<true, Act> : multiply_tile<false, Act>)(weights, rounded, row, next - row, first, last, out, y, y_stride);
+    (four ? multiply_tile<true, Act> : multiply_tile<false, Act>)(weights, rounded, row, next - row, first, last, blocks, out, y, y_stride);
   });
 }
 

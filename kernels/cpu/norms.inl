@@ -2,15 +2,16 @@
 
 constexpr std::int64_t row_block = 32;
 
-/// run(tiles of up to row_block rows): body(first row, rows, tile, worker).
+/// run(tiles of up to `block` rows): body(first row, rows, tile, worker).
 template <class Body>
-void over_row_blocks(stream& s, std::int64_t rows, Body&& body) {
-  const std::int64_t tiles = (rows + row_block - 1) / row_block;
+void over_row_blocks(stream& s, std::int64_t rows, Body&& body, std::int64_t block = row_block) {
+  const std::int64_t tiles = (rows + block - 1) / block;
   s.workers.run(tiles, [&](std::int64_t tile, int worker) {
-    const std::int64_t first = tile * row_block;
-    body(first, rows - first < row_block ? rows - first : row_block, tile, worker);
+    const std::int64_t first = tile * block;
+    body(first, rows - first < block ? rows - first : block, tile, worker);
   });
 }
+constexpr std::int64_t step_block = 8;  // of what sums nothing over rows: sequences that decode together are few rows
 
 /// Adds parts [count, n] to out [n] in order.
 inline void add_parts(const float* parts, std::int64_t count, std::int64_t n, float* out) {
@@ -51,7 +52,7 @@ void rms_norm(stream& s, const rms_norm_args<Act>& a) {
       });
       a.rstd[r] = rstd;
     }
-  });
+  }, step_block);
 }
 
 template <class Act>

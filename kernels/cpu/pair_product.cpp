@@ -59,6 +59,8 @@ namespace {
 
 #include "kernels/cpu/square.inl"
 
+#include "kernels/cpu/ahead.inl"
+
 constexpr std::int64_t vectors = pair_outputs / width;  // of outputs in a panel
 constexpr std::int64_t tile_bytes = 64 << 10;           // of weights, at least, where there are tiles enough
 
@@ -90,17 +92,18 @@ void round_rows(const Act* x, std::int64_t x_stride, std::int64_t rows, std::int
 
 /// A panel of weights times a strip of rows; `columns` of its outputs are there.
 template <int Rows, class Act>
-__attribute__((noinline)) void multiply_strip(const std::byte* w, std::int64_t pairs, const bf16* x, Act* y, std::int64_t y_stride,
-                                              std::int64_t columns) {
+__attribute__((noinline)) void multiply_strip(const std::byte* w, std::int64_t pairs, const bf16* x, std::int64_t x_stride, Act* y,
+                                              std::int64_t y_stride, std::int64_t columns, weights_ahead ahead) {
   __m512 sums[Rows][vectors] = {};
   for (std::int64_t p = 0; p < pairs; ++p, w += pair_outputs * 4) {
+    ahead.fetch();
     __m512bh weights[vectors];
 #pragma GCC unroll 4
     for (int j = 0; j < vectors; ++j) weights[j] = reinterpret_cast<__m512bh>(_mm512_load_si512(w + 64 * j));
 #pragma GCC unroll 8
     for (int r = 0; r < Rows; ++r) {
       std::int32_t two;
-      __builtin_memcpy(&two, x + 2 * (r * pairs + p), 4);
+      __builtin_memcpy(&two, x + r * x_stride + 2 * p, 4);
       __m512i values = _mm512_set1_epi32(two);
       asm("" : "+v"(values));  // one load for all products with it
 #pragma GCC unroll 4
@@ -121,19 +124,20 @@ __attribute__((noinline)) void multiply_strip(const std::byte* w, std::int64_t p
 constexpr std::int64_t strip_rows = 6;  // whose sums fit the registers beside a row of weights
 template <class Act, int... Rows>
 constexpr auto strips_of(std::integer_sequence<int, Rows...>) {
-  using function = void (*)(const std::byte*, std::int64_t, const bf16*, Act*, std::int64_t, std::int64_t);
+  using function = void (*)(const std::byte*, std::int64_t, const bf16*, std::int64_t, Act*, std::int64_t, std::int64_t, weights_ahead);
   return std::array<function, sizeof...(Rows)>{multiply_strip<Rows + 1, Act>...};
 }
 
-/// One panel times all rows, which are shared out evenly over strips.
+/// One panel times all rows, which are shared out evenly over strips. next_bytes: of the panel behind it.
 template <class Act>
-void multiply_panel(const std::byte* w, std::int64_t pairs, const bf16* x, std::int64_t rows, Act* y, std::int64_t y_stride,
-                    std::int64_t columns) {
+void multiply_panel(const std::byte* w, std::int64_t pairs, const bf16* x, std::int64_t x_stride, std::int64_t rows, Act* y,
+                    std::int64_t y_stride, std::int64_t columns, std::int64_t next_bytes) {
   static constexpr auto strips = strips_of<Act>(std::make_integer_sequence<int, strip_rows>());
   const std::int64_t count = (rows + strip_rows - 1) / strip_rows;
   for (std::int64_t s = 0, row = 0; s < count; ++s) {
     const std::int64_t next = rows * (s + 1) / count;
-    strips[static_cast<std::size_t>(next - row - 1)](w, pairs, x + row * 2 * pairs, y + row * y_stride, y_stride, columns);
+    strips[static_cast<std::size_t>(next - row - 1)](w, pairs, x + row * x_stride, x_stride, y + row * y_stride, y_stride, columns,
+                                                     share_ahead(w + pairs * pair_outputs * 4, next_bytes, s, count, pairs));
     row = next;
   }
 }
@@ -175,12 +179,21 @@ template <class Act>
 void pair_multiply(team& workers, const std::byte* weights, std::int64_t rows, std::int64_t out, std::int64_t in, const Act* x,
                    std::int64_t x_stride, Act* y, std::int64_t y_stride) {
   const std::int64_t pairs = pairs_of(in), panels = panels_of(out), bytes = panel_bytes(in);
-  auto* rounded = reinterpret_cast<bf16*>(workers.shared_scratch(static_cast<std::size_t>(rows * pairs * 4)));
-  round_rows(x, x_stride, rows, in, pairs, rounded);
+  const bf16* pairs_of_x = nullptr;
+  std::int64_t row = x_stride;
+  if constexpr (std::is_same_v<Act, bf16>)
+    if (in % pair_inputs == 0) pairs_of_x = x;
+  if (!pairs_of_x) {
+    row = 2 * pairs;
+    auto* rounded = reinterpret_cast<bf16*>(workers.shared_scratch(static_cast<std::size_t>(rows * pairs * 4)));
+    round_rows(x, x_stride, rows, in, pairs, rounded);
+    pairs_of_x = rounded;
+  }
   const std::int64_t group = std::max<std::int64_t>(1, tile_bytes / bytes);
   workers.run((panels + group - 1) / group, [&](std::int64_t tile, int) {
     for (std::int64_t i = tile * group; i < std::min(panels, (tile + 1) * group); ++i)
-      multiply_panel(weights + i * bytes, pairs, rounded, rows, y + i * pair_outputs, y_stride, out - i * pair_outputs);
+      multiply_panel(weights + i * bytes, pairs, pairs_of_x, row, rows, y + i * pair_outputs, y_stride, out - i * pair_outputs,
+                     i + 1 < panels ? bytes : 0);
   });
 }
 
