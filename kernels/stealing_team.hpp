@@ -9,7 +9,7 @@ namespace isthmus::kernels {
 
 /// Several threads, the caller one of them. Each worker has a range of tiles of its own, so that consecutive kernels find their rows
 /// in the same cache, and steals from the others' ends when it has none left. A worker that the machine keeps from running costs
-/// at most the one tile it holds: nobody waits for workers that have not come. Waiting spins for some microseconds, then sleeps.
+/// at most the one tile it holds: nobody waits for workers that have not come. Waiting spins for some tens of microseconds, then sleeps.
 class stealing_team final : public team {
 public:
   /// threads >= 1, the caller included. More than the machine has cores is allowed, and slower.
