@@ -165,8 +165,10 @@ bool library_backward_weight(stream& s, gemm_library& library, std::int64_t rows
                              std::int64_t dy_stride, const Act* x, std::int64_t x_stride, float* dw) {
   constexpr bool fp32 = std::is_same_v<Act, float>;
   // Rows of dy far apart fall into few sets of the caches while the library turns them; our own kernels copy them first.
-  if (fp32 && (out > 512 || dy_stride % 1024 == 0)) return false;
-  const std::int64_t even = round_up((out + 3) / 4, 32), whole = even < 128 ? 128 : even > 256 ? 256 : even;
+  if (fp32 && dy_stride % 1024 == 0) return false;
+  // bf16 likes larger tiles; a tile for each worker, if that leaves them large enough.
+  const std::int64_t least = fp32 ? 4 : 2, parts = s.workers.size() > least ? s.workers.size() : least;
+  const std::int64_t even = round_up((out + parts - 1) / parts, 32), whole = even < 128 ? 128 : even > 256 ? 256 : even;
   const std::int64_t tiles = (out + whole - 1) / whole, last = out - (tiles - 1) * whole;
   const auto plan_for = [&](std::int64_t m) {
     return library.prepare({m, in, rows, dy_stride, x_stride, in, true, right_form::rows, !fp32, false, true});
