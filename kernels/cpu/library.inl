@@ -99,14 +99,20 @@ bool library_multiply(stream& s, gemm_library& library, std::int64_t rows, const
                       const library_weights<Act>& w, Out* y, std::int64_t y_stride) {
   const std::int64_t n = w.columns(), k = w.depth(), whole = std::is_same_v<Act, float> && n * k > 1 << 19 ? 128 : 256;
   const std::int64_t tiles = (rows + whole - 1) / whole, last = rows - (tiles - 1) * whole;
-  const auto plan_for = [&](std::int64_t m) {
-    return library.prepare({m, n, k, x_stride, 0, y_stride, false, w.form(), std::is_same_v<Act, bf16>, std::is_same_v<Out, bf16>, false});
+  // Rows of one tile share out the columns.
+  const std::int64_t wide = tiles > 1 || n < 512 ? n : round_up((n + 3) / 4, library_panel), parts = (n + wide - 1) / wide;
+  const auto plan_for = [&](std::int64_t m, std::int64_t columns) {
+    return library.prepare(
+        {m, columns, k, x_stride, 0, y_stride, false, w.form(), std::is_same_v<Act, bf16>, std::is_same_v<Out, bf16>, false});
   };
-  const auto *last_plan = plan_for(last), *plan = tiles > 1 ? plan_for(whole) : last_plan;
+  const auto *last_plan = plan_for(last, n - (parts - 1) * wide),
+             *plan = tiles * parts > 1 ? plan_for(tiles > 1 ? whole : last, wide) : last_plan;
   if (!plan || !last_plan) return false;
   const Act* b = prepared(s, w);
-  s.workers.run(tiles, [&](std::int64_t tile, int worker) {
-    library.run(tile + 1 == tiles ? *last_plan : *plan, x + tile * whole * x_stride, b, y + tile * whole * y_stride, worker);
+  const std::int64_t depth = std::is_same_v<Act, float> ? round_up(k, library_depth_unit) : round_up(k, pair_inputs);
+  s.workers.run(tiles * parts, [&](std::int64_t tile, int worker) {
+    const std::int64_t i = tile / parts * whole, j = tile % parts * wide;
+    library.run(tile + 1 == tiles * parts ? *last_plan : *plan, x + i * x_stride, b + j * depth, y + i * y_stride + j, worker);
   });
   return true;
 }
@@ -166,8 +172,7 @@ bool library_backward_weight(stream& s, gemm_library& library, std::int64_t rows
   constexpr bool fp32 = std::is_same_v<Act, float>;
   // Rows of dy far apart fall into few sets of the caches while the library turns them; our own kernels copy them first.
   if (fp32 && dy_stride % 1024 == 0) return false;
-  // bf16 likes larger tiles; a tile for each worker, if that leaves them large enough.
-  const std::int64_t least = fp32 ? 4 : 2, parts = s.workers.size() > least ? s.workers.size() : least;
+  const std::int64_t parts = fp32 ? 4 : 2;  // bf16 likes larger tiles
   const std::int64_t even = round_up((out + parts - 1) / parts, 32), whole = even < 128 ? 128 : even > 256 ? 256 : even;
   const std::int64_t tiles = (out + whole - 1) / whole, last = out - (tiles - 1) * whole;
   const auto plan_for = [&](std::int64_t m) {

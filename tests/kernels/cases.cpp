@@ -168,6 +168,8 @@ std::vector<kernel_case> kernel_cases() {
   for (auto& c : convolution_cases()) cases.push_back(std::move(c));
   for (auto& c : {linear_case(1, 48, 32, 0),
                   linear_case(7, 5, 3, 0),
+                  linear_case(90, 700, 40, 3),
+                  linear_case(200, 130, 530, 0),
                   linear_case(65, 80, 96, 0),
                   linear_case(130, 70, 64, 5),
                   linear_case(256, 256, 128, 0),
