@@ -29,7 +29,6 @@ struct library_weights {
   bool transposed;
   std::int64_t columns() const { return transposed ? w->out : w->in; }
   std::int64_t depth() const { return transposed ? w->in : w->out; }
-  right_form form() const { return std::is_same_v<Act, float> ? right_form::panels : right_form::pairs; }
 };
 
 /// The weights [out, in], rounded: read in both directions.
@@ -93,66 +92,60 @@ inline const float* prepared(stream& s, const library_weights<float>& of) {
   return panels;
 }
 
+/// How a product is cut: rows of a tile, and about how many parts of its columns.
+struct library_cut {
+  std::int64_t rows, parts;
+};
+
+/// y [rows, n] = x [rows, k] b, b in panels or pairs; y is fp32 or as x.
+template <class In, class Out>
+bool library_tiles(stream& s, gemm_library& library, std::int64_t rows, std::int64_t n, std::int64_t k, library_cut cut, const In* x,
+                   std::int64_t x_stride, const In* b, Out* y, std::int64_t y_stride) {
+  constexpr bool fp32 = std::is_same_v<In, float>;
+  const std::int64_t tiles = (rows + cut.rows - 1) / cut.rows, last = rows - (tiles - 1) * cut.rows;
+  const std::int64_t wide = cut.parts == 1 ? n : round_up((n + cut.parts - 1) / cut.parts, library_panel), parts = (n + wide - 1) / wide;
+  const auto plan_for = [&](bool last_rows, bool last_columns) {
+    return library.prepare({last_rows ? last : cut.rows, last_columns ? n - (parts - 1) * wide : wide, k, x_stride, 0, y_stride, false,
+                            fp32 ? right_form::panels : right_form::pairs, !fp32, std::is_same_v<Out, bf16>, false});
+  };
+  const gemm_library::plan* plans[2][2];
+  for (const bool last_rows : {false, true})
+    for (const bool last_columns : {false, true})
+      if (!(plans[last_rows][last_columns] = plan_for(last_rows || tiles == 1, last_columns || parts == 1))) return false;
+  const std::int64_t depth = round_up(k, fp32 ? library_depth_unit : pair_inputs);
+  s.workers.run(tiles * parts, [&](std::int64_t tile, int worker) {
+    const std::int64_t i = tile / parts, j = tile % parts;
+    library.run(*plans[i + 1 == tiles][j + 1 == parts], x + i * cut.rows * x_stride, b + j * wide * depth,
+                y + i * cut.rows * y_stride + j * wide, worker);
+  });
+  return true;
+}
+
 /// y [rows, columns] = x [rows, depth] w; y is fp32 or as x.
 template <class Act, class Out>
 bool library_multiply(stream& s, gemm_library& library, std::int64_t rows, const Act* x, std::int64_t x_stride,
                       const library_weights<Act>& w, Out* y, std::int64_t y_stride) {
   const std::int64_t n = w.columns(), k = w.depth(), whole = std::is_same_v<Act, float> && n * k > 1 << 19 ? 128 : 256;
-  const std::int64_t tiles = (rows + whole - 1) / whole, last = rows - (tiles - 1) * whole;
-  // Rows of one tile share out the columns.
-  const std::int64_t wide = tiles > 1 || n < 512 ? n : round_up((n + 3) / 4, library_panel), parts = (n + wide - 1) / wide;
-  const auto plan_for = [&](std::int64_t m, std::int64_t columns) {
-    return library.prepare(
-        {m, columns, k, x_stride, 0, y_stride, false, w.form(), std::is_same_v<Act, bf16>, std::is_same_v<Out, bf16>, false});
-  };
-  const auto *last_plan = plan_for(last, n - (parts - 1) * wide),
-             *plan = tiles * parts > 1 ? plan_for(tiles > 1 ? whole : last, wide) : last_plan;
-  if (!plan || !last_plan) return false;
-  const Act* b = prepared(s, w);
-  const std::int64_t depth = std::is_same_v<Act, float> ? round_up(k, library_depth_unit) : round_up(k, pair_inputs);
-  s.workers.run(tiles * parts, [&](std::int64_t tile, int worker) {
-    const std::int64_t i = tile / parts * whole, j = tile % parts * wide;
-    library.run(tile + 1 == tiles * parts ? *last_plan : *plan, x + i * x_stride, b + j * depth, y + i * y_stride + j, worker);
-  });
-  return true;
+  const library_cut cut{whole, rows > whole || n < 512 ? 1 : 4};  // rows of one tile share out the columns
+  return library_tiles(s, library, rows, n, k, cut, x, x_stride, prepared(s, w), y, y_stride);
 }
 
 #if ISTHMUS_WIDTH == 16
 /// y = x W^T with the weights as pairs; fp32 activations are rounded to bf16 as well.
 template <class Act>
 bool library_pair_multiply(stream& s, gemm_library& library, const linear_args<Act>& a, const std::byte* weights) {
-  constexpr bool fp32 = std::is_same_v<Act, float>;
-  const std::int64_t n = a.w->out, k = a.w->in, x_row = fp32 ? k : a.x_stride;
-  // Few rows: tiles of outputs. Many: tiles of rows.
-  const std::int64_t m_tiles = (a.rows + 255) / 256, n_tiles = m_tiles >= 4 || n < 512 ? 1 : 4,
-                     n_at_once = round_up((n + n_tiles - 1) / n_tiles, pair_outputs);
-  const auto plan_for = [&](std::int64_t rows, std::int64_t columns) {
-    return library.prepare({rows, columns, k, x_row, 0, a.y_stride, false, right_form::pairs, true, !fp32, false});
-  };
-  const std::int64_t last_m = a.rows - (m_tiles - 1) * 256, n_count = (n + n_at_once - 1) / n_at_once,
-                     last_n = n - (n_count - 1) * n_at_once;
-  const gemm_library::plan* plans[2][2];
-  for (const bool m_last : {false, true})
-    for (const bool n_last : {false, true})
-      if (!(plans[m_last][n_last] = plan_for(m_last || m_tiles == 1 ? last_m : 256, n_last || n_count == 1 ? last_n : n_at_once)))
-        return false;
-  const bf16* x = nullptr;
-  if constexpr (fp32) {
-    auto* copy = reinterpret_cast<bf16*>(shared_floats(s, (a.rows * k + 1) / 2));
-    over_row_blocks(s, a.rows, [&](std::int64_t first, std::int64_t rows, std::int64_t, int) {
-      store_rows(a.x + first * a.x_stride, a.x_stride, rows, k, copy + first * k, k);
-    });
-    x = copy;
+  const std::int64_t n = a.w->out, k = a.w->in;
+  const library_cut cut{256, a.rows > 3 * 256 || n < 512 ? 1 : 4};  // few rows: tiles of outputs; many: of rows
+  const auto* pairs = reinterpret_cast<const bf16*>(weights);
+  if constexpr (std::is_same_v<Act, bf16>) {
+    return library_tiles(s, library, a.rows, n, k, cut, a.x, a.x_stride, pairs, a.y, a.y_stride);
   } else {
-    x = a.x;
+    auto* x = reinterpret_cast<bf16*>(shared_floats(s, (a.rows * k + 1) / 2));
+    over_row_blocks(s, a.rows, [&](std::int64_t first, std::int64_t rows, std::int64_t, int) {
+      store_rows(a.x + first * a.x_stride, a.x_stride, rows, k, x + first * k, k);
+    });
+    return library_tiles(s, library, a.rows, n, k, cut, x, k, pairs, a.y, a.y_stride);
   }
-  const auto tile_of_weights = static_cast<std::int64_t>(pair_bytes(n_at_once, k));
-  s.workers.run(m_tiles * n_count, [&](std::int64_t tile, int worker) {
-    const std::int64_t i = tile / n_count, j = tile % n_count;
-    library.run(*plans[i + 1 == m_tiles][j + 1 == n_count], x + i * 256 * x_row, weights + j * tile_of_weights,
-                a.y + i * 256 * a.y_stride + j * n_at_once, worker);
-  });
-  return true;
 }
 
 /// The same by whatever is fastest for the number of rows.
