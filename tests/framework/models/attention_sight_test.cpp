@@ -99,35 +99,6 @@ BOOST_AUTO_TEST_CASE(bidirectional_attention_sees_later_tokens) {
              std::string::npos);
 }
 
-BOOST_AUTO_TEST_CASE(a_transaction_brings_back_what_a_window_would_have_dropped) {
-  for (const auto* b : kernels::backends()) {
-    ready_model m(windowed(4), *b);
-    const auto ids = random_ids(2, 40, 37);
-    sequence_state state = m.model.start();
-    m.model.advance(state, {ids.data(), 9});
-    const sequence_state before = state;
-    {
-      state_transaction outer(state);
-      m.model.advance(state, {ids.data() + 9, 2});
-      {
-        const state_transaction inner(state);
-        for (std::size_t t = 11; t < 31; ++t) m.model.advance(state, {ids.data() + t, 1});
-      }
-      state_transaction committed(state);
-      m.model.advance(state, {ids.data() + 11, 20});
-      committed.commit();
-    }
-    BOOST_TEST((state == before));
-    state_transaction kept(state);
-    m.model.advance(state, {ids.data() + 9, 22});
-    kept.commit();
-    sequence_state plain = before;
-    m.model.advance(plain, {ids.data() + 9, 22});
-    BOOST_TEST((state == plain));
-    BOOST_TEST(state.layers[0][0].rows() < 8);
-  }
-}
-
 /// A copy that is made while a transaction is open drops what its owner would have kept.
 BOOST_AUTO_TEST_CASE(a_copy_has_no_transaction_open) {
   ready_model m(windowed(3));

@@ -175,12 +175,14 @@ BOOST_AUTO_TEST_CASE(a_copied_state_is_a_snapshot) {
 }
 
 /// Trials within a trial, undone and kept, of states that grow, that do not, and that drop what no filter reaches.
-BOOST_AUTO_TEST_CASE(monarch_and_hyena_mixers_are_undone) {
+BOOST_AUTO_TEST_CASE(trials_within_trials_are_undone) {
   const auto ids = random_ids(2, 40, 37);
   for (const auto* b : kernels::backends()) {
-    for (const char* layers : {"r", "h", "d", "e", "rheda"}) {
+    for (const char* layers : {"am", "r", "h", "d", "e", "rheda"}) {
       BOOST_TEST_CONTEXT(layers << " on " << b->name) {
-        ready_model m(tiny_config(layers), *b);
+        auto config = tiny_config(layers);
+        config.options["attention_window"] = 4;
+        ready_model m(config, *b);
         sequence_state state = m.model.start();
         m.model.advance(state, {ids.data(), 9});
         const sequence_state before = state;
