@@ -50,14 +50,14 @@ void attention_layer<Act>::backward_from(const layer_pass<Act>& p, const layer_s
   std::copy_n(at_.d_o, p.length * o_width, whole_.d_o + past * o_width);
   attend_back(pass_of(p, rows), whole_, past);
   std::copy_n(whole_.d_qkv + past * qkv_width_, p.length * qkv_width_, at_.d_qkv);
-  const auto add = [&](const Act* from, Act* to) {
-    for (std::int64_t c = 0; c < kv_width; ++c) to[c] = static_cast<Act>(static_cast<real>(to[c]) + static_cast<real>(from[c]));
+  const auto add = [&](const Act* from, std::int64_t stride, Act* to, std::int64_t to_stride, std::int64_t count) {
+    p.ops.add(p.stream, {.x = from, .y = to, .rows = count, .cols = kv_width, .x_stride = stride, .y_stride = to_stride});
   };
   for (std::size_t part = 0; part < 2; ++part) {  // keys, then values
     const std::int64_t column = o_width + static_cast<std::int64_t>(part) * kv_width;
     Act* d_part = d_state[part].template as<Act>();
-    for (std::int64_t t = 0; t < past; ++t) add(whole_.d_qkv + t * qkv_width_ + column, d_part + t * kv_width);
-    for (std::int64_t t = 0; t < p.length; ++t) add(d_part + (past + t) * kv_width, at_.d_qkv + t * qkv_width_ + column);
+    add(whole_.d_qkv + column, qkv_width_, d_part, kv_width, past);
+    add(d_part + past * kv_width, kv_width, at_.d_qkv + column, qkv_width_, p.length);
     d_state[part].bytes.resize(before[part].bytes.size());
   }
   rotate(p, at_.d_qkv, true);

@@ -42,7 +42,6 @@ typename monarch_layer<Act>::places monarch_layer<Act>::take(std::int64_t rows, 
   places at;
   at.u = kept.take<Act>(rows * 3 * d_);
   at.y = kept.take<Act>(rows * d_);
-  at.d_in = shared.take<Act>(rows * 3 * d_);
   at.d_u = shared.take<Act>(rows * 3 * d_);
   at.d_y = shared.take<Act>(rows * d_);
   at.gated = gated_.filter.place(length, shared);
@@ -56,6 +55,7 @@ typename monarch_layer<Act>::places monarch_layer<Act>::take(std::int64_t rows, 
 template <class Act>
 void monarch_layer<Act>::place(std::int64_t batch, std::int64_t length, arena& kept, arena& shared) {
   in_ = kept.take<Act>(batch * length * 3 * d_);
+  d_in_ = shared.take<Act>(batch * length * 3 * d_);
   at_ = take(batch * length, length, kept, shared);
   sums_ = shared.take<real>(d_);
 }
@@ -157,8 +157,8 @@ template <class Act>
 void monarch_layer<Act>::backward(const layer_pass<Act>& p, const Act* x, const Act* dy, Act* dx) {
   out_proj_.backward(p, at_.y, dy, at_.d_y);
   convolve_back(p, at_, x);
-  conv_.backward(p, in_, at_.d_u, at_.d_in);
-  in_proj_.backward(p, x, at_.d_in, dx);
+  conv_.backward(p, in_, at_.d_u, d_in_);
+  in_proj_.backward(p, x, d_in_, dx);
   if (residual_) p.ops.add(p.stream, {.x = at_.d_r, .y = dx, .rows = p.rows(), .cols = d_, .x_stride = d_, .y_stride = d_});
 }
 

@@ -40,8 +40,8 @@ private:
   };
   /// Where the rows of a pass lie, and the filters that go over them.
   struct places {
-    Act *u = nullptr, *y = nullptr;                                                     // kept: [rows, 3 d | d]
-    Act *r = nullptr, *d_in = nullptr, *d_u = nullptr, *d_y = nullptr, *d_r = nullptr;  // shared: [rows, d | 3 d | 3 d | d | d]
+    Act *u = nullptr, *y = nullptr;                                    // kept: [rows, 3 d | d]
+    Act *r = nullptr, *d_u = nullptr, *d_y = nullptr, *d_r = nullptr;  // shared: [rows, d | 3 d | d | d]
     implicit_memory<real> gated = {}, residual = {};
   };
   places take(std::int64_t rows, std::int64_t length, arena& kept, arena& shared) const;
@@ -75,7 +75,7 @@ private:
   std::optional<convolution> residual_;
   mutable long_conv_plans<Act> plans_;
   places at_;
-  Act* in_ = nullptr;                    // kept: [rows, 3 d]
+  Act *in_ = nullptr, *d_in_ = nullptr;  // kept, shared: [rows, 3 d]
   real* sums_ = nullptr;                 // shared: [d], decoding
   std::unique_ptr<buffer> whole_bytes_;  // of the last whole text
 };

@@ -145,15 +145,6 @@ void monarch_layer<Act>::forward_from(const layer_pass<Act>& p, layer_state& sta
   out_proj_.forward(p, at_.y, y);
 }
 
-/// Adds the gradient of the last rows that were held, `count` of them, `stride` apart in `gradient`.
-template <class Act>
-void add_to_past(state_part& d_state, std::int64_t held, std::int64_t count, std::int64_t width, const Act* gradient, std::int64_t stride) {
-  using real = kernels::real<Act>;
-  Act* to = d_state.as<Act>() + (held - count) * width;
-  for (std::int64_t t = 0; t < count; ++t, to += width, gradient += stride)
-    for (std::int64_t i = 0; i < width; ++i) to[i] = static_cast<Act>(static_cast<real>(to[i]) + static_cast<real>(gradient[i]));
-}
-
 /// The gradient of the pass's rows of u, from that of the whole text and from that of x1 v which stayed in the state, d_w [rows, d].
 template <class Act>
 void monarch_layer<Act>::gates_back(const layer_pass<Act>& p, const whole_text& whole, const Act* d_w) const {
@@ -179,14 +170,18 @@ void monarch_layer<Act>::backward_from(const layer_pass<Act>& p, const layer_sta
   convolve_back(pass_of(p, whole), whole.at, whole.x);
 
   const std::int64_t held = before[1].rows();
-  add_to_past(d_state[1], held, whole.past, d_, whole.at.d_u + 2 * d_, 3 * d_);
+  const auto add = [&](const Act* from, std::int64_t stride, Act* to, std::int64_t count) {
+    p.ops.add(p.stream, {.x = from, .y = to, .rows = count, .cols = d_, .x_stride = stride, .y_stride = d_});
+  };
+  const std::int64_t reached = (held - whole.past) * d_;
+  add(whole.at.d_u + 2 * d_, 3 * d_, d_state[1].template as<Act>() + reached, whole.past);
   gates_back(p, whole, d_state[1].template as<Act>() + held * d_);
-  conv_.backward(p, in_, at_.d_u, at_.d_in, before[0].template as<Act>(), d_state[0].template as<Act>());
-  in_proj_.backward(p, x, at_.d_in, dx);
+  conv_.backward(p, in_, at_.d_u, d_in_, before[0].template as<Act>(), d_state[0].template as<Act>());
+  in_proj_.backward(p, x, d_in_, dx);
   if (residual_) {
-    add_to_past(d_state[2], held, whole.past, d_, whole.at.d_r, d_);
-    const Act* parts[] = {whole.at.d_r + whole.past * d_, d_state[2].template as<Act>() + held * d_};
-    for (const Act* part : parts) p.ops.add(p.stream, {.x = part, .y = dx, .rows = p.length, .cols = d_, .x_stride = d_, .y_stride = d_});
+    add(whole.at.d_r, d_, d_state[2].template as<Act>() + reached, whole.past);
+    add(whole.at.d_r + whole.past * d_, d_, dx, p.length);
+    add(d_state[2].template as<Act>() + held * d_, d_, dx, p.length);
   }
   for (std::size_t i = 1; i < d_state.size(); ++i) d_state[i].bytes.resize(before[i].bytes.size());
 }
