@@ -64,6 +64,7 @@ private:
     int taken_down = 0, stopped = 0, disk_full = 0;  // by so many faults that last
     int expected_signal = 0;                         // of the fault that ends it, until it has ended
     bool disk_lost = false;                          // with it
+    time_point device_back_at{};                     // at the earliest, after a rehearsed failure
     double slowness = 1;
     bool over = false;
     int code = 0;  // of the last end

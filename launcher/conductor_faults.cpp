@@ -14,7 +14,8 @@ namespace isthmus::launcher {
 
 namespace {
 using namespace std::chrono_literals;
-constexpr auto end_patience = 10s;  // of a run that did not end in time, before it is killed
+constexpr auto end_patience = 10s;         // of a run that did not end in time, before it is killed
+constexpr auto restart_of_device = 400ms;  // signals do not queue, and a device that is failing cannot fail again
 }  // namespace
 
 void conductor::due(time_point now) {
@@ -49,11 +50,12 @@ void conductor::fire_faults(const run_view& view) {
   }
 }
 
-/// False when its process is not up: it fires when that is back.
+/// False when its process is not up, or its device may not be up again: it fires when that is back.
 bool conductor::fire(const sim::planned_fault& f) {
   const auto m = std::find_if(members_.begin(), members_.end(),
                               [&](const member& o) { return o.id() == f.site && (o.site >= 0 || o.name == leader_); });
   if (m == members_.end() || (!is_of_links(f.kind) && !m->child)) return false;
+  if (f.kind == fault_kind::device && clock_.now() < m->device_back_at) return false;
   event("fault", fmt::format("rehearsal: {}", sim::describe(f)));
   played_.push_back({f, clock_.wall_seconds(), 0});
   if (is_of_links(f.kind))
@@ -115,7 +117,9 @@ void conductor::hurt_process(member& m, const sim::planned_fault& f) {
     case fault_kind::kill:
     case fault_kind::power: return take_down(m, f, SIGKILL);  // what the kernel had of its files, it keeps
     case fault_kind::leave: return take_down(m, f, SIGTERM);
-    case fault_kind::device: return m.child->signal(SIGUSR2);  // the site starts it again
+    case fault_kind::device:
+      m.device_back_at = clock_.now() + restart_of_device;
+      return m.child->signal(SIGUSR2);  // the site starts it again
     case fault_kind::stop:
       ++m.stopped;
       m.child->signal(SIGSTOP);
