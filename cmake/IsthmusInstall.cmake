@@ -4,7 +4,7 @@ include(CMakePackageConfigHelpers)
 # Headers that only our own sources include stay at home.
 set(isthmus_private_headers
   "kernels/cpu/" "kernels/cuda/(attention_hopper|blas|ops|queue|tensor_map)\\.hpp$" "kernels/reference/(math|ops)\\.hpp$"
-  "framework/wire/frame\\.hpp$" "framework/recipe/(collector|section_reader)\\.hpp$" "framework/formats/(gguf_cursor|hf_families|hf_keys)\\.hpp$"
+  "framework/wire/frame\\.hpp$" "framework/recipe/(collector|section_reader)\\.hpp$" "framework/formats/(gguf_cursor|guarded_copy|hf_families|hf_keys)\\.hpp$"
   "framework/transport/(address|bulk_receiver|bulk_sender|byte_io|chunk_header|control_connection|etcd_client|etcd_log|greeting|http_post|ucx_worker|wire_site)\\.hpp$"
   "actors/(group|link|overloaded|process|services|shard|site_start|site_state|spread|trainer|wire_events)\\.hpp$")
 set(isthmus_private_arguments)

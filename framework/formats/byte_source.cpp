@@ -1,10 +1,13 @@
 #include "framework/formats/byte_source.hpp"
 
 #include "framework/core/descriptor.hpp"
+#include "framework/formats/guarded_copy.hpp"
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -28,26 +31,80 @@ bool in_range(const byte_source& source, std::uint64_t offset, std::uint64_t cou
 
 bool same_time(const timespec& a, const timespec& b) { return a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec; }
 
+/// A file as memory, read only. Its pages are those of the file cache: what is read of them is dropped from our memory at once.
+class mapping {
+public:
+  /// Borrows the descriptor. Maps nothing when the file is empty, or when its file system or a limit of address space forbids it.
+  mapping(int file, std::uint64_t bytes) : bytes_(bytes) {
+    if (bytes == 0) return;
+    void* data = ::mmap(nullptr, bytes, PROT_READ, MAP_PRIVATE, file, 0);
+    if (data == MAP_FAILED) return;
+    data_ = static_cast<std::byte*>(data);
+    ::madvise(data, bytes, MADV_SEQUENTIAL);
+  }
+  mapping(const mapping&) = delete;
+  mapping& operator=(const mapping&) = delete;
+  ~mapping() {
+    if (data_ != nullptr) ::munmap(data_, bytes_);
+  }
+
+  /// Unguarded when nothing is mapped. The range lies in the file as it was when it was mapped.
+  copied copy(std::uint64_t offset, std::span<std::byte> out) const {
+    if (data_ == nullptr) return copied::unguarded;
+    static const auto page = static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
+    while (!out.empty()) {
+      const std::size_t bytes = std::min(resident_bytes_max, out.size());
+      if (const copied done = guarded_copy(data_ + offset, out.first(bytes)); done != copied::all) return done;
+      const std::uint64_t first_page = offset / page * page;
+      ::madvise(data_ + first_page, offset + bytes - first_page, MADV_DONTNEED);
+      offset += bytes;
+      out = out.subspan(bytes);
+    }
+    return copied::all;
+  }
+
+private:
+  static constexpr std::size_t resident_bytes_max = 8 << 20;
+  std::byte* data_ = nullptr;
+  std::uint64_t bytes_;
+};
+
+/// Fills out from offset on. 0, or an errno.
+int read_file(int file, std::uint64_t offset, std::span<std::byte> out) {
+  while (!out.empty()) {
+    const ssize_t n = ::pread(file, out.data(), out.size(), static_cast<off_t>(offset));
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return errno;
+    if (n == 0) return ENODATA;
+    offset += static_cast<std::uint64_t>(n);
+    out = out.subspan(static_cast<std::size_t>(n));
+  }
+  return 0;
+}
+
 class file_source final : public byte_source {
 public:
-  file_source(descriptor fd, const struct stat& info, std::string where) : fd_(std::move(fd)), info_(info), where_(std::move(where)) {}
+  file_source(descriptor fd, const struct stat& info, std::string where)
+      : fd_(std::move(fd)), info_(info), where_(std::move(where)), view_(fd_.get(), size()) {}
   const std::string& where() const override { return where_; }
   std::uint64_t size() const override { return static_cast<std::uint64_t>(info_.st_size); }
 
   expected<void> read(std::uint64_t offset, std::span<std::byte> out) const override {
     if (!in_range(*this, offset, out.size())) return past_the_end(*this, offset, out.size());
-    while (!out.empty()) {
-      const ssize_t n = ::pread(fd_.get(), out.data(), out.size(), static_cast<off_t>(offset));
-      if (n < 0 && errno == EINTR) continue;
-      if (n < 0) return fail(errc::io_failed, fmt::format("{}: byte {}: cannot read: {}", where_, offset, std::strerror(errno)));
-      if (n == 0) break;
-      offset += static_cast<std::uint64_t>(n);
-      out = out.subspan(static_cast<std::size_t>(n));
-    }
-    return check_unchanged();
+    const int error = fetch(offset, out);
+    if (auto changed = check_unchanged(); !changed) return changed;  // and that is why, if there was an error
+    if (error != 0) return fail(errc::io_failed, fmt::format("{}: byte {}: cannot read: {}", where_, offset, std::strerror(error)));
+    return {};
   }
 
 private:
+  /// 0, or an errno.
+  int fetch(std::uint64_t offset, std::span<std::byte> out) const {
+    const copied done = view_.copy(offset, out);
+    if (done == copied::unguarded) return read_file(fd_.get(), offset, out);
+    return done == copied::all ? 0 : EIO;
+  }
+
   /// After the bytes were taken: what changed before or meanwhile shows now.
   expected<void> check_unchanged() const {
     struct stat now {};
@@ -62,6 +119,7 @@ private:
   descriptor fd_;
   struct stat info_;
   std::string where_;
+  mapping view_;
 };
 
 class bytes_source final : public byte_source {

@@ -12,8 +12,9 @@
 namespace isthmus {
 
 /// Bytes that are read at any place: a file of a stranger, or memory. Immutable in our hands: threads share one.
-/// A file is read, never mapped. One that is cut short, written to or replaced while we hold it gives an error at the next read; a
-/// mapping would give SIGBUS, or other numbers than those that were checked.
+/// A file is mapped, and read by copies out of the mapping (guarded_copy.hpp) or, where it cannot be mapped, by pread. One that is cut
+/// short or written to while we hold it gives an error at the next read, not SIGBUS and not other numbers than those that were checked.
+/// One that is replaced is read on as it was.
 class byte_source {
 public:
   virtual ~byte_source() = default;
