@@ -34,7 +34,7 @@ public:
     const int file = ::memfd_create("shrunken", MFD_CLOEXEC);
     const std::vector<std::byte> ones(bytes_, std::byte{1});
     if (file < 0 || ::write(file, ones.data(), bytes_) != static_cast<ssize_t>(bytes_)) throw std::runtime_error("no memory file");
-    data_ = static_cast<std::byte*>(::mmap(nullptr, bytes_, PROT_READ, MAP_PRIVATE, file, 0));
+    data_ = static_cast<std::byte*>(::mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE, file, 0));
     if (::ftruncate(file, static_cast<off_t>(kept * page())) != 0) throw std::runtime_error("not truncated");
     ::close(file);
   }
@@ -43,7 +43,7 @@ public:
   ~shrunken_file() { ::munmap(data_, bytes_); }
 
   const std::byte* data() const { return data_; }
-  const std::byte* lost() const { return data_ + bytes_ - 5; }
+  std::byte* lost() const { return data_ + bytes_ - 5; }
   copied copy(std::size_t offset, std::size_t bytes) const {
     std::vector<std::byte> out(bytes);
     const copied done = guarded_copy(data_ + offset, out);
@@ -94,6 +94,14 @@ void jumps_back(int, siginfo_t*, void*) { siglongjmp(back, 1); }
   if (sigsetjmp(back, 1) != 0) return true;
   file.touch();
   return false;
+}
+/// From further down the stack.
+[[gnu::noinline]] bool is_caught_below(const shrunken_file& file) {
+  std::byte room[1 << 14];
+  const volatile std::byte* used = room;
+  room[5] = std::byte{1};
+  const bool caught = is_caught(file);
+  return caught && used[5] == std::byte{1};
 }
 void counts(int, siginfo_t*, void*) { calls = calls + 1; }
 void plain(int signal) { ::_exit(signal == SIGBUS ? 43 : 1); }
@@ -164,6 +172,11 @@ BOOST_AUTO_TEST_CASE(a_handler_from_before_gets_what_is_not_ours) {
   BOOST_TEST(after_a_copy([] { ::signal(SIGBUS, SIG_IGN); }) == killed);             // as without us: a fault is never ignored
   BOOST_TEST(after_a_copy([] { install(counts, SA_RESETHAND); }) == killed);         // returns once, then the default has its turn
   BOOST_TEST(after_a_copy([] { install(ends_with_42, SA_NODEFER); }) == "exit 42");  // flags and mask of theirs, as above
+  BOOST_TEST(forked([&] {
+               install(ends_with_42);
+               guarded_copy(ours.data(), {other.lost(), 1});  // where it copies to is not ours
+               return 3;
+             }) == "exit 42");
 }
 
 BOOST_AUTO_TEST_CASE(a_handler_that_jumps_away_gets_every_signal) {
@@ -177,7 +190,7 @@ BOOST_AUTO_TEST_CASE(a_handler_that_jumps_away_gets_every_signal) {
       ::sigaltstack(&signals, nullptr);
       install(jumps_back, flags);
       for (int i = 0; i < 5; ++i)
-        if (!ours.is_guarded() || !is_caught(other) || !is_caught(other)) return 3;
+        if (!ours.is_guarded() || !is_caught(other) || !is_caught_below(other) || !is_caught(other)) return 3;
       return 0;
     });
   };
