@@ -48,23 +48,23 @@ public:
     if (data_ != nullptr) ::munmap(data_, bytes_);
   }
 
-  /// Unguarded when nothing is mapped. The range lies in the file as it was when it was mapped.
-  copied copy(std::uint64_t offset, std::span<std::byte> out) const {
-    if (data_ == nullptr) return copied::unguarded;
+  /// False: what out holds is not defined, and a read of the file says why. The range lies in the file as it was when it was mapped.
+  bool copy(std::uint64_t offset, std::span<std::byte> out) const {
+    if (data_ == nullptr) return false;
     static const auto page = static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
     while (!out.empty()) {
       const std::size_t bytes = std::min(resident_bytes_max, out.size());
-      if (const copied done = guarded_copy(data_ + offset, out.first(bytes)); done != copied::all) return done;
+      if (!guarded_copy(data_ + offset, out.first(bytes))) return false;
       const std::uint64_t first_page = offset / page * page;
       ::madvise(data_ + first_page, offset + bytes - first_page, MADV_DONTNEED);
       offset += bytes;
       out = out.subspan(bytes);
     }
-    return copied::all;
+    return true;
   }
 
 private:
-  static constexpr std::size_t resident_bytes_max = 8 << 20;
+  static constexpr std::size_t resident_bytes_max = 2 << 20;
   std::byte* data_ = nullptr;
   std::uint64_t bytes_;
 };
@@ -91,20 +91,13 @@ public:
 
   expected<void> read(std::uint64_t offset, std::span<std::byte> out) const override {
     if (!in_range(*this, offset, out.size())) return past_the_end(*this, offset, out.size());
-    const int error = fetch(offset, out);
+    const int error = view_.copy(offset, out) ? 0 : read_file(fd_.get(), offset, out);
     if (auto changed = check_unchanged(); !changed) return changed;  // and that is why, if there was an error
     if (error != 0) return fail(errc::io_failed, fmt::format("{}: byte {}: cannot read: {}", where_, offset, std::strerror(error)));
     return {};
   }
 
 private:
-  /// 0, or an errno.
-  int fetch(std::uint64_t offset, std::span<std::byte> out) const {
-    const copied done = view_.copy(offset, out);
-    if (done == copied::unguarded) return read_file(fd_.get(), offset, out);
-    return done == copied::all ? 0 : EIO;
-  }
-
   /// After the bytes were taken: what changed before or meanwhile shows now.
   expected<void> check_unchanged() const {
     struct stat now {};

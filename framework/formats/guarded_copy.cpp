@@ -127,16 +127,16 @@ bool install_handler() {
 
 }  // namespace
 
-copied guarded_copy(const std::byte* mapped, std::span<std::byte> out) {
-  if (out.empty()) return copied::all;
-  if (!install_handler()) return copied::unguarded;
+bool guarded_copy(const std::byte* mapped, std::span<std::byte> out) {
+  if (out.empty()) return true;
+  if (!install_handler()) return false;
   sigset_t bus, before;
   sigemptyset(&bus);
   sigaddset(&bus, SIGBUS);
   pthread_sigmask(SIG_UNBLOCK, &bus, &before);  // a fault while it is blocked ends the process, whatever handler there is
   const bool whole = copy_unless_fault(mapped, out.data(), out.size());
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
-  return whole ? copied::all : copied::fault;
+  return whole;
 }
 
 }  // namespace isthmus
