@@ -24,7 +24,7 @@ struct options {
   std::vector<int> at_once;  // sequences that decode together
   std::vector<int> threads{1, 2};
   int rounds = 3;
-  bool by_cpu = false;
+  bool by_cpu = false, short_caches = false;
   double (*clock() const)() { return by_cpu ? process_seconds : wall_seconds; }
 };
 
@@ -152,7 +152,8 @@ bool run_peer(const options& o, const shape& s, const format& f, int threads, sp
 
 void row(const options& o, const shape& s, const format& f, int threads, const std::shared_ptr<float_array>& weights) {
   kernels::stealing_team team(threads);
-  hybrid_model model(config_of(s, f.precision), kernels::default_backend(), team, f.weights, weights);
+  const auto caches = o.short_caches ? kernels::cache_format::bf16 : kernels::cache_format::activations;
+  hybrid_model model(config_of(s, f.precision), kernels::default_backend(), team, {f.weights, caches}, weights);
   const auto readable = std::as_bytes(weights->span().first(std::min<std::size_t>(weights->size(), std::size_t{1} << 27)));
   speeds ours, theirs, warm_up;
   run_ours(model, o, s, warm_up);
@@ -168,7 +169,7 @@ void row(const options& o, const shape& s, const format& f, int threads, const s
   const auto report = [&](const std::string& what, const std::vector<double>& mine, const std::vector<double>& other,
                           const std::string& limit, double share) {
     figure found;
-    found.name = fmt::format("{} {} {} t{}", what, s.name, f.name, threads);
+    found.name = fmt::format("{} {} {} t{}{}", what, s.name, f.name, threads, o.short_caches ? " bf16 cache" : "");
     found.unit = o.by_cpu ? "token/CPU s" : "token/s";
     found.value = median(mine);
     found.peer = peer ? "llama.cpp" : "";
@@ -194,6 +195,7 @@ int run(int argc, char** argv) {
   app.add_option("--threads", o.threads, "Numbers of threads")->delimiter(',');
   app.add_option("--at-once", o.at_once, "Sequences that decode together, too")->delimiter(',');
   app.add_option("--rounds", o.rounds, "Rounds of ours and the peer in turn");
+  app.add_flag("--short-caches", o.short_caches, "Keys and values in bf16 beside fp32 activations, too (llama.cpp's are fp16)");
   app.add_flag("--by-cpu", o.by_cpu, "Seconds of CPU time, all threads together: what other programs on the machine disturb least");
   CLI11_PARSE(app, argc, argv);
   print_machine();

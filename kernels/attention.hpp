@@ -54,22 +54,25 @@ struct attention_backward_args {
   attention_sight sight = {};  // as in the forward pass
 };
 
+/// In which numbers a sequence's keys and values are kept. bf16: half the memory of fp32, each rounded once.
+enum class cache_format { activations, bf16 };
+
 /// A sequence among those that attend to their caches: which rows of q and o are its own, and its cache, where the caller has stored the
 /// new keys (rotated) and values.
-template <class Act>
+template <class Cache>
 struct cached_sequence {
   std::int64_t first, tokens;  // rows of q and o
   std::int64_t past;           // rows of the cache before those of these tokens
-  const Act *keys, *values;    // [at least past + tokens, kv_heads, head_dim], contiguous
+  const Cache *keys, *values;  // [at least past + tokens, kv_heads, head_dim], contiguous
 };
 
 /// Sequences, each against its cache: query t of one is row past + t of its cache and sees rows 0 ... past + t, its own row included, or the
 /// last `window` of them.
-template <class Act>
+template <class Act, class Cache = Act>
 struct attention_cached_args {
-  const Act* q;                           // [rows, heads, head_dim], rows q_stride apart, rotated
-  Act* o;                                 // [rows, heads, head_dim], contiguous
-  const cached_sequence<Act>* sequences;  // [count], the host's
+  const Act* q;                             // [rows, heads, head_dim], rows q_stride apart, rotated
+  Act* o;                                   // [rows, heads, head_dim], contiguous
+  const cached_sequence<Cache>* sequences;  // [count], the host's
   std::int64_t count, heads, kv_heads, head_dim, q_stride;
   real<Act> scale;
   std::int64_t window = 0;  // 0: all

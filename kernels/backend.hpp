@@ -70,6 +70,7 @@ struct op_table {
   void (*attention)(stream&, const attention_args<Act>&);
   void (*attention_backward)(stream&, const attention_backward_args<Act>&);
   void (*attention_cached)(stream&, const attention_cached_args<Act>&);
+  void (*attention_cached_bf16)(stream&, const attention_cached_args<Act, bf16>&);
 
   void (*conv1d)(stream&, const conv1d_args<Act>&);
   void (*conv1d_backward)(stream&, const conv1d_backward_args<Act>&);

@@ -24,7 +24,8 @@ text_options text_options_of(const generate_verb_options& options) {
   how.temperature = options.temperature;
   how.top_p = options.top_p;
   how.seed = options.seed;
-  how.weights = formats.at(options.weights);
+  how.formats.weights = formats.at(options.weights);
+  if (options.kv_cache == "bf16") how.formats.caches = kernels::cache_format::bf16;
   how.one_by_one = options.one_by_one;
   return how;
 }

@@ -202,6 +202,9 @@ private:
           sub.add_option("--weights", o.weights, "how they are read: master (as trained), bf16, int8, int4")
               ->check(CLI::IsMember({"master", "bf16", "int8", "int4"}))
               ->capture_default_str();
+          sub.add_option("--kv-cache", o.kv_cache, "attention's keys and values: full (as computed), or bf16, in half the memory of fp32")
+              ->check(CLI::IsMember({"full", "bf16"}))
+              ->capture_default_str();
           sub.add_flag("--one-by-one", o.one_by_one, "decode without the model's Medusa heads, which speed up --temperature 0");
           json_flag(sub, o.json);
         });

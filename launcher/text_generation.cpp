@@ -130,7 +130,7 @@ expected<generated_text> generate_text(const run_folder& run, const text_options
   if (auto ok = check_vocabulary(*tokens, run.plan.model.vocabulary, run.path + "/data/tokenizer.json"); !ok) return ok.failure();
   kernels::serial_team team;
   const auto weights = std::make_shared<float_array>(static_cast<std::size_t>(hybrid_layout(run.plan.model).size));
-  hybrid_model model(run.plan.model, kernels::default_backend(), team, options.weights, weights);
+  hybrid_model model(run.plan.model, kernels::default_backend(), team, options.formats, weights);
   if (auto ok = newest->copy_to(model); !ok) return ok.failure();
   generated_text out;
   out.checkpoint = newest->saved.folder;
@@ -161,7 +161,7 @@ expected<generated_text> generate_text(const std::string& hugging_face_folder, c
   auto imported = import_hugging_face(hugging_face_folder);
   if (!imported) return imported.failure();
   kernels::serial_team team;
-  hybrid_model model(imported->config, kernels::default_backend(), team, options.weights, imported->weights);
+  hybrid_model model(imported->config, kernels::default_backend(), team, options.formats, imported->weights);
   model.weights_changed();
   generated_text out;
   out.checkpoint = hugging_face_folder;
@@ -194,7 +194,7 @@ expected<generated_text> generate_text_from_gguf(const std::string& path, const 
     return fail(errc::malformed,
                 fmt::format("{}: a tokenizer of {} tokens for a model of {}", path, tokens->size(), imported->config.vocabulary));
   kernels::serial_team team;
-  hybrid_model model(imported->config, kernels::default_backend(), team, options.weights, imported->weights);
+  hybrid_model model(imported->config, kernels::default_backend(), team, options.formats, imported->weights);
   model.weights_changed();
   generated_text out;
   out.checkpoint = path;

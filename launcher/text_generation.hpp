@@ -1,7 +1,7 @@
 #pragma once
 
 #include "framework/core/expected.hpp"
-#include "kernels/linear.hpp"
+#include "framework/layers/inference_formats.hpp"
 #include "launcher/run_folder.hpp"
 
 #include <cstdint>
@@ -19,7 +19,7 @@ struct text_options {
   double temperature = 0.8, top_p = 0.95;
   std::uint64_t seed = 1;
   std::optional<site_id> site;  // whose checkpoint; absent: the newest of all sites
-  kernels::weight_format weights = kernels::weight_format::master;
+  inference_formats formats = {};
   bool one_by_one = false;  // without the model's Medusa heads, which are used with temperature 0
 };
 

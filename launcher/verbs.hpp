@@ -63,7 +63,7 @@ struct generate_verb_options {
   std::int64_t tokens = 128;
   double temperature = 0.8, top_p = 0.95;
   std::uint64_t seed = 1;
-  std::string weights = "master";
+  std::string weights = "master", kv_cache = "full";
   bool one_by_one = false;
   bool json = false;
 };

@@ -32,7 +32,7 @@ projection<Act>::projection(const layer_parts<Act>& parts, std::initializer_list
     ensure(slot.shape.size() == 2 && slot.shape.back() == in && slot.offset == end, "projection: tensors do not join");
     end = slot.offset + slot.count;
   }
-  matrix_ = parts.ops.make_quantised_matrix(parameters.weights + first.offset, (end - first.offset) / in, in, parameters.format);
+  matrix_ = parts.ops.make_quantised_matrix(parameters.weights + first.offset, (end - first.offset) / in, in, parameters.formats.weights);
   gradient_ = parameters.gradient(first.name);
 }
 

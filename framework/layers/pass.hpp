@@ -1,6 +1,7 @@
 #pragma once
 
 #include "framework/core/parameter_layout.hpp"
+#include "framework/layers/inference_formats.hpp"
 #include "framework/layers/layer_state.hpp"
 #include "framework/layers/rotary.hpp"
 #include "kernels/backend.hpp"
@@ -43,13 +44,13 @@ struct layer_pass {
 };
 
 /// Weights and gradients as layers see them: flat arrays of one layout, looked into by name. Borrows all three. Without gradients (null)
-/// nothing trains; then projections may read their weights in another format.
+/// nothing trains; then projections and caches may have other formats.
 template <class Real>
 struct parameter_view {
   const parameter_layout& layout;
   const Real* weights;
   Real* gradients;
-  kernels::weight_format format = kernels::weight_format::master;
+  inference_formats formats = {};
 
   /// The slot's place in both arrays. Throws contract_error when there is no such tensor.
   const tensor_slot& find(const std::string& name) const;

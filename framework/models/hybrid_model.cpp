@@ -20,9 +20,9 @@ std::shared_ptr<float_array> zeroed_array(const model_config& config) {
 template <class Act>
 std::unique_ptr<network<float>> make_network(const model_config& config, const parameter_layout& layout, const kernels::backend& backend,
                                              kernels::stream& stream, const float* weights, float* gradients, std::int64_t tokens_at_once,
-                                             kernels::weight_format format) {
+                                             const inference_formats& formats) {
   return std::make_unique<hybrid_network<Act>>(config, layout, kernels::ops_of<Act>(backend), backend.f32, stream, weights, gradients,
-                                               tokens_at_once, format);
+                                               tokens_at_once, formats);
 }
 
 }  // namespace
@@ -41,12 +41,11 @@ hybrid_model::hybrid_model(const model_config& config, const kernels::backend& b
   const auto size = static_cast<std::size_t>(layout_.size);
   ensure(weights_->size() == size && gradients_->size() == size, "hybrid_model: weights or gradients of another layout");
   const auto make = config.precision == precision_kind::bf16 ? make_network<kernels::bf16> : make_network<float>;
-  network_ =
-      make(config_, layout_, backend_, *stream_, weights_->data(), gradients_->data(), tokens_at_once, kernels::weight_format::master);
+  network_ = make(config_, layout_, backend_, *stream_, weights_->data(), gradients_->data(), tokens_at_once, {});
 }
 
-hybrid_model::hybrid_model(const model_config& config, const kernels::backend& backend, kernels::team& team, kernels::weight_format format,
-                           std::shared_ptr<float_array> weights, std::int64_t tokens_at_once)
+hybrid_model::hybrid_model(const model_config& config, const kernels::backend& backend, kernels::team& team,
+                           const inference_formats& formats, std::shared_ptr<float_array> weights, std::int64_t tokens_at_once)
     : config_(checked(config)),
       backend_(backend),
       layout_(hybrid_layout(config)),
@@ -54,7 +53,7 @@ hybrid_model::hybrid_model(const model_config& config, const kernels::backend& b
       stream_(backend.make_stream(team)) {
   ensure(weights_->size() == static_cast<std::size_t>(layout_.size), "hybrid_model: weights of another layout");
   const auto make = config.precision == precision_kind::bf16 ? make_network<kernels::bf16> : make_network<float>;
-  network_ = make(config_, layout_, backend_, *stream_, weights_->data(), nullptr, tokens_at_once, format);
+  network_ = make(config_, layout_, backend_, *stream_, weights_->data(), nullptr, tokens_at_once, formats);
 }
 
 hybrid_model::~hybrid_model() = default;

@@ -2,6 +2,7 @@
 
 #include "framework/core/buffer.hpp"
 #include "framework/core/expected.hpp"
+#include "framework/layers/inference_formats.hpp"
 #include "framework/models/activation_plan.hpp"
 #include "framework/models/config.hpp"
 #include "framework/models/learner.hpp"
@@ -43,9 +44,10 @@ public:
   /// gradients that others read. Both live as long as anybody holds them.
   hybrid_model(const model_config& config, const kernels::backend& backend, kernels::team& team, std::int64_t tokens_at_once,
                std::shared_ptr<float_array> weights, std::shared_ptr<float_array> gradients);
-  /// For inference: reads the weights through that format (a copy that it makes when it first reads them, of fp32 ones where the CPU likes another order), and has no
-  /// gradients. advance() reads projections and head so, evaluate() the projections alone, its head being the master's.
-  hybrid_model(const model_config& config, const kernels::backend& backend, kernels::team& team, kernels::weight_format format,
+  /// For inference: reads the weights through their format (a copy that it makes when it first reads them, of fp32 ones where the CPU
+  /// likes another order), and has no gradients. advance() reads projections and head so, evaluate() the projections alone, its head being
+  /// the master's. A sequence's state is of its caches' format: it goes on in models of the same alone.
+  hybrid_model(const model_config& config, const kernels::backend& backend, kernels::team& team, const inference_formats& formats,
                std::shared_ptr<float_array> weights, std::int64_t tokens_at_once = 2048);
   ~hybrid_model() override;
 

@@ -34,7 +34,8 @@ medusa_heads<Act>::medusa_heads(const model_config& config, const kernels::op_ta
     const layer_parts<Act> parts{ops, parameters, name_of(k) + "0.", real_ops};
     const std::string u = name_of(k) + "1.weight";
     heads_.push_back({projection<Act>(parts, {"linear.weight"}, true), ops.make_matrix(parameters.weight(u), vocabulary_, d_),
-                      real_ops.make_quantised_matrix(parameters.weight(u), vocabulary_, d_, parameters.format), parameters.gradient(u)});
+                      real_ops.make_quantised_matrix(parameters.weight(u), vocabulary_, d_, parameters.formats.weights),
+                      parameters.gradient(u)});
   }
 }
 

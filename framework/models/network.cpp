@@ -16,20 +16,20 @@ static_assert(no_target == kernels::no_target);
 template <class Act>
 hybrid_network<Act>::hybrid_network(const model_config& config, const parameter_layout& layout, const kernels::op_table<Act>& ops,
                                     const kernels::op_table<real>& real_ops, kernels::stream& stream, const real* weights, real* gradients,
-                                    std::int64_t tokens_at_once, kernels::weight_format format)
+                                    std::int64_t tokens_at_once, const inference_formats& formats)
     : config_(config),
       tokens_at_once_(tokens_at_once),
       ops_(ops),
       real_ops_(real_ops),
       stream_(stream),
-      medusa_(config, ops, real_ops, {layout, weights, gradients, format}) {
-  const parameter_view<real> parameters{layout, weights, gradients, format};
+      medusa_(config, ops, real_ops, {layout, weights, gradients, formats}) {
+  const parameter_view<real> parameters{layout, weights, gradients, formats};
   embedding_ = parameters.weight("model.embed_tokens.weight");
   d_embedding_ = parameters.gradient("model.embed_tokens.weight");
   const char* head = config.tied_head ? "model.embed_tokens.weight" : "lm_head.weight";
   d_head_ = parameters.gradient(head);
   head_ = ops.make_matrix(parameters.weight(head), config.vocabulary, config.d_model);
-  logits_head_ = real_ops.make_quantised_matrix(parameters.weight(head), config.vocabulary, config.d_model, format);
+  logits_head_ = real_ops.make_quantised_matrix(parameters.weight(head), config.vocabulary, config.d_model, formats.weights);
   const auto layers = resolve_layers(config);
   if (!layers) throw contract_error(layers.error().message);
   const norm_names norms = norm_names_of(config);

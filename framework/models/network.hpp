@@ -46,7 +46,7 @@ public:
   /// gradients may be null: then it does not train, and projections and the logits' head read the weights in `format`.
   hybrid_network(const model_config& config, const parameter_layout& layout, const kernels::op_table<Act>& ops,
                  const kernels::op_table<real>& real_ops, kernels::stream& stream, const real* weights, real* gradients,
-                 std::int64_t tokens_at_once, kernels::weight_format format = kernels::weight_format::master);
+                 std::int64_t tokens_at_once, const inference_formats& formats = {});
   void weights_changed() override;
   double run(const token_batch& batch, double scale, bool backward) override;
   activation_plan plan(std::int64_t rows, std::int64_t context) override;

@@ -2,18 +2,18 @@
 // enough: it walks the rows of the cache from one end to the other, as memory likes to be read.
 
 /// Heads of one query.
-template <class Act>
+template <class Act, class Cache>
 struct cached_query {
-  const Act* q;              // [heads, head_dim]
-  const Act *keys, *values;  // the cache from the first row that is seen, rows `stride` apart
-  std::int64_t head, heads;  // the first of them among all, and how many
-  std::int64_t shared;       // heads in turn that read the same keys
+  const Act* q;                // [heads, head_dim]
+  const Cache *keys, *values;  // the cache from the first row that is seen, rows `stride` apart
+  std::int64_t head, heads;    // the first of them among all, and how many
+  std::int64_t shared;         // heads in turn that read the same keys
   std::int64_t head_dim, stride, count;
   float* weights;        // [heads, room]
   float *sums, *totals;  // [heads, head_dim], [heads]
   std::int64_t room() const { return round_up(count, width); }
   /// Where the columns of the h-th of its heads begin in row j of the keys or the values; in the last row, if j lies behind it.
-  const Act* row(const Act* rows, std::int64_t j, std::int64_t h) const {
+  const Cache* row(const Cache* rows, std::int64_t j, std::int64_t h) const {
     return rows + (j < count ? j : count - 1) * stride + (head + h) / shared * head_dim;
   }
 };
@@ -43,9 +43,9 @@ ISTHMUS_INLINE void sums_of(const vf (&x)[width], float* to) {
 }
 
 /// Fetches a head's columns of a row that is read a block later, into the second-level cache: memory brings it while this block is worked on.
-template <int Vectors, class Act>
-ISTHMUS_INLINE void fetch_row(const Act* row, std::int64_t head_dim) {
-  constexpr std::int64_t line = 64 / static_cast<std::int64_t>(sizeof(Act));
+template <int Vectors, class Cache>
+ISTHMUS_INLINE void fetch_row(const Cache* row, std::int64_t head_dim) {
+  constexpr std::int64_t line = 64 / static_cast<std::int64_t>(sizeof(Cache));
   if constexpr (Vectors > 0) {
 #pragma GCC unroll 8
     for (std::int64_t c = 0; c < Vectors * width; c += line) __builtin_prefetch(row + c, 0, 2);
@@ -55,8 +55,8 @@ ISTHMUS_INLINE void fetch_row(const Act* row, std::int64_t head_dim) {
 }
 
 /// q . key, lanes not yet summed. Vectors: of a head, or 0 for any number.
-template <int Vectors, class Act>
-ISTHMUS_INLINE vf key_dot(const vf* q, const cached_query<Act>& a, std::int64_t h, const Act* key, float scale) {
+template <int Vectors, class Act, class Cache>
+ISTHMUS_INLINE vf key_dot(const vf* q, const cached_query<Act, Cache>& a, std::int64_t h, const Cache* key, float scale) {
   vf dot = vf{};
   if constexpr (Vectors > 0) {
 #pragma GCC unroll 8
@@ -68,14 +68,14 @@ ISTHMUS_INLINE vf key_dot(const vf* q, const cached_query<Act>& a, std::int64_t 
 }
 
 /// weights = scale q . k, `width` keys at a time; behind the last key that of the last.
-template <int Vectors, class Act>
-void cached_scores(const cached_query<Act>& a, float scale) {
+template <int Vectors, class Act, class Cache>
+void cached_scores(const cached_query<Act, Cache>& a, float scale) {
   for (std::int64_t j = 0; j < a.count; j += width)
     for (std::int64_t h = 0; h < a.heads; ++h) {
       vf q[Vectors > 0 ? Vectors : 1], dots[width];
       for (int v = 0; v < Vectors; ++v) q[v] = load(a.q + h * a.head_dim + v * width) * scale;
       const bool last = j + width >= a.count;
-      const Act* later = last ? a.values : a.keys;
+      const Cache* later = last ? a.values : a.keys;
 #pragma GCC unroll 16
       for (int k = 0; k < width; ++k) {
         fetch_row<Vectors>(a.row(later, (last ? 0 : j + width) + k, h), a.head_dim);
@@ -104,8 +104,8 @@ ISTHMUS_INLINE float exponentials_of(float* weights, std::int64_t count) {
 }
 
 /// sums = weights times values, `width` rows at a time.
-template <int Vectors, class Act>
-void cached_values(const cached_query<Act>& a) {
+template <int Vectors, class Act, class Cache>
+void cached_values(const cached_query<Act, Cache>& a) {
   for (std::int64_t c = 0; c < a.heads * a.head_dim; ++c) a.sums[c] = 0;
   for (std::int64_t j = 0; j < a.count; j += width)
     for (std::int64_t h = 0; h < a.heads; ++h) {
@@ -116,7 +116,7 @@ void cached_values(const cached_query<Act>& a) {
         vf o[Vectors];
         for (int v = 0; v < Vectors; ++v) o[v] = load(sums + v * width);
         for (std::int64_t k = j; k < end; ++k) {
-          const Act* value = a.row(a.values, k, h);
+          const Cache* value = a.row(a.values, k, h);
           fetch_row<Vectors>(a.row(a.values, k + width, h), a.head_dim);
 #pragma GCC unroll 8
           for (int v = 0; v < Vectors; ++v) o[v] += weights[k] * load(value + v * width);
@@ -132,8 +132,8 @@ void cached_values(const cached_query<Act>& a) {
 }
 
 /// o: [heads, head_dim].
-template <int Vectors, class Act>
-void attend_cached(const cached_query<Act>& a, float scale, Act* o) {
+template <int Vectors, class Act, class Cache>
+void attend_cached(const cached_query<Act, Cache>& a, float scale, Act* o) {
   cached_scores<Vectors>(a, scale);
   for (std::int64_t h = 0; h < a.heads; ++h) a.totals[h] = exponentials_of(a.weights + h * a.room(), a.count);
   cached_values<Vectors>(a);
@@ -142,20 +142,20 @@ void attend_cached(const cached_query<Act>& a, float scale, Act* o) {
          [&](std::int64_t c, auto mask) { mask.put(o + h * a.head_dim + c, mask.get(a.sums + h * a.head_dim + c) / splat(a.totals[h])); });
 }
 
-template <class Act>
-void attention_cached(stream& s, const attention_cached_args<Act>& a) {
+template <class Act, class Cache>
+void attention_cached(stream& s, const attention_cached_args<Act, Cache>& a) {
   std::int64_t queries = 0;
   for (std::int64_t i = 0; i < a.count; ++i) queries += a.sequences[i].tokens;
   if (queries == 0) return;
   // The heads of a query stay together, unless that leaves fewer tiles than two a worker.
   const std::int64_t wanted = s.workers.size() == 1 ? 1 : (2 * s.workers.size() + queries - 1) / queries;
   const std::int64_t parts = wanted < a.heads ? wanted : a.heads;
-  const auto attend = a.head_dim == 8 * width   ? attend_cached<8, Act>
-                      : a.head_dim == 4 * width ? attend_cached<4, Act>
-                      : a.head_dim == 2 * width ? attend_cached<2, Act>
-                                                : attend_cached<0, Act>;
+  const auto attend = a.head_dim == 8 * width   ? attend_cached<8, Act, Cache>
+                      : a.head_dim == 4 * width ? attend_cached<4, Act, Cache>
+                      : a.head_dim == 2 * width ? attend_cached<2, Act, Cache>
+                                                : attend_cached<0, Act, Cache>;
   s.workers.run(queries * parts, [&](std::int64_t tile, int worker) {
-    const cached_sequence<Act>* of = a.sequences;
+    const cached_sequence<Cache>* of = a.sequences;
     std::int64_t t = tile / parts;
     for (; t >= of->tokens; ++of) t -= of->tokens;
     const std::int64_t part = tile % parts, head = a.heads * part / parts, heads = a.heads * (part + 1) / parts - head;

@@ -95,8 +95,8 @@ constexpr auto few_rows_tiles(std::integer_sequence<int, Rows...>) {
 
 /// y [rows, out] = x [rows, in] w^T, 1 <= rows <= few_rows, w [out, in].
 template <class Weight, class Act>
-void multiply_few_rows(stream& s, std::int64_t rows, std::int64_t out, std::int64_t in, const Weight* w, const Act* x, std::int64_t x_stride,
-                       Act* y, std::int64_t y_stride) {
+void multiply_few_rows(stream& s, std::int64_t rows, std::int64_t out, std::int64_t in, const Weight* w, const Act* x,
+                       std::int64_t x_stride, Act* y, std::int64_t y_stride) {
   const float* values = nullptr;
   std::int64_t row = x_stride;
   if constexpr (std::is_same_v<Weight, float> && std::is_same_v<Act, float>) {
@@ -109,7 +109,8 @@ void multiply_few_rows(stream& s, std::int64_t rows, std::int64_t out, std::int6
     values = copy;
   }
   static constexpr auto tiles_by_rows = few_rows_tiles<Weight, Act>(std::make_integer_sequence<int, few_rows>());
-  const std::int64_t wanted = few_rows_tile_bytes / (in * static_cast<std::int64_t>(sizeof(Weight))), outs = wanted < 4 ? 4 : wanted / 4 * 4;
+  const std::int64_t wanted = few_rows_tile_bytes / (in * static_cast<std::int64_t>(sizeof(Weight))),
+                     outs = wanted < 4 ? 4 : wanted / 4 * 4;
   s.workers.run((out + outs - 1) / outs, [&](std::int64_t tile, int) {
     const std::int64_t first = tile * outs, last = out - first < outs ? out : first + outs;
     tiles_by_rows[static_cast<std::size_t>(rows - 1)](w, in, values, row, first, last, y, y_stride);
@@ -126,6 +127,7 @@ __attribute__((noinline)) void panel_strip(const float* w, std::int64_t in, cons
   vf sums[Rows][panel_vectors] = {};
   for (std::int64_t i = 0; i < in; ++i, w += library_panel) {
     ahead.fetch();
+    fetch_near<library_panel * 4>(w);
     vf weights[panel_vectors];
 #pragma GCC unroll 4
     for (int j = 0; j < panel_vectors; ++j) weights[j] = load(w + j * width);
@@ -156,7 +158,8 @@ constexpr auto panel_strips(std::integer_sequence<int, Rows...>) {
 }
 
 /// One panel times all rows, which are shared out evenly over strips. behind: the next panel.
-inline void multiply_panel(const float* w, const linear_args<float>& a, std::int64_t first, const float* behind, std::int64_t behind_bytes) {
+inline void multiply_panel(const float* w, const linear_args<float>& a, std::int64_t first, const float* behind,
+                           std::int64_t behind_bytes) {
   static constexpr auto strips = panel_strips(std::make_integer_sequence<int, panel_strip_rows>());
   const std::int64_t count = (a.rows + panel_strip_rows - 1) / panel_strip_rows;
   for (std::int64_t k = 0, row = 0; k < count; ++k) {

@@ -90,13 +90,37 @@ void round_rows(const Act* x, std::int64_t x_stride, std::int64_t rows, std::int
   }
 }
 
-/// A panel of weights times a strip of rows; `columns` of its outputs are there.
+constexpr std::int64_t strip_rows = 6;                  // whose sums fit the registers beside a row of weights
+constexpr std::int64_t rows_at_once = 10 * strip_rows;  // of a panel, whose sums wait in the first-level cache
+constexpr std::int64_t pairs_at_once = 1024;            // of a panel: they stay in the second-level cache beside as many of what comes next
+
+/// Some rows, at most strip_rows, and a panel's weights from some depth on.
+template <class Act>
+struct strip {
+  const std::byte* w;
+  std::int64_t pairs;
+  const bf16* x;
+  std::int64_t x_stride;
+  float* sums;  // [rows, pair_outputs]: what came before, where `onto`, and unless y is given what waits for the rest
+  bool onto;
+  Act* y;
+  std::int64_t y_stride, columns;  // of its outputs so many are there
+  weights_ahead ahead;
+};
+
 template <int Rows, class Act>
-__attribute__((noinline)) void multiply_strip(const std::byte* w, std::int64_t pairs, const bf16* x, std::int64_t x_stride, Act* y,
-                                              std::int64_t y_stride, std::int64_t columns, weights_ahead ahead) {
+__attribute__((noinline)) void multiply_strip(const strip<Act>& of) {
   __m512 sums[Rows][vectors] = {};
+  if (of.onto)
+    for (int r = 0; r < Rows; ++r)
+      for (int j = 0; j < vectors; ++j) sums[r][j] = _mm512_load_ps(of.sums + r * pair_outputs + j * width);
+  const std::byte* w = of.w;
+  const bf16* x = of.x;
+  const std::int64_t pairs = of.pairs, x_stride = of.x_stride;
+  weights_ahead ahead = of.ahead;
   for (std::int64_t p = 0; p < pairs; ++p, w += pair_outputs * 4) {
     ahead.fetch();
+    fetch_near<pair_outputs * 4>(w);
     __m512bh weights[vectors];
 #pragma GCC unroll 4
     for (int j = 0; j < vectors; ++j) weights[j] = reinterpret_cast<__m512bh>(_mm512_load_si512(w + 64 * j));
@@ -112,33 +136,39 @@ __attribute__((noinline)) void multiply_strip(const std::byte* w, std::int64_t p
   }
   for (int r = 0; r < Rows; ++r)
     for (int j = 0; j < vectors; ++j) {
-      Act* to = y + r * y_stride + j * width;
-      const std::int64_t left = columns - j * width;
-      if (left >= width)
-        store(to, reinterpret_cast<vf>(sums[r][j]));
+      const std::int64_t left = of.columns - j * width;
+      if (!of.y)
+        _mm512_store_ps(of.sums + r * pair_outputs + j * width, sums[r][j]);
+      else if (left >= width)
+        store(of.y + r * of.y_stride + j * width, reinterpret_cast<vf>(sums[r][j]));
       else if (left > 0)
-        store_part(to, reinterpret_cast<vf>(sums[r][j]), left);
+        store_part(of.y + r * of.y_stride + j * width, reinterpret_cast<vf>(sums[r][j]), left);
     }
 }
 
-constexpr std::int64_t strip_rows = 6;  // whose sums fit the registers beside a row of weights
 template <class Act, int... Rows>
 constexpr auto strips_of(std::integer_sequence<int, Rows...>) {
-  using function = void (*)(const std::byte*, std::int64_t, const bf16*, std::int64_t, Act*, std::int64_t, std::int64_t, weights_ahead);
-  return std::array<function, sizeof...(Rows)>{multiply_strip<Rows + 1, Act>...};
+  return std::array<void (*)(const strip<Act>&), sizeof...(Rows)>{multiply_strip<Rows + 1, Act>...};
 }
 
-/// One panel times all rows, which are shared out evenly over strips. next_bytes: of the panel behind it.
+/// One panel times all rows, at most rows_at_once, which are shared out evenly over strips. next_bytes: of the panel behind it.
 template <class Act>
 void multiply_panel(const std::byte* w, std::int64_t pairs, const bf16* x, std::int64_t x_stride, std::int64_t rows, Act* y,
                     std::int64_t y_stride, std::int64_t columns, std::int64_t next_bytes) {
   static constexpr auto strips = strips_of<Act>(std::make_integer_sequence<int, strip_rows>());
+  constexpr std::int64_t pair_row = pair_outputs * 4;
+  alignas(64) float sums[rows_at_once * pair_outputs];
   const std::int64_t count = (rows + strip_rows - 1) / strip_rows;
-  for (std::int64_t s = 0, row = 0; s < count; ++s) {
-    const std::int64_t next = rows * (s + 1) / count;
-    strips[static_cast<std::size_t>(next - row - 1)](w, pairs, x + row * x_stride, x_stride, y + row * y_stride, y_stride, columns,
-                                                     share_ahead(w + pairs * pair_outputs * 4, next_bytes, s, count, pairs));
-    row = next;
+  for (std::int64_t from = 0; from < pairs; from += pairs_at_once) {
+    const std::int64_t here = std::min(pairs - from, pairs_at_once), end = from + here, left = (pairs - end) * pair_row;
+    const std::int64_t ahead = std::min(left > 0 ? left : next_bytes, pairs_at_once * pair_row);
+    for (std::int64_t s = 0, row = 0; s < count; ++s) {
+      const std::int64_t next = rows * (s + 1) / count;
+      strips[static_cast<std::size_t>(next - row - 1)]({w + from * pair_row, here, x + row * x_stride + 2 * from, x_stride,
+                                                        sums + row * pair_outputs, from > 0, left > 0 ? nullptr : y + row * y_stride,
+                                                        y_stride, columns, share_ahead(w + end * pair_row, ahead, s, count, here)});
+      row = next;
+    }
   }
 }
 
@@ -192,8 +222,9 @@ void pair_multiply(team& workers, const std::byte* weights, std::int64_t rows, s
   const std::int64_t group = std::max<std::int64_t>(1, tile_bytes / bytes);
   workers.run((panels + group - 1) / group, [&](std::int64_t tile, int) {
     for (std::int64_t i = tile * group; i < std::min(panels, (tile + 1) * group); ++i)
-      multiply_panel(weights + i * bytes, pairs, pairs_of_x, row, rows, y + i * pair_outputs, y_stride, out - i * pair_outputs,
-                     i + 1 < panels ? bytes : 0);
+      for (std::int64_t r = 0; r < rows; r += rows_at_once)
+        multiply_panel(weights + i * bytes, pairs, pairs_of_x + r * row, row, std::min(rows - r, rows_at_once),
+                       y + r * y_stride + i * pair_outputs, y_stride, out - i * pair_outputs, i + 1 < panels ? bytes : 0);
   });
 }
 

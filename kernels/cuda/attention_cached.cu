@@ -19,8 +19,8 @@ struct cache_parts {
 
 /// One block a token, head and split: each warp goes over every eighth key, four at a time, with lanes as columns; then the warps' sums
 /// are merged.
-template <class Act, int Columns>
-__global__ void attention_of_cache(attention_cached_args<Act> a, cached_sequence<Act> of, cache_parts to) {
+template <class Act, class Cache, int Columns>
+__global__ void attention_of_cache(attention_cached_args<Act, Cache> a, cached_sequence<Cache> of, cache_parts to) {
   constexpr int at_once = 4;
   __shared__ float peaks[warps], totals[warps], parts[warps][Columns * warp_size];
   const std::int64_t t = blockIdx.x, row = of.first + t, h = blockIdx.y, kv = h * a.kv_heads / a.heads, stride = a.kv_heads * a.head_dim;
@@ -90,8 +90,8 @@ __global__ void attention_of_cache(attention_cached_args<Act> a, cached_sequence
 }
 
 /// One block a token and head.
-template <class Act>
-__global__ void merge_splits(attention_cached_args<Act> a, cached_sequence<Act> of, cache_parts from) {
+template <class Act, class Cache>
+__global__ void merge_splits(attention_cached_args<Act, Cache> a, cached_sequence<Cache> of, cache_parts from) {
   const std::int64_t i = blockIdx.x * a.heads + blockIdx.y, stride = a.head_dim + 2;
   const float* part = from.numbers + i * from.splits * stride;
   float top = low, all = 0;
@@ -104,8 +104,8 @@ __global__ void merge_splits(attention_cached_args<Act> a, cached_sequence<Act> 
   }
 }
 
-template <class Act>
-void attend_to_cache(queue& q, const attention_cached_args<Act>& a, const cached_sequence<Act>& of) {
+template <class Act, class Cache>
+void attend_to_cache(queue& q, const attention_cached_args<Act, Cache>& a, const cached_sequence<Cache>& of) {
   const std::int64_t all = of.past + of.tokens, keys = a.window > 0 ? std::min(a.window, all) : all;  // of a query
   const std::int64_t blocks_wanted = 512;
   const std::int64_t splits = std::clamp<std::int64_t>(blocks_wanted / (of.tokens * a.heads), 1, ceil_div(keys, warps * 8));
@@ -113,20 +113,21 @@ void attend_to_cache(queue& q, const attention_cached_args<Act>& a, const cached
                           ceil_div(keys, splits)};
   const auto tokens = static_cast<unsigned>(of.tokens), heads = static_cast<unsigned>(a.heads);
   for_any_head_dim(a.head_dim, [&]<int D>() {
-    launch(q, "attention_cached", attention_of_cache<Act, D / warp_size>, dim3(tokens, heads, static_cast<unsigned>(splits)), threads, 0, a,
-           of, parts);
+    launch(q, "attention_cached", attention_of_cache<Act, Cache, D / warp_size>, dim3(tokens, heads, static_cast<unsigned>(splits)),
+           threads, 0, a, of, parts);
   });
-  if (splits > 1) launch(q, "attention_cached's merge", merge_splits<Act>, dim3(tokens, heads), 64, 0, a, of, parts);
+  if (splits > 1) launch(q, "attention_cached's merge", merge_splits<Act, Cache>, dim3(tokens, heads), 64, 0, a, of, parts);
 }
 
 }  // namespace
 
-template <class Act>
-void attention_cached(stream& s, const attention_cached_args<Act>& a) {
+template <class Act, class Cache>
+void attention_cached(stream& s, const attention_cached_args<Act, Cache>& a) {
   for (std::int64_t i = 0; i < a.count; ++i)
     if (a.sequences[i].tokens > 0) attend_to_cache(queue_of(s), a, a.sequences[i]);
 }
 template void attention_cached(stream&, const attention_cached_args<float>&);
+template void attention_cached(stream&, const attention_cached_args<float, bf16>&);
 template void attention_cached(stream&, const attention_cached_args<bf16>&);
 
 }  // namespace isthmus::kernels::cuda

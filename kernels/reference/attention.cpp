@@ -36,8 +36,8 @@ key_range keys_of(const attention_sight& sight, std::int64_t b, std::int64_t len
 }
 
 /// o = sum_j softmax_j(scale q . k_j) v_j over `count` keys; gives log sum_j exp(scale q . k_j). weights: [count], sum: [head_dim].
-template <class Act>
-real<Act> attend(const Act* q, const Act* k, const Act* v, std::int64_t kv_stride, std::int64_t count, std::int64_t head_dim,
+template <class Act, class Cache>
+real<Act> attend(const Act* q, const Cache* k, const Cache* v, std::int64_t kv_stride, std::int64_t count, std::int64_t head_dim,
                  real<Act> scale, real<Act>* weights, real<Act>* sum, Act* o) {
   using R = real<Act>;
   for (std::int64_t j = 0; j < count; ++j) weights[j] = scale * dot(q, k + j * kv_stride, head_dim);
@@ -47,7 +47,7 @@ real<Act> attend(const Act* q, const Act* k, const Act* v, std::int64_t kv_strid
   for (std::int64_t j = 0; j < count; ++j) {
     const R weight = exp_of(weights[j] - top);
     total += weight;
-    add_scaled<Act>(sum, weight, v + j * kv_stride, head_dim);
+    add_scaled<Cache>(sum, weight, v + j * kv_stride, head_dim);
   }
   for (std::int64_t c = 0; c < head_dim; ++c) o[c] = static_cast<Act>(sum[c] / total);
   return top + log_of(total);
@@ -72,8 +72,8 @@ void attention(stream& s, const attention_args<Act>& a) {
   }
 }
 
-template <class Act>
-void attention_cached(stream& s, const attention_cached_args<Act>& a) {
+template <class Act, class Cache>
+void attention_cached(stream& s, const attention_cached_args<Act, Cache>& a) {
   const std::int64_t stride = a.kv_heads * a.head_dim;
   for (const auto& one : std::span(a.sequences, static_cast<std::size_t>(a.count))) {
     real<Act>* weights = scratch<Act>(s, one.past + one.tokens + a.head_dim);
@@ -139,6 +139,8 @@ void attention_backward(stream& s, const attention_backward_args<Act>& a) {
   template void attention(stream&, const attention_args<Act>&);                   \
   template void attention_backward(stream&, const attention_backward_args<Act>&); \
   template void attention_cached(stream&, const attention_cached_args<Act>&);
+template void attention_cached(stream&, const attention_cached_args<float, bf16>&);
+template void attention_cached(stream&, const attention_cached_args<double, bf16>&);
 ISTHMUS_FOR(float)
 ISTHMUS_FOR(bf16)
 ISTHMUS_FOR(double)

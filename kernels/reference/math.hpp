@@ -54,8 +54,8 @@ real<A> dot(const A* a, const B* b, std::int64_t n) {
 }
 
 /// y += scale * x.
-template <class A>
-void add_scaled(real<A>* y, real<A> scale, const A* x, std::int64_t n) {
+template <class A, class Real>
+void add_scaled(Real* y, std::type_identity_t<Real> scale, const A* x, std::int64_t n) {
   for (std::int64_t i = 0; i < n; ++i) y[i] += scale * load(x[i]);
 }
 

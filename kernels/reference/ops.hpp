@@ -73,8 +73,8 @@ template <class Act>
 void attention(stream&, const attention_args<Act>&);
 template <class Act>
 void attention_backward(stream&, const attention_backward_args<Act>&);
-template <class Act>
-void attention_cached(stream&, const attention_cached_args<Act>&);
+template <class Act, class Cache>
+void attention_cached(stream&, const attention_cached_args<Act, Cache>&);
 template <class Act>
 void conv1d(stream&, const conv1d_args<Act>&);
 template <class Act>

@@ -114,45 +114,52 @@ struct cached_shape {
   std::int64_t heads, kv_heads, head_dim;
   std::vector<std::array<std::int64_t, 2>> sequences;  // {tokens, past}
   std::int64_t window = 0;
+  bool short_cache = false;  // keys and values in bf16
   std::string name() const {
-    std::string name =
-        "cached attention heads " + std::to_string(heads) + "/" + std::to_string(kv_heads) + " of " + std::to_string(head_dim);
+    std::string name = std::string(short_cache ? "bf16 " : "") + "cached attention heads " + std::to_string(heads) + "/" +
+                       std::to_string(kv_heads) + " of " + std::to_string(head_dim);
     for (const auto& [tokens, past] : sequences) name += ", " + std::to_string(tokens) + " after " + std::to_string(past);
     return name + sight_shape{.window = window}.name();
   }
 };
 
+template <class Cache, class Act, class Op>
+outputs attend_to_caches(const cached_shape& a, Op op, stream& s, placed_inputs& random) {
+  const std::int64_t stride = (a.heads + 2 * a.kv_heads) * a.head_dim, kv_width = a.kv_heads * a.head_dim;
+  std::int64_t rows = 1, most = 0;
+  for (const auto& [tokens, past] : a.sequences) {
+    rows += tokens;
+    most = std::max(most, past + tokens);
+  }
+  const auto q = random.act<Act>(rows * stride);
+  const auto cache = random.act<Cache>((most + std::ssize(a.sequences)) * 2 * kv_width);
+  auto o = random.act<Act>(rows * a.heads * a.head_dim);  // of the row of nobody it stays what it is
+  std::vector<cached_sequence<Cache>> sequences;
+  std::int64_t end = rows;
+  for (const auto& [tokens, past] : a.sequences) {
+    const Cache* keys = cache.data() + std::ssize(sequences) * kv_width;  // each other than the rest
+    end -= tokens;
+    sequences.push_back({sequences.empty() ? end : end - 1, tokens, past, keys, keys + most * kv_width});
+  }
+  op(s, {.q = q.data(),
+         .o = o.data(),
+         .sequences = sequences.data(),
+         .count = std::ssize(sequences),
+         .heads = a.heads,
+         .kv_heads = a.kv_heads,
+         .head_dim = a.head_dim,
+         .q_stride = stride,
+         .scale = real<Act>(0.25F),
+         .window = a.window});
+  outputs out;
+  out.add("o", o);
+  return out;
+}
+
 kernel_case attention_cached_case(const cached_shape& a) {
   return make(a.name(), [=]<class Act>(const op_table<Act>& ops, stream& s, placed_inputs& random) {
-    const std::int64_t stride = (a.heads + 2 * a.kv_heads) * a.head_dim, kv_width = a.kv_heads * a.head_dim;
-    std::int64_t rows = 1, most = 0;
-    for (const auto& [tokens, past] : a.sequences) {
-      rows += tokens;
-      most = std::max(most, past + tokens);
-    }
-    const auto q = random.act<Act>(rows * stride);
-    const auto cache = random.act<Act>((most + std::ssize(a.sequences)) * 2 * kv_width);
-    auto o = random.act<Act>(rows * a.heads * a.head_dim);  // of the row of nobody it stays what it is
-    std::vector<cached_sequence<Act>> sequences;
-    std::int64_t end = rows;
-    for (const auto& [tokens, past] : a.sequences) {
-      const Act* keys = cache.data() + std::ssize(sequences) * kv_width;  // each other than the rest
-      end -= tokens;
-      sequences.push_back({sequences.empty() ? end : end - 1, tokens, past, keys, keys + most * kv_width});
-    }
-    ops.attention_cached(s, {.q = q.data(),
-                             .o = o.data(),
-                             .sequences = sequences.data(),
-                             .count = std::ssize(sequences),
-                             .heads = a.heads,
-                             .kv_heads = a.kv_heads,
-                             .head_dim = a.head_dim,
-                             .q_stride = stride,
-                             .scale = real<Act>(0.25F),
-                             .window = a.window});
-    outputs out;
-    out.add("o", o);
-    return out;
+    return a.short_cache ? attend_to_caches<bf16, Act>(a, ops.attention_cached_bf16, s, random)
+                         : attend_to_caches<Act, Act>(a, ops.attention_cached, s, random);
   });
 }
 
@@ -216,6 +223,9 @@ std::vector<kernel_case> mixer_cases() {
       attention_cached_case({12, 12, 64, {{1, 15}, {1, 16}, {1, 14}, {1, 200}, {1, 0}}}),
       attention_cached_case({6, 2, 64, {{1, 40}, {3, 9}, {0, 7}, {1, 63}}, 17}),
       attention_cached_case({3, 1, 44, {{1, 31}, {2, 5}, {1, 90}}}), attention_cached_case({8, 4, 128, {{4, 30}, {1, 100}}}),
+      attention_cached_case({6, 2, 64, {{1, 40}, {3, 9}, {0, 7}, {1, 63}}, 17, true}),
+      attention_cached_case({12, 12, 64, {{1, 15}, {1, 16}, {1, 200}, {1, 0}}, 0, true}),
+      attention_cached_case({3, 1, 44, {{1, 31}, {2, 5}}, 0, true}), attention_cached_case({8, 4, 128, {{4, 30}, {1, 100}}, 0, true}),
       rope_case({2, 9, 3, 1, 16}, 16, false), rope_case({2, 9, 3, 1, 32}, 8, true), rope_case({1, 7, 2, 1, 12}, 6, false),
       rope_case({1, 5, 2, 1, 6}, 6, true)};
 }

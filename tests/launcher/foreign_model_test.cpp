@@ -71,6 +71,8 @@ BOOST_AUTO_TEST_CASE(a_folder_of_another_system_writes_text) {
     BOOST_TEST(text.code == 0, format << ": " << text.err);
     BOOST_TEST(contains(text.out, "The "));
   }
+  const auto rounded = llama.generate({"--kv-cache", "bf16"});
+  BOOST_TEST(rounded.code == 0, rounded.err);
 }
 
 BOOST_AUTO_TEST_CASE(an_encoder_writes_no_text) {
@@ -90,6 +92,7 @@ BOOST_AUTO_TEST_CASE(what_does_not_fit_is_told) {
   const llama_folder llama;
   BOOST_TEST(contains(llama.generate({"--site", "alpha"}).err, "--site goes with a run"));
   BOOST_TEST(contains(llama.generate({"--weights", "int3"}).err, "int3 not in {master,bf16,int8,int4}"));
+  BOOST_TEST(contains(llama.generate({"--kv-cache", "int8"}).err, "int8 not in {full,bf16}"));
   std::filesystem::resize_file(llama.folder.path / "model.safetensors", 1000);
   const auto cut = llama.generate({});
   BOOST_TEST(cut.code != 0);

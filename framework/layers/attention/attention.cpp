@@ -39,6 +39,7 @@ attention_layer<Act>::attention_layer(const layer_shape& shape, const layer_part
       window_(shape.integer("attention_window")),
       both_ways_(shape.flag("attention_bidirectional")),
       rotates_(shape.flag("rotary")),
+      short_caches_(parts.parameters.formats.caches == kernels::cache_format::bf16),
       rotary_(rotary_of(shape)),
       scale_(scale_of<kernels::real<Act>>(shape)),
       qkv_proj_(parts, {"q_proj.weight", "k_proj.weight", "v_proj.weight"}, shape.flag("qkv_bias")),
@@ -136,50 +137,67 @@ void attention_layer<Act>::backward(const layer_pass<Act>& p, const Act* x, cons
 
 /// One sequence, whose rows are projected: its keys and values are remembered.
 template <class Act>
-kernels::cached_sequence<Act> attention_layer<Act>::remember(const layer_pass<Act>& p, layer_state& state) const {
+template <class Cache>
+kernels::cached_sequence<Cache> attention_layer<Act>::remember(const layer_pass<Act>& p, layer_state& state) const {
   Act* q = p.rows_of(at_.qkv, qkv_width_);
   rotate(p, q, false);
   const std::int64_t kv_width = kv_heads_ * head_dim_, past = state[0].rows();
+  ensure(state[0].row_bytes == static_cast<std::size_t>(kv_width) * sizeof(Cache), "attention: a state with caches of another format");
   for (auto& part : state) part.grow(p.length);
-  auto* keys = state[0].as<Act>();
-  auto* values = state[1].as<Act>();
+  auto* keys = state[0].as<Cache>();
+  auto* values = state[1].as<Cache>();
+  const auto keep = [&](const Act* from, Cache* to) { std::transform(from, from + kv_width, to, [](Act x) { return Cache(x); }); };
   for (std::int64_t t = 0; t < p.length; ++t) {
     const Act* k = q + t * qkv_width_ + heads_ * head_dim_;
-    std::copy_n(k, kv_width, keys + (past + t) * kv_width);
-    std::copy_n(k + kv_width, kv_width, values + (past + t) * kv_width);
+    keep(k, keys + (past + t) * kv_width);
+    keep(k + kv_width, values + (past + t) * kv_width);
   }
   return {p.first_row, p.length, past, keys, values};
+}
+
+/// A prompt from its beginning sees its keys as they were computed, whatever its cache keeps.
+template <class Act>
+template <class Cache>
+void attention_layer<Act>::attend_to_caches(const layer_pass<Act>& p, std::span<const moving_sequence> sequences,
+                                            std::vector<kernels::cached_sequence<Cache>>& cached,
+                                            void (*attend_cached)(kernels::stream&, const kernels::attention_cached_args<Act, Cache>&)) {
+  cached.clear();
+  for (const auto& s : sequences) {
+    const auto part = p.part(s);
+    const auto remembered = remember<Cache>(part, *s.state);
+    if (s.position == 0 && s.count > 1)
+      attend(part, at_);
+    else
+      cached.push_back(remembered);
+  }
+  attend_cached(p.stream, {.q = at_.qkv,
+                           .o = at_.o,
+                           .sequences = cached.data(),
+                           .count = std::ssize(cached),
+                           .heads = heads_,
+                           .kv_heads = kv_heads_,
+                           .head_dim = head_dim_,
+                           .q_stride = qkv_width_,
+                           .scale = scale_,
+                           .window = window_});
 }
 
 template <class Act>
 void attention_layer<Act>::advance(const layer_pass<Act>& p, std::span<const moving_sequence> sequences, const Act* x, Act* y) {
   ensure(!both_ways_, "attention: a bidirectional layer sees what comes later, so it cannot decode");
   qkv_proj_.forward(p, x, at_.qkv);
-  cached_.clear();
-  for (const auto& s : sequences) {
-    const auto part = p.part(s);
-    const auto cached = remember(part, *s.state);
-    if (s.position == 0 && s.count > 1)
-      attend(part, at_);
-    else
-      cached_.push_back(cached);
-  }
-  p.ops.attention_cached(p.stream, {.q = at_.qkv,
-                                    .o = at_.o,
-                                    .sequences = cached_.data(),
-                                    .count = std::ssize(cached_),
-                                    .heads = heads_,
-                                    .kv_heads = kv_heads_,
-                                    .head_dim = head_dim_,
-                                    .q_stride = qkv_width_,
-                                    .scale = scale_,
-                                    .window = window_});
+  if (short_caches_)
+    attend_to_caches(p, sequences, short_cached_, p.ops.attention_cached_bf16);
+  else
+    attend_to_caches(p, sequences, cached_, p.ops.attention_cached);
   o_proj_.forward(p, at_.o, y);
 }
 
 template <class Act>
 layer_state attention_layer<Act>::start() const {
-  const auto part = growing_part<Act>(state_kind::kv, kv_heads_ * head_dim_, window_);
+  const std::int64_t width = kv_heads_ * head_dim_;
+  const auto part =
+      short_caches_ ? growing_part<kernels::bf16>(state_kind::kv, width, window_) : growing_part<Act>(state_kind::kv, width, window_);
   return {part, part};
 }
 
@@ -253,8 +271,12 @@ const layer_kind attention_kind{.name = "attention",
                                 .make_f64 = make_layer<attention_layer, double>,
                                 .sees_ahead = [](const layer_shape& s) { return s.flag("attention_bidirectional"); }};
 
-template class attention_layer<float>;
-template class attention_layer<kernels::bf16>;
-template class attention_layer<double>;
+#define ISTHMUS_FOR(Act)               \
+  template class attention_layer<Act>; \
+  template kernels::cached_sequence<Act> attention_layer<Act>::remember(const layer_pass<Act>&, layer_state&) const;
+ISTHMUS_FOR(float)
+ISTHMUS_FOR(kernels::bf16)
+ISTHMUS_FOR(double)
+#undef ISTHMUS_FOR
 
 }  // namespace isthmus

@@ -22,7 +22,8 @@ void attention_layer<Act>::forward_from(const layer_pass<Act>& p, layer_state& s
   ensure(!both_ways_, "attention: a bidirectional layer sees what comes later, so it has no state");
   ensure(p.batch == 1 && !p.first_key, "attention: a pass from a state is of one sequence, without documents' ends");
   qkv_proj_.forward(p, x, at_.qkv);
-  const std::int64_t past = remember(p, state).past, rows = past + p.length, kv_width = kv_heads_ * head_dim_, o_width = heads_ * head_dim_;
+  const std::int64_t past = remember<Act>(p, state).past, rows = past + p.length, kv_width = kv_heads_ * head_dim_,
+                     o_width = heads_ * head_dim_;
   arena counting;
   take(rows, counting, counting);
   if (!whole_bytes_ || whole_bytes_->size() < counting.most_used()) whole_bytes_ = std::make_unique<buffer>(counting.most_used());

@@ -84,7 +84,7 @@ BOOST_AUTO_TEST_CASE(a_model_without_gradients_keeps_nothing) {
   kernels::serial_team team;
   auto weights = std::make_shared<float_array>(static_cast<std::size_t>(hybrid_layout(config).size));
   std::ranges::copy(plain.model.weights(), weights->data());
-  hybrid_model reader(config, kernels::default_backend(), team, kernels::weight_format::master, weights);
+  hybrid_model reader(config, kernels::default_backend(), team, {}, weights);
   BOOST_TEST(reader.plan(2, context).bytes < plain.plan.bytes / 2);
   const auto ids = random_ids(5, 2 * (context + 1), config.vocabulary);
   BOOST_TEST(reader.evaluate({ids, 2, context}) == plain.loss);

@@ -44,7 +44,7 @@ void check_case(const std::string& name) {
   for (const auto* backend : kernels::backends()) {
     BOOST_TEST_CONTEXT(name << " on " << backend->name) {
       kernels::serial_team team;
-      hybrid_model model(imported->config, *backend, team, kernels::weight_format::master, imported->weights);
+      hybrid_model model(imported->config, *backend, team, {}, imported->weights);
       model.weights_changed();
       const auto ids = golden.at("ids").get<std::vector<std::int32_t>>();
       for (std::size_t p = 0; p < golden.at("positions").size(); ++p) {

@@ -52,12 +52,12 @@ BOOST_AUTO_TEST_CASE(a_format_changes_the_weights_and_nothing_else) {
   kernels::serial_team team;
   const auto& reference = *kernels::find_backend("reference");
   for (const auto format : {weight_format::bf16, weight_format::int8, weight_format::int4}) {
-    hybrid_model quantised(config, reference, team, format, shared(weights));
-    hybrid_model plain(config, reference, team, weight_format::master, shared(through_projections(config, weights, format)));
+    hybrid_model quantised(config, reference, team, {format}, shared(weights));
+    hybrid_model plain(config, reference, team, {}, shared(through_projections(config, weights, format)));
     // Losses read the master's head in both: they differ by projections alone.
     const double expected = plain.evaluate({ids, 1, 11});
     BOOST_TEST(std::abs(quantised.evaluate({ids, 1, 11}) - expected) <= 1e-6 * expected);
-    hybrid_model untouched(config, reference, team, weight_format::master, shared(weights));
+    hybrid_model untouched(config, reference, team, {}, shared(weights));
     BOOST_TEST(std::abs(untouched.evaluate({ids, 1, 11}) - expected) > 1e-6 * expected);
   }
 }
@@ -69,13 +69,17 @@ BOOST_AUTO_TEST_CASE(every_backend_gives_about_the_logits_of_the_reference) {
     const auto weights = shaken_weights(config, 3);
     const auto ids = random_ids(5, 12, config.vocabulary);
     kernels::serial_team team;
-    for (const auto format : {weight_format::master, weight_format::bf16, weight_format::int8, weight_format::int4}) {
-      hybrid_model expected(config, *kernels::find_backend("reference"), team, format, shared(weights));
+    for (const inference_formats formats : {inference_formats{},
+                                            {weight_format::bf16},
+                                            {weight_format::int8},
+                                            {weight_format::int4},
+                                            {weight_format::master, kernels::cache_format::bf16}}) {
+      hybrid_model expected(config, *kernels::find_backend("reference"), team, formats, shared(weights));
       const auto wanted = logits_of(expected, ids);
       float scale = 0, most = 0;
       for (const float l : wanted) scale = std::max(scale, std::abs(l));
       for (const auto* backend : kernels::backends()) {
-        hybrid_model model(config, *backend, team, format, shared(weights));
+        hybrid_model model(config, *backend, team, formats, shared(weights));
         const auto found = logits_of(model, ids);
         for (std::size_t v = 0; v < wanted.size(); ++v) most = std::max(most, std::abs(found[v] - wanted[v]));
         BOOST_TEST(most <= 0.05F * scale, backend->name << " is off by " << most / scale);
@@ -84,11 +88,39 @@ BOOST_AUTO_TEST_CASE(every_backend_gives_about_the_logits_of_the_reference) {
   }
 }
 
+BOOST_AUTO_TEST_CASE(caches_in_bf16_are_half_as_large_and_give_about_the_same_logits) {
+  const auto config = tiny_config("aa");
+  const auto weights = shared(shaken_weights(config, 4));
+  const auto ids = random_ids(6, 40, config.vocabulary);
+  const std::span<const std::int32_t> all = ids;
+  kernels::serial_team team;
+  hybrid_model full(config, kernels::default_backend(), team, {}, weights),
+      half(config, kernels::default_backend(), team, {weight_format::master, kernels::cache_format::bf16}, weights);
+  auto whole = full.start(), rounded = half.start();
+  float most = 0, scale = 0;
+  const auto feed = [&](std::size_t first, std::size_t count) {
+    const auto wanted = full.advance(whole, all.subspan(first, count)), found = half.advance(rounded, all.subspan(first, count));
+    for (std::size_t v = 0; v < wanted.size(); ++v) {
+      most = std::max(most, std::abs(found[v] - wanted[v]));
+      scale = std::max(scale, std::abs(wanted[v]));
+    }
+  };
+  feed(0, 20);
+  BOOST_TEST(most == 0);  // a prompt sees its keys as they were computed
+  feed(20, 3);
+  for (std::size_t i = 23; i < all.size(); ++i) feed(i, 1);
+  BOOST_TEST(most > 0);
+  BOOST_TEST(most < 0.02F * scale, "off by " << most / scale);
+  BOOST_TEST(2 * bytes_of(rounded) == bytes_of(whole));
+  BOOST_CHECK_THROW(full.advance(rounded, all.first(1)), contract_error);
+  BOOST_CHECK_THROW(half.advance(whole, all.first(1)), contract_error);
+}
+
 BOOST_AUTO_TEST_CASE(a_model_for_inference_does_not_train) {
   const auto config = tiny_config("a");
   kernels::serial_team team;
   for (const auto format : {weight_format::master, weight_format::int8}) {
-    hybrid_model model(config, kernels::default_backend(), team, format, shared(shaken_weights(config, 1)));
+    hybrid_model model(config, kernels::default_backend(), team, {format}, shared(shaken_weights(config, 1)));
     const auto ids = random_ids(1, 9, config.vocabulary);
     BOOST_CHECK_THROW(model.accumulate({ids, 1, 8}, 1), contract_error);
     BOOST_CHECK_THROW(model.gradients(), contract_error);
