@@ -1,7 +1,7 @@
 // Where strips of rows go over the same weights one after the other, the first would wait for memory and the others leave it idle. So each
 // fetches a share of the weights that come next, at an even pace: in a burst they would keep the loads of the strip waiting.
 
-/// What a strip fetches into the second-level cache beside its own work.
+/// What is fetched into the second-level cache beside other work.
 struct weights_ahead {
   static constexpr std::int64_t pace = 1024;
   const char *at = nullptr, *end = nullptr;
@@ -12,13 +12,22 @@ struct weights_ahead {
   }
 };
 
+/// All of `bytes` at `next`, in so many steps.
+inline weights_ahead share_of_steps(const void* next, std::int64_t bytes, std::int64_t steps) {
+  const std::int64_t lines = (bytes + 63) / 64;
+  const char* from = static_cast<const char*>(next);
+  return {from, from + 64 * lines, (lines * weights_ahead::pace + steps - 1) / steps};
+}
+
 /// The share of strip k of `strips`, each of so many steps, of the `bytes` of weights at `next`. Nothing of what a lone strip reads next: it
 /// goes at memory's speed anyway.
 inline weights_ahead share_ahead(const void* next, std::int64_t bytes, std::int64_t k, std::int64_t strips, std::int64_t steps) {
   if (strips < 2) return {};
-  const std::int64_t all = (bytes + 63) / 64, first = all * k / strips, last = all * (k + 1) / strips;
+  using small = std::uint32_t;  // divides faster, and this is asked for each strip
+  const small all = static_cast<small>((bytes + 63) / 64), n = static_cast<small>(strips), pace = weights_ahead::pace;
+  const small first = all * static_cast<small>(k) / n, last = all * static_cast<small>(k + 1) / n;
   const char* from = static_cast<const char*>(next);
-  return {from + 64 * first, from + 64 * last, ((last - first) * weights_ahead::pace + steps - 1) / steps};
+  return {from + 64 * first, from + 64 * last, ((last - first) * pace + static_cast<small>(steps) - 1) / static_cast<small>(steps)};
 }
 
 /// Fetches what a strip of `Bytes` of weights a step reads soon into the first-level cache.

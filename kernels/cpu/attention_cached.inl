@@ -105,7 +105,7 @@ ISTHMUS_INLINE float exponentials_of(float* weights, std::int64_t count) {
 
 /// sums = weights times values, `width` rows at a time.
 template <int Vectors, class Act, class Cache>
-void cached_values(const cached_query<Act, Cache>& a) {
+void cached_values(const cached_query<Act, Cache>& a, weights_ahead next) {
   for (std::int64_t c = 0; c < a.heads * a.head_dim; ++c) a.sums[c] = 0;
   for (std::int64_t j = 0; j < a.count; j += width)
     for (std::int64_t h = 0; h < a.heads; ++h) {
@@ -117,6 +117,7 @@ void cached_values(const cached_query<Act, Cache>& a) {
         for (int v = 0; v < Vectors; ++v) o[v] = load(sums + v * width);
         for (std::int64_t k = j; k < end; ++k) {
           const Cache* value = a.row(a.values, k, h);
+          next.fetch();
           fetch_row<Vectors>(a.row(a.values, k + width, h), a.head_dim);
 #pragma GCC unroll 8
           for (int v = 0; v < Vectors; ++v) o[v] += weights[k] * load(value + v * width);
@@ -131,12 +132,12 @@ void cached_values(const cached_query<Act, Cache>& a) {
     }
 }
 
-/// o: [heads, head_dim].
+/// o: [heads, head_dim]. next: the keys that are read first behind this query.
 template <int Vectors, class Act, class Cache>
-void attend_cached(const cached_query<Act, Cache>& a, float scale, Act* o) {
+void attend_cached(const cached_query<Act, Cache>& a, float scale, Act* o, const weights_ahead& next) {
   cached_scores<Vectors>(a, scale);
   for (std::int64_t h = 0; h < a.heads; ++h) a.totals[h] = exponentials_of(a.weights + h * a.room(), a.count);
-  cached_values<Vectors>(a);
+  cached_values<Vectors>(a, next);
   for (std::int64_t h = 0; h < a.heads; ++h)
     over(a.head_dim,
          [&](std::int64_t c, auto mask) { mask.put(o + h * a.head_dim + c, mask.get(a.sums + h * a.head_dim + c) / splat(a.totals[h])); });
@@ -154,16 +155,33 @@ void attention_cached(stream& s, const attention_cached_args<Act, Cache>& a) {
                       : a.head_dim == 4 * width ? attend_cached<4, Act, Cache>
                       : a.head_dim == 2 * width ? attend_cached<2, Act, Cache>
                                                 : attend_cached<0, Act, Cache>;
+  const std::int64_t stride = a.kv_heads * a.head_dim;
+  // Of a tile: its sequence, its query there, the first row of the cache that it sees.
+  struct place {
+    const cached_sequence<Cache>* of;
+    std::int64_t t, from;
+  };
+  const auto place_of = [&](std::int64_t tile) {
+    place at{a.sequences, tile / parts, 0};
+    for (; at.t >= at.of->tokens; ++at.of) at.t -= at.of->tokens;
+    const std::int64_t end = at.of->past + at.t + 1;
+    at.from = a.window > 0 && a.window < end ? end - a.window : 0;
+    return at;
+  };
   s.workers.run(queries * parts, [&](std::int64_t tile, int worker) {
-    const cached_sequence<Cache>* of = a.sequences;
-    std::int64_t t = tile / parts;
-    for (; t >= of->tokens; ++of) t -= of->tokens;
+    const auto [of, t, from] = place_of(tile);
     const std::int64_t part = tile % parts, head = a.heads * part / parts, heads = a.heads * (part + 1) / parts - head;
-    const std::int64_t end = of->past + t + 1, count = a.window > 0 && a.window < end ? a.window : end, stride = a.kv_heads * a.head_dim;
-    const std::int64_t from = (end - count) * stride, row = of->first + t, scores = heads * round_up(count, width);
+    const std::int64_t count = of->past + t + 1 - from, row = of->first + t, scores = heads * round_up(count, width);
+    weights_ahead next;
+    if (part + 1 == parts && tile + 1 < queries * parts) {
+      const place then = place_of(tile + 1);
+      const std::int64_t seen = then.of->past + then.t + 1 - then.from, rows = seen < width ? seen : width;
+      const auto row_bytes = stride * static_cast<std::int64_t>(sizeof(Cache));
+      next = share_of_steps(then.of->keys + then.from * stride, rows * row_bytes, heads * count);
+    }
     float* memory = own_floats(s, worker, scores + heads * (a.head_dim + 1));
-    attend({a.q + row * a.q_stride + head * a.head_dim, of->keys + from, of->values + from, head, heads, a.heads / a.kv_heads, a.head_dim,
-            stride, count, memory, memory + scores, memory + scores + heads * a.head_dim},
-           a.scale, a.o + (row * a.heads + head) * a.head_dim);
+    attend({a.q + row * a.q_stride + head * a.head_dim, of->keys + from * stride, of->values + from * stride, head, heads,
+            a.heads / a.kv_heads, a.head_dim, stride, count, memory, memory + scores, memory + scores + heads * a.head_dim},
+           a.scale, a.o + (row * a.heads + head) * a.head_dim, next);
   });
 }

@@ -150,7 +150,7 @@ __attribute__((noinline)) void panel_strip(const float* w, std::int64_t in, cons
     }
 }
 
-constexpr int panel_strip_rows = 6;  // whose sums fit the registers beside a row of a panel
+constexpr std::int32_t panel_strip_rows = 6;  // whose sums fit the registers beside a row of a panel
 template <int... Rows>
 constexpr auto panel_strips(std::integer_sequence<int, Rows...>) {
   using function = void (*)(const float*, std::int64_t, const float*, std::int64_t, float*, std::int64_t, std::int64_t, weights_ahead);
@@ -161,9 +161,9 @@ constexpr auto panel_strips(std::integer_sequence<int, Rows...>) {
 inline void multiply_panel(const float* w, const linear_args<float>& a, std::int64_t first, const float* behind,
                            std::int64_t behind_bytes) {
   static constexpr auto strips = panel_strips(std::make_integer_sequence<int, panel_strip_rows>());
-  const std::int64_t count = (a.rows + panel_strip_rows - 1) / panel_strip_rows;
-  for (std::int64_t k = 0, row = 0; k < count; ++k) {
-    const std::int64_t next = a.rows * (k + 1) / count;
+  const auto rows = static_cast<std::int32_t>(a.rows), count = (rows + panel_strip_rows - 1) / panel_strip_rows;
+  for (std::int32_t k = 0, row = 0; k < count; ++k) {
+    const std::int32_t next = rows * (k + 1) / count;
     strips[static_cast<std::size_t>(next - row - 1)](w, a.w->in, a.x + row * a.x_stride, a.x_stride, a.y + row * a.y_stride + first,
                                                      a.y_stride, a.w->out - first, share_ahead(behind, behind_bytes, k, count, a.w->in));
     row = next;

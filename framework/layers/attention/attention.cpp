@@ -135,12 +135,10 @@ void attention_layer<Act>::backward(const layer_pass<Act>& p, const Act* x, cons
   qkv_proj_.backward(p, x, at_.d_qkv, dx);
 }
 
-/// One sequence, whose rows are projected: its keys and values are remembered.
+/// One sequence, whose rows are projected and rotated: its keys and values are remembered.
 template <class Act>
 template <class Cache>
 kernels::cached_sequence<Cache> attention_layer<Act>::remember(const layer_pass<Act>& p, layer_state& state) const {
-  Act* q = p.rows_of(at_.qkv, qkv_width_);
-  rotate(p, q, false);
   const std::int64_t kv_width = kv_heads_ * head_dim_, past = state[0].rows();
   ensure(state[0].row_bytes == static_cast<std::size_t>(kv_width) * sizeof(Cache), "attention: a state with caches of another format");
   for (auto& part : state) part.grow(p.length);
@@ -148,7 +146,7 @@ kernels::cached_sequence<Cache> attention_layer<Act>::remember(const layer_pass<
   auto* values = state[1].as<Cache>();
   const auto keep = [&](const Act* from, Cache* to) { std::transform(from, from + kv_width, to, [](Act x) { return Cache(x); }); };
   for (std::int64_t t = 0; t < p.length; ++t) {
-    const Act* k = q + t * qkv_width_ + heads_ * head_dim_;
+    const Act* k = p.rows_of(at_.qkv, qkv_width_) + t * qkv_width_ + heads_ * head_dim_;
     keep(k, keys + (past + t) * kv_width);
     keep(k + kv_width, values + (past + t) * kv_width);
   }
@@ -161,15 +159,19 @@ template <class Cache>
 void attention_layer<Act>::attend_to_caches(const layer_pass<Act>& p, std::span<const moving_sequence> sequences,
                                             std::vector<kernels::cached_sequence<Cache>>& cached,
                                             void (*attend_cached)(kernels::stream&, const kernels::attention_cached_args<Act, Cache>&)) {
-  cached.clear();
-  for (const auto& s : sequences) {
-    const auto part = p.part(s);
-    const auto remembered = remember<Cache>(part, *s.state);
-    if (s.position == 0 && s.count > 1)
-      attend(part, at_);
+  for (const auto& s : sequences) rotate(p.part(s), p.part(s).rows_of(at_.qkv, qkv_width_), false);
+  cached.resize(sequences.size());
+  p.stream.workers.run(std::ssize(sequences), [&](std::int64_t i, int) {
+    const auto& s = sequences[static_cast<std::size_t>(i)];
+    cached[static_cast<std::size_t>(i)] = remember<Cache>(p.part(s), *s.state);
+  });
+  std::size_t behind = 0;  // sequences that see what their caches hold
+  for (std::size_t i = 0; i < sequences.size(); ++i)
+    if (sequences[i].position == 0 && sequences[i].count > 1)
+      attend(p.part(sequences[i]), at_);
     else
-      cached.push_back(remembered);
-  }
+      cached[behind++] = cached[i];
+  cached.resize(behind);
   attend_cached(p.stream, {.q = at_.qkv,
                            .o = at_.o,
                            .sequences = cached.data(),

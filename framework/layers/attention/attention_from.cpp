@@ -22,6 +22,7 @@ void attention_layer<Act>::forward_from(const layer_pass<Act>& p, layer_state& s
   ensure(!both_ways_, "attention: a bidirectional layer sees what comes later, so it has no state");
   ensure(p.batch == 1 && !p.first_key, "attention: a pass from a state is of one sequence, without documents' ends");
   qkv_proj_.forward(p, x, at_.qkv);
+  rotate(p, p.rows_of(at_.qkv, qkv_width_), false);
   const std::int64_t past = remember<Act>(p, state).past, rows = past + p.length, kv_width = kv_heads_ * head_dim_,
                      o_width = heads_ * head_dim_;
   arena counting;
