@@ -96,9 +96,18 @@ BOOST_AUTO_TEST_CASE(encoders_become_folders_and_what_cannot_be_written_is_told_
   const std::string from = (scratch.path / "from").string(), folder = (scratch.path / "folder").string();
   std::filesystem::create_directory(from);
   std::ofstream(from + "/vocab.txt") << "[PAD]\n";
-  json config = json::parse(testing::text_of_file("tests/golden/hf/m2_bert.json")).at(0).at("config");
-  std::ofstream(from + "/config.json") << config.dump();
-  BOOST_TEST(contains(run_isthmus({"convert", from, folder}).err, "model.safetensors"));  // it can be written, but is not there
+  const json config = json::parse(testing::text_of_file("tests/golden/hf/m2_bert.json")).at(0).at("config");
+  const auto told_of = [&](json other) {
+    std::ofstream(from + "/config.json") << other.dump();
+    return run_isthmus({"convert", from, folder}).err;
+  };
+  json other = config;
+  other["layer_norm_eps"] = 1e-5;
+  BOOST_TEST(contains(told_of(other), "layer_norm_eps other than 1e-12"));
+  other = config;
+  other["architectures"] = {"BertForTextEncoding"};
+  BOOST_TEST(contains(told_of(other), "has a pooler in place of a head"));
+  BOOST_TEST(contains(told_of(config), "model.safetensors"));  // it can be written, but is not there
   write_fresh_weights(from);
   const auto o = run_isthmus({"convert", from, folder});
   BOOST_TEST_REQUIRE(o.code == 0, o.err);
