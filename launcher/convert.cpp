@@ -46,6 +46,20 @@ expected<void> write_folder(const convert_source& model, const fs::path& destina
   return written;
 }
 
+/// What the folder lacks of the model, and which versions of Transformers read it otherwise.
+std::vector<std::string> notes_on(const convert_source& model, const nlohmann::json& config) {
+  std::vector<std::string> out;
+  if (model.config.medusa_heads > 0)
+    out.push_back(
+        fmt::format("the {} Medusa heads of {} stay behind: no class of Transformers has them", model.config.medusa_heads, model.from));
+  const std::int64_t groups = config.value("n_groups", config.value("mamba_n_groups", 1));
+  if (groups > 1 && config.at("model_type") != "nemotron_h")
+    out.push_back(
+        fmt::format("{} with {} groups wants Transformers 5.23 or newer: up to 5.22 it norms all channels at once and gives other logits",
+                    config.at("architectures").at(0).get<std::string>(), groups));
+  return out;
+}
+
 }  // namespace
 
 int run_convert(const convert_options& options, console& out) {
@@ -56,13 +70,13 @@ int run_convert(const convert_options& options, console& out) {
   const auto model = read_convert_source(options.source);
   if (!model) return out.error(model.error());
   for (const auto& warning : model->warnings) out.warn(fmt::format("{}; the model is from {}", printable(warning), model->from));
-  if (model->config.medusa_heads > 0)
-    out.warn(
-        fmt::format("the {} Medusa heads of {} stay behind: no class of Transformers has them", model->config.medusa_heads, model->from));
   const dtype type = options.type == "bf16" ? dtype::bf16 : options.type == "f16" ? dtype::f16 : dtype::f32;
-  const auto config = config_json_of(model->config, model->facts, type);
-  if (!config) return out.error(config.error());
-  const auto architecture = nlohmann::json::parse(*config).at("architectures").at(0).get<std::string>();
+  const auto text = config_json_of(model->config, model->facts, type);
+  if (!text) return out.error(text.error());
+  const auto config = nlohmann::json::parse(*text);
+  const auto architecture = config.at("architectures").at(0).get<std::string>();
+  const auto notes = notes_on(*model, config);
+  for (const auto& note : notes) out.warn(printable(note));
   if (auto ok = write_folder(*model, destination, type); !ok) return out.error(ok.error());
   model_config written = model->config;
   written.medusa_heads = 0;  // they stay behind
@@ -74,7 +88,8 @@ int run_convert(const convert_options& options, console& out) {
                               {"architecture", architecture},
                               {"parameters", parameters},
                               {"dtype", options.type},
-                              {"warnings", model->warnings}}
+                              {"warnings", model->warnings},
+                              {"notes", notes}}
                    .dump(2, ' ', false, nlohmann::json::error_handler_t::replace) +
                "\n");
   else

@@ -5,10 +5,12 @@
 #include "tests/launcher/prepared_run.hpp"
 
 #include <boost/test/unit_test.hpp>
+#include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
 #include <filesystem>
 #include <fstream>
+#include <utility>
 
 using namespace isthmus;
 using namespace isthmus::tests;
@@ -123,6 +125,39 @@ BOOST_AUTO_TEST_CASE(encoders_become_folders_and_what_cannot_be_written_is_told_
   const auto told = runs.go({"convert", "deltas", folder + "-3"});
   BOOST_TEST(told.code != 0);
   BOOST_TEST(contains(told.err, "layer 0 is gated_delta_net"), told.err);
+}
+
+/// Of Transformers some versions norm Mamba-2's groups apart, others together; none has Medusa heads.
+BOOST_AUTO_TEST_CASE(what_stays_behind_and_what_older_versions_read_otherwise_is_noted) {
+  const scratch_folder scratch;
+  const auto converted = [&](const std::string& name, std::vector<std::string> more) {
+    const std::string from = (scratch.path / name).string();
+    if (std::filesystem::create_directory(from)) {
+      std::ofstream(from + "/config.json") << json::parse(testing::text_of_file("tests/golden/hf/" + name + ".json")).at("config").dump();
+      write_fresh_weights(from);
+    }
+    more.insert(more.begin(), {"convert", from, fmt::format("{}-{}", from, more.size())});
+    const auto o = run_isthmus(more);
+    BOOST_TEST_REQUIRE(o.code == 0, o.err);
+    return o;
+  };
+  for (const auto& [name, says] : {std::pair{"mamba2_groups", "Mamba2ForCausalLM with 2 groups wants Transformers 5.23 or newer"},
+                                   {"bamba", "BambaForCausalLM with 2 groups wants Transformers 5.23 or newer"},
+                                   {"granite_dense", "GraniteMoeHybridForCausalLM with 2 groups wants Transformers 5.23 or newer"}}) {
+    BOOST_TEST(contains(converted(name, {}).err, says), name);
+    const json notes = json::parse(converted(name, {"--json"}).out).at("notes");
+    BOOST_TEST_REQUIRE(notes.size() == 1U, name);
+    BOOST_TEST(notes.at(0).get<std::string>().starts_with(says), notes.dump());
+  }
+  for (const char* name : {"mamba2", "nemotron_h", "jamba"}) {  // one group; each group apart in every version; no Mamba-2
+    BOOST_TEST(json::parse(converted(name, {"--json"}).out).at("notes").empty(), name);
+    BOOST_TEST(!contains(converted(name, {}).err, "Transformers"), name);
+  }
+  prepared_runs runs;
+  runs.add_checkpoint(runs.add("ahead", 'a', 1000, {"model.medusa_heads=2"}));
+  const auto o = runs.go({"convert", "ahead", (scratch.path / "ahead").string(), "--json"});
+  BOOST_TEST_REQUIRE(o.code == 0, o.err);
+  BOOST_TEST(contains(json::parse(o.out).at("notes").at(0).get<std::string>(), "the 2 Medusa heads of"), o.out);
 }
 
 BOOST_AUTO_TEST_CASE(nothing_is_overwritten_and_nothing_is_left_behind) {
