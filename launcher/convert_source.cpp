@@ -60,7 +60,8 @@ expected<convert_source> read_run(const std::string& typed) {
   if (!newest) return newest.failure();
   const auto tokens = read_tokenizer(**disk, "data/tokenizer.json");
   if (!tokens) return tokens.failure();
-  if (auto ok = check_vocabulary(*tokens, run->plan.model.vocabulary, *path + "/data/tokenizer.json"); !ok) return ok.failure();
+  if (auto ok = check_vocabulary(tokens->vocabulary(), run->plan.model.vocabulary, *path + "/data/tokenizer.json"); !ok)
+    return ok.failure();
   const parameter_layout layout = hybrid_layout(run->plan.model);
   convert_source out;
   out.config = run->plan.model;

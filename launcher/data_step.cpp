@@ -38,7 +38,7 @@ expected<std::vector<site_data>> prepare_with(const std::string& tokenizer_path,
                                               storage& disk, const std::string& folder, const data_options& options) {
   auto tokens = read_tokenizer(root, fs::absolute(tokenizer_path).lexically_normal().relative_path().string());
   if (!tokens) return fail(tokens.error().code, fmt::format("data.tokenizer = \"{}\": {}", tokenizer_path, tokens.error().message));
-  if (auto ok = check_vocabulary(*tokens, options.vocabulary, tokenizer_path); !ok) return ok.failure();
+  if (auto ok = check_vocabulary(tokens->vocabulary(), options.vocabulary, tokenizer_path); !ok) return ok.failure();
   if (separate_documents && !tokens->end_of_text())
     return fail(errc::unsupported, fmt::format("data.tokenizer = \"{}\" has no <|endoftext|>, by which data.documents = \"separate\" would "
                                                "know where one ends; use data.documents = \"packed\"",

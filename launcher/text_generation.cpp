@@ -60,10 +60,10 @@ text_ids ids_of(const character_bpe& tokens, const std::string& prompt, token_id
   return {tokens.prompt(prompt), stop, [&tokens](std::span<const token_id> ids) { return tokens.decode(ids); }};
 }
 
-/// The tokenizer.json of a folder whose model has so many tokens.
-expected<std::variant<tokenizer, character_bpe>> read_folder_tokenizer(const storage& disk, std::int64_t vocabulary,
-                                                                       const std::string& where) {
-  using either = std::variant<tokenizer, character_bpe>;
+using folder_tokenizer = std::variant<tokenizer, character_bpe>;
+
+/// The tokenizer.json of a folder.
+expected<folder_tokenizer> read_folder_tokenizer(const storage& disk, const std::string& where) {
   constexpr std::uint64_t tokenizer_bytes_max = 64 << 20;
   const auto bytes = disk.read("tokenizer.json", tokenizer_bytes_max);
   if (!bytes) return bytes.failure();
@@ -71,17 +71,13 @@ expected<std::variant<tokenizer, character_bpe>> read_folder_tokenizer(const sto
   if (!is_character_bpe_json(text)) {
     auto model = parse_tokenizer_json(text, where);
     if (!model) return model.failure();
-    either out(std::in_place_type<tokenizer>, std::move(*model));
-    if (auto ok = check_vocabulary(std::get<tokenizer>(out), vocabulary, where); !ok) return ok.failure();
-    return out;
+    return folder_tokenizer(std::in_place_type<tokenizer>, std::move(*model));
   }
   auto model = parse_character_bpe_json(text, where);
   if (!model) return model.failure();
   auto made = character_bpe::make(std::move(*model), where);
   if (!made) return made.failure();
-  if (made->vocabulary() != vocabulary)
-    return fail(errc::malformed, fmt::format("{}: a tokenizer of {} tokens for a model of {}", where, made->vocabulary(), vocabulary));
-  return either(std::move(*made));
+  return folder_tokenizer(std::move(*made));
 }
 
 /// Continues the prompt; fills in text, tokens and seconds.
@@ -127,7 +123,8 @@ expected<generated_text> generate_text(const run_folder& run, const text_options
   if (!newest) return newest.failure();
   auto tokens = read_tokenizer(**disk, "data/tokenizer.json");
   if (!tokens) return tokens.failure();
-  if (auto ok = check_vocabulary(*tokens, run.plan.model.vocabulary, run.path + "/data/tokenizer.json"); !ok) return ok.failure();
+  if (auto ok = check_vocabulary(tokens->vocabulary(), run.plan.model.vocabulary, run.path + "/data/tokenizer.json"); !ok)
+    return ok.failure();
   kernels::serial_team team;
   const auto weights = std::make_shared<float_array>(static_cast<std::size_t>(hybrid_layout(run.plan.model).size));
   hybrid_model model(run.plan.model, kernels::default_backend(), team, options.formats, weights);
@@ -156,8 +153,11 @@ expected<generated_text> generate_text(const std::string& hugging_face_folder, c
                     ": its model reads whole texts and predicts masked tokens, it continues none: a model that decodes is wanted");
   auto disk = open_disk(hugging_face_folder);
   if (!disk) return disk.failure();
-  const auto tokens = read_folder_tokenizer(**disk, config->vocabulary, hugging_face_folder + "/tokenizer.json");
+  const std::string tokens_path = hugging_face_folder + "/tokenizer.json";
+  const auto tokens = read_folder_tokenizer(**disk, tokens_path);
   if (!tokens) return tokens.failure();
+  const std::int64_t count = std::visit([](const auto& t) { return t.vocabulary(); }, *tokens);
+  if (auto ok = check_vocabulary(count, config->vocabulary, tokens_path); !ok) return ok.failure();
   auto imported = import_hugging_face(hugging_face_folder);
   if (!imported) return imported.failure();
   kernels::serial_team team;
@@ -190,9 +190,7 @@ expected<generated_text> generate_text_from_gguf(const std::string& path, const 
   if (!tokens) return tokens.failure();
   const auto imported = import_gguf(*file);
   if (!imported) return imported.failure();
-  if (tokens->size() != imported->config.vocabulary)
-    return fail(errc::malformed,
-                fmt::format("{}: a tokenizer of {} tokens for a model of {}", path, tokens->size(), imported->config.vocabulary));
+  if (auto ok = check_vocabulary(tokens->size(), imported->config.vocabulary, path); !ok) return ok.failure();
   kernels::serial_team team;
   hybrid_model model(imported->config, kernels::default_backend(), team, options.formats, imported->weights);
   model.weights_changed();

@@ -142,12 +142,12 @@ void tokenizer::merge_long(std::vector<token_id>& ids) const {
   std::erase(ids, -1);
 }
 
-expected<void> check_vocabulary(const tokenizer& tokens, std::int64_t model_vocabulary, const std::string& where) {
-  if (tokens.vocabulary() == model_vocabulary) return {};
+expected<void> check_vocabulary(std::int64_t tokens, std::int64_t of_model, const std::string& where) {
+  if (tokens == of_model) return {};
   return fail(errc::out_of_range,
-              fmt::format("{}: a vocabulary of {} tokens, but the model has {}: use the tokenizer it was trained with, or set "
+              fmt::format("{}: a vocabulary of {} tokens, but the model has {}: use the tokenizer it was trained with, or in a recipe set "
                           "model.vocabulary = {}",
-                          where, tokens.vocabulary(), model_vocabulary, tokens.vocabulary()));
+                          where, tokens, of_model, tokens));
 }
 
 }  // namespace isthmus

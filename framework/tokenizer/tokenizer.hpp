@@ -122,7 +122,7 @@ std::string to_tokenizer_json(const bpe_model& model);
 /// Reads tokenizer.json. Refuses, never skips, what this project does not do the same way (other models, normalizers,
 /// pre-tokenizers). Errors name `where` and the line and column, or the path of the value in the file.
 expected<bpe_model> parse_tokenizer_json(std::string_view text, const std::string& where);
-/// Errors when the model that is to read the ids has another vocabulary size.
-expected<void> check_vocabulary(const tokenizer& tokens, std::int64_t model_vocabulary, const std::string& where);
+/// Whether a model of so many tokens can read the ids of a tokenizer of so many. Errors: out_of_range, naming `where` the tokenizer is.
+expected<void> check_vocabulary(std::int64_t tokens, std::int64_t of_model, const std::string& where);
 
 }  // namespace isthmus

@@ -88,7 +88,15 @@ BOOST_AUTO_TEST_CASE(what_does_not_fit_is_told) {
   const llama_folder other(500);
   const auto vocabulary = other.generate({});
   BOOST_TEST(vocabulary.code != 0);
-  BOOST_TEST(contains(vocabulary.err, "tokenizer.json"), vocabulary.err);
+  BOOST_TEST(contains(vocabulary.err, "tokenizer.json: a vocabulary of 512 tokens, but the model has 500"), vocabulary.err);
+  std::ifstream golden("tests/golden/tokenizer/characters.json");
+  const json all = json::parse(golden);
+  json characters = all.at("file");
+  characters.update(all.at("variants").at(0).at("parts"));
+  std::ofstream(other.folder.path / "tokenizer.json") << characters.dump();
+  const json error = json::parse(other.generate({"--json"}).out).at("error");
+  BOOST_TEST(error.at("code") == "out_of_range", error.dump());
+  BOOST_TEST(contains(error.at("message").get<std::string>(), "but the model has 500"), error.dump());
   const llama_folder llama;
   BOOST_TEST(contains(llama.generate({"--site", "alpha"}).err, "--site goes with a run"));
   BOOST_TEST(contains(llama.generate({"--weights", "int3"}).err, "int3 not in {master,bf16,int8,int4}"));

@@ -148,9 +148,10 @@ BOOST_AUTO_TEST_CASE(a_torn_file_is_an_error_at_every_length) {
 }
 
 BOOST_AUTO_TEST_CASE(the_models_vocabulary_must_be_the_same) {
-  const tokenizer tokens(model);
-  BOOST_TEST(check_vocabulary(tokens, 262, "t").has_value());
-  BOOST_TEST(check_vocabulary(tokens, 2048, "t").error().message.starts_with("t: a vocabulary of 262 tokens, but the model has 2048"));
+  BOOST_TEST(check_vocabulary(262, 262, "t").has_value());
+  const auto refused = check_vocabulary(262, 2048, "t");
+  BOOST_TEST((refused.error().code == errc::out_of_range));
+  BOOST_TEST(refused.error().message.starts_with("t: a vocabulary of 262 tokens, but the model has 2048"));
 }
 
 BOOST_AUTO_TEST_SUITE_END()
