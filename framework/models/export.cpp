@@ -40,12 +40,6 @@ struct placed_tensor {
   const hf_hyena* hyena = nullptr;  // of its layer, if it is one
 };
 
-std::vector<std::string> names_of(const hf_config& config, const std::string& prefix, const hf_tensor& t) {
-  if (config.family != hf_family::m2_bert) return our_tensor_names(prefix, t);
-  if (t.role.ends_with("filter.times")) return {};
-  return {m2_bert_tensor_name(prefix, t.role)};
-}
-
 /// The tensors that the config asks for, each with its place among ours.
 std::vector<placed_tensor> places_of(const hf_config& config, const parameter_layout& layout) {
   std::vector<placed_tensor> out;
@@ -56,7 +50,7 @@ std::vector<placed_tensor> places_of(const hf_config& config, const parameter_la
       placed_tensor& place = out.back();
       std::int64_t ours = 0;
       for (const std::int64_t extent : t.shape) place.count *= extent;
-      for (const std::string& name : names_of(config, prefix, t)) {
+      for (const std::string& name : our_tensor_names(config.family, prefix, t)) {
         const auto slot = std::ranges::find(layout.slots, name, &tensor_slot::name);
         ensure(slot != layout.slots.end(), "export_hugging_face: no tensor of ours has that role");
         place.slots.push_back(&*slot);

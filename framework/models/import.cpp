@@ -10,25 +10,34 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <functional>
 #include <map>
+#include <set>
 
 namespace isthmus {
 
 namespace {
 
+void scale(std::span<float> weights, double factor) {
+  if (factor == 1) return;
+  for (float& w : weights) w = static_cast<float>(factor * static_cast<double>(w));
+}
+
 /// Copies tensors into the flat array of a model.
 class filler {
 public:
-  filler(const hugging_face_weights& from, const parameter_layout& layout, std::span<float> weights, std::int64_t d_model)
-      : tensors_(from.tensors), weights_(weights), where_(from.where), d_model_(d_model) {
+  filler(hf_family family, const hugging_face_weights& from, const parameter_layout& layout, std::span<float> weights)
+      : family_(family), from_(from), weights_(weights) {
     for (const auto& slot : layout.slots) slots_.emplace(slot.name, &slot);
   }
 
-  /// hyena: of the layer, if it is one.
-  expected<void> fill(const hf_tensor& t, const std::string& prefix, double factor, const hf_hyena* hyena = nullptr) {
-    const auto stored = tensors_.expect(t.name, t.shape, where_);
+  /// arrange: puts the numbers of one of ours, the whole tensor, in our order.
+  expected<void> fill(const hf_tensor& t, const std::string& prefix, const std::function<void(std::span<float>)>& arrange) {
+    const auto stored = from_.tensors.expect(t.name, t.shape, from_.where);
     if (!stored) return stored.failure();
-    const auto names = our_tensor_names(prefix, t);
+    taken_.insert(t.name);
+    if (t.role.ends_with("filter.times")) return check_times(**stored, from_.where);
+    const auto names = our_tensor_names(family_, prefix, t);
     std::int64_t begin = 0;
     for (const std::string& name : names) {
       const auto at = slots_.find(name);
@@ -36,31 +45,26 @@ public:
       const tensor_slot& slot = *at->second;
       const std::int64_t count = names.size() == 1 ? (*stored)->count() : slot.count;
       const auto whole = weights_.subspan(static_cast<std::size_t>(slot.offset), static_cast<std::size_t>(slot.count));
-      const auto out = whole.first(static_cast<std::size_t>(count));
-      if (auto ok = (*stored)->read_floats(begin, out); !ok) return ok;
-      if (factor != 1)
-        std::ranges::transform(out, out.begin(), [factor](float w) { return static_cast<float>(factor * static_cast<double>(w)); });
-      if (hyena != nullptr) arrange_hyena(*hyena, d_model_, t.role, whole);
+      if (auto ok = (*stored)->read_floats(begin, whole.first(static_cast<std::size_t>(count))); !ok) return ok;
+      arrange(whole);
       begin += count;
     }
     if (names.empty()) return no_place(t);
     ensure(begin == (*stored)->count(), "import_checkpoint: a tensor of another size");
-    ++filled_;
     return {};
   }
-  std::size_t filled() const { return filled_; }
+  const std::set<std::string>& taken() const { return taken_; }
 
 private:
   unexpected no_place(const hf_tensor& t) const {
-    return fail(errc::unsupported, fmt::format("{}: no tensor of ours takes \"{}\" ({})", where_, t.name, t.role));
+    return fail(errc::unsupported, fmt::format("{}: no tensor of ours takes \"{}\" ({})", from_.where, t.name, t.role));
   }
 
-  const tensor_index& tensors_;
+  hf_family family_;
+  const hugging_face_weights& from_;
   std::map<std::string, const tensor_slot*, std::less<>> slots_;
   std::span<float> weights_;
-  std::string where_;
-  std::int64_t d_model_;
-  std::size_t filled_ = 0;
+  std::set<std::string> taken_;
 };
 
 /// An embedding that is the head as well, where the two differ by factors.
@@ -69,34 +73,42 @@ void untie(const hf_config& theirs, const parameter_layout& layout, std::span<fl
     return weights.begin() + std::ranges::find(layout.slots, name, &tensor_slot::name)->offset;
   };
   const auto embedding = find("model.embed_tokens.weight"), head = find("lm_head.weight");
-  const double factor = 1 / theirs.logits_divisor;
-  std::transform(embedding, embedding + theirs.vocabulary * theirs.d_model, head,
-                 [factor](float w) { return static_cast<float>(factor * static_cast<double>(w)); });
+  const std::int64_t count = theirs.vocabulary * theirs.d_model;
+  std::copy_n(embedding, count, head);
+  scale({head, static_cast<std::size_t>(count)}, 1 / theirs.logits_divisor);
+}
+
+/// A tensor of a layer, in our order and with the factors that its mixer or the config has.
+void arrange(const hf_config& theirs, const hf_layer& layer, const std::string& role, std::span<float> tensor) {
+  if (role.starts_with("o_proj") || role.starts_with("out_") || role.find("down_proj") != std::string::npos)  // writes the residual
+    scale(tensor, theirs.residual_multiplier);
+  if (const auto* hyena = std::get_if<hf_hyena>(&layer.mixer)) arrange_hyena(*hyena, theirs.d_model, role, tensor);
+  if (const auto* monarch = std::get_if<hf_monarch>(&layer.mixer)) {
+    if (swaps_gates(role)) swap_gates(tensor);
+    if (role.ends_with("filter.freq")) scale(tensor, monarch->w_mod);
+  }
 }
 
 expected<void> fill_all(const hf_config& theirs, const model_config& ours, const hugging_face_weights& from, std::span<float> weights) {
   const parameter_layout layout = hybrid_layout(ours);
-  filler into(from, layout, weights, theirs.d_model);
-  for (const auto& t : model_tensors(theirs))
-    if (auto ok = into.fill(t, "", t.role == "head" ? 1 / theirs.logits_divisor : 1); !ok) return ok;
+  filler into(theirs.family, from, layout, weights);
+  for (const auto& t : model_tensors(theirs)) {
+    const double factor = t.role == "head" ? 1 / theirs.logits_divisor : 1;
+    if (auto ok = into.fill(t, "", [&](auto tensor) { scale(tensor, factor); }); !ok) return ok;
+  }
   if (theirs.tied_head && !ours.tied_head) untie(theirs, layout, weights);
-  if (theirs.embedding_multiplier != 1) {
-    const auto& slot = layout.slots.front();
-    for (auto& w : weights.subspan(static_cast<std::size_t>(slot.offset), static_cast<std::size_t>(slot.count)))
-      w = static_cast<float>(theirs.embedding_multiplier * static_cast<double>(w));
-  }
-  for (std::size_t i = 0; i < theirs.layers.size(); ++i) {
-    const auto* hyena = std::get_if<hf_hyena>(&theirs.layers[i].mixer);
+  const auto& embedding = layout.slots.front();
+  scale(weights.subspan(static_cast<std::size_t>(embedding.offset), static_cast<std::size_t>(embedding.count)),
+        theirs.embedding_multiplier);
+  for (std::size_t i = 0; i < theirs.layers.size(); ++i)
     for (const auto& t : layer_tensors(theirs, i)) {
-      const bool writes_residual =
-          t.role.starts_with("o_proj") || t.role.starts_with("out_") || t.role.find("down_proj") != std::string::npos;
-      const double factor = writes_residual ? theirs.residual_multiplier : 1;
-      if (auto ok = into.fill(t, fmt::format("model.layers.{}.", i), factor, hyena); !ok) return ok;
+      const auto in_order = [&](auto tensor) { arrange(theirs, theirs.layers[i], t.role, tensor); };
+      if (auto ok = into.fill(t, fmt::format("model.layers.{}.", i), in_order); !ok) return ok;
     }
-  }
-  if (into.filled() != from.tensors.size())
+  if (theirs.family == hf_family::m2_bert) return check_copies(from, into.taken());
+  if (into.taken().size() != from.tensors.size())
     return fail(errc::unsupported,
-                fmt::format("{}: {} tensors, of which config.json tells {}", from.where, from.tensors.size(), into.filled()));
+                fmt::format("{}: {} tensors, of which config.json tells {}", from.where, from.tensors.size(), into.taken().size()));
   return {};
 }
 
@@ -115,8 +127,7 @@ expected<imported_model> import_checkpoint(const hf_config& theirs, const huggin
   auto ours = config_from(theirs, where);
   if (!ours) return ours.failure();
   auto weights = std::make_shared<float_array>(static_cast<std::size_t>(hybrid_layout(*ours).size));
-  const auto fill = theirs.family == hf_family::m2_bert ? fill_m2_bert : fill_all;
-  if (auto ok = fill(theirs, *ours, from, weights->span()); !ok) return ok.failure();
+  if (auto ok = fill_all(theirs, *ours, from, weights->span()); !ok) return ok.failure();
   return imported_model{std::move(*ours), std::move(weights), theirs.end_tokens};
 }
 

@@ -8,85 +8,18 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
-#include <set>
+#include <vector>
 
 namespace isthmus {
 
 namespace {
 
-expected<std::vector<float>> read_all(const stored_tensor& tensor) {
-  std::vector<float> values(static_cast<std::size_t>(tensor.count()));
-  if (auto ok = tensor.read_floats(values); !ok) return ok.failure();
-  return values;
+/// All sines of a filter are one module, whose frequencies both directions have; the decoder is the embedding.
+std::string first_name_of(const std::string& name) {
+  if (name == "cls.predictions.decoder.weight") return "bert.embeddings.word_embeddings.weight";
+  const auto at = name.find(".implicit_filter");
+  return at != name.npos && name.ends_with(".freq") ? name.substr(0, at) + ".implicit_filter.1.freq" : name;
 }
-
-/// Copies the tensors of one checkpoint into the flat array of a model.
-class m2_bert_filler {
-public:
-  m2_bert_filler(const hugging_face_weights& from, const model_config& ours, std::span<float> weights) : from_(from), weights_(weights) {
-    for (auto& slot : hybrid_layout(ours).slots) slots_.emplace(slot.name, slot);
-  }
-
-  expected<void> fill(const hf_tensor& t, const std::string& prefix, double w_mod) {
-    const auto stored = from_.tensors.expect(t.name, t.shape, from_.where);
-    if (!stored) return stored.failure();
-    taken_.insert(t.name);
-    if (t.role.ends_with("filter.times")) return check_times(**stored);
-    const auto slot = slots_.find(m2_bert_tensor_name(prefix, t.role));
-    if (slot == slots_.end())
-      return fail(errc::unsupported, fmt::format("{}: no tensor of ours takes \"{}\" ({})", from_.where, t.name, t.role));
-    const auto out = weights_.subspan(static_cast<std::size_t>(slot->second.offset), static_cast<std::size_t>(slot->second.count));
-    if (auto ok = (*stored)->read_floats(out); !ok) return ok;
-    if (swaps_gates(t.role)) swap_gates(out);
-    if (t.role.ends_with("filter.freq"))
-      std::ranges::transform(out, out.begin(), [&](float w) { return static_cast<float>(w_mod * static_cast<double>(w)); });
-    return {};
-  }
-
-  /// What is left: places, whose numbers are not read, and what some savers write once for each name that a shared tensor has.
-  expected<void> check_others() const {
-    for (const auto& other : from_.tensors.all()) {
-      if (taken_.contains(other.name) || other.name == "bert.embeddings.position_ids") continue;
-      const std::string first = first_name_of(other.name);
-      if (!taken_.contains(first))
-        return fail(errc::unsupported,
-                    fmt::format("{}: \"{}\" is no tensor of the model that config.json tells of", from_.where, other.name));
-      const auto one = from_.tensors.find(first)->read(), two = other.read();
-      if (!one) return one.failure();
-      if (!two) return two.failure();
-      if (*one != *two)
-        return fail(errc::unsupported,
-                    fmt::format("{}: \"{}\" differs from \"{}\", with which it is one tensor", from_.where, other.name, first));
-    }
-    return {};
-  }
-
-private:
-  /// All sines of a filter are one module, whose frequencies both directions have; the decoder is the embedding.
-  static std::string first_name_of(const std::string& name) {
-    if (name == "cls.predictions.decoder.weight") return "bert.embeddings.word_embeddings.weight";
-    const auto at = name.find(".implicit_filter");
-    return at != name.npos && name.ends_with(".freq") ? name.substr(0, at) + ".implicit_filter.1.freq" : name;
-  }
-
-  /// Times of taps are evenly spaced from 0 to 1; ours cannot be anything else.
-  expected<void> check_times(const stored_tensor& stored) const {
-    const auto times = read_all(stored);
-    if (!times) return times.failure();
-    std::vector<float> even(times->size());
-    fill_times(even);
-    for (std::size_t t = 0; t < times->size(); ++t)
-      if (!(std::abs((*times)[t] - even[t]) <= 1e-5F))
-        return fail(errc::unsupported, fmt::format("{}: \"{}\" has {} at place {}, where evenly spaced times from 0 to 1 have {}",
-                                                   from_.where, stored.name, (*times)[t], t, even[t]));
-    return {};
-  }
-
-  const hugging_face_weights& from_;
-  std::span<float> weights_;
-  std::map<std::string, tensor_slot> slots_;
-  std::set<std::string> taken_;
-};
 
 }  // namespace
 
@@ -121,6 +54,7 @@ std::string m2_bert_tensor_name(const std::string& prefix, std::string_view role
   if (dot == role.npos) return {};
   const std::string filter = prefix + "monarch." + std::string(role.substr(0, dot)) + "filter.";
   std::string part(role.substr(dot + 7));
+  if (part == "times") return {};
   if (part == "positions") return filter + "features";
   if (part == "freq" || part == "D" || part == "decay") return filter + part;
   const bool bias = part.ends_with(".bias"), reverse = part.find(".reverse") != part.npos;  // "0", "0.bias", "0.reverse", "0.reverse.bias"
@@ -175,14 +109,31 @@ expected<model_config> m2_bert_config(const hf_config& theirs, const std::string
   return model;
 }
 
-expected<void> fill_m2_bert(const hf_config& theirs, const model_config& ours, const hugging_face_weights& from, std::span<float> weights) {
-  m2_bert_filler into(from, ours, weights);
-  for (const auto& t : model_tensors(theirs))
-    if (auto ok = into.fill(t, "", 1); !ok) return ok;
-  for (std::size_t i = 0; i < theirs.layers.size(); ++i)
-    for (const auto& t : layer_tensors(theirs, i))
-      if (auto ok = into.fill(t, fmt::format("model.layers.{}.", i), std::get<hf_monarch>(theirs.layers[i].mixer).w_mod); !ok) return ok;
-  return into.check_others();
+expected<void> check_times(const stored_tensor& stored, const std::string& where) {
+  std::vector<float> times(static_cast<std::size_t>(stored.count())), even(times.size());
+  if (auto ok = stored.read_floats(times); !ok) return ok;
+  fill_times(even);
+  for (std::size_t t = 0; t < times.size(); ++t)
+    if (!(std::abs(times[t] - even[t]) <= 1e-5F))
+      return fail(errc::unsupported, fmt::format("{}: \"{}\" has {} at place {}, where evenly spaced times from 0 to 1 have {}", where,
+                                                 stored.name, times[t], t, even[t]));
+  return {};
+}
+
+expected<void> check_copies(const hugging_face_weights& from, const std::set<std::string>& taken) {
+  for (const auto& other : from.tensors.all()) {
+    if (taken.contains(other.name) || other.name == "bert.embeddings.position_ids") continue;
+    const std::string first = first_name_of(other.name);
+    if (!taken.contains(first))
+      return fail(errc::unsupported, fmt::format("{}: \"{}\" is no tensor of the model that config.json tells of", from.where, other.name));
+    const auto one = from.tensors.find(first)->read(), two = other.read();
+    if (!one) return one.failure();
+    if (!two) return two.failure();
+    if (*one != *two)
+      return fail(errc::unsupported,
+                  fmt::format("{}: \"{}\" differs from \"{}\", with which it is one tensor", from.where, other.name, first));
+  }
+  return {};
 }
 
 }  // namespace isthmus

@@ -4,6 +4,7 @@
 #include "framework/formats/hugging_face.hpp"
 #include "framework/models/config.hpp"
 
+#include <set>
 #include <span>
 #include <string>
 #include <string_view>
@@ -17,10 +18,6 @@ inline constexpr double m2_bert_norm_eps = 1e-12;  // which the head's norm has 
 /// An encoder of "monarch" and "monarch_mlp". Errors: unsupported, naming what no layer of ours does.
 expected<model_config> m2_bert_config(const hf_config& theirs, const std::string& where);
 
-/// weights: [hybrid_layout(ours).size]. Their projections give [x1 x2 v], ours [x2 x1 v]; w_mod goes into the sines' frequencies. Errors: those of
-/// reading; unsupported, naming a tensor that the model does not have, or a second copy of one that differs from the first.
-expected<void> fill_m2_bert(const hf_config& theirs, const model_config& ours, const hugging_face_weights& from, std::span<float> weights);
-
 /// Which tensor of ours holds one of theirs, by its role; prefix: "model.layers.0." of a layer's. Empty: none does.
 std::string m2_bert_tensor_name(const std::string& prefix, std::string_view role);
 
@@ -30,5 +27,12 @@ void swap_gates(std::span<float> rows);
 
 /// The times of taps ("filter.times"), which ours do not keep: times.size() of them, evenly from 0 to 1.
 void fill_times(std::span<float> times);
+/// Errors: those of reading; unsupported, naming the first that is another.
+expected<void> check_times(const stored_tensor& times, const std::string& where);
+
+/// What is left of a checkpoint beside the tensors that the model took: places, whose numbers are not read, and what some savers write once
+/// for each name that a shared tensor has. Errors: those of reading; unsupported, naming a tensor that the model does not have, or a
+/// second copy of one that differs from the first.
+expected<void> check_copies(const hugging_face_weights& from, const std::set<std::string>& taken);
 
 }  // namespace isthmus

@@ -1,5 +1,7 @@
 #include "framework/models/tensor_names.hpp"
 
+#include "framework/models/import_m2_bert.hpp"
+
 #include <fmt/format.h>
 
 #include <map>
@@ -70,7 +72,11 @@ const std::map<std::string, std::vector<std::string>, std::less<>>& names_of_rol
 
 }  // namespace
 
-std::vector<std::string> our_tensor_names(const std::string& prefix, const hf_tensor& tensor) {
+std::vector<std::string> our_tensor_names(hf_family family, const std::string& prefix, const hf_tensor& tensor) {
+  if (family == hf_family::m2_bert) {
+    const std::string name = m2_bert_tensor_name(prefix, tensor.role);
+    return name.empty() ? std::vector<std::string>() : std::vector{name};
+  }
   const auto at = names_of_roles().find(tensor.role);
   if (at == names_of_roles().end()) return {};
   constexpr std::string_view folder = "feed_forward.";

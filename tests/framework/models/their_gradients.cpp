@@ -61,7 +61,7 @@ public:
   /// layer: null for tensors outside of layers.
   values of(const hf_tensor& t, const std::string& prefix, const hf_layer* layer) const {
     if (config_.family == hf_family::m2_bert) return of_m2_bert(t, prefix, layer);
-    values g = gradients_of(model_, our_tensor_names(prefix, t));
+    values g = gradients_of(model_, our_tensor_names(config_.family, prefix, t));
     if (const auto* hyena = layer != nullptr ? std::get_if<hf_hyena>(&layer->mixer) : nullptr) {
       if (t.role == "poles" || t.role == "residues")
         return summed(g, static_cast<std::size_t>(2 * hyena->state), static_cast<std::size_t>(config_.d_model / hyena->filters));
@@ -81,7 +81,7 @@ public:
 
 private:
   values of_m2_bert(const hf_tensor& t, const std::string& prefix, const hf_layer* layer) const {
-    values g = gradients_of(model_, {m2_bert_tensor_name(prefix, t.role)});
+    values g = gradients_of(model_, our_tensor_names(config_.family, prefix, t));
     if (layer == nullptr) return g;
     if (t.role.ends_with("filter.freq")) multiply(g, std::get<hf_monarch>(layer->mixer).w_mod);
     if (t.role.starts_with("in_proj") || t.role.starts_with("short_filter"))  // [x1 x2 v] there
