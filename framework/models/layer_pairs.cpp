@@ -11,17 +11,17 @@ namespace isthmus {
 namespace {
 
 /// Each option that is said must be one that a kind has, and in its range.
-expected<void> check_options(const layer_catalog& catalog, const layer_options& options, const std::string& where) {
+void check_options(const layer_catalog& catalog, const layer_options& options, const std::string& where, model_faults& faults) {
   for (const auto& [key, value] : options) {
     const auto* field = catalog.find_option(key);
-    if (field == nullptr) return fail(errc::recipe_invalid, fmt::format("{}.{} is no option of any kind of layer", where, key));
-    if (!allows(*field, value))
-      return fail(errc::recipe_invalid, fmt::format("{}.{} is {}: it must be {}", where, key, value, allowed_text(*field)));
+    if (field == nullptr)
+      faults.add({errc::recipe_invalid, fmt::format("{}.{} is no option of any kind of layer", where, key)});
+    else if (!allows(*field, value))
+      faults.add({errc::recipe_invalid, fmt::format("{}.{} is {}: it must be {}", where, key, value, allowed_text(*field))});
   }
-  return {};
 }
 
-/// A kind, or a variant of one, by name; nothing for "none".
+/// A kind, or a variant of one, by name; nothing for "none". Whether its options fit each other is not asked.
 expected<std::optional<layer_shape>> shape_of(const model_config& c, const std::string& name, bool mixes_sequence) {
   if (name == "none") return std::optional<layer_shape>{};
   const auto variant = std::ranges::find(c.variants, name, &layer_variant::name);
@@ -43,7 +43,6 @@ expected<std::optional<layer_shape>> shape_of(const model_config& c, const std::
       if (const auto said = variant->options.find(field.key); said != variant->options.end()) value = said->second;
     shape.options.emplace(field.key, value);
   }
-  if (auto ok = kind->check(shape); !ok) return ok.failure();
   return std::optional(std::move(shape));
 }
 
@@ -67,18 +66,34 @@ layer_names names_of(const std::string& entry, const std::string& default_channe
   return {entry.substr(0, slash), entry.substr(slash + 1)};
 }
 
-expected<std::vector<layer_pair>> resolve_layers(const model_config& c) {
-  if (auto ok = check_options(*c.catalog, c.options, "model"); !ok) return ok.failure();
-  for (const auto& variant : c.variants)
-    if (auto ok = check_options(*c.catalog, variant.options, "model.variants." + variant.name); !ok) return ok.failure();
+void model_faults::add(const error& fault) {
+  if (std::ranges::find(all_, fault.message, &error::message) == all_.end()) all_.push_back(fault);
+}
+
+std::vector<layer_pair> resolve_layers(const model_config& c, model_faults& faults) {
+  check_options(*c.catalog, c.options, "model", faults);
+  for (const auto& variant : c.variants) check_options(*c.catalog, variant.options, "model.variants." + variant.name, faults);
   std::vector<layer_pair> layers;
+  if (!faults.all().empty()) return layers;  // what is out of its range fits nothing
+  const auto add = [&](expected<std::optional<layer_shape>> found, std::optional<layer_shape>& shape) {
+    if (!found) return faults.add(found.error());
+    shape = std::move(*found);
+    if (!shape) return;
+    if (const auto ok = shape->kind->check(*shape); !ok) faults.add(ok.error());
+  };
   for (const auto& entry : c.layers) {
     const auto names = names_of(entry, c.channel);
-    auto mixer = shape_of(c, names.mixer, true), channel = shape_of(c, names.channel, false);
-    for (const auto* found : {&mixer, &channel})
-      if (!*found) return found->failure();
-    layers.push_back({std::move(*mixer), std::move(*channel)});
+    auto& layer = layers.emplace_back();
+    add(shape_of(c, names.mixer, true), layer.mixer);
+    add(shape_of(c, names.channel, false), layer.channel);
   }
+  return layers;
+}
+
+expected<std::vector<layer_pair>> resolve_layers(const model_config& c) {
+  model_faults faults;
+  auto layers = resolve_layers(c, faults);
+  if (!faults.all().empty()) return unexpected{faults.all().front()};
   return layers;
 }
 

@@ -10,27 +10,24 @@ namespace isthmus {
 
 namespace {
 
-expected<void> check_around_layers(const model_config& c) {
-  const auto bad = [](std::string_view key, std::int64_t found, std::string_view allowed) {
-    return fail(errc::recipe_invalid, fmt::format("model.{} is {}: {}", key, found, allowed));
+void check_around_layers(const model_config& c, model_faults& faults) {
+  const auto wrong = [&](std::string message) { faults.add({errc::recipe_invalid, std::move(message)}); };
+  const auto bad = [&](std::string_view key, std::int64_t found, std::string_view allowed) {
+    wrong(fmt::format("model.{} is {}: {}", key, found, allowed));
   };
   for (const auto& [key, value] : {std::pair{"vocabulary", c.vocabulary}, {"d_model", c.d_model}})
-    if (value < 1 || value > (std::int64_t{1} << 24)) return bad(key, value, "it must lie in 1 ... 16777216");
-  if (c.layers.empty() || c.layers.size() > 1024)
-    return bad("layers", static_cast<std::int64_t>(c.layers.size()), "a model has 1 to 1024 layers");
+    if (value < 1 || value > (std::int64_t{1} << 24)) bad(key, value, "it must lie in 1 ... 16777216");
+  if (c.layers.empty() || c.layers.size() > 1024) bad("layers", static_cast<std::int64_t>(c.layers.size()), "a model has 1 to 1024 layers");
   // 16 fp32 numbers are a cache line: tensors that one product reads together must follow each other without a gap.
-  if (c.d_model % 16 != 0) return bad("d_model", c.d_model, "it must be a multiple of 16");
-  if (!(c.norm_eps > 0)) return fail(errc::recipe_invalid, fmt::format("model.norm_eps is {}: it must exceed 0", c.norm_eps));
-  if (!(c.z_loss >= 0 && c.z_loss <= 1))
-    return fail(errc::recipe_invalid, fmt::format("model.z_loss is {}: it must lie in 0 ... 1", c.z_loss));
+  if (c.d_model % 16 != 0) bad("d_model", c.d_model, "it must be a multiple of 16");
+  if (!(c.norm_eps > 0)) wrong(fmt::format("model.norm_eps is {}: it must exceed 0", c.norm_eps));
+  if (!(c.z_loss >= 0 && c.z_loss <= 1)) wrong(fmt::format("model.z_loss is {}: it must lie in 0 ... 1", c.z_loss));
   if (c.medusa_heads < 0 || c.medusa_heads > medusa_heads_max)
-    return bad("medusa_heads", c.medusa_heads, fmt::format("it must lie in 0 ... {}", medusa_heads_max));
-  if (!c.encoder) return {};
+    bad("medusa_heads", c.medusa_heads, fmt::format("it must lie in 0 ... {}", medusa_heads_max));
+  if (!c.encoder) return;
   for (const auto& [key, value] : {std::pair{"encoder.positions", c.encoder->positions}, {"encoder.token_types", c.encoder->token_types}})
-    if (value < 0 || value > (std::int64_t{1} << 24)) return bad(key, value, "it must lie in 0 ... 16777216");
-  if (c.norm != norm_kind::layer_norm)
-    return fail(errc::recipe_invalid, "model.norm is \"rms_norm\": an encoder has LayerNorms, \"layer_norm\"");
-  return {};
+    if (value < 0 || value > (std::int64_t{1} << 24)) bad(key, value, "it must lie in 0 ... 16777216");
+  if (c.norm != norm_kind::layer_norm) wrong("model.norm is \"rms_norm\": an encoder has LayerNorms, \"layer_norm\"");
 }
 
 void add_norm(const std::string& name, const model_config& c, tensor_list& tensors) {
@@ -88,28 +85,39 @@ bool layers_see_ahead(const std::vector<layer_pair>& layers) {
 
 }  // namespace
 
-expected<void> check(const model_config& c) {
-  if (auto ok = check_around_layers(c); !ok) return ok;
-  const auto layers = resolve_layers(c);
-  if (!layers) return layers.failure();
-  if (std::ranges::none_of(*layers, [](const layer_pair& l) { return l.mixer || l.channel; }))
-    return fail(errc::recipe_invalid, "model.layers holds \"none\" alone: a model has at least one layer that mixes something");
+std::vector<error> faults_of(const model_config& c) {
+  model_faults faults;
+  check_around_layers(c, faults);
+  if (c.d_model < 1 || c.layers.empty() || c.layers.size() > 1024) return faults.all();  // what layers ask of it means nothing
+  const auto wrong = [&](std::string message) { faults.add({errc::recipe_invalid, std::move(message)}); };
+  model_faults of_layers;
+  const auto layers = resolve_layers(c, of_layers);
+  for (const auto& fault : of_layers.all()) faults.add(fault);
+  if (of_layers.all().empty() && std::ranges::none_of(layers, [](const layer_pair& l) { return l.mixer || l.channel; }))
+    wrong("model.layers holds \"none\" alone: a model has at least one layer that mixes something");
   if (c.medusa_heads > 0 && sees_ahead(c))
-    return fail(errc::recipe_invalid, fmt::format("model.medusa_heads is {}: it must be 0 where a layer sees later tokens, for such a "
-                                                  "model does not predict what comes next",
-                                                  c.medusa_heads));
-  if (c.document_mark >= 0 && layers_see_ahead(*layers))
-    return fail(errc::recipe_invalid,
-                fmt::format("model.document_mark is {}: it must be -1 where a layer sees later tokens, for documents are "
-                            "kept apart by where they begin alone",
-                            c.document_mark));
+    wrong(
+        fmt::format("model.medusa_heads is {}: it must be 0 where a layer sees later tokens, for such a model does not predict what "
+                    "comes next",
+                    c.medusa_heads));
+  if (c.document_mark >= 0 && layers_see_ahead(layers))
+    wrong(
+        fmt::format("model.document_mark is {}: it must be -1 where a layer sees later tokens, for documents are kept apart by where "
+                    "they begin alone",
+                    c.document_mark));
+  return faults.all();
+}
+
+expected<void> check(const model_config& c) {
+  const auto faults = faults_of(c);
+  if (!faults.empty()) return unexpected{faults.front()};
   return {};
 }
 
 bool sees_ahead(const model_config& c) {
   if (c.encoder) return true;
-  const auto layers = resolve_layers(c);
-  return layers && layers_see_ahead(*layers);
+  model_faults ignored;  // a layer that sees ahead does so whatever else is wrong
+  return layers_see_ahead(resolve_layers(c, ignored));
 }
 
 parameter_layout hybrid_layout(const model_config& c) { return tensors_of(c).layout(); }

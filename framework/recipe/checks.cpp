@@ -1,4 +1,5 @@
 #include "framework/models/hybrid_model.hpp"
+#include "framework/models/layer_pairs.hpp"
 #include "framework/recipe/fault_kinds.hpp"
 #include "framework/recipe/schema.hpp"
 
@@ -45,15 +46,26 @@ private:
 
   void model() {
     const auto& m = r_.model;
-    if (m.layers.empty())
+    if (m.layers.empty()) {
       wrong("R030", "model", "the model has no layers", "layers = [\"attention\", \"mamba2\", ...], or pattern and n_layers");
-    else if (const auto ok = check(m); !ok) {
-      const std::string& text = ok.error().message;  // "model.n_kv_heads is 3: it must divide n_heads = 4"
-      const auto colon = text.find(": ");
-      wrong("R031", text.substr(0, text.find(' ')), text.substr(0, colon), colon != std::string::npos ? text.substr(colon + 2) : "");
-    } else if (sees_ahead(m)) {
-      wrong("R054", "model.layers", "a layer sees later tokens, which are what a recipe trains to predict", "causal layers");
+      return;
     }
+    for (const auto& fault : faults_of(m)) {
+      const std::string& text = fault.message;  // "model.n_kv_heads is 3: it must divide n_heads = 4"
+      const auto colon = text.find(": ");
+      wrong("R031", model_key(text.substr(0, text.find(' '))), text.substr(0, colon),
+            colon != std::string::npos ? text.substr(colon + 2) : "");
+    }
+    if (sees_ahead(m))
+      wrong("R054", "model.layers", "a layer sees later tokens, which are what a recipe trains to predict", "causal layers");
+  }
+
+  /// A variant's key as its place in the list of them: model.variants.NAME.key becomes model.variants.0.key.
+  std::string model_key(const std::string& key) const {
+    for (std::size_t i = 0; i < r_.model.variants.size(); ++i)
+      if (const std::string prefix = "model.variants." + r_.model.variants[i].name + "."; key.starts_with(prefix))
+        return fmt::format("model.variants.{}.{}", i, key.substr(prefix.size()));
+    return key;
   }
 
   void train() {

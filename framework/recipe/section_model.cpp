@@ -11,13 +11,13 @@ namespace isthmus {
 
 namespace {
 
-/// Names that may stand for a sequence mixer, or for a channel mixer.
+/// Names that may stand for a sequence mixer, or for a channel mixer; a variant without a kind, which is told of where it stands, for either.
 std::vector<std::string> names_for(const model_config& model, bool mixes_sequence) {
   std::vector<std::string> names;
   for (const auto* kind : model.catalog->kinds())
     if (kind->mixes_sequence == mixes_sequence) names.emplace_back(kind->name);
   for (const auto& variant : model.variants)
-    if (const auto* kind = model.catalog->find(variant.kind); kind != nullptr && kind->mixes_sequence == mixes_sequence)
+    if (const auto* kind = model.catalog->find(variant.kind); variant.kind.empty() || kind->mixes_sequence == mixes_sequence)
       names.push_back(variant.name);
   names.emplace_back("none");
   return names;
@@ -143,32 +143,36 @@ void section_reader::variants(model_config& model) {
   }
   std::vector<std::string> kinds;
   for (const auto* kind : model.catalog->kinds()) kinds.emplace_back(kind->name);
-  for (std::size_t i = 0; i < list->size(); ++i) {
-    section_reader reader(out_, (*list)[i].as_table(), fmt::format("{}.variants.{}", path_, i));
-    layer_variant variant;
-    reader.text("name", variant.name, text_rule::name, "by which model.layers names it");
-    const auto word = reader.one_of("kind", kinds);
-    const bool taken = std::ranges::find(kinds, variant.name) != kinds.end() || variant.name == "none" ||
-                       std::ranges::find(model.variants, variant.name, &layer_variant::name) != model.variants.end();
-    if (taken || variant.name.find('/') != std::string::npos)
-      out_.wrong("R018", path_, fmt::format("\"model.variants.{}.name\" is \"{}\", which is taken", i, variant.name),
-                 place_text((*list)[i].source()), "a name that no kind and no other variant has");
-    else if (!word && reader.find("kind") == nullptr)
-      out_.wrong("R018", path_, fmt::format("\"model.variants.{}.kind\" is missing", i), place_text((*list)[i].source()), list_of(kinds));
-    else if (word) {
-      variant.kind = *word;
-      std::vector<std::string> keys{"name", "kind"};
-      for (const auto& field : model.catalog->find(*word)->options) {
-        keys.emplace_back(field.key);
-        if (const auto value = reader.option(field)) {
-          variant.options[std::string(field.key)] = *value;
-          reader.keep(field.key, option_text(field, *value), field.help);
-        }
+  for (std::size_t i = 0; i < list->size(); ++i) variant(*(*list)[i].as_table(), fmt::format("{}.variants.{}", path_, i), kinds, model);
+}
+
+/// One of them. Where its kind is missing or wrong it is kept without, so that layers may name it.
+void section_reader::variant(const toml::table& table, const std::string& path, const std::vector<std::string>& kinds,
+                             model_config& model) {
+  out_.seen(path, place_text(table.source()));
+  section_reader reader(out_, &table, path);
+  layer_variant made;
+  reader.text("name", made.name, text_rule::name, "by which model.layers names it");
+  const bool taken = std::ranges::find(kinds, made.name) != kinds.end() || made.name == "none" ||
+                     (!made.name.empty() && std::ranges::find(model.variants, made.name, &layer_variant::name) != model.variants.end());
+  if (taken)
+    out_.wrong("R019", path_, fmt::format("\"{}.name\" is \"{}\", which is taken", path, made.name), out_.place_of(path + ".name"),
+               "a name that no kind and no other variant has");
+  if (reader.find("kind") == nullptr)
+    out_.wrong("R018", path_, fmt::format("\"{}.kind\" is missing", path), out_.place_of(path), list_of(kinds));
+  if (const auto word = reader.one_of("kind", kinds)) {
+    made.kind = *word;
+    std::vector<std::string> keys{"name", "kind"};
+    for (const auto& field : model.catalog->find(*word)->options) {
+      keys.emplace_back(field.key);
+      if (const auto value = reader.option(field)) {
+        made.options[std::string(field.key)] = *value;
+        reader.keep(field.key, option_text(field, *value), field.help);
       }
-      reader.finish(keys);
-      model.variants.push_back(std::move(variant));
     }
+    reader.finish(keys);
   }
+  if (!taken && !made.name.empty()) model.variants.push_back(std::move(made));
 }
 
 }  // namespace isthmus

@@ -56,6 +56,7 @@ private:
   std::vector<std::string> repeated(const toml::node* pattern, const toml::node* count, const model_config& model);
   std::optional<double> option(const option_field& field);
   void variants(model_config& model);
+  void variant(const toml::table& table, const std::string& path, const std::vector<std::string>& kinds, model_config& model);
 
   collector& out_;
   const toml::table* table_;

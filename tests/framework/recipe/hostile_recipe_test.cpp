@@ -153,10 +153,62 @@ BOOST_AUTO_TEST_CASE(layers_that_are_not_there) {
   const std::string variant = "layers = [\"own\"]\n[[model.variants]]\n";
   refused(model(variant + "name = \"own\"\nkind = \"atention\""), "R016", "t.toml:5:8", "did you mean \"attention\"?");
   refused(model(variant + "name = \"own\""), "R018", "", "kind");
-  refused(model(variant + "name = \"mamba2\"\nkind = \"attention\""), "R018", "", "taken");
+  refused(model(variant + "name = \"mamba2\"\nkind = \"attention\""), "R019", "t.toml:4:8", "taken");
   refused(model(variant + "name = \"own\"\nkind = \"attention\"\nssm_state = 4"), "R012", "t.toml:6:1", "n_kv_heads");
-  refused(model(variant + "name = \"own\"\nkind = \"attention\"\nn_kv_heads = 3"), "R031", "", "it must divide n_heads = 4");
+  refused(model(variant + "name = \"own\"\nkind = \"attention\"\nn_kv_heads = 3"), "R031", "t.toml:6:14", "it must divide n_heads = 4");
   refused(model("layers = [\"attention\"]\nvariants = 3"), "R013", "t.toml:3:12");
+}
+
+namespace {
+
+/// The codes of all problems, with their messages, places and what is allowed.
+std::vector<recipe_problem> problems_of(const std::string& text) { return read_recipe(text, "t.toml").problems; }
+
+std::vector<std::string> codes_of(const std::vector<recipe_problem>& problems) {
+  std::vector<std::string> codes;
+  for (const auto& p : problems) codes.push_back(p.code);
+  return codes;
+}
+
+}  // namespace
+
+/// A variant that is wrong is told of once, not again where a layer names it, and its name is offered to nobody.
+BOOST_AUTO_TEST_CASE(a_wrong_variant_is_one_error) {
+  const auto model = [](const std::string& layers, const std::string& variant) {
+    return problems_of("[model]\nlayers = [" + layers + "]\n[[model.variants]]\n" + variant +
+                       "\n[[sites]]\nname = \"a\"\nsource = \"perl\"\n");
+  };
+  using codes = std::vector<std::string>;
+  const auto per_element = boost::test_tools::per_element();
+  BOOST_TEST(codes_of(model("\"wide\"", "name = \"wide\"\nkind = \"atention\"")) == codes{"R016"}, per_element);
+  BOOST_TEST(codes_of(model("\"wide\"", "name = \"wide\"")) == codes{"R018"}, per_element);
+  BOOST_TEST(codes_of(model("\"attention/wide\"", "name = \"wide\"\nkind = \"swiglo\"")) == codes{"R016"}, per_element);
+  BOOST_TEST(codes_of(model("\"attention\"", "name = \"none\"\nkind = \"swiglu\"")) == codes{"R019"}, per_element);
+  for (const auto* name : {"", "name = \"\"\n", "name = \"a/b\"\n"}) {
+    const auto found = model("\"atention\"", std::string(name) + "kind = \"attention\"");
+    BOOST_TEST(found.size() == 2U);
+    BOOST_TEST(found[0].code == (*name == '\0' ? "R018" : "R014"));
+    BOOST_TEST(found[1].code == "R016");
+    BOOST_TEST(found[1].allowed.find("\"\"") == std::string::npos, found[1].allowed);
+  }
+}
+
+BOOST_AUTO_TEST_CASE(all_that_a_model_has_wrong_is_told_at_once) {
+  const std::string site = "[[sites]]\nname = \"a\"\nsource = \"perl\"\n";
+  const auto found = problems_of(
+      "[model]\nlayers = [\"attention/moe\", \"mamba2/monarch_mlp\", \"attention/moe\"]\nn_kv_heads = 3\nssm_head_dim = 63\n"
+      "monarch_blocks = 3\nmoe_active = 9\nd_model = 100\n" +
+      site);
+  const std::vector<std::string> places{"t.toml:7:11", "t.toml:3:14", "t.toml:6:14", "t.toml:4:16", "t.toml:5:18"};
+  BOOST_TEST_REQUIRE(found.size() == places.size());
+  for (std::size_t i = 0; i < found.size(); ++i) {
+    BOOST_TEST(found[i].code == "R031");
+    BOOST_TEST(found[i].place == places[i], found[i].message);
+    BOOST_TEST(!found[i].allowed.empty());
+  }
+  const auto ahead =
+      problems_of("[model]\nlayers = [\"attention\"]\nattention_bidirectional = true\nattention_window = 9\nn_kv_heads = 3\n" + site);
+  BOOST_TEST(codes_of(ahead) == (std::vector<std::string>{"R031", "R054"}), boost::test_tools::per_element());
 }
 
 BOOST_AUTO_TEST_CASE(keys_that_do_not_fit_each_other) {
