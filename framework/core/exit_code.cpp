@@ -14,6 +14,7 @@ exit_code exit_code_of(errc code) {
     case errc::out_of_range:
     case errc::unsupported:
     case errc::too_large:
+    case errc::not_finite:
     case errc::hash_mismatch: return exit_file;
     case errc::io_failed:
     case errc::environment:

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <bit>
+#include <cmath>
 #include <utility>
 
 namespace isthmus {
@@ -10,6 +12,20 @@ namespace isthmus {
 namespace {
 
 constexpr std::int64_t piece_bytes = 1 << 20;
+
+/// Whether one of them is NaN or infinite: the largest magnitude as bits, which compilers make vectors of.
+bool any_not_finite(std::span<const float> numbers) {
+  std::uint32_t largest = 0;
+  for (const float number : numbers) largest = std::max(largest, std::bit_cast<std::uint32_t>(number) & 0x7fffffffU);
+  return largest >= 0x7f800000U;
+}
+
+/// Where the number of that place in the flat array stands: "[1, 3]".
+std::string place_text(std::span<const std::int64_t> shape, std::int64_t flat) {
+  std::vector<std::int64_t> place(shape.begin(), shape.end());
+  for (std::size_t i = shape.size(); i-- > 0; flat /= shape[i]) place[i] = flat % shape[i];
+  return shape_text(place);
+}
 
 bool by_name(const stored_tensor& a, const stored_tensor& b) { return a.name < b.name; }
 
@@ -23,7 +39,11 @@ std::int64_t stored_tensor::count() const {
 
 expected<std::vector<std::byte>> stored_tensor::read() const { return source->read_bytes(offset, bytes); }
 
-expected<void> stored_tensor::read_floats(std::int64_t begin, std::span<float> out) const {
+expected<void> stored_tensor::read_floats(std::int64_t begin, std::span<float> out) const { return read_pieces(begin, out, false); }
+
+expected<void> stored_tensor::read_finite(std::int64_t begin, std::span<float> out) const { return read_pieces(begin, out, true); }
+
+expected<void> stored_tensor::read_pieces(std::int64_t begin, std::span<float> out, bool finite) const {
   const std::int64_t count_wanted = std::ssize(out), block = encoding->block, block_bytes = encoding->block_bytes;
   ensure(begin >= 0 && begin <= count() && count_wanted <= count() - begin, "stored_tensor: a range outside the tensor");
   ensure(begin % block == 0 && count_wanted % block == 0, "stored_tensor: a range that cuts a block");
@@ -36,10 +56,19 @@ expected<void> stored_tensor::read_floats(std::int64_t begin, std::span<float> o
     const std::int64_t n = std::min(piece_blocks, blocks - done);
     const std::span<std::byte> part(piece.data(), static_cast<std::size_t>(n * block_bytes));
     if (auto ok = source->read(offset + static_cast<std::uint64_t>((begin / block + done) * block_bytes), part); !ok) return ok;
-    encoding->decode(part.data(), n, out.data() + done * block);
+    const auto numbers = out.subspan(static_cast<std::size_t>(done * block), static_cast<std::size_t>(n * block));
+    encoding->decode(part.data(), n, numbers.data());
+    if (finite && any_not_finite(numbers)) return not_finite(begin + done * block, numbers);
     done += n;
   }
   return {};
+}
+
+unexpected stored_tensor::not_finite(std::int64_t begin, std::span<const float> numbers) const {
+  const auto first = std::ranges::find_if_not(numbers, [](float number) { return std::isfinite(number); });
+  return fail(errc::not_finite, fmt::format("{}: tensor \"{}\" holds {} at {}, and weights must be finite numbers: the file is damaged, or "
+                                            "its training diverged before it was written; get it anew, or take an earlier checkpoint",
+                                            source->where(), name, *first, place_text(shape, begin + (first - numbers.begin()))));
 }
 
 expected<void> stored_tensor::read_floats(std::span<float> out) const {

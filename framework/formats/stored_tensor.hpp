@@ -33,6 +33,13 @@ struct stored_tensor {
   expected<void> read_floats(std::int64_t begin, std::span<float> out) const;
   /// All of them; out: [count()] (contract_error otherwise).
   expected<void> read_floats(std::span<float> out) const;
+  /// As read_floats, of weights: a NaN or an infinity is not_finite, told with its place in the tensor.
+  expected<void> read_finite(std::int64_t begin, std::span<float> out) const;
+
+private:
+  expected<void> read_pieces(std::int64_t begin, std::span<float> out, bool finite) const;
+  /// numbers: from place `begin` of the flat array on; one of them is not finite.
+  unexpected not_finite(std::int64_t begin, std::span<const float> numbers) const;
 };
 
 /// "[2, 3]"

@@ -3,15 +3,36 @@
 #include "framework/core/error.hpp"
 #include "framework/core/rng.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numeric>
 
 namespace isthmus {
 
+namespace {
+
+/// The place of the largest. NaN compares with nothing, so that order and maximum mean nothing until it is ruled out.
+std::size_t most_likely(std::span<const float> logits) {
+  const auto bad = std::ranges::find_if(logits, [](float x) { return std::isnan(x) || x == std::numeric_limits<float>::infinity(); });
+  if (bad != logits.end())
+    throw not_finite_error(
+        fmt::format("the model predicts {} for token {}, and logits must be finite numbers: its weights are too large, or "
+                    "were damaged",
+                    *bad, bad - logits.begin()));
+  const auto largest = std::ranges::max_element(logits);
+  if (std::isinf(*largest)) throw not_finite_error("the model predicts minus infinity for every token: there is none to draw");
+  return static_cast<std::size_t>(largest - logits.begin());
+}
+
+}  // namespace
+
 std::int32_t sample(std::span<const float> logits, const generate_options& options, double u) {
   ensure(!logits.empty(), "sample: no logits");
-  if (!(options.temperature > 0)) return static_cast<std::int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
+  const std::size_t best = most_likely(logits);
+  if (!(options.temperature > 0)) return static_cast<std::int32_t>(best);
   std::vector<std::int32_t> order(logits.size());
   std::iota(order.begin(), order.end(), 0);
   const auto at = [&](std::int32_t id) { return logits[static_cast<std::size_t>(id)]; };

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <span>
+#include <stdexcept>
 #include <vector>
 
 namespace isthmus {
@@ -18,10 +19,17 @@ struct generate_options {
   std::int32_t stop_id = -1;      // ends, and is given as the last token; -1: never
 };
 
-/// One draw. logits: [vocabulary]; u in [0, 1). Ties go to the lower id.
+/// A model whose logits are not finite: nothing can be drawn from them. Weights that a checkpoint holds are finite; their products may not be.
+class not_finite_error : public std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+/// One draw. logits: [vocabulary]; u in [0, 1). Ties go to the lower id. A token whose logit is minus infinity is never drawn; a NaN, an
+/// infinity, and no token that may be drawn throw not_finite_error.
 std::int32_t sample(std::span<const float> logits, const generate_options& options, double u);
 
 /// Continues a prompt of at least one id. on_token hears each new id at once and ends it by returning false. Gives the new ids.
+/// Throws not_finite_error, as generate_by_heads does.
 std::vector<std::int32_t> generate(hybrid_model& model, std::span<const std::int32_t> prompt, const generate_options& options,
                                    const std::function<bool(std::int32_t)>& on_token = {});
 

@@ -45,7 +45,7 @@ public:
       const tensor_slot& slot = *at->second;
       const std::int64_t count = names.size() == 1 ? (*stored)->count() : slot.count;
       const auto whole = weights_.subspan(static_cast<std::size_t>(slot.offset), static_cast<std::size_t>(slot.count));
-      if (auto ok = (*stored)->read_floats(begin, whole.first(static_cast<std::size_t>(count))); !ok) return ok;
+      if (auto ok = (*stored)->read_finite(begin, whole.first(static_cast<std::size_t>(count))); !ok) return ok;
       arrange(whole);
       begin += count;
     }
@@ -89,6 +89,16 @@ void arrange(const hf_config& theirs, const hf_layer& layer, const std::string& 
   }
 }
 
+/// That no tensor was left out, whose mathematics would be missing.
+expected<void> check_others(const hugging_face_weights& from, const std::set<std::string>& taken) {
+  const auto& all = from.tensors.all();
+  const auto other = std::ranges::find_if(all, [&](const stored_tensor& t) { return !taken.contains(t.name); });
+  if (other == all.end()) return {};
+  return fail(errc::unsupported,
+              fmt::format("{}: tensor \"{}\" {} is none that config.json tells of, {} of {} are not: take the config.json that goes with them",
+                          from.where, other->name, shape_text(other->shape), all.size() - taken.size(), all.size()));
+}
+
 expected<void> fill_all(const hf_config& theirs, const model_config& ours, const hugging_face_weights& from, std::span<float> weights) {
   const parameter_layout layout = hybrid_layout(ours);
   filler into(theirs.family, from, layout, weights);
@@ -106,10 +116,7 @@ expected<void> fill_all(const hf_config& theirs, const model_config& ours, const
       if (auto ok = into.fill(t, fmt::format("model.layers.{}.", i), in_order); !ok) return ok;
     }
   if (theirs.family == hf_family::m2_bert) return check_copies(from, into.taken());
-  if (into.taken().size() != from.tensors.size())
-    return fail(errc::unsupported,
-                fmt::format("{}: {} tensors, of which config.json tells {}", from.where, from.tensors.size(), into.taken().size()));
-  return {};
+  return check_others(from, into.taken());
 }
 
 expected<hf_config> read_config(const std::string& folder, const std::string& path) {

@@ -25,7 +25,7 @@ struct imported_model {
 expected<model_config> config_from(const hf_config& config, const std::string& where);
 
 /// A model of a config and of tensors under its names. Errors: those of config_from; unsupported, when there are other tensors than it
-/// asks for, and those of reading.
+/// asks for; not_finite, naming the tensor and the place of a NaN or an infinity; and those of reading.
 expected<imported_model> import_checkpoint(const hf_config& config, const hugging_face_weights& weights, const std::string& where);
 
 /// The model of a GGUF file. Errors: those of open_gguf, read_gguf_model and config_from.

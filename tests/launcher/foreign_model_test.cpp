@@ -75,6 +75,34 @@ BOOST_AUTO_TEST_CASE(a_folder_of_another_system_writes_text) {
   BOOST_TEST(rounded.code == 0, rounded.err);
 }
 
+BOOST_AUTO_TEST_CASE(weights_that_are_not_finite_write_no_text) {
+  const llama_folder llama;
+  const std::string path = (llama.folder.path / "model.safetensors").string();
+  std::fstream weights(path, std::ios::binary | std::ios::in | std::ios::out);
+  weights.seekp(static_cast<std::streamoff>(std::filesystem::file_size(path)) - 4);
+  weights.write("\x00\x00\xc0\x7f", 4);  // the last number: not a number
+  weights.close();
+  for (const auto& told :
+       {llama.generate({}), run_isthmus({"convert", llama.folder.path.string(), (llama.folder.path / "converted").string()})}) {
+    BOOST_TEST(told.code == 5);
+    BOOST_TEST(contains(told.err, "holds nan at ["), told.err);
+    BOOST_TEST(contains(told.err, "[not_finite]"), told.err);
+  }
+}
+
+BOOST_AUTO_TEST_CASE(logits_that_are_not_finite_are_told) {
+  const llama_folder llama;
+  const std::string path = (llama.folder.path / "model.safetensors").string();
+  std::fstream weights(path, std::ios::binary | std::ios::in | std::ios::out);
+  weights.seekp(static_cast<std::streamoff>(std::filesystem::file_size(path)) - 4 * 100'000);
+  for (int i = 0; i < 100'000; ++i) weights.write("\x00\x00\x7f\x7f", 4);  // 3.39e38
+  weights.close();
+  const auto told = llama.generate({});
+  BOOST_TEST(told.code == 5, told.err);
+  BOOST_TEST(contains(told.err, "the model predicts "), told.err);
+  BOOST_TEST(contains(told.err, "[not_finite]"), told.err);
+}
+
 BOOST_AUTO_TEST_CASE(an_encoder_writes_no_text) {
   scratch_folder folder;
   std::ifstream golden("tests/golden/hf/m2_bert.json");

@@ -217,4 +217,24 @@ BOOST_AUTO_TEST_CASE(tensors_larger_than_a_piece_are_read_in_pieces) {
   BOOST_TEST((back == numbers));
 }
 
+BOOST_AUTO_TEST_CASE(the_first_number_that_is_not_finite_is_told_by_its_place) {
+  std::vector<float> numbers(3 * 200'000, 1.0F);
+  scratch_folder folder;
+  const auto read = [&](const std::string& name, std::int64_t begin) {
+    const std::vector<std::int64_t> shape{3, 200'000};
+    const std::vector<tensor_view> views{{"t", dtype::f32, shape, std::as_bytes(std::span(numbers))}};
+    BOOST_TEST_REQUIRE(write_hugging_face(folder.disk(), name, views).has_value());
+    std::vector<float> back(numbers.size() - static_cast<std::size_t>(begin));
+    return open_hugging_face(folder.path() + "/" + name)->tensors.find("t")->read_finite(begin, back);
+  };
+  BOOST_TEST(read("sound", 0).has_value());
+  numbers[500'000] = std::numeric_limits<float>::quiet_NaN();  // in the second piece of 1 MiB
+  numbers[500'001] = std::numeric_limits<float>::infinity();
+  numbers[3] = std::numeric_limits<float>::max();
+  refused(read("first", 0), errc::not_finite, "model.safetensors: tensor \"t\" holds nan at [2, 100000], and weights must be finite");
+  refused(read("part", 400'000), errc::not_finite, "holds nan at [2, 100000]");
+  numbers[500'000] = 0;
+  refused(read("second", 0), errc::not_finite, "holds inf at [2, 100001]");
+}
+
 BOOST_AUTO_TEST_SUITE_END()

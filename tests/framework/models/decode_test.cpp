@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 using namespace isthmus;
 using namespace isthmus::testing;
@@ -324,6 +325,25 @@ BOOST_AUTO_TEST_CASE(draws_follow_the_options) {
   double total = 0;
   for (std::size_t v = 0; v < 5; ++v) total += expected[v] = std::exp(static_cast<double>(logits[v]) / 2);
   for (std::size_t v = 0; v < 5; ++v) BOOST_TEST(std::abs(counts[v] - expected[v] / total) < 2e-4);
+}
+
+BOOST_AUTO_TEST_CASE(nothing_is_drawn_from_logits_that_are_not_finite) {
+  const float nan = std::numeric_limits<float>::quiet_NaN(), infinity = std::numeric_limits<float>::infinity();
+  for (const float temperature : {0.0F, 1.0F}) {
+    const auto says = [&](const std::vector<float>& logits, const char* words) {
+      BOOST_CHECK_EXCEPTION(sample(logits, {.temperature = temperature}, 0.5), not_finite_error,
+                            [&](const auto& e) { return std::string(e.what()).find(words) != std::string::npos; });
+    };
+    says({1, nan, 2}, "predicts nan for token 1");
+    says({nan, nan}, "predicts nan for token 0");
+    says({1, 2, infinity}, "predicts inf for token 2");
+    says({-infinity, -infinity}, "minus infinity for every token");
+    for (const double u : {0.0, 0.999}) BOOST_TEST(sample(std::vector{-infinity, 1.0F, -infinity}, {.temperature = temperature}, u) == 1);
+  }
+  ready_model m(tiny_config("ma"), kernels::default_backend());
+  std::ranges::fill(m.model.weights(), 1e30F);
+  m.model.weights_changed();
+  BOOST_CHECK_THROW(generate(m.model, random_ids(2, 4, 37), {.tokens_max = 3}), not_finite_error);
 }
 
 BOOST_AUTO_TEST_SUITE_END()
