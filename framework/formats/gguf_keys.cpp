@@ -20,9 +20,8 @@ std::int64_t gguf_keys::whole(const std::string& name, std::int64_t low, std::in
   return has(name) ? whole(name, low, high) : otherwise;
 }
 
-double gguf_keys::number(const std::string& name, double low, double high, double otherwise) {
+double gguf_keys::number(const std::string& name, double low, double high) {
   known_.insert(prefix_ + name);
-  if (!has(name)) return otherwise;
   const auto value = file_.number(prefix_ + name);
   if (!value) {
     keep(value.error());
@@ -30,6 +29,11 @@ double gguf_keys::number(const std::string& name, double low, double high, doubl
   }
   must(*value >= low && *value <= high, errc::out_of_range, name, fmt::format("is {}, expected {} to {}", *value, low, high));
   return *value >= low && *value <= high ? *value : low;
+}
+
+double gguf_keys::number(const std::string& name, double low, double high, double otherwise) {
+  known_.insert(prefix_ + name);
+  return has(name) ? number(name, low, high) : otherwise;
 }
 
 std::string gguf_keys::text(const std::string& name, const std::string& otherwise) {

@@ -21,6 +21,7 @@ public:
   bool has(const std::string& name) const { return file_.find(prefix_ + name) != nullptr; }
   std::int64_t whole(const std::string& name, std::int64_t low, std::int64_t high);
   std::int64_t whole(const std::string& name, std::int64_t low, std::int64_t high, std::int64_t otherwise);
+  double number(const std::string& name, double low, double high);
   double number(const std::string& name, double low, double high, double otherwise);
   std::string text(const std::string& name, const std::string& otherwise);
   /// A fault unless the flag, if it is there, is this one.

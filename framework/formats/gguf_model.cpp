@@ -22,7 +22,7 @@ using namespace hf;
 void read_common(gguf_keys& keys, const gguf_file& file, hf_config& out) {
   out.d_model = keys.whole("embedding_length", 1, extent_max);
   out.context = keys.whole("context_length", 1, context_max, 0);
-  out.norm_eps = keys.number("attention.layer_norm_rms_epsilon", 0, 1, 1e-5);
+  out.norm_eps = keys.number("attention.layer_norm_rms_epsilon", 0, 1);
   out.tied_head = file.tensors.find("output.weight") == nullptr;
   // Each token has a row of the embedding; the key is not always there.
   const stored_tensor* embedding = file.tensors.find("token_embd.weight");

@@ -141,6 +141,9 @@ BOOST_AUTO_TEST_CASE(what_is_not_understood_is_refused_by_name) {
   has(refusal(changed(llama, length + std::string(7, '\0') + "llama", length + std::string(7, '\0') + "qwen2"), errc::unsupported),
       "general.architecture: \"qwen2\" is not supported, only llama, mamba");
   has(refusal(changed(llama, "llama.context_length", "llama.contexx_length"), errc::unsupported), "unknown key \"llama.contexx_length\"");
+  for (const auto& [file, name] : {std::pair{llama, "llama"}, {mamba, "mamba"}})  // llama.cpp asks for it, too
+    has(refusal(changed(file, ".layer_norm_rms_epsilon", ".layer_norm_rms_epsilom"), errc::not_found),
+        ("no key \"" + std::string(name) + ".attention.layer_norm_rms_epsilon\"").c_str());
   has(refusal(changed(llama, "blk.1.ffn_up.weight", "blk.1.ffn_xy.weight"), errc::not_found), "blk.1.ffn_up.weight");
   has(refusal(changed(mamba, "blk.1.ssm_out.weight", "blk.2.ssm_out.weight"), errc::not_found), "blk.1.ssm_out.weight");
   has(refusal(changed(stretched, "rope_freqs.weight", "rope_fxxqs.weight"), errc::unsupported), "tensor \"rope_fxxqs.weight\" is none");
