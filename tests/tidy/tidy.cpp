@@ -164,6 +164,17 @@ findings check_text(const std::string& path, std::string_view text) {
   return out;
 }
 
+findings check_links(const std::string& path, std::string_view text) {
+  findings out;
+  if (!ends(path, ".md")) return out;
+  for (auto at = text.find("]("); at != text.npos; at = text.find("](", at + 2)) {
+    const std::string_view target = text.substr(at + 2, text.find(')', at) - at - 2), file = target.substr(0, target.find('#'));
+    if (file.empty() || file.find(':') != file.npos || file.find(' ') != file.npos) continue;  // of this page, of the web, no link
+    if (!fs::exists(fs::path(path).parent_path() / file)) out.push_back(path + ": a link to " + std::string(file) + ", which is not there");
+  }
+  return out;
+}
+
 std::vector<std::string> source_files() {
   constexpr std::array<std::string_view, 15> kinds{".cpp",  ".hpp", ".h",  ".cu",  ".cuh",   ".txt", ".cmake", ".json",
                                                    ".toml", ".md",  ".sh", ".awk", ".capnp", ".py",  ".in"};

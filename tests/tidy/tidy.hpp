@@ -18,6 +18,9 @@ findings check_includes(const std::string& path, std::string_view text, bool has
 /// developer's machine, no unfinished-work marks. Line lengths are clang-format's affair.
 findings check_text(const std::string& path, std::string_view text);
 
+/// Checks that each link of a Markdown page to another file of the tree leads to one: "[text](../page.md#part)".
+findings check_links(const std::string& path, std::string_view text);
+
 /// Every file below the root (the working directory) that the two checks apply to.
 std::vector<std::string> source_files();
 

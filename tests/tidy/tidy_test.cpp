@@ -29,6 +29,7 @@ BOOST_AUTO_TEST_CASE(the_tree_is_tidy) {
     const bool has_own_header = path.ends_with(".cpp") && std::filesystem::exists(stem + ".hpp");
     for (const auto& finding : check_includes(path, text, has_own_header)) BOOST_ERROR(finding);
     for (const auto& finding : check_text(path, text)) BOOST_ERROR(finding);
+    for (const auto& finding : check_links(path, text)) BOOST_ERROR(finding);
   }
 }
 
@@ -79,6 +80,13 @@ BOOST_AUTO_TEST_CASE(text_is_clean) {
   BOOST_TEST(check_text("Makefile", "\tmake\n").empty());
   BOOST_TEST(check_text("a.cpp", "int a;\r\n").size() == 1U);
   BOOST_TEST(check_text("a.md", std::string("see /wo") + "rk/main\n").size() == 1U);
+}
+
+BOOST_AUTO_TEST_CASE(links_lead_to_files) {
+  BOOST_TEST(check_links("docs/a.md", "see [b](model.md#memory), [c](layers/moe.md), [d](#here), [e](https://example.org/f.md)\n").empty());
+  BOOST_TEST(check_links("docs/layers/a.md", "see [b](model.md)\n").size() == 1U);
+  BOOST_TEST(check_links("docs/layers/a.md", "see [b](../model.md)\n").empty());
+  BOOST_TEST(check_links("docs/a.cpp", "f[0](none.md)\n").empty());
 }
 
 BOOST_AUTO_TEST_SUITE_END()

@@ -127,12 +127,14 @@ BOOST_AUTO_TEST_CASE(kinds_that_share_an_option_mean_the_same) {
   }
 }
 
-BOOST_AUTO_TEST_CASE(every_kind_has_a_page_that_names_its_options) {
+BOOST_AUTO_TEST_CASE(every_kind_has_a_page_with_its_formula_that_names_its_options) {
   for (const auto* kind : builtin_layers().kinds()) {
     const std::string page = "docs/layers/" + std::string(kind->name);
     std::ifstream text(page + ".md"), plot(page + ".svg");
     BOOST_TEST(plot.good(), page << ".svg is missing: docs/make_layer_plots.py");
     const std::string words{std::istreambuf_iterator<char>(text), {}};
+    const auto formula = words.find(" = "), costs = words.find("## What a token costs");
+    BOOST_TEST((formula != words.npos && formula < costs), page << ".md has no formula");
     for (const auto& option : kind->options)
       BOOST_TEST(words.find("`" + std::string(option.key) + "`") != words.npos, page << ".md does not name " << option.key);
   }
