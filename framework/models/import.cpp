@@ -94,9 +94,10 @@ expected<void> check_others(const hugging_face_weights& from, const std::set<std
   const auto& all = from.tensors.all();
   const auto other = std::ranges::find_if(all, [&](const stored_tensor& t) { return !taken.contains(t.name); });
   if (other == all.end()) return {};
-  return fail(errc::unsupported,
-              fmt::format("{}: tensor \"{}\" {} is none that config.json tells of, {} of {} are not: take the config.json that goes with them",
-                          from.where, other->name, shape_text(other->shape), all.size() - taken.size(), all.size()));
+  return fail(
+      errc::unsupported,
+      fmt::format("{}: tensor \"{}\" {} is none that config.json tells of, {} of {} are not: take the config.json that goes with them",
+                  from.where, other->name, shape_text(other->shape), all.size() - taken.size(), all.size()));
 }
 
 expected<void> fill_all(const hf_config& theirs, const model_config& ours, const hugging_face_weights& from, std::span<float> weights) {
