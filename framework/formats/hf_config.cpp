@@ -181,6 +181,8 @@ hf_attention read_attention(hf_keys& keys, const hf_config& out) {
 
 namespace {
 
+constexpr const char* rotated_whole = "does not read it: it rotates heads whole, only 1 or no such key is supported";
+
 /// One object of old or new spelling into `rope`. Keys that go with the kind are asked for, all others are refused.
 void read_scaling(hf_keys& keys, hf_rope& rope, std::int64_t context) {
   const std::string kind = keys.text({"rope_type", "type"}, "default");
@@ -205,7 +207,11 @@ void read_scaling(hf_keys& keys, hf_rope& rope, std::int64_t context) {
 
 void read_rope(hf_keys& keys, hf_config& out, hf_attention& attention, double default_theta, double default_fraction) {
   hf_rope rope;
+  const bool in_part = default_fraction != 1;
   double fraction = keys.number({"partial_rotary_factor"}, 1e-6, 1, default_fraction);
+  keys.must(fraction == default_fraction, errc::unsupported, "partial_rotary_factor",
+            fmt::format("is {}, and {} {}", fraction, out.architecture,
+                        in_part ? fmt::format("has {} but for what rope_parameters say", default_fraction) : rotated_whole));
   rope.theta = keys.number({"rope_theta"}, 1, 1e12, default_theta);
   const json* scaling = keys.value({"rope_scaling"});
   const json* parameters = keys.value({"rope_parameters"});
@@ -218,6 +224,8 @@ void read_rope(hf_keys& keys, hf_config& out, hf_attention& attention, double de
     keys.read_inner(*value, name, [&](hf_keys& inner) {
       rope.theta = inner.number({"rope_theta"}, 1, 1e12, rope.theta);
       fraction = inner.number({"partial_rotary_factor"}, 1e-6, 1, fraction);
+      inner.must(in_part || fraction == 1, errc::unsupported, "partial_rotary_factor",
+                 fmt::format("is {}, and {} {}", fraction, out.architecture, rotated_whole));
       read_scaling(inner, rope, out.context);
     });
   }
@@ -231,7 +239,9 @@ hf_activation read_activation(hf_keys& keys, const char* key, const char* otherw
   const std::string name = keys.text({key}, otherwise);
   if (name == "silu" || name == "swish") return hf_activation::silu;
   if (name == "gelu") return hf_activation::gelu;
-  keys.must(name == "relu2", errc::unsupported, key, fmt::format("\"{}\" is not supported, only silu, gelu, relu2", name.substr(0, 80)));
+  if (name == "gelu_pytorch_tanh" || name == "gelu_new") return hf_activation::gelu_tanh;
+  keys.must(name == "relu2", errc::unsupported, key,
+            fmt::format("\"{}\" is not supported, only silu (swish), gelu, gelu_pytorch_tanh (gelu_new), relu2", name.substr(0, 80)));
   return hf_activation::relu2;
 }
 

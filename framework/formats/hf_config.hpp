@@ -18,7 +18,7 @@ namespace isthmus {
 enum class hf_family { llama, mistral, mixtral, mamba, mamba2, bamba, granite_hybrid, jamba, nemotron_h, striped_hyena, m2_bert };
 std::string_view family_name(hf_family family);
 
-enum class hf_activation { silu, gelu, relu2 };  // relu2: max(x, 0)^2; gelu: the exact one, by erf
+enum class hf_activation { silu, gelu, gelu_tanh, relu2 };  // relu2: max(x, 0)^2; gelu: the exact one, by erf; gelu_tanh: that with tanh
 
 /// Rotary embedding (Su et al. 2021, arXiv:2104.09864): inv_freq_i = theta^(-2i / rotary_dim), two halves of the head rotated.
 struct hf_rope {

@@ -174,6 +174,8 @@ void read_striped_hyena(hf_keys& keys, hf_config& out) {
   hf_mlp mlp;
   mlp.inner = keys.whole({"inner_mlp_size"}, 1, 16 * extent_max);
   mlp.activation = read_activation(keys, "mlp_activation", "silu");
+  keys.must(mlp.activation == hf_activation::silu || mlp.activation == hf_activation::gelu, errc::unsupported, "mlp_activation",
+            "only silu and gelu are supported, which its code has");
 
   const std::int64_t count = keys.whole({"num_layers", "num_hidden_layers"}, 1, layers_max);
   // The released 7B lists a layer 32 of 32, which is none.

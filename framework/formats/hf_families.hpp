@@ -21,7 +21,9 @@ void read_common(hf_keys& keys, hf_config& out, bool tied_by_default);
 std::int64_t read_layer_count(hf_keys& keys);
 /// Heads, KV heads, head_dim and its scale; no positions.
 hf_attention read_attention(hf_keys& keys, const hf_config& out);
-/// rope_parameters, or rope_theta with rope_scaling, and partial_rotary_factor, into out.rope and each attention's rotary_dim.
+/// rope_parameters, or rope_theta with rope_scaling, and partial_rotary_factor, into out.rope and each attention's rotary_dim. With a
+/// default_fraction of 1 the class rotates heads whole, whatever partial_rotary_factor says, so that another one is refused; a class with
+/// another default reads it in rope_parameters alone.
 void read_rope(hf_keys& keys, hf_config& out, hf_attention& attention, double default_theta, double default_fraction = 1);
 hf_activation read_activation(hf_keys& keys, const char* key, const char* otherwise);
 /// Mamba's rank of dt: a number, or "auto": ceil(d_model / 16).

@@ -43,6 +43,15 @@ std::vector<kind> read_kinds(hf_keys& keys, hf_keys::names names, bool parts_alo
   return kinds;
 }
 
+/// These classes give hidden_act to the convolutions of their Mamba layers, too, where ours have silu.
+void refuse_other_convolutions(hf_keys& keys, const hf_config& out, hf_activation activation) {
+  const bool mambas = std::ranges::any_of(out.layers, [](const hf_layer& layer) {
+    return std::holds_alternative<hf_mamba1>(layer.mixer) || std::holds_alternative<hf_mamba2>(layer.mixer);
+  });
+  keys.must(!mambas || activation == hf_activation::silu, errc::unsupported, "hidden_act",
+            "only \"silu\" is supported beside Mamba layers, whose convolutions have it, too");
+}
+
 /// True for layers offset, offset + period, ...
 struct every {
   std::int64_t period = 1, offset = 0;
@@ -123,6 +132,7 @@ void read_bamba(hf_keys& keys, hf_config& out) {
   const auto attends = keys.wholes({"attn_layer_indices"}, 0, count - 1);
   for (std::int64_t i = 0; i < count && !keys.failed(); ++i)
     out.layers.push_back(std::find(attends.begin(), attends.end(), i) != attends.end() ? hf_layer{attention, mlp} : hf_layer{mamba, mlp});
+  refuse_other_convolutions(keys, out, mlp.activation);
 }
 
 void read_granite_hybrid(hf_keys& keys, hf_config& out) {
@@ -178,6 +188,7 @@ void read_granite_hybrid(hf_keys& keys, hf_config& out) {
       layer.mixer = mamba;
     out.layers.push_back(layer);
   }
+  refuse_other_convolutions(keys, out, moe.activation);
 }
 
 void read_jamba(hf_keys& keys, hf_config& out) {
@@ -219,6 +230,7 @@ void read_jamba(hf_keys& keys, hf_config& out) {
       layer.channel = mlp;
     out.layers.push_back(layer);
   }
+  refuse_other_convolutions(keys, out, mlp.activation);
   keys.must(!keys.has("sliding_window"), errc::unsupported, "sliding_window", "only null is supported");
   keys.ignore({"sliding_window", "output_router_logits", "router_aux_loss_coef", "use_mamba_kernels", "use_mambapy", "use_associative_scan",
                "calc_logits_for_entire_prompt", "n_ctx"});

@@ -62,7 +62,7 @@ expected<architecture> architecture_of(const std::vector<layer_pair>& layers) {
       {"MixtralForCausalLM", "mixtral", {"attention"}, {"moe"}},
       {"MambaForCausalLM", "mamba", {"mamba1"}, {"none"}},
       {"Mamba2ForCausalLM", "mamba2", {"mamba2"}, {"none"}},
-      {"BambaForCausalLM", "bamba", {"mamba2", "attention"}, {"swiglu"}},
+      {"BambaForCausalLM", "bamba", {"mamba2", "attention"}, {"swiglu", "mlp"}},
       {"GraniteMoeHybridForCausalLM", "granitemoehybrid", {"mamba2", "attention"}, {"swiglu", "moe"}},
       {"JambaForCausalLM", "jamba", {"mamba1", "attention"}, {"swiglu", "moe"}},
       {"NemotronHForCausalLM", "nemotron_h", {"mamba2", "attention", "none"}, {"none", "mlp", "moe"}, true, false},
@@ -77,8 +77,8 @@ expected<architecture> architecture_of(const std::vector<layer_pair>& layers) {
   const auto best = std::ranges::find_if(
       left, [&](const architecture& a) { return std::ranges::all_of(layers, [&](const layer_pair& layer) { return suits(a, layer); }); });
   architecture found = best != left.end() ? *best : left.front();
-  if (found.type == "llama" && kind_of(layers.front().channel) == "swiglu" && layers.front().mixer->integer("attention_window") != 0)
-    found = {"MistralForCausalLM", "mistral", {"attention"}, {"swiglu"}};
+  if (found.type == "llama" && layers.front().mixer->integer("attention_window") != 0)
+    found = {"MistralForCausalLM", "mistral", {"attention"}, {"swiglu", "mlp"}};
   return found;
 }
 

@@ -28,6 +28,10 @@ public:
       if (auto ok = add_mamba1(*mamba1); !ok) return ok.failure();
     if (const layer_shape* mamba2 = first("mamba2"))
       if (auto ok = add_mamba2(*mamba2); !ok) return ok.failure();
+    if (type_ == "granitemoehybrid" && first("mamba2") == nullptr) {  // of no layer; the class divides by its own ones
+      out_["mamba_expand"] = out_["mamba_n_heads"] = 1;
+      out_["mamba_d_head"] = model_.d_model;
+    }
     if (auto ok = add_places(); !ok) return ok.failure();
     return std::move(out_);
   }
@@ -41,7 +45,8 @@ private:
     if (any == nullptr) return;
     out_[type_ == "nemotron_h" ? "mlp_hidden_act" : "hidden_act"] = activation_word(*any);
     if (dense != nullptr) out_["intermediate_size"] = dense->integer("ffn_hidden");
-    if (mlp != nullptr) out_["mlp_bias"] = mlp->flag("ffn_bias");
+    // Mistral has none; Nemotron-H's is not read: a layer that has them is refused by its name.
+    if (mlp != nullptr && type_ != "mistral" && type_ != "nemotron_h") out_["mlp_bias"] = mlp->flag("ffn_bias");
     if (type_ == "granitemoehybrid") {  // its MLP without experts is that beside them
       if (dense != nullptr) out_["shared_intermediate_size"] = dense->integer("ffn_hidden");
       out_["num_local_experts"] = 0;

@@ -25,6 +25,7 @@ std::string_view name_of(hf_activation activation) {
   switch (activation) {
     case hf_activation::silu: return "silu";
     case hf_activation::gelu: return "gelu";
+    case hf_activation::gelu_tanh: return "gelu_tanh";
     case hf_activation::relu2: return "relu2";
   }
   throw contract_error("name_of: no such activation");

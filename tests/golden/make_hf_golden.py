@@ -52,12 +52,16 @@ CONFIGS = {
     "llama": transformers.LlamaConfig(**SMALL, **HEADS, rope_parameters=dict(rope_type="llama3", rope_theta=500000.0, factor=8.0,
         low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=32)),
     "mistral": transformers.MistralConfig(**SMALL, **HEADS, head_dim=16, sliding_window=9, tie_word_embeddings=True),
+    "mistral_gelu_tanh": transformers.MistralConfig(**SMALL, **HEADS, sliding_window=9, hidden_act="gelu_pytorch_tanh"),
     "mixtral": transformers.MixtralConfig(**SMALL, **HEADS, num_local_experts=4, num_experts_per_tok=2, sliding_window=None),
     "mamba": transformers.MambaConfig(**SMALL, state_size=5, expand=2, conv_kernel=4, use_mambapy=False),
     "mamba2": transformers.Mamba2Config(**SMALL, state_size=8, num_heads=8, head_dim=8, n_groups=1, expand=2, chunk_size=8),
     "mamba2_groups": transformers.Mamba2Config(**SMALL, state_size=8, num_heads=8, head_dim=8, n_groups=2, expand=2, chunk_size=8),
     "bamba": transformers.BambaConfig(**SMALL, **HEADS, attn_layer_indices=[1], mamba_n_heads=8, mamba_d_head=8, mamba_n_groups=2,
                                       mamba_d_state=8, mamba_d_conv=4, mamba_expand=2, mamba_chunk_size=8),
+    "bamba_mlp_bias": transformers.BambaConfig(
+        **SMALL, **HEADS, attn_layer_indices=[1], mamba_n_heads=8, mamba_d_head=8, mamba_n_groups=1, mamba_d_state=8, mamba_d_conv=4,
+        mamba_expand=2, mamba_chunk_size=8, mlp_bias=True),
     "granite_dense": transformers.GraniteMoeHybridConfig(
         **SMALL, **HEADS, layer_types=["mamba", "attention"], mamba_n_heads=8, mamba_d_head=8, mamba_n_groups=2, mamba_d_state=8,
         mamba_d_conv=4, mamba_expand=2, mamba_chunk_size=8, position_embedding_type=None, embedding_multiplier=3.0,

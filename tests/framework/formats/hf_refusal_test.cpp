@@ -28,6 +28,17 @@ BOOST_AUTO_TEST_CASE(unknown_mathematics_is_refused_by_name) {
   refused(
       "llama", [](json& o) { o["rope_parameters"]["beta_fast"] = 32; }, errc::unsupported,
       "rope_parameters.beta_fast: is 32: a key that this reader");
+  for (const char* family : {"bamba", "granite", "granite dense", "jamba"})
+    refused(family, "hidden_act", "gelu", errc::unsupported, "hidden_act: only \"silu\" is supported beside Mamba layers");
+  // Transformers' class rotates whole heads: with the key it gives the logits that it gives without.
+  for (const char* family : {"llama", "mistral", "mixtral", "granite dense"}) {
+    refused(
+        family, [](json& o) { o["rope_parameters"]["partial_rotary_factor"] = 0.5; }, errc::unsupported,
+        "rope_parameters.partial_rotary_factor: is 0.5, and ");
+    refused(family, "partial_rotary_factor", 0.5, errc::unsupported, "ForCausalLM does not read it: it rotates heads whole");
+  }
+  refused("bamba", "partial_rotary_factor", 0.25, errc::unsupported,
+          "partial_rotary_factor: is 0.25, and BambaForCausalLM has 0.5 but for what rope_parameters say");
   refused(
       "granite", [](json& o) { o["layer_types"][0] = "sliding_attention"; }, errc::unsupported,
       "\"sliding_attention\" is not supported, only mamba");

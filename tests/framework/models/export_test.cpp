@@ -180,7 +180,24 @@ BOOST_AUTO_TEST_CASE(our_models_come_back_as_they_were) {
                                                                         {"ssm_inner", 48}});
   nemotron.tied_head = false;
   const auto gelu = with({"attention/mlp"}, {{"ffn_activation", place("ffn_activation", "gelu")}, {"ffn_gated", 1}, {"ffn_bias", 1}});
+  const layer_options tanh{
+      {"ffn_activation", place("ffn_activation", "gelu_tanh")}, {"moe_activation", place("moe_activation", "gelu_tanh")}, {"ffn_gated", 1}};
+  const auto and_tanh = [&](layer_options options) {
+    options.insert(tanh.begin(), tanh.end());
+    return options;
+  };
+  const layer_options biased{{"ffn_activation", place("ffn_activation", "silu")}, {"ffn_gated", 1}, {"ffn_bias", 1}};
+  auto nemotron_tanh = nemotron;
+  for (const char* key : {"ffn_activation", "moe_activation"}) nemotron_tanh.options[key] = tanh.at(key);
+  auto wide = with({"attention", "attention"}, {{"rotary", 0}});
+  wide.d_model = 96;
   for (const auto& [config, name] : {std::pair{llama, "LlamaForCausalLM"},
+                                     {with({"attention/mlp"}, tanh), "LlamaForCausalLM"},
+                                     {with({"attention/mlp"}, and_tanh({{"attention_window", 9}})), "MistralForCausalLM"},
+                                     {with({"attention/moe"}, and_tanh(experts)), "MixtralForCausalLM"},
+                                     {with({"mamba2/mlp", "attention/mlp"}, biased), "BambaForCausalLM"},
+                                     {nemotron_tanh, "NemotronHForCausalLM"},
+                                     {wide, "GraniteMoeHybridForCausalLM"},
                                      {mamba2, "Mamba2ForCausalLM"},
                                      {mamba1, "MambaForCausalLM"},
                                      {small, "BambaForCausalLM"},
@@ -275,9 +292,18 @@ BOOST_AUTO_TEST_CASE(what_transformers_cannot_say_is_refused_with_its_layer) {
   c.options = {{"ffn_gated", 1}, {"ffn_activation", 3}};  // silu
   says(c, "layer 0 has mlp, LlamaForCausalLM has swiglu there");
   c = hybrid();
-  c.options["ffn_activation"] = 1;  // GELU's form with tanh
   c.layers = {"attention/mlp"};
-  says(c, "gelu_pytorch_tanh");
+  c.options["ffn_gated"] = c.options["ffn_bias"] = 1;
+  c.options["attention_window"] = 9;
+  says(c, "layer 0: ffn_bias is true, MistralForCausalLM has false there");
+  c = hybrid();
+  c.layers = {"mamba2/mlp"};
+  c.options["ffn_gated"] = 1;  // with GELU
+  says(c, "BambaForCausalLM: hidden_act: only \"silu\" is supported beside Mamba layers");
+  c = hybrid();
+  c.layers = {"mamba2/none", "none/mlp"};
+  c.options["ffn_bias"] = 1;
+  says(c, "layer 1: ffn_bias is true, NemotronHForCausalLM has false there");
   c = hybrid();
   c.layers = {"attention/moe"};
   c.options["moe_router"] = 2;

@@ -11,6 +11,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
+#include <limits>
 #include <string_view>
 
 // Against Transformers: tests/golden/make_hf_golden.py wrote what to expect; of StripedHyena, which it does not have, make_stripedhyena_golden.py.
@@ -37,8 +39,11 @@ float value_of(std::string_view name, std::uint64_t seed, std::uint64_t i) {
   return static_cast<float>(0.75 * u);
 }
 
+/// Changes the numbers of a tensor by its name.
+using tensor_change = std::function<void(const std::string&, std::vector<float>&)>;
+
 /// The checkpoint that the golden file tells of, as a folder.
-void write_checkpoint(const json& golden, scratch_folder& folder) {
+void write_checkpoint(const json& golden, scratch_folder& folder, const tensor_change& change = {}) {
   folder.write("config.json", golden.at("config").dump());
   std::vector<std::vector<float>> numbers;
   std::vector<tensor_view> views;
@@ -50,6 +55,7 @@ void write_checkpoint(const json& golden, scratch_folder& folder) {
     if (t.contains("numbers")) values = t.at("numbers").get<std::vector<float>>();
     for (std::int64_t i = std::ssize(values); i < count; ++i)
       values.push_back(value_of(t.at("name").get<std::string>(), golden.at("seed"), static_cast<std::uint64_t>(i)));
+    if (change) change(t.at("name"), values);
     views.push_back({t.at("name"), dtype::f32, shape, std::as_bytes(std::span(values))});
   }
   const auto written = write_hugging_face(folder.disk(), ".", views);
@@ -117,6 +123,9 @@ BOOST_AUTO_TEST_CASE(mamba2_equals_transformers) { check_architecture("mamba2");
 BOOST_AUTO_TEST_CASE(mamba2_of_two_groups_equals_transformers) { check_architecture("mamba2_groups"); }
 BOOST_AUTO_TEST_CASE(bamba_equals_transformers) { check_architecture("bamba"); }
 
+BOOST_AUTO_TEST_CASE(mistral_with_gelu_by_tanh_equals_transformers) { check_architecture("mistral_gelu_tanh"); }
+BOOST_AUTO_TEST_CASE(bamba_with_biases_equals_transformers) { check_architecture("bamba_mlp_bias"); }
+
 BOOST_AUTO_TEST_CASE(nemotron_h_equals_transformers) { check_architecture("nemotron_h"); }
 BOOST_AUTO_TEST_CASE(nemotron_h_with_experts_equals_transformers) { check_architecture("nemotron_h_moe"); }
 BOOST_AUTO_TEST_CASE(mixtral_equals_transformers) { check_architecture("mixtral"); }
@@ -179,7 +188,28 @@ BOOST_AUTO_TEST_CASE(damaged_folders_are_refused) {
         j["tensors"].push_back({{"name", "model.layers.7.extra"}, {"shape", {2}}});
         write_checkpoint(j, f);
       }),
-      "22 tensors, of which config.json tells 21");
+      ": tensor \"model.layers.7.extra\" [2] is none that config.json tells of, 1 of 22 are not");
+}
+
+/// Not a number would be found in every text that such a model writes.
+BOOST_AUTO_TEST_CASE(weights_that_are_not_finite_are_refused_with_their_place) {
+  const auto refusal = [](const char* golden_name, const char* tensor, std::size_t place, float value) {
+    const json golden = json::parse(file_text(std::string("tests/golden/hf/") + golden_name + ".json"));
+    scratch_folder folder;
+    write_checkpoint(golden, folder, [&](const std::string& name, std::vector<float>& values) {
+      if (name == tensor) values.at(place) = value;
+    });
+    const auto imported = import_hugging_face(folder.path());
+    BOOST_TEST_REQUIRE(!imported.has_value());
+    BOOST_TEST((imported.error().code == errc::not_finite));
+    return imported.error().message;
+  };
+  const auto says = [](const std::string& message, const char* words) { BOOST_TEST(message.find(words) != std::string::npos, message); };
+  const float nan = std::numeric_limits<float>::quiet_NaN(), infinity = std::numeric_limits<float>::infinity();
+  says(refusal("llama", "model.norm.weight", 0, nan), "model.safetensors: tensor \"model.norm.weight\" holds nan at [0]");
+  says(refusal("llama", "model.layers.1.self_attn.q_proj.weight", 33, infinity),
+       "tensor \"model.layers.1.self_attn.q_proj.weight\" holds inf at [1, 1], and weights must be finite numbers");
+  says(refusal("granitemoehybrid", "model.layers.0.block_sparse_moe.input_linear.weight", 5, -infinity), "holds -inf at [0, 0, 5]");
 }
 
 BOOST_AUTO_TEST_SUITE_END()
