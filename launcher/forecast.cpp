@@ -7,6 +7,9 @@
 #include "framework/core/rng.hpp"
 #include "framework/models/hybrid_model.hpp"
 #include "kernels/select.hpp"
+#include "launcher/recipes.hpp"
+
+#include <fmt/format.h>
 
 #include <malloc.h>
 
@@ -168,14 +171,22 @@ std::size_t texts_to_audit(const recipe& plan, site_id site) {
 
 }  // namespace
 
-expected<void> check_activations(const recipe& plan) {
-  if (plan.model.activation_mib == 0) return {};
+std::optional<recipe_problem> activation_problem(const recipe_reading& reading, const std::string& path) {
+  const recipe& plan = *reading.value;
+  if (plan.model.activation_mib == 0) return std::nullopt;
   kernels::serial_team team;
   hybrid_model model(plan.model, kernels::default_backend(), team);  // its arrays are not touched
   try {
     model.plan(1, plan.train.context);
-  } catch (const contract_error& e) { return fail(errc::recipe_invalid, e.what()); }
-  return {};
+  } catch (const activation_limit_error& e) {
+    return recipe_problem{"R055",
+                          e.what(),
+                          place_of(reading, "model.activation_mib", path),
+                          fmt::format("at least {} MiB, or 0 for no limit", e.mib_needed),
+                          "a shorter train.context takes less",
+                          false};
+  }
+  return std::nullopt;
 }
 
 std::vector<site_forecast> forecast_memory(const recipe& plan) {

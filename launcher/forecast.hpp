@@ -1,8 +1,9 @@
 #pragma once
 
-#include "framework/core/expected.hpp"
 #include "framework/recipe/recipe.hpp"
 
+#include <optional>
+#include <string>
 #include <vector>
 
 namespace isthmus::launcher {
@@ -15,8 +16,8 @@ struct site_forecast {
   double total() const { return process + training + rounds; }
 };
 
-/// Whether rows of train.context tokens fit model.activation_mib. Errors: recipe_invalid, with how much one needs.
-expected<void> check_activations(const recipe& plan);
+/// R055, when rows of train.context tokens do not fit model.activation_mib, with how much one needs. reading: of a recipe that has a value.
+std::optional<recipe_problem> activation_problem(const recipe_reading& reading, const std::string& path);
 
 /// For each site of the recipe. A step of a device is trained here, on tokens drawn at random, and its memory measured: what libraries keep
 /// depends on the CPU. Takes as long as that and as much memory as one site's training; sites that are alike are measured once. What rounds

@@ -164,7 +164,9 @@ int run_launch(const launch_options& options, console& out) {
   if (const auto ok = check_etcd(*plan); !ok) return out.error(ok.error());
   if (const auto ok = pick_addresses(*plan); !ok) return out.error(ok.error());  // before minutes of preparing text
   if (const auto ok = check_memory(*plan); !ok) return out.error(ok.error());
-  if (const auto ok = check_activations(*plan); !ok) return out.error(exit_recipe, ok.error().message);
+  const auto path = recipe_path(options.recipe);
+  if (const auto problem = activation_problem(read_recipe_file(path, options.overrides), path))
+    return out.error(exit_recipe, show_problems({*problem}));
   if (options.dry_run) return show_forecast(*plan, out);
   const auto signals = hold_signals();
   auto run = make_run_folder(*plan, options.run_folder);

@@ -68,6 +68,11 @@ std::optional<recipe> read_or_complain(const std::string& typed, const std::vect
   return std::move(reading.value);
 }
 
+std::string place_of(const recipe_reading& reading, const std::string& key, const std::string& file) {
+  const auto found = std::ranges::find(reading.values, key, &recipe_value::key);
+  return found == reading.values.end() ? file : found->origin;
+}
+
 std::string problems_json(const std::vector<recipe_problem>& problems) {
   auto list = nlohmann::json::array();
   for (const auto& p : problems)

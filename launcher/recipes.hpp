@@ -23,6 +23,9 @@ std::string recipe_path(const std::string& typed);
 /// Reads and checks; shows every problem on standard error, warnings too. Nothing when it is unusable (exit code 3).
 std::optional<recipe> read_or_complain(const std::string& typed, const std::vector<std::string>& overrides, console& out);
 
+/// Where a key stands, or the file when it is not written.
+std::string place_of(const recipe_reading& reading, const std::string& key, const std::string& file);
+
 /// Problems as a JSON array.
 std::string problems_json(const std::vector<recipe_problem>& problems);
 

@@ -180,6 +180,10 @@ expected<std::string> find_run(const std::string& typed) {
   }
   if (typed.empty() && !newest.empty()) return newest;
   if (typed.empty()) return fail(errc::not_found, fmt::format("no run in {}/ yet; `isthmus launch quickstart` makes one", runs_root()));
+  if (!typed.empty() && fs::is_directory(typed, error))
+    return fail(errc::not_found, fmt::format("{} is a folder, but neither a run, which has {}, nor a model of Hugging Face, which has "
+                                             "config.json beside its weights",
+                                             typed.substr(0, 200), resolved_recipe_name));
   const auto near = nearest_name(typed, names);
   return fail(errc::not_found, fmt::format("no run \"{}\", neither as a folder nor in {}/{}", typed.substr(0, 200), runs_root(),
                                            near.empty() ? "; `isthmus status` lists them" : fmt::format("; did you mean \"{}\"?", near)));

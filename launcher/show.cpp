@@ -10,12 +10,18 @@ namespace isthmus::launcher {
 
 namespace {
 
+std::vector<std::string> section_names() {
+  std::vector<std::string> names;
+  for (const auto& k : recipe_schema({}))
+    if (const auto name = k.key.substr(0, k.key.find('.')); names.empty() || names.back() != name) names.push_back(name);
+  return names;
+}
+
 int show_schema(const show_options& options, console& out) {
   const auto keys = recipe_schema(options.recipe);
   if (keys.empty())
     return out.error(exit_usage,
-                     fmt::format("no section \"{}\"; there are run, model, train, round, data, links, checkpoint, scenario, sites, faults",
-                                 options.recipe.substr(0, 100)));
+                     fmt::format("no section \"{}\"; there are {}", options.recipe.substr(0, 100), fmt::join(section_names(), ", ")));
   if (options.json) {
     nlohmann::json all = nlohmann::json::array();
     for (const auto& k : keys)

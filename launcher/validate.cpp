@@ -1,6 +1,7 @@
 #include "framework/data/corpus.hpp"
 #include "framework/metrics/terminal.hpp"
 #include "framework/models/hybrid_model.hpp"
+#include "launcher/forecast.hpp"
 #include "launcher/recipes.hpp"
 #include "launcher/run_folder.hpp"
 #include "launcher/verbs.hpp"
@@ -8,18 +9,16 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
+#include <new>
 #include <thread>
 
 namespace isthmus::launcher {
 
 namespace {
 
-std::string place_of(const recipe_reading& reading, const std::string& key, const std::string& file) {
-  const auto found = std::find_if(reading.values.begin(), reading.values.end(), [&](const recipe_value& v) { return v.key == key; });
-  return found == reading.values.end() ? file : found->origin;
-}
-
-/// What only this machine and this build can tell: the model's own checks, sources by name, addresses, devices for their threads.
+/// What only this machine and this build can tell: the model's own checks, sources by name, addresses, whether a row fits the
+/// limit of activations, devices for their threads.
 void check_here(recipe_reading& reading, const std::string& path) {
   const recipe& r = *reading.value;
   auto& problems = reading.problems;
@@ -38,6 +37,9 @@ void check_here(recipe_reading& reading, const std::string& path) {
       problems.push_back({"R047", fmt::format("site \"{}\": {}", r.sites[i].name, ok.error().message),
                           place_of(reading, fmt::format("sites.{}.address", i), path), "loopback, as in \"127.0.0.1:0\"",
                           "or a private address of this machine (docs/wire.md)", false});
+  try {
+    if (auto problem = activation_problem(reading, path)) problems.push_back(std::move(*problem));
+  } catch (const std::bad_alloc&) {}  // of a model for larger machines, whose launch tells
   const auto cores = std::max(1U, std::thread::hardware_concurrency());
   for (const auto& site : r.sites)
     if (site.devices * site.threads_per_device > cores)

@@ -137,10 +137,13 @@ void hybrid_network<Act>::make_plan(std::int64_t rows, std::int64_t context, boo
   for (auto& b : blocks_) b.recomputed = !backward;
   while (limit > 0 && at_once > 1 && at_once / 2 * context >= tokens_enough && bytes_of_pass(at_once, context) > limit) at_once /= 2;
   while (!recompute_to_fit(at_once, context, backward)) {
-    if (at_once == 1)
-      throw contract_error(
+    if (at_once == 1) {
+      const std::int64_t needed = (bytes_of_pass(1, context) >> 20) + 1;
+      throw activation_limit_error(
           fmt::format("model.activation_mib = {} is too little: a row of {} tokens takes {} MiB with every layer computed twice",
-                      config_.activation_mib, context, (bytes_of_pass(1, context) >> 20) + 1));
+                      config_.activation_mib, context, needed),
+          needed);
+    }
     at_once /= 2;
   }
   auto& made = plans_[backward];

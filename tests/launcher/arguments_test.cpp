@@ -52,7 +52,9 @@ BOOST_AUTO_TEST_CASE(usage_errors_exit_2_and_suggest) {
   refused({"--color=maybe", "ls"}, 2, "auto");
   refused({"--color=never", "--color=always", "ls"}, 2, "--color");
   refused({"show"}, 2, "needs a recipe");
-  refused({"show", "nonsense", "--schema"}, 2, "no section");
+  refused(
+      {"show", "nonsense", "--schema"}, 2,
+      "no section \"nonsense\"; there are run, model, train, round, guard, data, links, coordinator, checkpoint, scenario, sites, faults");
   refused({"ls", "cp"}, 2, "cp");
 }
 

@@ -69,6 +69,9 @@ BOOST_AUTO_TEST_CASE(runs_that_are_not_there) {
   refused(run_isthmus({"resume", "nothing"}, empty), 5, "no run");
   refused(run_isthmus({"ledger"}, empty), 5, "isthmus launch quickstart");
   refused(run_isthmus({"generate", "--prompt=-x"}, empty), 5, "no run");
+  refused(run_isthmus({"generate", scratch.path.string(), "--prompt=x"}, empty), 5,
+          scratch.path.string() +
+              " is a folder, but neither a run, which has recipe.resolved.toml, nor a model of Hugging Face, which has config.json");
   const runs_folder one;
   refused(one.go({"status", "deno"}), 5, "did you mean \"demo\"?");
 }
@@ -155,8 +158,17 @@ BOOST_AUTO_TEST_CASE(a_dry_run_tells_the_memory_of_each_site_and_makes_nothing) 
   };
   const double free = training("0"), limited = training("50");  // MiB; a row takes over 100 without a limit
   BOOST_TEST(limited < free - 50);
-  refused(run_isthmus({"launch", "quickstart", "--dry-run", "model.activation_mib=1"}, where), 3,
-          "model.activation_mib = 1 is too little: a row of 256 tokens");
+  for (const std::vector<std::string>& verb : {std::vector<std::string>{"launch", "quickstart", "--dry-run"}, {"validate", "quickstart"}}) {
+    auto arguments = verb;
+    arguments.push_back("model.activation_mib=1");
+    const auto told = run_isthmus(arguments, where);
+    refused(told, 3, "error[R055]: model.activation_mib = 1 is too little: a row of 256 tokens");
+    BOOST_TEST(contains(told.err, "--> override `model.activation_mib=1`"), told.err);
+    const auto needed = told.err.substr(told.err.find("allowed: at least ") + 18);
+    BOOST_TEST(contains(needed, " MiB, or 0 for no limit"), told.err);
+    arguments.back() = "model.activation_mib=" + needed.substr(0, needed.find(' '));
+    BOOST_TEST(run_isthmus(arguments, where).code == 0);
+  }
   BOOST_TEST(!std::filesystem::exists(scratch.path / "none"));
 }
 
