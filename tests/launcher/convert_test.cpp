@@ -8,9 +8,14 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include <chrono>
+#include <csignal>
 #include <filesystem>
 #include <fstream>
 #include <utility>
+#include <string>
+#include <sys/wait.h>
+#include <thread>
 
 using namespace isthmus;
 using namespace isthmus::tests;
@@ -176,6 +181,41 @@ BOOST_AUTO_TEST_CASE(nothing_is_overwritten_and_nothing_is_left_behind) {
   BOOST_TEST(contains(run_isthmus({"generate", file, "--prompt", "x"}).err, "llama3.gguf"));
   BOOST_TEST(entries(scratch.path) == before);
   BOOST_TEST(contains(run_isthmus({"convert", file, folder + "-4", "--dtype", "int8"}).err, "int8 not in {f32,bf16,f16}"));
+}
+
+/// Asked to stop while it writes, it takes back what it wrote.
+BOOST_AUTO_TEST_CASE(a_conversion_that_is_stopped_leaves_nothing) {
+  const scratch_folder scratch;
+  const std::string from = (scratch.path / "from").string();
+  std::filesystem::create_directory(from);
+  json config = json::parse(testing::text_of_file("tests/golden/hf/llama.json")).at("config");
+  config["vocab_size"] = 150'000;
+  std::ofstream(from + "/config.json") << config.dump();
+  write_fresh_weights(from);
+  const surroundings where{{}, {}, (scratch.path / "log").string(), false, ~std::size_t{0}};
+  const auto partial = [&] {
+    for (const auto& entry : std::filesystem::directory_iterator(scratch.path))
+      if (contains(entry.path().filename().string(), ".partial-")) return true;
+    return false;
+  };
+  for (const int signal : {SIGTERM, SIGINT}) {
+    std::signal(signal, SIG_DFL);  // shells ignore SIGINT in what they start behind them
+    int status = 0;
+    for (int attempt = 0; attempt < 20 && !WIFSIGNALED(status); ++attempt) {  // where it was ready before it was asked, again
+      const auto to = scratch.path / ("to-" + std::to_string(signal) + "-" + std::to_string(attempt));
+      const pid_t child = start_isthmus({"convert", from, to.string()}, where);
+      bool ended = false;
+      while (!partial() && !(ended = ::waitpid(child, &status, WNOHANG) == child))
+        std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      if (!ended) {
+        ::kill(child, signal);
+        ::waitpid(child, &status, 0);
+      }
+      BOOST_TEST(!partial());
+      BOOST_TEST(std::filesystem::exists(to) == !WIFSIGNALED(status));
+    }
+    BOOST_TEST((WIFSIGNALED(status) && WTERMSIG(status) == signal));
+  }
 }
 
 BOOST_AUTO_TEST_SUITE_END()
