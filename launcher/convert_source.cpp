@@ -71,9 +71,14 @@ expected<convert_source> read_run(const std::string& typed) {
   if (auto ok = (*part)->copy_to(layout, out.weights->span()); !ok) return ok.failure();
   out.facts.context = run->plan.train.context;
   const std::optional<token_id> end = tokens->end_of_text();
-  if (end) out.facts.begin_token = out.facts.end_token = *end;  // documents begin behind the end of others
+  bpe_model words = tokens->model();
+  words.around = {};  // documents are encoded without it
+  if (end) {          // they begin behind the end of others
+    out.facts.begin_token = out.facts.end_token = *end;
+    words.around.before = {*end};
+  }
   const std::string name = end ? std::string(tokens->bytes(*end)) : "";
-  out.files = {{"tokenizer.json", to_tokenizer_json(tokens->model())}, {"tokenizer_config.json", tokenizer_config(name, name, nullptr)}};
+  out.files = {{"tokenizer.json", to_tokenizer_json(words)}, {"tokenizer_config.json", tokenizer_config(name, name, nullptr)}};
   out.from = newest->saved.folder;
   out.warnings = newest->saved.warnings;
   return out;
@@ -91,29 +96,43 @@ expected<std::optional<std::string>> read_file(const std::string& folder, const 
   return std::optional(std::move(*text));
 }
 
-expected<convert_source> read_folder(const std::string& folder) {
-  const auto model = config_of_hugging_face(folder);
-  if (!model) return model.failure();
-  if (auto ok = check_can_be_written(*model, folder); !ok) return ok.failure();
-  auto imported = import_hugging_face(folder);
-  if (!imported) return imported.failure();
-  convert_source out{imported->config, imported->weights, {}, {}, folder, {}};
-  const auto told = read_file(folder, "config.json");
-  if (!told) return told.failure();
-  const auto config = read_hf_config(**told, folder + "/config.json");
-  if (!config) return config.failure();
-  out.facts = facts_of(*config);
+/// A folder's tokenizer and what goes with it, as they are.
+expected<std::map<std::string, std::string>> read_tokenizer_files(const std::string& folder) {
+  std::map<std::string, std::string> out;
   for (const char* name : {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "tokenizer.model", "vocab.txt",
                            "generation_config.json", "chat_template.jinja"}) {
     auto text = read_file(folder, name);
     if (!text) return text.failure();
-    if (*text) out.files.emplace(name, std::move(**text));
+    if (!*text) continue;
+    out.emplace(name, std::move(**text));
   }
   return out;
 }
 
+expected<convert_source> read_folder(const std::string& folder) {
+  const auto model = config_of_hugging_face(folder);
+  if (!model) return model.failure();
+  if (auto ok = check_can_be_written(*model, folder); !ok) return ok.failure();
+  auto files = read_tokenizer_files(folder);
+  if (!files) return files.failure();
+  auto imported = import_hugging_face(folder);
+  if (!imported) return imported.failure();
+  const auto told = read_file(folder, "config.json");
+  if (!told) return told.failure();
+  const auto config = read_hf_config(**told, folder + "/config.json");
+  if (!config) return config.failure();
+  convert_source out;
+  out.config = std::move(imported->config);
+  out.weights = std::move(imported->weights);
+  out.facts = facts_of(*config);
+  out.files = std::move(*files);
+  out.from = folder;
+  return out;
+}
+
 /// tokenizer.json of a byte-level vocabulary; its user-defined tokens stand among the added ones, as special ones do, but are none.
-std::string byte_level_json(bpe_model model, const gguf_vocabulary& v) {
+std::string byte_level_json(bpe_model model, const gguf_vocabulary& v, text_template around) {
+  model.around = std::move(around);
   const auto is_user_defined = [&](std::size_t id) { return v.types[id] == gguf_token_type::user_defined; };
   for (std::size_t id = 0; id < v.tokens.size(); ++id)
     if (is_user_defined(id)) model.specials.push_back(static_cast<token_id>(id));
@@ -130,10 +149,10 @@ std::map<std::string, std::string> files_of(const gguf_tokenizer& tokens) {
   const auto name = [&](std::optional<token_id> id) { return id ? v.tokens[static_cast<std::size_t>(*id)] : std::string(); };
   std::map<std::string, std::string> out{{"tokenizer_config.json", tokenizer_config(name(v.begin), name(v.end), tokens.chat_template())}};
   if (const piece_tokenizer* pieces = tokens.pieces()) {
-    out["tokenizer.json"] = to_tokenizer_json(pieces->model(), *v.add_space_prefix, tokens.adds_begin() ? v.begin : std::nullopt);
+    out["tokenizer.json"] = to_tokenizer_json(pieces->model(), *v.add_space_prefix, tokens.around());
     return out;
   }
-  out["tokenizer.json"] = byte_level_json(tokens.byte_level()->model(), v);
+  out["tokenizer.json"] = byte_level_json(tokens.byte_level()->model(), v, tokens.around());
   return out;
 }
 

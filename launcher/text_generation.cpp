@@ -1,6 +1,7 @@
 #include "launcher/text_generation.hpp"
 
 #include "framework/data/prepare.hpp"
+#include "framework/formats/generation_config.hpp"
 #include "framework/formats/gguf_tokenizer.hpp"
 #include "framework/models/generate.hpp"
 #include "framework/models/hybrid_model.hpp"
@@ -38,29 +39,38 @@ std::size_t unfinished_tail(std::string_view text) {
 /// What a tokenizer has to tell to continue a text.
 struct text_ids {
   std::vector<token_id> prompt;
-  token_id stop = -1;
+  std::vector<token_id> stops;                                   // any of them ends the text
   std::function<std::string(std::span<const token_id>)> decode;  // borrows the tokenizer
 };
 
-text_ids ids_of(const tokenizer& tokens, const std::string& prompt) {
-  text_ids out;
-  if (tokens.end_of_text()) out.prompt.push_back(*tokens.end_of_text());
-  encoder(tokens).encode(prompt, out.prompt);
-  out.stop = tokens.end_of_text().value_or(-1);
-  out.decode = [&tokens](std::span<const token_id> ids) { return tokens.decode(ids); };
-  return out;
+template <class Tokens>
+text_ids ids_of(const Tokens& tokens, std::vector<token_id> prompt, std::vector<token_id> stops) {
+  return {std::move(prompt), std::move(stops), [&tokens](std::span<const token_id> ids) { return tokens.decode(ids); }};
+}
+
+/// Of a run: documents begin behind the end of others, so do texts, whatever its tokenizer.json puts around one.
+text_ids ids_of_run(const tokenizer& tokens, const std::string& prompt) {
+  std::vector<token_id> ends;
+  if (tokens.end_of_text()) ends.push_back(*tokens.end_of_text());
+  std::vector<token_id> ids = ends;
+  encoder(tokens).encode(prompt, ids);
+  return ids_of(tokens, std::move(ids), std::move(ends));
 }
 
 text_ids ids_of(const gguf_tokenizer& tokens, const std::string& prompt) {
-  return {tokens.prompt(prompt), tokens.end().value_or(-1), [&tokens](std::span<const token_id> ids) { return tokens.decode(ids); }};
-}
-
-/// stop: -1 for none.
-text_ids ids_of(const character_bpe& tokens, const std::string& prompt, token_id stop) {
-  return {tokens.prompt(prompt), stop, [&tokens](std::span<const token_id> ids) { return tokens.decode(ids); }};
+  std::vector<token_id> ends;
+  if (tokens.end()) ends.push_back(*tokens.end());
+  return ids_of(tokens, tokens.prompt(prompt), std::move(ends));
 }
 
 using folder_tokenizer = std::variant<tokenizer, character_bpe>;
+
+/// Of a folder: what its tokenizer.json puts before a text, and the end tokens of its configs.
+text_ids ids_of(const folder_tokenizer& tokens, const std::string& prompt, std::vector<token_id> ends) {
+  if (const auto* characters = std::get_if<character_bpe>(&tokens)) return ids_of(*characters, characters->prompt(prompt), std::move(ends));
+  const auto& bytes = std::get<tokenizer>(tokens);
+  return ids_of(bytes, encoder(bytes).prompt(prompt), std::move(ends));
+}
 
 /// The tokenizer.json of a folder.
 expected<folder_tokenizer> read_folder_tokenizer(const storage& disk, const std::string& where) {
@@ -80,6 +90,19 @@ expected<folder_tokenizer> read_folder_tokenizer(const storage& disk, const std:
   return folder_tokenizer(std::move(*made));
 }
 
+/// The end tokens of a folder's generation_config.json, which go before those of config.json; nothing when there is no such file.
+expected<std::optional<std::vector<std::int64_t>>> read_generation_ends(const storage& disk, std::int64_t vocabulary,
+                                                                        const std::string& where) {
+  using ends = std::optional<std::vector<std::int64_t>>;
+  constexpr std::uint64_t bytes_max = 4 << 20;
+  const auto bytes = disk.read("generation_config.json", bytes_max);
+  if (!bytes && bytes.error().code == errc::not_found) return ends();
+  if (!bytes) return bytes.failure();
+  auto told = read_generation_config({reinterpret_cast<const char*>(bytes->data()), bytes->size()}, vocabulary, where);
+  if (!told) return told.failure();
+  return ends(std::move(told->end_tokens));
+}
+
 /// Continues the prompt; fills in text, tokens and seconds.
 expected<void> continue_text(hybrid_model& model, const text_ids& words, const text_options& options,
                              const std::function<void(std::string_view)>& on_text, generated_text& out) {
@@ -89,7 +112,6 @@ expected<void> continue_text(hybrid_model& model, const text_ids& words, const t
   how.temperature = static_cast<float>(options.temperature);
   how.top_p = static_cast<float>(options.top_p);
   how.seed = options.seed;
-  how.stop_id = words.stop;
   std::size_t told = 0;
   const auto tell = [&](std::size_t until) {
     if (on_text && until > told) on_text(std::string_view(out.text).substr(told, until - told));
@@ -101,7 +123,7 @@ expected<void> continue_text(hybrid_model& model, const text_ids& words, const t
     const std::array<token_id, 1> one{id};
     out.text += words.decode(one);
     tell(out.text.size() - unfinished_tail(out.text));
-    return true;
+    return std::ranges::find(words.stops, id) == words.stops.end();
   };
   out.by_heads = model.config().medusa_heads > 0 && options.temperature == 0 && !options.one_by_one;
   if (out.by_heads)
@@ -134,7 +156,7 @@ expected<generated_text> generate_text(const run_folder& run, const text_options
   out.site = newest->site;
   out.round = newest->round();
   out.warnings = newest->saved.warnings;
-  if (auto ok = continue_text(model, ids_of(*tokens, options.prompt), options, on_text, out); !ok) return ok.failure();
+  if (auto ok = continue_text(model, ids_of_run(*tokens, options.prompt), options, on_text, out); !ok) return ok.failure();
   return out;
 }
 
@@ -158,6 +180,8 @@ expected<generated_text> generate_text(const std::string& hugging_face_folder, c
   if (!tokens) return tokens.failure();
   const std::int64_t count = std::visit([](const auto& t) { return t.vocabulary(); }, *tokens);
   if (auto ok = check_vocabulary(count, config->vocabulary, tokens_path); !ok) return ok.failure();
+  const auto told_ends = read_generation_ends(**disk, config->vocabulary, hugging_face_folder + "/generation_config.json");
+  if (!told_ends) return told_ends.failure();
   auto imported = import_hugging_face(hugging_face_folder);
   if (!imported) return imported.failure();
   kernels::serial_team team;
@@ -165,10 +189,8 @@ expected<generated_text> generate_text(const std::string& hugging_face_folder, c
   model.weights_changed();
   generated_text out;
   out.checkpoint = hugging_face_folder;
-  const auto stop = imported->end_tokens.empty() ? -1 : static_cast<token_id>(imported->end_tokens.front());
-  const auto* characters = std::get_if<character_bpe>(&*tokens);
-  const text_ids words =
-      characters != nullptr ? ids_of(*characters, options.prompt, stop) : ids_of(std::get<tokenizer>(*tokens), options.prompt);
+  const auto& ends = *told_ends ? **told_ends : imported->end_tokens;
+  const text_ids words = ids_of(*tokens, options.prompt, {ends.begin(), ends.end()});
   if (auto ok = continue_text(model, words, options, on_text, out); !ok) return ok.failure();
   return out;
 }

@@ -42,7 +42,9 @@ expected<generated_text> generate_text(const run_folder& run, const text_options
 
 /// Whether a folder holds a model as Hugging Face Transformers leaves it: it has a config.json.
 bool holds_hugging_face(const std::string& folder);
-/// The same from such a folder, with its tokenizer.json. Errors: those of import_hugging_face and of the tokenizer.
+/// The same from such a folder, with its tokenizer.json: the prompt begins with what that puts before a text, and the text ends with any end
+/// token of generation_config.json, or of config.json where there is no such file. Errors: those of import_hugging_face, of the tokenizer and
+/// of read_generation_config.
 expected<generated_text> generate_text(const std::string& hugging_face_folder, const text_options& options,
                                        const std::function<void(std::string_view)>& on_text = {});
 

@@ -63,6 +63,13 @@ expected<gguf_tokenizer> gguf_tokenizer::make(gguf_vocabulary vocabulary, const 
 
 bool gguf_tokenizer::adds_begin() const { return *vocabulary_.add_begin && vocabulary_.begin.has_value(); }
 
+text_template gguf_tokenizer::around() const {
+  text_template out;
+  if (adds_begin()) out.before.push_back(*vocabulary_.begin);
+  if (*vocabulary_.add_end && vocabulary_.end) out.after.push_back(*vocabulary_.end);
+  return out;
+}
+
 const std::string* gguf_tokenizer::chat_template(std::string_view name) const {
   const auto found = vocabulary_.chat_templates.find(std::string(name));
   return found == vocabulary_.chat_templates.end() ? nullptr : &found->second;
@@ -92,8 +99,7 @@ std::vector<gguf_tokenizer::fragment> gguf_tokenizer::fragments(std::string_view
 }
 
 std::vector<token_id> gguf_tokenizer::prompt(std::string_view text, specials mode) const {
-  std::vector<token_id> ids;
-  if (adds_begin()) ids.push_back(*vocabulary_.begin);
+  std::vector<token_id> ids = around().before;
   const auto parts = fragments(text, mode);
   if (const tokenizer* bytes = byte_level()) {
     encoder words(*bytes);
@@ -118,7 +124,8 @@ std::vector<token_id> gguf_tokenizer::prompt(std::string_view text, specials mod
 
 std::vector<token_id> gguf_tokenizer::encode(std::string_view text, specials mode) const {
   auto ids = prompt(text, mode);
-  if (*vocabulary_.add_end && vocabulary_.end) ids.push_back(*vocabulary_.end);
+  const text_template wrap = around();
+  ids.insert(ids.end(), wrap.after.begin(), wrap.after.end());
   return ids;
 }
 

@@ -36,6 +36,8 @@ public:
   std::optional<token_id> begin() const { return vocabulary_.begin; }
   std::optional<token_id> end() const { return vocabulary_.end; }
   bool adds_begin() const;
+  /// What encode() puts around a text.
+  text_template around() const;
   /// Jinja, as the file has it; nothing here runs it. Null when there is none of that name; "": the default one.
   const std::string* chat_template(std::string_view name = "") const;
   /// What a byte-level vocabulary is made of; null for SentencePiece. Without user-defined tokens in its specials.

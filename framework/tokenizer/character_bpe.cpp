@@ -62,7 +62,7 @@ token_id character_bpe::added_at(std::string_view text, specials mode) const {
 }
 
 std::vector<token_id> character_bpe::prompt(std::string_view text, specials mode) const {
-  std::vector<token_id> ids = model_.before;
+  std::vector<token_id> ids = model_.around.before;
   std::size_t begin = 0;
   for (std::size_t at = 0; at < text.size();) {
     const token_id id = added_at(text.substr(at), mode);
@@ -80,7 +80,7 @@ std::vector<token_id> character_bpe::prompt(std::string_view text, specials mode
 
 std::vector<token_id> character_bpe::encode(std::string_view text, specials mode) const {
   auto ids = prompt(text, mode);
-  ids.insert(ids.end(), model_.after.begin(), model_.after.end());
+  ids.insert(ids.end(), model_.around.after.begin(), model_.around.after.end());
   return ids;
 }
 

@@ -27,8 +27,8 @@ struct character_bpe_model {
   std::vector<token_id> added;           // ascending: cut out of the text before all else, the leftmost first, of these the longest
   std::vector<token_id> specials;        // ascending, of `added`: cut out when asked for alone, nothing when decoded
   blank_rule blank = blank_rule::none;
-  bool cuts_words = false;              // a part is cut before each blank, and no merge goes over a cut
-  std::vector<token_id> before, after;  // put around every text
+  bool cuts_words = false;  // a part is cut before each blank, and no merge goes over a cut
+  text_template around = {};
   bool operator==(const character_bpe_model&) const = default;
 };
 

@@ -1,5 +1,6 @@
 #include "framework/core/json.hpp"
 #include "framework/tokenizer/character_bpe.hpp"
+#include "framework/tokenizer/text_template.hpp"
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
@@ -236,39 +237,10 @@ private:
     return {};
   }
 
-  /// What is put around a text.
   expected<void> read_template() {
-    const json& post = value_at(root_, "post_processor");
-    if (post.is_null()) return {};
-    if (auto ok = expect(post, "post_processor", "type", "TemplateProcessing"); !ok) return ok;
-    const json &single = value_at(post, "single"), &named = value_at(post, "special_tokens");
-    if (!single.is_array()) return bad(errc::malformed, "post_processor.single", "an array is expected");
-    if (single.size() > added_max)
-      return bad(errc::too_large, "post_processor.single", fmt::format("{} pieces, at most {} are read", single.size(), added_max));
-    bool behind = false;
-    for (const json& step : single) {
-      const json& special = value_at(step, "SpecialToken");
-      if (special.is_null()) {
-        if (behind || value_at(value_at(step, "Sequence"), "id") != "A")
-          return bad(errc::unsupported, "post_processor.single", fmt::format("{} is not supported, only one sequence A", shown(step)));
-        behind = true;
-        continue;
-      }
-      const json& name = value_at(special, "id");
-      const json& ids = name.is_string() ? value_at(value_at(named, name.get_ref<const std::string&>()), "ids") : name;
-      if (!ids.is_array() || ids.empty())
-        return bad(errc::malformed, "post_processor.special_tokens", fmt::format("no ids for {}", shown(name)));
-      for (const json& value : ids) {
-        const auto id = read_id(value, "post_processor.special_tokens");
-        if (!id) return id.failure();
-        if (static_cast<std::size_t>(*id) >= model_.tokens.size())
-          return bad(errc::out_of_range, "post_processor.special_tokens", fmt::format("id {} of {} tokens", *id, model_.tokens.size()));
-        (behind ? model_.after : model_.before).push_back(*id);
-        if (model_.before.size() + model_.after.size() > added_max)
-          return bad(errc::too_large, "post_processor.special_tokens", fmt::format("more than {} ids around a text", added_max));
-      }
-    }
-    if (!behind) return bad(errc::unsupported, "post_processor.single", "holds no sequence A");
+    auto around = read_text_template(value_at(root_, "post_processor"), static_cast<std::int64_t>(model_.tokens.size()), where_);
+    if (!around) return around.failure();
+    model_.around = std::move(*around);
     return {};
   }
 

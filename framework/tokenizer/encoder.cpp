@@ -129,6 +129,12 @@ void encoder::encode_plain(std::string_view text, std::vector<token_id>& out) {
   flush();
 }
 
+std::vector<token_id> encoder::prompt(std::string_view text, specials mode) {
+  std::vector<token_id> ids = tokens_.model_.around.before;
+  encode(text, ids, mode);
+  return ids;
+}
+
 void encoder::encode(std::string_view text, std::vector<token_id>& out, specials mode) {
   if (mode == specials::as_text) return encode_plain(text, out);
   struct occurrence {

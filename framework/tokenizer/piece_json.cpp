@@ -1,4 +1,5 @@
 #include "framework/tokenizer/piece_tokenizer.hpp"
+#include "framework/tokenizer/text_template.hpp"
 
 #include <nlohmann/json.hpp>
 
@@ -44,18 +45,9 @@ json merges_of(const piece_model& model) {
 
 json replace(const char* from, const char* to) { return {{"type", "Replace"}, {"pattern", {{"String", from}}}, {"content", to}}; }
 
-/// The begin token before a text, and before the second of two.
-json template_of(const std::string& begin, token_id id) {
-  const json special{{"SpecialToken", {{"id", begin}, {"type_id", 0}}}}, second{{"SpecialToken", {{"id", begin}, {"type_id", 1}}}};
-  return {{"type", "TemplateProcessing"},
-          {"single", {special, {{"Sequence", {{"id", "A"}, {"type_id", 0}}}}}},
-          {"pair", {special, {{"Sequence", {{"id", "A"}, {"type_id", 0}}}}, second, {{"Sequence", {{"id", "B"}, {"type_id", 1}}}}}},
-          {"special_tokens", {{begin, {{"id", begin}, {"ids", {id}}, {"tokens", {begin}}}}}}};
-}
-
 }  // namespace
 
-std::string to_tokenizer_json(const piece_model& model, bool space_prefix, std::optional<token_id> begin) {
+std::string to_tokenizer_json(const piece_model& model, bool space_prefix, const text_template& around) {
   json added = json::array(), vocabulary = json::object(), unknown;
   for (std::size_t id = 0; id < model.pieces.size(); ++id) {
     const piece_kind kind = model.kinds[id];
@@ -76,13 +68,14 @@ std::string to_tokenizer_json(const piece_model& model, bool space_prefix, std::
     decoders.push_back({{"type", "Strip"}, {"content", " "}, {"start", 1}, {"stop", 0}});
   }
   steps.push_back(replace(" ", blank));
+  const auto name = [&](token_id id) { return model.pieces[static_cast<std::size_t>(id)]; };
   const json out{{"version", "1.0"},
                  {"truncation", nullptr},
                  {"padding", nullptr},
                  {"added_tokens", std::move(added)},
                  {"normalizer", {{"type", "Sequence"}, {"normalizers", std::move(steps)}}},
                  {"pre_tokenizer", nullptr},
-                 {"post_processor", begin ? template_of(model.pieces[static_cast<std::size_t>(*begin)], *begin) : json(nullptr)},
+                 {"post_processor", around == text_template{} ? json(nullptr) : to_template_processing(around, name)},
                  {"decoder", {{"type", "Sequence"}, {"decoders", std::move(decoders)}}},
                  {"model",
                   {{"type", "BPE"},

@@ -4,7 +4,6 @@
 #include "framework/tokenizer/tokenizer.hpp"
 
 #include <cstdint>
-#include <optional>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -59,7 +58,7 @@ std::string with_blanks(std::string_view piece);
 std::string without_blanks(std::string_view text);
 
 /// The vocabulary as Hugging Face `tokenizers` takes it, for Transformers: BPE whose merges are ordered by score. Of joins with one score
-/// `tokenizers` takes the one with the lower ids first, SentencePiece the leftmost. begin: put before every text.
-std::string to_tokenizer_json(const piece_model& model, bool space_prefix, std::optional<token_id> begin);
+/// `tokenizers` takes the one with the lower ids first, SentencePiece the leftmost.
+std::string to_tokenizer_json(const piece_model& model, bool space_prefix, const text_template& around);
 
 }  // namespace isthmus

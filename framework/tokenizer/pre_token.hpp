@@ -22,6 +22,10 @@ enum class pre_token_pattern {
 /// The same by a pattern.
 std::size_t pre_token_end(std::string_view text, std::size_t at, pre_token_pattern pattern);
 
+/// Llama 3's pattern as a tokenizer.json spells it.
+inline constexpr std::string_view llama3_regex =
+    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+
 /// Calls sink(std::string_view) for every pre-token, in order.
 template <class Sink>
 void for_each_pre_token(std::string_view text, Sink&& sink) {

@@ -42,6 +42,8 @@ tokenizer::tokenizer(bpe_model model) : model_(std::move(model)), byte_ids_(256,
     special_[static_cast<std::size_t>(id)] = true;
     if (model_.tokens[static_cast<std::size_t>(id)] == "<|endoftext|>") end_of_text_ = id;
   }
+  for (const auto* ids : {&model_.around.before, &model_.around.after})
+    for (const token_id id : *ids) ensure(known(id), "tokenizer: a token around a text is out of range");
   for (token_id id = 0; id < vocabulary(); ++id) {
     const std::string& token = model_.tokens[static_cast<std::size_t>(id)];
     if (token.size() == 1 && !special_[static_cast<std::size_t>(id)]) byte_ids_[static_cast<unsigned char>(token[0])] = id;

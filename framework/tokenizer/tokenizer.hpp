@@ -19,6 +19,12 @@ namespace isthmus {
 
 using token_id = std::int32_t;
 
+/// What a tokenizer puts around every text that is given to a model. Documents of a corpus are encoded without it.
+struct text_template {
+  std::vector<token_id> before, after;
+  bool operator==(const text_template&) const = default;
+};
+
 /// A byte-level BPE as a value: what is trained, written as tokenizer.json, read and hashed.
 struct bpe_model {
   struct merge {
@@ -30,6 +36,7 @@ struct bpe_model {
   std::vector<token_id> specials;   // ascending; cut out of the text before all else when asked for
   pre_token_pattern pattern = pre_token_pattern::gpt2;
   bool whole_words = false;  // a pre-token that is a token is that token, whatever the merges give (`ignore_merges`)
+  text_template around = {};
   bool operator==(const bpe_model&) const = default;
 };
 
@@ -37,14 +44,15 @@ struct bpe_model {
 /// (GPT-2's or Llama 3's pattern, no prefix space) and model BPE, id for id.
 class tokenizer {
 public:
-  /// The model must be sound: every byte has a token, merges name tokens, specials are ids (contract_error otherwise).
+  /// The model must be sound: every byte has a token, merges name tokens, specials and those around a text are ids (contract_error
+  /// otherwise).
   explicit tokenizer(bpe_model model);
 
   std::int64_t vocabulary() const { return static_cast<std::int64_t>(model_.tokens.size()); }
   const bpe_model& model() const { return model_; }
   /// Of "<|endoftext|>", which ends every document; absent when the vocabulary has none.
   std::optional<token_id> end_of_text() const { return end_of_text_; }
-  /// Identifies the ids' meaning, whatever the layout of the file: of tokens, merges and specials.
+  /// Identifies the ids' meaning, whatever the layout of the file: of tokens, merges and specials; not what is put around a text.
   const hash128& hash() const { return hash_; }
   /// The bytes of the tokens joined; skips specials unless asked. Ids out of range are skipped. May end inside a UTF-8 character.
   std::string decode(std::span<const token_id> ids, bool with_specials = false) const;
@@ -92,6 +100,8 @@ public:
   explicit encoder(const tokenizer& tokens);
   /// Appends the ids of text. O(n log n) in the longest pre-token, so that no text stalls it.
   void encode(std::string_view text, std::vector<token_id>& out, specials mode = specials::as_text);
+  /// What a model is to continue: what is put before a text, and its ids.
+  std::vector<token_id> prompt(std::string_view text, specials mode = specials::as_text);
 
 private:
   static constexpr std::size_t inline_ids = 3;

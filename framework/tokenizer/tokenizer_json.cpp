@@ -1,4 +1,5 @@
 #include "framework/tokenizer/byte_alphabet.hpp"
+#include "framework/tokenizer/text_template.hpp"
 #include "framework/tokenizer/tokenizer.hpp"
 #include "framework/tokenizer/utf8.hpp"
 
@@ -20,8 +21,6 @@ constexpr std::size_t file_bytes_max = 64 << 20;
 constexpr std::size_t token_bytes_max = 4096;
 constexpr std::size_t vocabulary_max = 1 << 22;
 constexpr int depth_max = 16;
-constexpr std::string_view llama3_regex =
-    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
 
 /// Also of a name that was cut inside a character.
 std::string in_quotes(std::string_view text) { return json(text).dump(-1, ' ', false, json::error_handler_t::replace); }
@@ -83,7 +82,8 @@ public:
 
   expected<bpe_model> read() {
     if (!root_.is_object()) return bad(errc::malformed, "", "an object is expected");
-    for (auto check : {&reader::check_layout, &reader::read_vocabulary, &reader::read_added, &reader::check_ids, &reader::read_merges})
+    for (auto check : {&reader::check_layout, &reader::read_vocabulary, &reader::read_added, &reader::check_ids, &reader::read_merges,
+                       &reader::read_template})
       if (auto ok = (this->*check)(); !ok) return ok.failure();
     return std::move(model_);
   }
@@ -128,9 +128,6 @@ private:
     const json* decoder = find(root_, "decoder");
     if (!decoder || type_of(*decoder) != "ByteLevel")
       return bad(errc::unsupported, "decoder", "only ByteLevel is supported, found " + (decoder ? type_of(*decoder) : "null"));
-    const json* post = find(root_, "post_processor");
-    if (post && type_of(*post) != "ByteLevel")
-      return bad(errc::unsupported, "post_processor", "only null and ByteLevel are supported, found " + type_of(*post));
     return {};
   }
 
@@ -289,6 +286,14 @@ private:
     return {};
   }
 
+  expected<void> read_template() {
+    const json* post = find(root_, "post_processor");
+    auto around = read_text_template(post ? *post : json(), static_cast<std::int64_t>(model_.tokens.size()), where_);
+    if (!around) return around.failure();
+    model_.around = std::move(*around);
+    return {};
+  }
+
   static bool split_merge(const json& entry, std::string& left, std::string& right) {
     if (entry.is_array() && entry.size() == 2 && entry[0].is_string() && entry[1].is_string()) {
       left = entry[0];
@@ -327,52 +332,6 @@ expected<bpe_model> parse_tokenizer_json(std::string_view text, const std::strin
                                                  : fmt::format("{}: {}", where, strict.problem));
   const json root = json::parse(text, nullptr, false);
   return reader(root, where).read();
-}
-
-std::string to_tokenizer_json(const bpe_model& model) {
-  const auto shown = [&](token_id id) {
-    const std::string& token = model.tokens[static_cast<std::size_t>(id)];
-    return std::binary_search(model.specials.begin(), model.specials.end(), id) ? token : to_byte_alphabet(token);
-  };
-  std::string out = "{\n  \"version\": \"1.0\",\n  \"truncation\": null,\n  \"padding\": null,\n  \"added_tokens\": [";
-  for (std::size_t i = 0; i < model.specials.size(); ++i)
-    out += fmt::format(
-        "{}\n    {{\"id\": {}, \"content\": {}, \"single_word\": false, \"lstrip\": false, \"rstrip\": false, \"normalized\": false, "
-        "\"special\": true}}",
-        i > 0 ? "," : "", model.specials[i], in_quotes(shown(model.specials[i])));
-  out += R"(
-  ],
-  "normalizer": null,
-  "pre_tokenizer": )";
-  if (model.pattern == pre_token_pattern::gpt2)
-    out += R"({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true})";
-  else
-    out += fmt::format(R"({{"type": "Sequence", "pretokenizers": [
-    {{"type": "Split", "pattern": {{"Regex": {}}}, "behavior": "Isolated", "invert": false}},
-    {{"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false}}]}})",
-                       in_quotes(llama3_regex));
-  out += R"(,
-  "post_processor": {"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": false, "use_regex": true},
-  "decoder": {"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true},
-  "model": {
-    "type": "BPE",
-    "dropout": null,
-    "unk_token": null,
-    "continuing_subword_prefix": null,
-    "end_of_word_suffix": null,
-    "fuse_unk": false,
-    "byte_fallback": false,
-    "ignore_merges": )";
-  out += model.whole_words ? "true" : "false";
-  out += R"(,
-    "vocab": {)";
-  for (std::size_t id = 0; id < model.tokens.size(); ++id)
-    out += fmt::format("{}\n      {}: {}", id > 0 ? "," : "", in_quotes(shown(static_cast<token_id>(id))), id);
-  out += "\n    },\n    \"merges\": [";
-  for (std::size_t i = 0; i < model.merges.size(); ++i)
-    out += fmt::format("{}\n      {}", i > 0 ? "," : "", in_quotes(shown(model.merges[i].left) + " " + shown(model.merges[i].right)));
-  out += "\n    ]\n  }\n}\n";
-  return out;
 }
 
 }  // namespace isthmus

@@ -1,4 +1,5 @@
 #include "framework/core/checked.hpp"
+#include "framework/formats/generation_config.hpp"
 #include "framework/formats/gguf_vocabulary.hpp"
 #include "framework/formats/hf_config.hpp"
 #include "framework/formats/hugging_face.hpp"
@@ -64,6 +65,8 @@ void ggufs(input bytes) {
 }
 
 void hf_configs(input bytes) {
+  if (const auto ends = read_generation_config(as_text(bytes), 32, "generation_config.json"))
+    for (const std::int64_t id : ends->end_tokens) must(id >= 0 && id < 32, "an end token is in the vocabulary");
   const auto config = read_hf_config(as_text(bytes), "config.json");
   if (!config) return;
   check_asked(model_tensors(*config));

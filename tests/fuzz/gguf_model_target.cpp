@@ -56,7 +56,7 @@ void gguf_models(input bytes) {
   if (const auto tokens = gguf_tokenizer::make(std::move(*vocabulary), "fuzz.gguf")) {
     check_text(*tokens, "The the th.  \xf0\x9f\x8c\x89 42\n <tool><|endoftext|> \xff\xfe");
     if (tokens->pieces() != nullptr)
-      must(!to_tokenizer_json(tokens->pieces()->model(), true, tokens->begin()).empty(), "pieces are written as JSON");
+      must(!to_tokenizer_json(tokens->pieces()->model(), true, tokens->around()).empty(), "pieces are written as JSON");
   }
 }
 

@@ -198,13 +198,15 @@ void add_files(std::vector<seed>& out) {
   model.pattern = pre_token_pattern::llama3;
   model.whole_words = true;
   out.push_back({"tokenizers", "llama3", bytes_of(to_tokenizer_json(model))});
+  model.around = {{258}, {256, 258}};
+  out.push_back({"tokenizers", "template", bytes_of(to_tokenizer_json(model))});
   piece_model pieces{{"<unk>", "<s>", "</s>"}, {0, 0, 0}, {piece_kind::unknown, piece_kind::control, piece_kind::control}};
   for (int byte = 0; byte < 256; ++byte) pieces.pieces.push_back(fmt::format("<0x{:02X}>", byte));
   pieces.kinds.resize(pieces.pieces.size(), piece_kind::byte);
   pieces.pieces.insert(pieces.pieces.end(), {"T", "h", "Th", "\u2581", "\u2581Th"});
   pieces.kinds.resize(pieces.pieces.size(), piece_kind::normal);
   pieces.scores.resize(pieces.pieces.size());
-  out.push_back({"tokenizers", "characters", bytes_of(to_tokenizer_json(pieces, true, 1))});
+  out.push_back({"tokenizers", "characters", bytes_of(to_tokenizer_json(pieces, true, {{1}, {}}))});
 }
 
 void add_ledgers(std::vector<seed>& out) {

@@ -67,6 +67,10 @@ BOOST_AUTO_TEST_CASE(a_run_becomes_a_folder_that_writes_the_same_text) {
   BOOST_TEST(json::parse(o.out).at("folder") == folder);
   BOOST_TEST(json::parse(o.out).at("dtype") == "f32");
   BOOST_TEST(greedy_text(folder) == greedy_text("mine", runs.where));
+  // For others, too, texts begin behind the end of others.
+  const json tokens = json::parse(testing::text_of_file(folder + "/tokenizer.json"));
+  const json begin = {{"SpecialToken", {{"id", "<|endoftext|>"}, {"type_id", 0}}}};
+  BOOST_TEST(tokens.at("post_processor").at("processors").at(1).at("single").at(0) == begin);
   BOOST_TEST(contains(runs.go({"convert", folder, folder + "-again", "--dtype", "bf16"}).out, "parameters in bf16"));
   BOOST_TEST(std::filesystem::exists(folder + "-again/tokenizer_config.json"));
 }
@@ -95,6 +99,25 @@ BOOST_AUTO_TEST_CASE(gguf_files_write_text_and_become_folders) {
   const json vocabulary = json::parse(testing::text_of_file(folder + "-added/tokenizer.json")).at("model").at("vocab");
   BOOST_TEST(vocabulary.size() == 516U);
   BOOST_TEST(vocabulary.at("the <tool>") == 515);
+}
+
+/// Of a byte-level vocabulary whose begin token is not the one of our runs.
+BOOST_AUTO_TEST_CASE(the_begin_token_of_a_gguf_file_is_that_of_its_folder) {
+  const scratch_folder scratch;
+  const std::string file = (scratch.path / "llama3.gguf").string(), folder = (scratch.path / "folder").string();
+  std::string bytes = testing::gguf_file_of(testing::golden_gguf("llama3"));
+  const std::string name = "<|begintext|>";  // as long as the other
+  const std::size_t at = bytes.find("<|endoftext|>");
+  BOOST_TEST_REQUIRE(at != std::string::npos);
+  bytes.replace(at, name.size(), name);
+  std::ofstream(file, std::ios::binary) << bytes;
+  const auto o = run_isthmus({"convert", file, folder});
+  BOOST_TEST_REQUIRE(o.code == 0, o.err);
+  BOOST_TEST(greedy_text(folder) == greedy_text(file));
+  const json tokens = json::parse(testing::text_of_file(folder + "/tokenizer.json"));
+  const json single = tokens.at("post_processor").at("processors").at(1).at("single");
+  BOOST_TEST(single.at(0).at("SpecialToken").at("id") == name);
+  BOOST_TEST(json::parse(testing::text_of_file(folder + "/tokenizer_config.json")).at("bos_token") == name);
 }
 
 /// Of M2-BERT: what converts twice is the same file, and what cannot be written is refused before weights are looked for.

@@ -53,7 +53,7 @@ BOOST_AUTO_TEST_CASE(ids_are_those_of_tokenizers) {
         const std::string decoded = tokens.decode(ids);
         BOOST_TEST(decoded.substr(stripped && decoded.starts_with(' ') ? 1 : 0) == t.at("decoded").get<std::string>());
         auto prompt = tokens.prompt(text);
-        prompt.insert(prompt.end(), tokens.model().after.begin(), tokens.model().after.end());
+        prompt.insert(prompt.end(), tokens.model().around.after.begin(), tokens.model().around.after.end());
         BOOST_TEST(prompt == ids, boost::test_tools::per_element());
       }
     }
@@ -119,7 +119,7 @@ BOOST_AUTO_TEST_CASE(pieces_that_are_written_are_read_back) {
   for (int byte = 0; byte < 256; ++byte) add(fmt::format("<0x{:02X}>", byte), 0, piece_kind::byte);
   for (const char* piece : {"the", "th", "\u2581the", "\u2581", "t", "h", "e"})
     add(piece, -static_cast<float>(pieces.pieces.size()), piece_kind::normal);
-  const auto tokens = made(json::parse(to_tokenizer_json(pieces, true, 1)));
+  const auto tokens = made(json::parse(to_tokenizer_json(pieces, true, {{1}, {}})));
   auto direct = piece_tokenizer::make(pieces, "t");
   BOOST_TEST_REQUIRE(direct.has_value());
   for (const std::string text : {"the", "the then", "héé"}) {
@@ -171,7 +171,8 @@ BOOST_AUTO_TEST_CASE(what_is_not_done_the_same_way_is_refused_by_its_path) {
   refused(
       llama, [](json& f) { f["model"]["vocab"]["the"] = -7; }, "model.vocab[\"the\"]: is -7, expected an id from 0 to 4194303");
   refused(
-      llama, [](json& f) { f["post_processor"]["special_tokens"]["<s>"]["ids"][0] = -1; }, "post_processor.special_tokens: is -1");
+      llama, [](json& f) { f["post_processor"]["special_tokens"]["<s>"]["ids"][0] = -1; },
+      "post_processor.special_tokens: id -1 of 525 tokens");
   refused(
       llama, [](json& f) { f["added_tokens"][3]["id"] = 528; }, "added_tokens[3].id: id 528 leaves a hole: there are 528 tokens");
   refused(  // inside of what vocabulary and added tokens have together, but three of these stand in both

@@ -110,10 +110,12 @@ BOOST_AUTO_TEST_CASE(tables_that_are_shorter_than_the_vocabulary) {
   refused("model.merges[0]: ", [](auto& f) { f["model"]["merges"][0] = {"l"}; });
 }
 
-BOOST_AUTO_TEST_CASE(templates_and_sequences_are_not_followed) {
+BOOST_AUTO_TEST_CASE(sequences_inside_of_sequences_are_not_followed) {
   nlohmann::json part = {{"type", "ByteLevel"}};
   for (int i = 0; i < 5; ++i) part = {{"type", "Sequence"}, {"processors", {part}}};
-  refused("post_processor: only null and ByteLevel are supported, found Sequence", [&](auto& f) { f["post_processor"] = part; });
+  refused(
+      "post_processor.processors[0]: only null, ByteLevel, TemplateProcessing and a Sequence of these are supported, found \"Sequence\"",
+      [&](auto& f) { f["post_processor"] = part; });
   for (int i = 0; i < 1000; ++i) part = {{"type", "Sequence"}, {"processors", {part}}};
   refused("nested deeper than 16 levels", [&](auto& f) { f["post_processor"] = part; });
 }

@@ -68,10 +68,12 @@ BOOST_AUTO_TEST_CASE(unsound_vocabularies_are_refused) {
 
 BOOST_AUTO_TEST_CASE(tokenizer_json_orders_joins_by_score) {
   const auto json =
-      nlohmann::json::parse(to_tokenizer_json(model_of({{"a", -9}, {"b", -9}, {"ab", -2}, {"aab", -1}, {"aa", -3}}), true, 1));
+      nlohmann::json::parse(to_tokenizer_json(model_of({{"a", -9}, {"b", -9}, {"ab", -2}, {"aab", -1}, {"aa", -3}}), true, {{1}, {2}}));
   BOOST_TEST(json.at("model").at("merges") == nlohmann::json::parse(R"([["a", "ab"], ["aa", "b"], ["a", "b"], ["a", "a"]])"));
   BOOST_TEST(json.at("model").at("unk_token") == "<unk>");
   BOOST_TEST(json.at("post_processor").at("special_tokens").at("<s>").at("ids").at(0) == 1);
+  BOOST_TEST(json.at("post_processor").at("single").size() == 3U);
+  BOOST_TEST(json.at("post_processor").at("single").at(2).at("SpecialToken").at("id") == "</s>");
   BOOST_TEST(json.at("added_tokens").size() == 3U);
 }
 

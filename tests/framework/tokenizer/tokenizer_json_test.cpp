@@ -5,6 +5,7 @@
 #include <boost/test/unit_test.hpp>
 #include <nlohmann/json.hpp>
 
+#include <fstream>
 #include <functional>
 
 using namespace isthmus;
@@ -98,10 +99,71 @@ BOOST_AUTO_TEST_CASE(what_we_do_not_do_alike_is_refused_not_skipped) {
   CHECK_REFUSED("model.type: \"Unigram\" is not supported", f["model"]["type"] = "Unigram");
   CHECK_REFUSED("model.byte_fallback", f["model"]["byte_fallback"] = true);
   CHECK_REFUSED("model.dropout", f["model"]["dropout"] = 0.1);
-  CHECK_REFUSED("post_processor: only", f["post_processor"] = {{"type", "TemplateProcessing"}});
+  CHECK_REFUSED("post_processor: only", f["post_processor"] = {{"type", "RobertaProcessing"}});
   CHECK_REFUSED("decoder: only", f["decoder"] = nullptr);
   CHECK_REFUSED("model: an object", f["model"] = nlohmann::json::array());
   CHECK_REFUSED("model.vocab: an object", f["model"].erase("vocab"));
+}
+
+/// Prompts of folders as AutoTokenizer of Transformers gives them: tests/golden/make_text_golden.py.
+BOOST_AUTO_TEST_CASE(what_is_put_before_a_text_is_that_of_transformers) {
+  std::ifstream base("tests/golden/tokenizer/tokenizer.json"), golden("tests/golden/hf_texts.json");
+  const nlohmann::json plain = nlohmann::json::parse(base);
+  std::size_t begun = 0;
+  for (const auto& c : nlohmann::json::parse(golden)) {
+    nlohmann::json changed = plain;
+    changed.update(c.at("tokenizer"));
+    const auto read = parse_tokenizer_json(changed.dump(), "t");
+    BOOST_TEST_REQUIRE(read.has_value(), (read ? "" : read.error().message));
+    const tokenizer tokens(*read);
+    const auto wanted = c.at("prompt_ids").get<std::vector<token_id>>();
+    BOOST_TEST(encoder(tokens).prompt(c.at("prompt").get<std::string>()) == wanted, boost::test_tools::per_element());
+    begun += c.at("tokenizer").empty() ? 0 : 1;
+  }
+  BOOST_TEST(begun == 2U);
+}
+
+BOOST_AUTO_TEST_CASE(templates_are_read_as_single_says_and_written_again) {
+  const auto special = [](const char* name) -> nlohmann::json { return {{"SpecialToken", {{"id", name}, {"type_id", 0}}}}; };
+  const nlohmann::json text = {{"Sequence", {{"id", "A"}, {"type_id", 0}}}};
+  file["post_processor"] = {{"type", "TemplateProcessing"},
+                            {"single", {special("begin"), special("<|endoftext|>"), text, special("<|endoftext|>")}},
+                            {"pair", nullptr},
+                            {"special_tokens", {{"begin", {{"ids", {7, 8}}}}, {"<|endoftext|>", {{"ids", {0}}}}}}};
+  const auto read = parse_tokenizer_json(file.dump(), "t");
+  BOOST_TEST_REQUIRE(read.has_value(), (read ? "" : read.error().message));
+  BOOST_TEST((read->around == text_template{{7, 8, 0}, {0}}));
+  BOOST_TEST((tokenizer(*read).hash() == tokenizer(model).hash()));  // the ids mean what they meant
+  const auto written = nlohmann::json::parse(to_tokenizer_json(*read));
+  BOOST_TEST((*parse_tokenizer_json(written.dump(), "t") == *read));
+  BOOST_TEST(written.at("post_processor").at("processors").at(1).at("special_tokens").at("<|endoftext|>").at("ids").at(0) == 0);
+}
+
+BOOST_AUTO_TEST_CASE(templates_that_cannot_be_honoured_are_refused) {
+  const nlohmann::json text = {{"Sequence", {{"id", "A"}, {"type_id", 0}}}}, other = {{"Sequence", {{"id", "B"}, {"type_id", 0}}}};
+  const auto refused = [&](const std::string& part, const nlohmann::json& single, const nlohmann::json& ids = {0}) {
+    const nlohmann::json post{{"type", "TemplateProcessing"}, {"single", single}, {"special_tokens", {{"x", {{"ids", ids}}}}}};
+    const std::string found = refusal([&](auto& f) { f["post_processor"] = post; });
+    BOOST_TEST(found.starts_with("t/tokenizer.json: post_processor." + part), found << " lacks " << part);
+  };
+  const nlohmann::json x = {{"SpecialToken", {{"id", "x"}}}}, y = {{"SpecialToken", {{"id", "y"}}}};
+  refused("single: an array", "x");
+  refused("single: holds no sequence A", nlohmann::json::array({x}));
+  refused("single: ", {text, text});
+  refused("single: ", nlohmann::json::array({other}));
+  refused("special_tokens: no ids for \"y\"", {y, text});
+  refused("special_tokens: id 262 of 262 tokens", {x, text}, {262});
+  refused("special_tokens: id -1 of 262 tokens", {x, text}, {-1});
+  refused("special_tokens: is \"x\", expected an id", {x, text}, {"x"});
+  const nlohmann::json once{{"type", "TemplateProcessing"}, {"single", {text}}};
+  const auto sequence = [&](const nlohmann::json& steps) {
+    return refusal([&](auto& f) { f["post_processor"] = {{"type", "Sequence"}, {"processors", steps}}; });
+  };
+  BOOST_TEST(sequence(nlohmann::json::array({once})) == "accepted");
+  BOOST_TEST(sequence({once, once}).find("post_processor.processors[1]: a second TemplateProcessing") != std::string::npos);
+  BOOST_TEST(sequence(nlohmann::json::array({nlohmann::json{{"type", "BertProcessing"}}})).find("post_processor.processors[0]: only") !=
+             std::string::npos);
+  BOOST_TEST(sequence("x").find("post_processor.processors: an array") != std::string::npos);
 }
 
 BOOST_AUTO_TEST_CASE(only_llama3s_pattern_may_split) {
