@@ -148,7 +148,7 @@ expected<void> check_vocabulary(std::int64_t tokens, std::int64_t of_model, cons
   if (tokens == of_model) return {};
   return fail(errc::out_of_range,
               fmt::format("{}: a vocabulary of {} tokens, but the model has {}: use the tokenizer it was trained with, or in a recipe set "
-                          "model.vocabulary = {}",
+                          "data.vocabulary = {}",
                           where, tokens, of_model, tokens));
 }
 

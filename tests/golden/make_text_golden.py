@@ -1,5 +1,5 @@
 """Writes hf_texts.json: how folders of a tiny random Llama with a byte-level tokenizer continue a text in Transformers: what the tokenizer puts before the
-text, and where the text ends.
+text, where the text ends, and a vocabulary wider than the tokenizer's.
 
 Run: python3 tests/golden/make_text_golden.py   (needs requirements.txt; made with torch 2.15, transformers 5.24)
 Weights are value_of of make_hf_golden.py, from names and an index. A case has what its folder has beside tokenizer/tokenizer.json and
@@ -77,7 +77,8 @@ def main():
              made("sequence", tokenizer={"post_processor": {"type": "Sequence", "processors": [OFFSETS, TEMPLATE]}}),
              again("ends", plain, {"eos_token_id": [511, fifth, plain["ids"][5]]}),
              again("generation_config", plain, {"eos_token_id": third}, {"eos_token_id": [fifth], "do_sample": False}),
-             again("generation_config_without_end", plain, {"eos_token_id": third}, {"do_sample": False})]
+             again("generation_config_without_end", plain, {"eos_token_id": third}, {"do_sample": False}),
+             made("wide", lambda case: max(case["ids"]) >= 512 and case["text"] != "", {"vocab_size": 700})]
     with open(f"{HERE}/hf_texts.json", "w") as file:
         json.dump(cases, file, indent=1)
         file.write("\n")
