@@ -1,6 +1,7 @@
 #include "framework/formats/hf_config.hpp"
 
 #include "framework/core/json.hpp"
+#include "framework/formats/generation_config.hpp"
 #include "framework/formats/hf_families.hpp"
 
 #include <fmt/format.h>
@@ -105,6 +106,44 @@ expected<hf_config> read_hf_config(std::string_view text, const std::string& whe
 
 namespace hf {
 
+namespace {
+
+/// Those of Transformers' class where a key is missing; null: none. A padding id of -1 or past the vocabulary stands for none in some files.
+void read_tokens(hf_keys& keys, hf_config& out) {
+  struct defaults {
+    std::int64_t begin = 1, end = 2, pad = -1;
+  };
+  defaults of_class;
+  switch (out.family) {
+    case hf_family::mamba: of_class = {0, 0, 0}; break;
+    case hf_family::mamba2: of_class = {0, 2, 1}; break;
+    case hf_family::bamba:
+    case hf_family::jamba:
+    case hf_family::nemotron_h: of_class.pad = 0; break;
+    case hf_family::striped_hyena:
+    case hf_family::m2_bert: of_class = {-1, -1, -1}; break;
+    default: break;
+  }
+  const auto inside = [&](std::int64_t id) { return id >= 0 && id < out.vocabulary; };
+  const auto ids = [&](const char* key, std::int64_t otherwise) {
+    const json* value = keys.value({key});
+    if (value == nullptr && !keys.has_key(key) && inside(otherwise)) return std::vector<std::int64_t>{otherwise};
+    auto found = read_token_ids(value == nullptr ? json() : *value, out.vocabulary);
+    if (!found) keys.must(false, found.error().code, key, found.error().message);
+    return found ? std::move(*found) : std::vector<std::int64_t>();
+  };
+  out.begin_tokens = ids("bos_token_id", of_class.begin);
+  out.end_tokens = ids("eos_token_id", of_class.end);
+  const json* pad = keys.value({"pad_token_id"});
+  const std::int64_t padding = pad == nullptr ? (keys.has_key("pad_token_id") ? -1 : of_class.pad)
+                               : pad->is_number_unsigned() && pad->get<std::uint64_t>() < static_cast<std::uint64_t>(out.vocabulary)
+                                   ? pad->get<std::int64_t>()
+                                   : -1;
+  if (inside(padding)) out.pad_token = padding;
+}
+
+}  // namespace
+
 void read_common(hf_keys& keys, hf_config& out, bool tied_by_default) {
   out.vocabulary = keys.whole({"vocab_size"}, 1, std::int64_t{1} << 24);
   out.d_model = keys.whole({"hidden_size"}, 1, extent_max);
@@ -113,25 +152,8 @@ void read_common(hf_keys& keys, hf_config& out, bool tied_by_default) {
   out.dtype = keys.text({"dtype", "torch_dtype"}, "");
   keys.must(out.dtype.empty() || out.dtype == "float32" || out.dtype == "float16" || out.dtype == "bfloat16", errc::unsupported, "dtype",
             "\"" + out.dtype.substr(0, 80) + "\" is not supported, only float32, float16, bfloat16");
-  // One id, or several. An id of -1 or past the vocabulary stands for none in some files.
-  const auto ids = [&](const char* key) {
-    const json* value = keys.value({key});
-    std::vector<std::int64_t> found;
-    const auto add = [&](const json& id) {
-      keys.must(id.is_number_integer(), errc::malformed, key, "must be a token id or an array of them");
-      if (id.is_number_unsigned() && id.get<std::uint64_t>() < static_cast<std::uint64_t>(out.vocabulary))
-        found.push_back(id.get<std::int64_t>());
-    };
-    if (value != nullptr && value->is_array())
-      for (const json& id : *value) add(id);
-    else if (value != nullptr)
-      add(*value);
-    return found;
-  };
-  out.begin_tokens = ids("bos_token_id");
-  out.end_tokens = ids("eos_token_id");
-  keys.ignore({"pad_token_id",
-               "sep_token_id",
+  read_tokens(keys, out);
+  keys.ignore({"sep_token_id",
                "cls_token_id",
                "unk_token_id",
                "transformers_version",

@@ -134,6 +134,7 @@ struct hf_config {
   bool mean_pooling = false;                           // M2-BERT: the pooler reads the mean of all tokens, not the first one
   std::string dtype;                                   // "float32", "float16", "bfloat16", or "" when the file does not say
   std::vector<std::int64_t> begin_tokens, end_tokens;  // ids in the vocabulary
+  std::optional<std::int64_t> pad_token;               // likewise
   bool operator==(const hf_config&) const = default;
 };
 

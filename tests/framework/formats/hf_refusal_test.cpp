@@ -2,7 +2,11 @@
 #include "tests/framework/formats/hf_models.hpp"
 
 #include <boost/test/unit_test.hpp>
+#include <fmt/format.h>
 #include <nlohmann/json.hpp>
+
+#include <cstdint>
+#include <limits>
 
 using namespace isthmus;
 using namespace isthmus::testing;
@@ -105,13 +109,35 @@ BOOST_AUTO_TEST_CASE(text_that_is_no_config) {
   refused_text(R"({"architectures":["LlamaForCausalLM"],"Infinity":"Infinity \" Infinity"})", errc::malformed, "vocab_size: is missing");
 }
 
+BOOST_AUTO_TEST_CASE(token_ids_that_are_missing_are_those_of_the_class) {
+  const auto without = [](const char* name) {
+    return changed(name, [](json& o) {
+      for (const char* key : {"bos_token_id", "eos_token_id", "pad_token_id"}) o.erase(key);
+    });
+  };
+  using ids = std::vector<std::int64_t>;
+  const hf_config llama = without("llama"), mamba = without("mamba"), mamba2 = without("mamba2"), jamba = without("jamba");
+  BOOST_TEST((llama.begin_tokens == ids{1} && llama.end_tokens == ids{2} && !llama.pad_token));
+  BOOST_TEST((mamba.begin_tokens == ids{0} && mamba.end_tokens == ids{0} && mamba.pad_token == 0));
+  BOOST_TEST((mamba2.begin_tokens == ids{0} && mamba2.end_tokens == ids{2} && mamba2.pad_token == 1));
+  BOOST_TEST((jamba.begin_tokens == ids{1} && jamba.end_tokens == ids{2} && jamba.pad_token == 0));
+  const auto pad = [](const json& id) { return changed("mamba2", [&](json& o) { o["pad_token_id"] = id; }).pad_token; };
+  BOOST_TEST((pad(31) == 31));
+  for (const json& none : {json(), json(-1), json(32)}) BOOST_TEST(!pad(none).has_value());
+}
+
 BOOST_AUTO_TEST_CASE(token_ids_of_every_form) {
   const auto ids = [](const json& value) { return changed("llama", [&](json& o) { o["eos_token_id"] = value; }).end_tokens; };
   BOOST_TEST((ids(2) == std::vector<std::int64_t>{2}));
   BOOST_TEST((ids({2, 3}) == std::vector<std::int64_t>{2, 3}));
   BOOST_TEST(ids(nullptr).empty());
-  BOOST_TEST(ids(-1).empty());
-  BOOST_TEST(ids(32).empty());  // past the vocabulary
+  BOOST_TEST(ids(json::array()).empty());
+  for (const char* key : {"bos_token_id", "eos_token_id"})
+    for (const std::int64_t id : {std::int64_t{-1}, std::int64_t{32}, std::int64_t{1} << 31U, std::numeric_limits<std::int64_t>::max()}) {
+      const std::string message = fmt::format("{}: is {}, expected an id from 0 to 31, or null for none", key, id);
+      refused("llama", key, id, errc::out_of_range, message);
+      refused("llama", key, {2, id}, errc::out_of_range, message);
+    }
   refused("llama", "eos_token_id", "</s>", errc::malformed, "eos_token_id: must be a token id");
 }
 
