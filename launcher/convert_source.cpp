@@ -1,5 +1,6 @@
 #include "launcher/convert_source.hpp"
 
+#include "framework/core/json.hpp"
 #include "framework/data/prepare.hpp"
 #include "framework/formats/byte_source.hpp"
 #include "framework/formats/gguf_model.hpp"
@@ -37,7 +38,9 @@ std::string tokenizer_config(const std::string& begin, const std::string& end, c
 std::optional<std::int64_t> first_of(const std::vector<std::int64_t>& ids) {
   return ids.empty() ? std::optional<std::int64_t>() : ids.front();
 }
-export_facts facts_of(const hf_config& config) { return {config.context, first_of(config.begin_tokens), first_of(config.end_tokens)}; }
+export_facts facts_of(const hf_config& config) {
+  return {config.context, first_of(config.begin_tokens), config.pad_token, config.end_tokens};
+}
 
 /// Whether a folder can say what that model is: asked before its weights are read.
 expected<void> check_can_be_written(const model_config& model, const std::string& where) {
@@ -74,7 +77,8 @@ expected<convert_source> read_run(const std::string& typed) {
   bpe_model words = tokens->model();
   words.around = {};  // documents are encoded without it
   if (end) {          // they begin behind the end of others
-    out.facts.begin_token = out.facts.end_token = *end;
+    out.facts.begin_token = *end;
+    out.facts.end_tokens = {*end};
     words.around.before = {*end};
   }
   const std::string name = end ? std::string(tokens->bytes(*end)) : "";
@@ -96,14 +100,22 @@ expected<std::optional<std::string>> read_file(const std::string& folder, const 
   return std::optional(std::move(*text));
 }
 
+/// A file that is called JSON must be some: nobody could read the copy.
+expected<void> check_json(const std::string& text, const std::string& folder, std::string_view name) {
+  if (!name.ends_with(".json") || json::accept(text)) return {};
+  const auto told = parse_json(text, fmt::format("{}/{}", folder, name));
+  return fail(errc::malformed, told ? fmt::format("{}/{}: not valid JSON", folder, name) : told.error().message);
+}
+
 /// A folder's tokenizer and what goes with it, as they are.
 expected<std::map<std::string, std::string>> read_tokenizer_files(const std::string& folder) {
   std::map<std::string, std::string> out;
-  for (const char* name : {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "tokenizer.model", "vocab.txt",
-                           "generation_config.json", "chat_template.jinja"}) {
+  for (const char* name : {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
+                           "merges.txt", "tokenizer.model", "vocab.txt", "generation_config.json", "chat_template.jinja"}) {
     auto text = read_file(folder, name);
     if (!text) return text.failure();
     if (!*text) continue;
+    if (auto ok = check_json(**text, folder, name); !ok) return ok.failure();
     out.emplace(name, std::move(**text));
   }
   return out;

@@ -10,13 +10,15 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <vector>
 
 namespace isthmus {
 
 /// What a config.json says beside the mathematics.
 struct export_facts {
   std::int64_t context = 0;  // tokens that the model was trained on at once; 0: nobody knows
-  std::optional<std::int64_t> begin_token, end_token;
+  std::optional<std::int64_t> begin_token = {}, pad_token = {};
+  std::vector<std::int64_t> end_tokens = {};
 };
 
 /// The config.json under which Hugging Face Transformers computes what our layers do, of the architecture that docs/formats.md lists for

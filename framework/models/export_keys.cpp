@@ -229,8 +229,10 @@ json common_keys(const architecture& what, const model_config& model, const expo
                           : type == dtype::bf16 ? "bfloat16"
                                                 : "float16"},
           {"bos_token_id", id(facts.begin_token)},
-          {"eos_token_id", id(facts.end_token)},
-          {"pad_token_id", nullptr}};
+          {"eos_token_id", facts.end_tokens.size() > 1    ? json(facts.end_tokens)
+                           : facts.end_tokens.size() == 1 ? json(facts.end_tokens.front())
+                                                          : json(nullptr)},
+          {"pad_token_id", id(facts.pad_token)}};
 }
 
 expected<json> config_keys_of(const architecture& what, const model_config& model, std::span<const layer_pair> layers,

@@ -120,6 +120,33 @@ BOOST_AUTO_TEST_CASE(the_begin_token_of_a_gguf_file_is_that_of_its_folder) {
   BOOST_TEST(json::parse(testing::text_of_file(folder + "/tokenizer_config.json")).at("bos_token") == name);
 }
 
+/// A folder's facts beside the mathematics, and all files of its tokenizer.
+BOOST_AUTO_TEST_CASE(what_a_folder_says_of_its_tokens_is_kept) {
+  const scratch_folder scratch;
+  const std::string from = (scratch.path / "from").string(), folder = (scratch.path / "folder").string();
+  std::filesystem::create_directory(from);
+  json config = json::parse(testing::text_of_file("tests/golden/hf/llama.json")).at("config");
+  config.update({{"bos_token_id", 4}, {"eos_token_id", {5, 7, 9}}, {"pad_token_id", 3}});
+  const auto write_config = [&] { std::ofstream(from + "/config.json") << config.dump(); };
+  write_config();
+  write_fresh_weights(from);
+  write_config();
+  const json files{{"vocab.json", "{\"a\": 0}"}, {"merges.txt", "#version: 0.2\na b\n"}, {"added_tokens.json", "{}\n"}};
+  for (const auto& [name, text] : files.items()) std::ofstream(from + "/" + name) << text.get<std::string>();
+  const auto o = run_isthmus({"convert", from, folder});
+  BOOST_TEST_REQUIRE(o.code == 0, o.err);
+  const json written = json::parse(testing::text_of_file(folder + "/config.json"));
+  for (const char* key : {"bos_token_id", "eos_token_id", "pad_token_id"}) BOOST_TEST(written.at(key) == config.at(key));
+  for (const auto& [name, text] : files.items()) BOOST_TEST(testing::text_of_file(folder + "/" + name) == text.get<std::string>());
+  for (const char* broken : {"", "{\"model\": "}) {
+    std::ofstream(from + "/tokenizer.json") << broken;
+    const auto told = run_isthmus({"convert", from, folder + "-2"});
+    BOOST_TEST(told.code == 5);
+    BOOST_TEST(contains(told.err, "from/tokenizer.json: not valid JSON"), told.err);
+    BOOST_TEST(!std::filesystem::exists(folder + "-2"));
+  }
+}
+
 /// Of M2-BERT: what converts twice is the same file, and what cannot be written is refused before weights are looked for.
 BOOST_AUTO_TEST_CASE(encoders_become_folders_and_what_cannot_be_written_is_told_at_once) {
   const scratch_folder scratch;

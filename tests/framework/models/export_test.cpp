@@ -54,7 +54,7 @@ imported_model imported_from(const std::string& folder) {
 }
 
 void export_to(scratch_folder& folder, const imported_model& model, dtype type = dtype::f32, const shard_options& options = {}) {
-  const auto ok = export_hugging_face(folder.disk(), "out", model.config, model.weights->span(), {256, 1, 2}, type, options);
+  const auto ok = export_hugging_face(folder.disk(), "out", model.config, model.weights->span(), {256, 1, 3, {2, 5}}, type, options);
   BOOST_TEST_REQUIRE(ok.has_value(), (ok ? "" : ok.error().message));
 }
 
@@ -114,7 +114,9 @@ BOOST_AUTO_TEST_CASE(what_was_imported_is_written_bit_for_bit) {
       BOOST_TEST(after->tensors.size() == compared);
       const json config = json::parse(file_text(folder.path() + "/out/config.json"));
       BOOST_TEST(config.at("architectures") == golden.at("config").at("architectures"));
-      BOOST_TEST(config.at("eos_token_id") == 2);
+      BOOST_TEST(config.at("bos_token_id") == 1);
+      BOOST_TEST((config.at("eos_token_id") == json{2, 5}));
+      BOOST_TEST(config.at("pad_token_id") == 3);
     }
   }
 }
