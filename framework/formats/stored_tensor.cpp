@@ -13,11 +13,12 @@ namespace {
 
 constexpr std::int64_t piece_bytes = 1 << 20;
 
-/// Whether one of them is NaN or infinite: the largest magnitude as bits, which compilers make vectors of.
+/// Whether one of them is NaN or infinite, which have all bits of the exponent: without branches, so that compilers make vectors of it.
 bool any_not_finite(std::span<const float> numbers) {
-  std::uint32_t largest = 0;
-  for (const float number : numbers) largest = std::max(largest, std::bit_cast<std::uint32_t>(number) & 0x7fffffffU);
-  return largest >= 0x7f800000U;
+  constexpr std::uint32_t exponent = 0x7f800000U;
+  std::uint32_t found = 0;
+  for (const float number : numbers) found |= static_cast<std::uint32_t>((std::bit_cast<std::uint32_t>(number) & exponent) == exponent);
+  return found != 0;
 }
 
 /// Where the number of that place in the flat array stands: "[1, 3]".
