@@ -80,7 +80,7 @@ std::vector<std::byte> llama(bool experts, const char* blank = "\u2581") {
 /// Mamba with byte-level BPE.
 std::vector<std::byte> mamba() {
   b file;
-  file.head(12, 13).text_key("general.architecture", "mamba");
+  file.head(12, 14).text_key("general.architecture", "mamba").key("mamba.attention.layer_norm_rms_epsilon", b::f32).add(1e-5F);
   numbers(file, "mamba",
           {{"embedding_length", 16},
            {"block_count", 1},
