@@ -182,6 +182,7 @@ expected<convert_source> read_gguf(const std::string& path) {
   const auto ours = config_from(model->config, path);
   if (!ours) return ours.failure();
   if (auto ok = check_can_be_written(*ours, path); !ok) return ok.failure();
+  if (auto ok = check_rows(tokens->size(), ours->vocabulary, path); !ok) return ok.failure();
   auto imported = import_checkpoint(model->config, {model->tensors, path}, path);
   if (!imported) return imported.failure();
   return convert_source{imported->config, imported->weights, facts_of(model->config), files_of(*tokens), path, {}};

@@ -90,13 +90,6 @@ expected<folder_tokenizer> read_folder_tokenizer(const storage& disk, const std:
   return folder_tokenizer(std::move(*made));
 }
 
-/// Models of others often have more rows than their tokenizer has tokens, for widths that are round. Ids behind them show as nothing.
-expected<void> check_rows(std::int64_t tokens, std::int64_t of_model, const std::string& where) {
-  if (tokens <= of_model) return {};
-  return fail(errc::out_of_range, fmt::format("{}: a vocabulary of {} tokens, but the model has {}: use the tokenizer it was trained with",
-                                              where, tokens, of_model));
-}
-
 /// The end tokens of a folder's generation_config.json, which go before those of config.json; nothing when there is no such file.
 expected<std::optional<std::vector<std::int64_t>>> read_generation_ends(const storage& disk, std::int64_t vocabulary,
                                                                         const std::string& where) {
@@ -143,6 +136,12 @@ expected<void> continue_text(hybrid_model& model, const text_ids& words, const t
 }
 
 }  // namespace
+
+expected<void> check_rows(std::int64_t tokens, std::int64_t of_model, const std::string& where) {
+  if (tokens <= of_model) return {};
+  return fail(errc::out_of_range, fmt::format("{}: a vocabulary of {} tokens, but the model has {}: use the tokenizer it was trained with",
+                                              where, tokens, of_model));
+}
 
 expected<generated_text> generate_text(const run_folder& run, const text_options& options,
                                        const std::function<void(std::string_view)>& on_text) {

@@ -48,6 +48,10 @@ bool holds_hugging_face(const std::string& folder);
 expected<generated_text> generate_text(const std::string& hugging_face_folder, const text_options& options,
                                        const std::function<void(std::string_view)>& on_text = {});
 
+/// Whether a model of others can read the ids of its tokenizer. It often has more rows than that has tokens, for widths that are round; ids behind
+/// them show as nothing. Errors: out_of_range, naming `where` the tokenizer is, when it has fewer.
+expected<void> check_rows(std::int64_t tokens, std::int64_t of_model, const std::string& where);
+
 /// Whether a model that is named is a file of its own: runs and Hugging Face models are folders.
 bool is_gguf(const std::string& path);
 /// The same from a GGUF file, with its own tokenizer; the prompt begins with the begin token where the file says so.

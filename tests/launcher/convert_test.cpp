@@ -10,6 +10,8 @@
 
 #include <chrono>
 #include <csignal>
+#include <cstdint>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <utility>
@@ -52,6 +54,26 @@ std::string gguf_in(const scratch_folder& folder, const char* name) {
   const std::string path = (folder.path / (std::string(name) + ".gguf")).string();
   std::ofstream(path, std::ios::binary) << testing::gguf_file_of(testing::golden_gguf(name));
   return path;
+}
+
+/// A GGUF file with a token that its model has no row for. What is put in has 32 bytes, so that tensors stay aligned.
+std::string with_one_more_token(std::string file) {
+  const auto at = [&](std::size_t where) -> std::uint64_t {
+    std::uint64_t value = 0;
+    std::memcpy(&value, file.data() + where, sizeof value);
+    return value;
+  };
+  const auto bytes_of = [](auto value) { return std::string(reinterpret_cast<const char*>(&value), sizeof value); };
+  const auto count_of = [&](std::string_view key) { return file.find(key) + key.size() + 8; };  // behind two u32, the kinds
+  const std::size_t tokens = count_of("tokenizer.ggml.tokens");
+  const std::uint64_t count = at(tokens);
+  std::size_t end = tokens + 8;
+  for (std::uint64_t i = 0; i < count; ++i) end += 8 + at(end);
+  file.insert(end, bytes_of(std::uint64_t{20}) + "a_token_without_rows");
+  file.replace(tokens, 8, bytes_of(count + 1));
+  const std::size_t types = count_of("tokenizer.ggml.token_type");
+  file.insert(types + 8 + 4 * count, bytes_of(std::int32_t{1}));
+  return file.replace(types, 8, bytes_of(count + 1));
 }
 
 }  // namespace
@@ -118,6 +140,18 @@ BOOST_AUTO_TEST_CASE(the_begin_token_of_a_gguf_file_is_that_of_its_folder) {
   const json single = tokens.at("post_processor").at("processors").at(1).at("single");
   BOOST_TEST(single.at(0).at("SpecialToken").at("id") == name);
   BOOST_TEST(json::parse(testing::text_of_file(folder + "/tokenizer_config.json")).at("bos_token") == name);
+}
+
+BOOST_AUTO_TEST_CASE(a_vocabulary_of_more_tokens_than_the_model_has_rows_is_refused) {
+  const scratch_folder scratch;
+  const std::string file = (scratch.path / "llama3.gguf").string(), folder = (scratch.path / "folder").string();
+  std::ofstream(file, std::ios::binary) << with_one_more_token(testing::gguf_file_of(testing::golden_gguf("llama3")));
+  for (const auto& verb : {std::vector<std::string>{"convert", file, folder}, {"generate", file, "--prompt", "x"}}) {
+    const auto told = run_isthmus(verb);
+    BOOST_TEST(told.code == 5);
+    BOOST_TEST(contains(told.err, "llama3.gguf: a vocabulary of 513 tokens, but the model has 512"), told.err);
+  }
+  BOOST_TEST(!std::filesystem::exists(folder));
 }
 
 /// A folder's facts beside the mathematics, and all files of its tokenizer.

@@ -214,6 +214,7 @@ BOOST_AUTO_TEST_CASE(the_models_vocabulary_must_be_the_same) {
   const auto refused = check_vocabulary(262, 2048, "t");
   BOOST_TEST((refused.error().code == errc::out_of_range));
   BOOST_TEST(refused.error().message.starts_with("t: a vocabulary of 262 tokens, but the model has 2048"));
+  BOOST_TEST(refused.error().message.ends_with("set data.vocabulary = 262"));  // a key that there is
 }
 
 BOOST_AUTO_TEST_SUITE_END()
