@@ -6,6 +6,7 @@ struct weights_ahead {
   static constexpr std::int64_t pace = 1024;
   const char *at = nullptr, *end = nullptr;
   std::int64_t lines = 0, due = 0;  // of 64 bytes, in `pace` steps
+  bool lone = true;                 // no other work goes over the same weights
 
   ISTHMUS_INLINE void fetch() {
     for (due += lines; due >= pace && at < end; due -= pace, at += 64) __builtin_prefetch(at, 0, 2);
@@ -26,11 +27,13 @@ inline weights_ahead share_ahead(const void* next, std::int64_t bytes, std::int6
   using small = std::uint32_t;  // divides faster, and this is asked for each strip
   const small all = static_cast<small>((bytes + 63) / 64), n = static_cast<small>(strips), pace = weights_ahead::pace;
   const small first = all * static_cast<small>(k) / n, last = all * static_cast<small>(k + 1) / n;
+  const small in_pace = ((last - first) * pace + static_cast<small>(steps) - 1) / static_cast<small>(steps);
   const char* from = static_cast<const char*>(next);
-  return {from + 64 * first, from + 64 * last, ((last - first) * pace + static_cast<small>(steps) - 1) / static_cast<small>(steps)};
+  return {from + 64 * first, from + 64 * last, in_pace, 0, false};
 }
 
-/// Fetches what a strip of `Bytes` of weights a step reads soon into the first-level cache.
+/// Fetches what a strip of `Bytes` of weights a step reads soon into the first-level cache. Not for a lone one: from memory the CPU fetches
+/// better by itself.
 template <std::int64_t Bytes>
 ISTHMUS_INLINE void fetch_near(const void* weights) {
   constexpr std::int64_t steps = 12;  // measured on Zen 4

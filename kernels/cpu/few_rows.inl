@@ -127,7 +127,7 @@ __attribute__((noinline)) void panel_strip(const float* w, std::int64_t in, cons
   vf sums[Rows][panel_vectors] = {};
   for (std::int64_t i = 0; i < in; ++i, w += library_panel) {
     ahead.fetch();
-    fetch_near<library_panel * 4>(w);
+    if (!ahead.lone) fetch_near<library_panel * 4>(w);
     vf weights[panel_vectors];
 #pragma GCC unroll 4
     for (int j = 0; j < panel_vectors; ++j) weights[j] = load(w + j * width);

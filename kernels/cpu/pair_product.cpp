@@ -120,7 +120,7 @@ __attribute__((noinline)) void multiply_strip(const strip<Act>& of) {
   weights_ahead ahead = of.ahead;
   for (std::int64_t p = 0; p < pairs; ++p, w += pair_outputs * 4) {
     ahead.fetch();
-    fetch_near<pair_outputs * 4>(w);
+    if (!ahead.lone) fetch_near<pair_outputs * 4>(w);
     __m512bh weights[vectors];
 #pragma GCC unroll 4
     for (int j = 0; j < vectors; ++j) weights[j] = reinterpret_cast<__m512bh>(_mm512_load_si512(w + 64 * j));
