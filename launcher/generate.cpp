@@ -1,5 +1,4 @@
 #include "framework/metrics/terminal.hpp"
-#include "framework/models/generate.hpp"
 #include "launcher/text_generation.hpp"
 #include "launcher/verbs.hpp"
 
@@ -31,22 +30,12 @@ text_options text_options_of(const generate_verb_options& options) {
   return how;
 }
 
-/// What `make` makes; logits that are not finite are an error of the model, whose weights come from outside.
-template <class Make>
-expected<generated_text> from_finite_logits(Make&& make) {
-  try {
-    return make();
-  } catch (const not_finite_error& e) { return fail(errc::not_finite, e.what()); }
-}
-
 /// Writes what `make` generates, to people as it comes, to programs at its end beside `origin`, what they are told of the weights.
 template <class Make, class Origin>
 int tell(const generate_verb_options& options, console& out, Make&& make, Origin&& origin) {
   if (!options.json) out.answer(printable(options.prompt));
-  const expected<generated_text> made = from_finite_logits([&] {
-    return make([&](std::string_view text) {
-      if (!options.json) out.answer(printable(text));
-    });
+  const expected<generated_text> made = make([&](std::string_view text) {
+    if (!options.json) out.answer(printable(text));
   });
   if (!options.json) out.answer("\n");
   if (!made) return out.error(made.error());

@@ -1,7 +1,6 @@
 #include "launcher/report.hpp"
 
 #include "framework/metrics/terminal.hpp"
-#include "framework/models/generate.hpp"
 #include "launcher/ledger_verdict.hpp"
 #include "launcher/text_generation.hpp"
 #include "launcher/view.hpp"
@@ -68,11 +67,7 @@ void show_sample(const run_folder& run, console& out) {
   text_options how;
   how.prompt = "The ";  // the beginning of a file is a comment's row of #### as often as not
   how.tokens = 80;
-  const auto made = [&]() -> expected<generated_text> {
-    try {
-      return generate_text(run, how);
-    } catch (const not_finite_error& e) { return fail(errc::not_finite, e.what()); }
-  }();
+  const auto made = generate_text(run, how);
   if (!made) {
     out.warn(fmt::format("no text: {}", made.error().message));
     return;

@@ -126,10 +126,12 @@ expected<void> continue_text(hybrid_model& model, const text_ids& words, const t
     return std::ranges::find(words.stops, id) == words.stops.end();
   };
   out.by_heads = model.config().medusa_heads > 0 && options.temperature == 0 && !options.one_by_one;
-  if (out.by_heads)
-    out.tokens_per_pass = generate_by_heads(model, words.prompt, how, hear).tokens_per_pass();
-  else
-    generate(model, words.prompt, how, hear);
+  try {
+    if (out.by_heads)
+      out.tokens_per_pass = generate_by_heads(model, words.prompt, how, hear).tokens_per_pass();
+    else
+      generate(model, words.prompt, how, hear);
+  } catch (const not_finite_error& e) { return fail(errc::not_finite, e.what()); }  // of weights, which come from outside
   tell(out.text.size());
   out.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
   return {};

@@ -86,4 +86,16 @@ expected<json> parse_json(std::string_view text, const std::string& where, std::
   return std::move(reader.root);
 }
 
+const json& value_at(const json& object, const std::string& name) {
+  static const json null;
+  if (!object.is_object()) return null;
+  const auto found = object.find(name);
+  return found == object.end() ? null : *found;
+}
+
+std::string excerpt(const json& value) {
+  const std::string text = value.dump(-1, ' ', false, json::error_handler_t::replace);
+  return text.size() <= 80 ? text : text.substr(0, 77) + "...";
+}
+
 }  // namespace isthmus

@@ -15,4 +15,10 @@ namespace isthmus {
 /// Errors: malformed.
 expected<nlohmann::json> parse_json(std::string_view text, const std::string& where, std::size_t depth_max = 16);
 
+/// Of an object; null when there is none of that name, or no object. Lives as long as the object.
+const nlohmann::json& value_at(const nlohmann::json& object, const std::string& name);
+
+/// The value for a message, at most 80 bytes of it.
+std::string excerpt(const nlohmann::json& value);
+
 }  // namespace isthmus

@@ -1,5 +1,7 @@
 #include "framework/formats/hf_keys.hpp"
 
+#include "framework/core/json.hpp"
+
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
@@ -14,11 +16,6 @@ namespace {
 using json = nlohmann::json;
 
 constexpr std::size_t entries_max = 4096;  // of an array: as many as layers
-
-std::string shown(const json& value) {
-  const std::string text = value.dump(-1, ' ', false, json::error_handler_t::replace);
-  return text.size() <= 80 ? text : text.substr(0, 77) + "...";
-}
 
 bool is_whole(const json& value, std::int64_t low, std::int64_t high) {
   if (!value.is_number_integer()) return false;
@@ -49,7 +46,7 @@ const json* hf_keys::take(names keys) {
     const auto found = object_.find(key);
     if (found == object_.end() || found->is_null()) continue;
     if (value != nullptr)
-      must(*value == *found, errc::malformed, key, fmt::format("is {}, but {} is {}", shown(*found), last_, shown(*value)));
+      must(*value == *found, errc::malformed, key, fmt::format("is {}, but {} is {}", excerpt(*found), last_, excerpt(*value)));
     if (value == nullptr) last_ = key;
     value = &*found;
   }
@@ -66,7 +63,7 @@ std::int64_t hf_keys::whole(names keys, std::int64_t low, std::int64_t high) {
        absent               ? errc::malformed
        : value->is_number() ? errc::out_of_range
                             : errc::malformed,
-       last_, fmt::format("{}, expected a whole number from {} to {}", absent ? "is missing" : "is " + shown(*value), low, high));
+       last_, fmt::format("{}, expected a whole number from {} to {}", absent ? "is missing" : "is " + excerpt(*value), low, high));
   return low;
 }
 
@@ -82,26 +79,26 @@ double hf_keys::number(names keys, double low, double high, double otherwise) {
     if (number >= low && number <= high) return number;
   }
   must(false, value->is_number() ? errc::out_of_range : errc::malformed, last_,
-       fmt::format("is {}, expected a number from {} to {}", shown(*value), low, high));
+       fmt::format("is {}, expected a number from {} to {}", excerpt(*value), low, high));
   return low;
 }
 
 bool hf_keys::flag(names keys, bool otherwise) {
   const json* value = take(keys);
   if (value == nullptr) return otherwise;
-  must(value->is_boolean(), errc::malformed, last_, fmt::format("is {}, expected true or false", shown(*value)));
+  must(value->is_boolean(), errc::malformed, last_, fmt::format("is {}, expected true or false", excerpt(*value)));
   return value->is_boolean() && value->get<bool>();
 }
 
 std::string hf_keys::text(names keys, const std::string& otherwise) {
   const json* value = take(keys);
   if (value == nullptr) return otherwise;
-  must(value->is_string(), errc::malformed, last_, fmt::format("is {}, expected a string", shown(*value)));
+  must(value->is_string(), errc::malformed, last_, fmt::format("is {}, expected a string", excerpt(*value)));
   return value->is_string() ? value->get<std::string>() : otherwise;
 }
 
 bool hf_keys::is_array(const json& value) {
-  must(value.is_array(), errc::malformed, last_, fmt::format("is {}, expected an array", shown(value)));
+  must(value.is_array(), errc::malformed, last_, fmt::format("is {}, expected an array", excerpt(value)));
   if (!value.is_array()) return false;
   must(value.size() <= entries_max, errc::too_large, last_, fmt::format("has {} entries, at most {} allowed", value.size(), entries_max));
   return value.size() <= entries_max;
@@ -114,7 +111,7 @@ std::vector<std::int64_t> hf_keys::wholes(names keys, std::int64_t low, std::int
   if (is_array(*value))
     for (const json& entry : *value) {
       must(is_whole(entry, low, high), errc::out_of_range, last_,
-           fmt::format("holds {}, expected whole numbers from {} to {}", shown(entry), low, high));
+           fmt::format("holds {}, expected whole numbers from {} to {}", excerpt(entry), low, high));
       if (failed()) return {};
       numbers.push_back(entry.get<std::int64_t>());
     }
@@ -127,7 +124,7 @@ std::vector<std::string> hf_keys::texts(names keys) {
   if (value == nullptr) return words;
   if (is_array(*value))
     for (const json& entry : *value) {
-      must(entry.is_string(), errc::malformed, last_, fmt::format("holds {}, expected strings", shown(entry)));
+      must(entry.is_string(), errc::malformed, last_, fmt::format("holds {}, expected strings", excerpt(entry)));
       if (failed()) return {};
       words.push_back(entry.get<std::string>());
     }
@@ -145,13 +142,13 @@ void hf_keys::must(bool holds, errc code, const std::string& key, const std::str
 void hf_keys::only(const char* key, bool allowed) {
   const json* value = take({key});
   if (value != nullptr)
-    must(*value == json(allowed), errc::unsupported, key, fmt::format("{} is not supported, only {}", shown(*value), allowed));
+    must(*value == json(allowed), errc::unsupported, key, fmt::format("{} is not supported, only {}", excerpt(*value), allowed));
 }
 
 void hf_keys::only(const char* key, const char* allowed) {
   const json* value = take({key});
   if (value != nullptr)
-    must(*value == json(allowed), errc::unsupported, key, fmt::format("{} is not supported, only \"{}\"", shown(*value), allowed));
+    must(*value == json(allowed), errc::unsupported, key, fmt::format("{} is not supported, only \"{}\"", excerpt(*value), allowed));
 }
 
 void hf_keys::read_inner(const json& object, const std::string& name, const std::function<void(hf_keys&)>& read) {
@@ -163,7 +160,7 @@ void hf_keys::read_inner(const json& object, const std::string& name, const std:
 expected<void> hf_keys::finish() {
   for (const auto& [key, value] : object_.items())
     must(known_.contains(key), errc::unsupported, key.substr(0, 80),
-         fmt::format("is {}: a key that this reader does not know may change the mathematics, so that it is refused", shown(value)));
+         fmt::format("is {}: a key that this reader does not know may change the mathematics, so that it is refused", excerpt(value)));
   if (fault_) return unexpected{*fault_};
   return {};
 }

@@ -16,19 +16,6 @@ using nlohmann::json;
 
 constexpr std::size_t file_bytes_max = 64 << 20, token_bytes_max = 4096, vocabulary_max = 1 << 22, added_max = 16'384;
 
-std::string shown(const json& value) {
-  const std::string text = value.dump(-1, ' ', false, json::error_handler_t::replace);
-  return text.size() <= 80 ? text : text.substr(0, 77) + "...";
-}
-
-/// A missing value is null.
-const json& value_at(const json& object, const std::string& name) {
-  static const json null;
-  if (!object.is_object()) return null;
-  const auto found = object.find(name);
-  return found == object.end() ? null : *found;
-}
-
 json replace_of(const char* from, const char* to) { return {{"type", "Replace"}, {"pattern", {{"String", from}}}, {"content", to}}; }
 
 class reader {
@@ -49,20 +36,20 @@ private:
   expected<void> expect(const json& object, const std::string& at, const char* name, const json& wanted) const {
     const json& value = value_at(object, name);
     if (value == wanted) return {};
-    return bad(errc::unsupported, at + "." + name, fmt::format("{} is not supported, only {}", shown(value), shown(wanted)));
+    return bad(errc::unsupported, at + "." + name, fmt::format("{} is not supported, only {}", excerpt(value), excerpt(wanted)));
   }
 
   /// How blanks become U+2581, and where one is put.
   expected<void> read_blanks() {
     using rule = character_bpe_model::blank_rule;
     for (const char* part : {"truncation", "padding"})
-      if (!value_at(root_, part).is_null()) return bad(errc::unsupported, part, "only null is supported, found " + shown(root_[part]));
+      if (!value_at(root_, part).is_null()) return bad(errc::unsupported, part, "only null is supported, found " + excerpt(root_[part]));
     const json prepend{{"type", "Prepend"}, {"prepend", "\u2581"}}, replace = replace_of(" ", "\u2581");
     const json& normalizer = value_at(root_, "normalizer");
     const json& cutter = value_at(root_, "pre_tokenizer");
     if (normalizer.is_null()) return read_metaspace(cutter);
     if (!cutter.is_null())
-      return bad(errc::unsupported, "pre_tokenizer", fmt::format("beside a normalizer only null is supported, found {}", shown(cutter)));
+      return bad(errc::unsupported, "pre_tokenizer", fmt::format("beside a normalizer only null is supported, found {}", excerpt(cutter)));
     normalizes_ = true;
     json steps = json::array({normalizer});
     if (value_at(normalizer, "type") == "Sequence") steps = value_at(normalizer, "normalizers");
@@ -73,19 +60,19 @@ private:
     if (steps == json::array({replace})) return {};
     return bad(errc::unsupported, "normalizer",
                fmt::format("{} is not supported, only null, Replace of \" \" by \"\u2581\", and Prepend of \"\u2581\" before it",
-                           shown(normalizer)));
+                           excerpt(normalizer)));
   }
 
   expected<void> read_metaspace(const json& cutter) {
     using rule = character_bpe_model::blank_rule;
     const std::string at = "pre_tokenizer";
     if (value_at(cutter, "type") != "Metaspace")
-      return bad(errc::unsupported, at, fmt::format("{} is not supported, only Metaspace where normalizer is null", shown(cutter)));
+      return bad(errc::unsupported, at, fmt::format("{} is not supported, only Metaspace where normalizer is null", excerpt(cutter)));
     if (auto ok = expect(cutter, at, "replacement", "\u2581"); !ok) return ok;
     const json& prefix = value_at(cutter, "add_prefix_space");  // of files before there was a scheme
     const json scheme = cutter.value("prepend_scheme", json(prefix == false ? "never" : "always"));
     if (scheme != "always" && scheme != "first" && scheme != "never")
-      return bad(errc::unsupported, at + ".prepend_scheme", fmt::format("{} is not supported, only always, first, never", shown(scheme)));
+      return bad(errc::unsupported, at + ".prepend_scheme", fmt::format("{} is not supported, only always, first, never", excerpt(scheme)));
     model_.blank = scheme == "always" ? rule::each_lacking : scheme == "first" ? rule::first_lacking : rule::none;
     const json split = cutter.value("split", json(true));
     if (!split.is_boolean()) return bad(errc::malformed, at + ".split", "true or false is expected");
@@ -102,13 +89,13 @@ private:
     wanted.push_back({{"type", "Strip"}, {"content", " "}, {"start", 1}, {"stop", 0}});
     if (steps == wanted) return {};
     return bad(errc::unsupported, "decoder",
-               fmt::format("{} is not supported, only a Sequence of Replace, ByteFallback, Fuse and Strip", shown(decoder)));
+               fmt::format("{} is not supported, only a Sequence of Replace, ByteFallback, Fuse and Strip", excerpt(decoder)));
   }
 
   expected<token_id> read_id(const json& value, const std::string& at) const {
     if (value.is_number_unsigned() && value.get<std::uint64_t>() < vocabulary_max) return static_cast<token_id>(value.get<std::uint64_t>());
     return bad(value.is_number() ? errc::out_of_range : errc::malformed, at,
-               fmt::format("is {}, expected an id from 0 to {}", shown(value), vocabulary_max - 1));
+               fmt::format("is {}, expected an id from 0 to {}", excerpt(value), vocabulary_max - 1));
   }
 
   expected<void> check_name(const std::string& name, const std::string& at) const {
@@ -120,7 +107,7 @@ private:
     const auto index = static_cast<std::size_t>(id);
     if (index >= places_) return bad(errc::out_of_range, at, fmt::format("id {} leaves a hole: there are {} tokens", id, places_));
     if (!model_.tokens[index].empty())
-      return bad(errc::malformed, at, fmt::format("id {} is already that of {}", id, shown(json(model_.tokens[index]))));
+      return bad(errc::malformed, at, fmt::format("id {} is already that of {}", id, excerpt(json(model_.tokens[index]))));
     model_.tokens[index] = token;
     model_.words[index] = word;
     return {};
@@ -133,9 +120,9 @@ private:
     if (!value_at(model, "dropout").is_null()) return bad(errc::unsupported, "model.dropout", "only null is supported");
     for (const char* name : {"continuing_subword_prefix", "end_of_word_suffix"})
       if (const json& affix = value_at(model, name); !affix.is_null() && affix != "")
-        return bad(errc::unsupported, std::string("model.") + name, fmt::format("{} is not supported, only null", shown(affix)));
+        return bad(errc::unsupported, std::string("model.") + name, fmt::format("{} is not supported, only null", excerpt(affix)));
     if (const json& whole = value_at(model, "ignore_merges"); !whole.is_null() && whole != false)
-      return bad(errc::unsupported, "model.ignore_merges", fmt::format("{} is not supported, only false", shown(whole)));
+      return bad(errc::unsupported, "model.ignore_merges", fmt::format("{} is not supported, only false", excerpt(whole)));
     const json &vocabulary = value_at(model, "vocab"), &added = value_at(root_, "added_tokens");
     if (!vocabulary.is_object()) return bad(errc::malformed, "model.vocab", "an object of token: id is expected");
     if (!added.is_null() && !added.is_array()) return bad(errc::malformed, "added_tokens", "an array is expected");
@@ -147,7 +134,7 @@ private:
     model_.tokens.resize(places_);
     model_.words.resize(places_);
     for (const auto& [name, value] : vocabulary.items()) {
-      const std::string at = "model.vocab[" + shown(json(name)) + "]";
+      const std::string at = "model.vocab[" + excerpt(json(name)) + "]";
       const auto id = read_id(value, at);
       if (!id) return id.failure();
       if (auto ok = check_name(name, at); !ok) return ok;
@@ -174,7 +161,7 @@ private:
     if (auto ok = check_name(name, at + ".content"); !ok) return ok;
     for (const char* flag : {"single_word", "lstrip", "rstrip"})
       if (const json& value = value_at(entry, flag); !value.is_null() && value != false)
-        return bad(errc::unsupported, at + "." + flag, fmt::format("{} is not supported, only false", shown(value)));
+        return bad(errc::unsupported, at + "." + flag, fmt::format("{} is not supported, only false", excerpt(value)));
     // A normalized name is looked for in the text with its blanks replaced.
     const json &normalized = value_at(entry, "normalized"), &special = value_at(entry, "special");
     if (!normalized.is_boolean() || !special.is_boolean()) return bad(errc::malformed, at, "normalized and special are true or false");
@@ -186,7 +173,7 @@ private:
       if (auto ok = place(*id, name, false, at + ".id"); !ok) return ok;
       ids_.emplace(name, *id);
     } else if (known->second != *id) {
-      return bad(errc::malformed, at + ".id", fmt::format("{} has id {} here and {} before", shown(content), *id, known->second));
+      return bad(errc::malformed, at + ".id", fmt::format("{} has id {} here and {} before", excerpt(content), *id, known->second));
     }
     if (std::ranges::find(model_.added, *id) != model_.added.end())
       return bad(errc::malformed, at + ".id", fmt::format("id {} was added before", *id));
@@ -227,11 +214,11 @@ private:
       for (std::size_t i = 0; i < 3; ++i) {
         const auto found = ids_.find(names[i]);
         if (found == ids_.end() || !model_.words[static_cast<std::size_t>(found->second)])
-          return bad(errc::malformed, at, fmt::format("{}: {} is not in model.vocab", shown(entry), shown(json(names[i]))));
+          return bad(errc::malformed, at, fmt::format("{}: {} is not in model.vocab", excerpt(entry), excerpt(json(names[i]))));
         ids[i] = found->second;
       }
       if (!seen.insert(static_cast<std::uint64_t>(ids[0]) << 32U | static_cast<std::uint64_t>(ids[1])).second)
-        return bad(errc::malformed, at, fmt::format("{} was merged before", shown(entry)));
+        return bad(errc::malformed, at, fmt::format("{} was merged before", excerpt(entry)));
       model_.merges.push_back({ids[0], ids[1], ids[2]});
     }
     return {};

@@ -1,5 +1,7 @@
 #include "framework/tokenizer/text_template.hpp"
 
+#include "framework/core/json.hpp"
+
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
@@ -10,19 +12,6 @@ namespace {
 using nlohmann::json;
 
 constexpr std::size_t pieces_max = 16'384;
-
-std::string shown(const json& value) {
-  const std::string text = value.dump(-1, ' ', false, json::error_handler_t::replace);
-  return text.size() <= 80 ? text : text.substr(0, 77) + "...";
-}
-
-/// A missing value is null.
-const json& value_at(const json& object, const std::string& name) {
-  static const json null;
-  if (!object.is_object()) return null;
-  const auto found = object.find(name);
-  return found == object.end() ? null : *found;
-}
 
 class reader {
 public:
@@ -50,7 +39,7 @@ private:
     if (type != "TemplateProcessing")
       return bad(errc::unsupported, at,
                  fmt::format("only null, ByteLevel, TemplateProcessing and a Sequence of these are supported, found {}",
-                             shown(type.is_null() ? step : type)));
+                             excerpt(type.is_null() ? step : type)));
     if (has_template_) return bad(errc::unsupported, at, "a second TemplateProcessing is not supported");
     has_template_ = true;
     const json& single = value_at(step, "single");
@@ -65,7 +54,7 @@ private:
         continue;
       }
       if (behind || value_at(value_at(piece, "Sequence"), "id") != "A")
-        return bad(errc::unsupported, at + ".single", fmt::format("{} is not supported, only one sequence A", shown(piece)));
+        return bad(errc::unsupported, at + ".single", fmt::format("{} is not supported, only one sequence A", excerpt(piece)));
       behind = true;
     }
     if (!behind) return bad(errc::unsupported, at + ".single", "holds no sequence A");
@@ -76,11 +65,11 @@ private:
   expected<void> read_special(const json& name, const json& named, std::vector<token_id>& out, const std::string& at) const {
     const std::string path = at + ".special_tokens";
     const json& ids = name.is_string() ? value_at(value_at(named, name.get_ref<const std::string&>()), "ids") : json();
-    if (!ids.is_array() || ids.empty()) return bad(errc::malformed, path, fmt::format("no ids for {}", shown(name)));
+    if (!ids.is_array() || ids.empty()) return bad(errc::malformed, path, fmt::format("no ids for {}", excerpt(name)));
     for (const json& id : ids) {
-      if (!id.is_number()) return bad(errc::malformed, path, fmt::format("is {}, expected an id", shown(id)));
+      if (!id.is_number()) return bad(errc::malformed, path, fmt::format("is {}, expected an id", excerpt(id)));
       if (!id.is_number_unsigned() || id.get<std::uint64_t>() >= static_cast<std::uint64_t>(vocabulary_))
-        return bad(errc::out_of_range, path, fmt::format("id {} of {} tokens", shown(id), vocabulary_));
+        return bad(errc::out_of_range, path, fmt::format("id {} of {} tokens", excerpt(id), vocabulary_));
       out.push_back(static_cast<token_id>(id.get<std::uint64_t>()));
       if (out.size() > pieces_max) return bad(errc::too_large, path, fmt::format("more than {} ids around a text", pieces_max));
     }
