@@ -182,8 +182,9 @@ void row(const options& o, const shape& s, const format& f, int threads, const s
   };
   report("decode", ours.decode, theirs.decode, fmt::format("huge-page read, {:.1f} GB/s", median(ours.read) * 1e-9), median(shares));
   for (const int count : o.at_once) report(fmt::format("decode {} at once", count), ours.together[count], theirs.together[count], "", 0);
-  const double peak = register_peak(f.peak) * (o.by_cpu ? 1 : threads);
-  report("prefill", ours.prefill, theirs.prefill, peak_name(f.peak), peak > 0 ? median(ours.prefill) * prefill_operations(s) / peak : 0);
+  const peak_kind kind = f.peak == peak_kind::bf16_dot ? fastest_for_bf16() : f.peak;
+  const double peak = register_peak(kind) * (o.by_cpu ? 1 : threads);
+  report("prefill", ours.prefill, theirs.prefill, peak_name(kind), peak > 0 ? median(ours.prefill) * prefill_operations(s) / peak : 0);
 }
 
 int run(int argc, char** argv) {

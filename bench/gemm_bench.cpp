@@ -250,7 +250,7 @@ void run_shape(const options& o, const shape& s, dnnl::engine& engine) {
     tiles.erase(std::unique(tiles.begin(), tiles.end()), tiles.end());
     for (const std::int64_t tile : tiles)
       if (m % tile == 0) add_library(ways, engine, b, pass, tile);
-    const peak_kind kind = fp32 || register_peak(peak_kind::bf16_dot) == 0 ? peak_kind::fp32_fma : peak_kind::bf16_dot;
+    const peak_kind kind = fp32 ? peak_kind::fp32_fma : fastest_for_bf16();
     const double peak = register_peak(kind) * 1e-9;
     measure(ways, 2.0 * static_cast<double>(o.rows * s.out * s.in), o.rounds);
     report(o, s, pass, fp32 ? "f32" : "bf16", ways, kind, peak);

@@ -80,7 +80,7 @@ void row(const options& o, const model_size& size, const std::string& pattern, s
   const train_shape shape{size.d_model, size.layers, context, 2048, 4096, pattern, bf16 ? precision_kind::bf16 : precision_kind::fp32};
   kernels::stealing_team team(threads);
   train_step step(shape, team);
-  const peak_kind kind = bf16 && register_peak(peak_kind::bf16_dot) > 0 ? peak_kind::bf16_dot : peak_kind::fp32_fma;
+  const peak_kind kind = bf16 ? fastest_for_bf16() : peak_kind::fp32_fma;
   speeds ours, theirs;
   std::vector<double> peaks;
   step.run();

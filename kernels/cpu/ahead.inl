@@ -6,7 +6,7 @@ struct weights_ahead {
   static constexpr std::int64_t pace = 1024;
   const char *at = nullptr, *end = nullptr;
   std::int64_t lines = 0, due = 0;  // of 64 bytes, in `pace` steps
-  bool lone = true;                 // no other work goes over the same weights
+  bool near = false;                // what is read now is fetched into the first-level cache beside it
 
   ISTHMUS_INLINE void fetch() {
     for (due += lines; due >= pace && at < end; due -= pace, at += 64) __builtin_prefetch(at, 0, 2);
@@ -20,20 +20,32 @@ inline weights_ahead share_of_steps(const void* next, std::int64_t bytes, std::i
   return {from, from + 64 * lines, (lines * weights_ahead::pace + steps - 1) / steps};
 }
 
-/// The share of strip k of `strips`, each of so many steps, of the `bytes` of weights at `next`. Nothing of what a lone strip reads next: it
-/// goes at memory's speed anyway.
-inline weights_ahead share_ahead(const void* next, std::int64_t bytes, std::int64_t k, std::int64_t strips, std::int64_t steps) {
-  if (strips < 2) return {};
-  using small = std::uint32_t;  // divides faster, and this is asked for each strip
-  const small all = static_cast<small>((bytes + 63) / 64), n = static_cast<small>(strips), pace = weights_ahead::pace;
-  const small first = all * static_cast<small>(k) / n, last = all * static_cast<small>(k + 1) / n;
-  const small in_pace = ((last - first) * pace + static_cast<small>(steps) - 1) / static_cast<small>(steps);
-  const char* from = static_cast<const char*>(next);
-  return {from + 64 * first, from + 64 * last, in_pace, 0, false};
+/// What a lone strip fetches of the `bytes` of weights at `w` that it reads in so many steps, and of what lies behind them up to `end`.
+inline weights_ahead lone_ahead(const std::byte* w, std::int64_t bytes, const std::byte* end, std::int64_t steps) {
+  const std::int64_t far = this_cpu().lone_bytes_ahead, left = end - w - far;
+  return far > 0 && left > 0 ? share_of_steps(w + far, bytes < left ? bytes : left, steps) : weights_ahead{};
 }
 
-/// Fetches what a strip of `Bytes` of weights a step reads soon into the first-level cache. Not for a lone one: from memory the CPU fetches
-/// better by itself.
+/// Lines of 64 bytes that a strip fetches of what comes next, evenly over its steps.
+struct share_of_lines {
+  std::uint32_t first, last, in_pace;
+};
+
+/// The share of strip k of `strips`, each of so many steps, of `bytes` of weights.
+inline share_of_lines share_of_strip(std::int64_t bytes, std::int64_t k, std::int64_t strips, std::int64_t steps) {
+  using small = std::uint32_t;  // divides faster
+  const small all = static_cast<small>((bytes + 63) / 64), n = static_cast<small>(strips), pace = weights_ahead::pace;
+  const small first = all * static_cast<small>(k) / n, last = all * static_cast<small>(k + 1) / n;
+  return {first, last, ((last - first) * pace + static_cast<small>(steps) - 1) / static_cast<small>(steps)};
+}
+
+inline weights_ahead share_ahead(const void* next, const share_of_lines& share) {
+  const char* from = static_cast<const char*>(next);
+  return {from + 64 * static_cast<std::int64_t>(share.first), from + 64 * static_cast<std::int64_t>(share.last), share.in_pace, 0,
+          this_cpu().fetch_near};
+}
+
+/// Fetches what a strip of `Bytes` of weights a step reads soon into the first-level cache.
 template <std::int64_t Bytes>
 ISTHMUS_INLINE void fetch_near(const void* weights) {
   constexpr std::int64_t steps = 12;  // measured on Zen 4

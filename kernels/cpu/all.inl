@@ -11,6 +11,7 @@
 #include "kernels/cpu/library.inl"
 #include "kernels/cpu/panels.inl"
 #include "kernels/cpu/ahead.inl"
+#include "kernels/cpu/panel_strips.inl"
 #include "kernels/cpu/few_rows.inl"
 #include "kernels/cpu/grouped.inl"
 #include "kernels/cpu/linear.inl"

@@ -27,17 +27,19 @@ constexpr std::int64_t bytes_ahead = 8192;  // of weights, fetched early: more t
 constexpr int row_sums = 4;                 // sums of their own, so that none waits for the one before
 
 template <class Weight>
-ISTHMUS_INLINE void fetch_ahead(const Weight* w, std::int64_t count) {
+ISTHMUS_INLINE void fetch_ahead(const Weight* w, std::int64_t count, bool past_caches) {
   const char* at = reinterpret_cast<const char*>(w) + bytes_ahead;
-  for (std::int64_t line = 0; line < count * static_cast<std::int64_t>(sizeof(Weight)); line += 64) __builtin_prefetch(at + line, 0, 0);
+  for (std::int64_t line = 0; line < count * static_cast<std::int64_t>(sizeof(Weight)); line += 64)
+    past_caches ? __builtin_prefetch(at + line, 0, 0) : __builtin_prefetch(at + line, 0, 2);
 }
 
 /// Adds a row of W times each row of x.
 template <int Rows>
-ISTHMUS_INLINE void add_products(const float* w, const float* x, std::int64_t x_row, std::int64_t in, vf (&sums)[row_sums][Rows]) {
+ISTHMUS_INLINE void add_products(const float* w, const float* x, std::int64_t x_row, std::int64_t in, bool past_caches,
+                                 vf (&sums)[row_sums][Rows]) {
   std::int64_t i = 0;
   for (; i + row_sums * width <= in; i += row_sums * width) {
-    fetch_ahead(w + i, row_sums * width);
+    fetch_ahead(w + i, row_sums * width, past_caches);
 #pragma GCC unroll 4
     for (int p = 0; p < row_sums; ++p) {
       const vf weights = load(w + i + p * width);
@@ -62,10 +64,11 @@ ISTHMUS_INLINE void add_pairs(const bf16* w, const float* x, std::int64_t x_row,
   }
 }
 template <int Rows>
-ISTHMUS_INLINE void add_products(const bf16* w, const float* x, std::int64_t x_row, std::int64_t in, vf (&sums)[row_sums][Rows]) {
+ISTHMUS_INLINE void add_products(const bf16* w, const float* x, std::int64_t x_row, std::int64_t in, bool past_caches,
+                                 vf (&sums)[row_sums][Rows]) {
   std::int64_t i = 0;
   for (; i + 4 * width <= in; i += 4 * width) {
-    fetch_ahead(w + i, 4 * width);
+    fetch_ahead(w + i, 4 * width, past_caches);
     add_pairs<Rows>(w + i, x + i, x_row, 0, sums);
     add_pairs<Rows>(w + i + 2 * width, x + i + 2 * width, x_row, 2, sums);
   }
@@ -80,9 +83,10 @@ ISTHMUS_INLINE void add_products(const bf16* w, const float* x, std::int64_t x_r
 template <int Rows, class Weight, class Act>
 void few_rows_tile(const Weight* w, std::int64_t in, const float* x, std::int64_t x_row, std::int64_t first, std::int64_t last, Act* y,
                    std::int64_t y_stride) {
+  const bool past_caches = this_cpu().stream_past_caches;
   for (std::int64_t o = first; o < last; ++o) {
     vf sums[row_sums][Rows] = {};
-    add_products<Rows>(w + o * in, x, x_row, in, sums);
+    add_products<Rows>(w + o * in, x, x_row, in, past_caches, sums);
     for (int r = 0; r < Rows; ++r) y[r * y_stride + o] = static_cast<Act>(sum((sums[0][r] + sums[1][r]) + (sums[2][r] + sums[3][r])));
   }
 }
@@ -118,65 +122,11 @@ void multiply_few_rows(stream& s, std::int64_t rows, std::int64_t out, std::int6
 }
 
 #if ISTHMUS_WIDTH == 16
-constexpr std::int64_t panel_vectors = library_panel / width;
-
-/// One of the library's panels times a strip of rows; `columns` of its outputs are there.
-template <int Rows>
-__attribute__((noinline)) void panel_strip(const float* w, std::int64_t in, const float* x, std::int64_t x_stride, float* y,
-                                           std::int64_t y_stride, std::int64_t columns, weights_ahead ahead) {
-  vf sums[Rows][panel_vectors] = {};
-  for (std::int64_t i = 0; i < in; ++i, w += library_panel) {
-    ahead.fetch();
-    if (!ahead.lone) fetch_near<library_panel * 4>(w);
-    vf weights[panel_vectors];
-#pragma GCC unroll 4
-    for (int j = 0; j < panel_vectors; ++j) weights[j] = load(w + j * width);
-#pragma GCC unroll 8
-    for (int r = 0; r < Rows; ++r) {
-      vf value = splat(x[r * x_stride + i]);
-      asm("" : "+v"(value));  // one load for all products with it
-#pragma GCC unroll 4
-      for (int j = 0; j < panel_vectors; ++j) sums[r][j] += weights[j] * value;
-    }
-  }
-  for (int r = 0; r < Rows; ++r)
-    for (int j = 0; j < panel_vectors; ++j) {
-      float* to = y + r * y_stride + j * width;
-      const std::int64_t left = columns - j * width;
-      if (left >= width)
-        store(to, sums[r][j]);
-      else if (left > 0)
-        store_part(to, sums[r][j], left);
-    }
-}
-
-constexpr std::int32_t panel_strip_rows = 6;  // whose sums fit the registers beside a row of a panel
-template <int... Rows>
-constexpr auto panel_strips(std::integer_sequence<int, Rows...>) {
-  using function = void (*)(const float*, std::int64_t, const float*, std::int64_t, float*, std::int64_t, std::int64_t, weights_ahead);
-  return std::array<function, sizeof...(Rows)>{panel_strip<Rows + 1>...};
-}
-
-/// One panel times all rows, which are shared out evenly over strips. behind: the next panel.
-inline void multiply_panel(const float* w, const linear_args<float>& a, std::int64_t first, const float* behind,
-                           std::int64_t behind_bytes) {
-  static constexpr auto strips = panel_strips(std::make_integer_sequence<int, panel_strip_rows>());
-  const auto rows = static_cast<std::int32_t>(a.rows), count = (rows + panel_strip_rows - 1) / panel_strip_rows;
-  for (std::int32_t k = 0, row = 0; k < count; ++k) {
-    const std::int32_t next = rows * (k + 1) / count;
-    strips[static_cast<std::size_t>(next - row - 1)](w, a.w->in, a.x + row * a.x_stride, a.x_stride, a.y + row * a.y_stride + first,
-                                                     a.y_stride, a.w->out - first, share_ahead(behind, behind_bytes, k, count, a.w->in));
-    row = next;
-  }
-}
-
-/// y = x W^T with fewer than library_rows rows and the library's panels of W; a worker holds a panel against all rows.
+/// y = x W^T with fewer than library_rows rows and the library's panels of W.
 inline void multiply_by_panels(stream& s, const linear_args<float>& a, const float* panels) {
-  const std::int64_t floats = round_up(a.w->in, library_depth_unit) * library_panel, all = (a.w->out + library_panel - 1) / library_panel;
-  const std::int64_t wanted = few_rows_tile_bytes / (floats * 4), group = wanted < 1 ? 1 : wanted;
-  s.workers.run((all + group - 1) / group, [&](std::int64_t tile, int) {
-    for (std::int64_t i = tile * group; i < all && i < (tile + 1) * group; ++i)
-      multiply_panel(panels + i * floats, a, i * library_panel, panels + (i + 1) * floats, i + 1 < all ? floats * 4 : 0);
-  });
+  static_assert(library_panel == panel_outputs);
+  const std::int64_t bytes = round_up(a.w->in, library_depth_unit) * panel_step_bytes;
+  multiply_panels<fp32_step>(s.workers, {reinterpret_cast<const std::byte*>(panels), bytes, a.w->in, a.w->out, this_cpu().fp32_piece_steps},
+                             a.rows, a.x, a.x_stride, a.y, a.y_stride);
 }
 #endif

@@ -1,5 +1,8 @@
 // The only file that sees oneDNN, 2.x or 3.x.
 #include "kernels/cpu/gemm_library.hpp"
+#include "kernels/cpu/pair_product.hpp"
+#include "kernels/cpu/split_product.hpp"
+#include "kernels/cpu/traits.hpp"
 
 #include <omp.h>
 #include <oneapi/dnnl/dnnl.hpp>
@@ -104,10 +107,17 @@ private:
 
 }  // namespace
 
+namespace {
+
+/// Whether bf16 products are faster than fp32 ones: by the matrix unit or by dot products.
+bool fast_at_bf16() { return split_products_work() || (pair_products_work() && this_cpu().fast_bf16_dots); }
+
+}  // namespace
+
 std::unique_ptr<gemm_library> make_gemm_library(int workers) {
 #if defined(__x86_64__)
   if (__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq"))
-    return std::make_unique<onednn_library>(workers, __builtin_cpu_supports("avx512bf16"));
+    return std::make_unique<onednn_library>(workers, fast_at_bf16());
 #endif
   (void)workers;
   return nullptr;

@@ -122,6 +122,18 @@ void grouped_linear(stream& s, const linear_args<Act>& a) {
   format == weight_format::int8 ? multiply_grouped<weight_format::int8>(s, a, weights) : multiply_grouped<weight_format::int4>(s, a, weights);
 }
 
+#if ISTHMUS_WIDTH == 16
+/// y = x W^T with weights as pairs, by what is fastest for the number of rows.
+template <class Act>
+void pair_linear(stream& s, const linear_args<Act>& a) {
+  const std::byte* weights = paired_weights(s, a.w);
+  const auto& own = static_cast<cpu_stream&>(s);
+  gemm_library* library = own.products.get();
+  if (a.rows >= library_rows && library && library->knows_bf16() && library_pair_multiply(s, *library, a, weights)) return;
+  pair_multiply(s.workers, own.way_of_pairs, weights, a.rows, a.w->out, a.w->in, a.x, a.x_stride, a.y, a.y_stride);
+}
+#endif
+
 /// y = x W^T with weights in bf16, by AVX-512 BF16 where the CPU has it.
 template <class Act>
 void rounded_linear(stream& s, const linear_args<Act>& a) {

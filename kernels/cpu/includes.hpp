@@ -7,6 +7,7 @@
 #include "kernels/cpu/grouped_weights.hpp"
 #include "kernels/cpu/long_conv_plan.hpp"
 #include "kernels/cpu/packed_matrix.hpp"
+#include "kernels/cpu/traits.hpp"
 
 #include <array>
 #include <cmath>

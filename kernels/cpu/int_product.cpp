@@ -2,6 +2,7 @@
 
 #include "kernels/bf16.hpp"
 #include "kernels/cpu/grouped_weights.hpp"
+#include "kernels/cpu/traits.hpp"
 
 #include <algorithm>
 #include <array>
@@ -43,8 +44,7 @@ namespace {
 #include "kernels/cpu/ahead.inl"
 
 constexpr std::int64_t strip_rows = 6, strip_blocks = 2;  // 12 sums of int32 and 12 of fp32 in registers
-// A strip of few rows takes one block: memory likes one stream better than two. Nothing is fetched early: of such a stream the CPU foresees
-// more than a program does, and int8 weights came a fifth slower with prefetches (Zen 4).
+// A strip of few rows takes one block: memory likes one stream better than two.
 constexpr std::int64_t few_rows = 4;
 constexpr std::int64_t rows_at_most = 192;     // of a tile: what it reads of x stays in the second-level cache
 constexpr std::int64_t tile_bytes = 64 << 10;  // of weights, at least, where there are tiles enough
@@ -173,9 +173,11 @@ void multiply_tile(const std::byte* w, const rounded_rows& x, std::int64_t row, 
     const auto& by_rows = here == strip_blocks ? strips<Four, strip_blocks, Act> : strips<Four, 1, Act>;
     for (std::int64_t s = 0; s < n_strips; ++s) {
       const std::int64_t from = rows * s / n_strips, next = rows * (s + 1) / n_strips, behind = std::min(here, all - b - here);
-      by_rows[static_cast<std::size_t>(next - from - 1)](w + b * block, block, x, row + from,
-                                                         y + (row + from) * y_stride + b * block_outputs, y_stride, out - b * block_outputs,
-                                                         share_ahead(w + (b + here) * block, behind * block, s, n_strips, x.groups()));
+      const std::byte* at = w + b * block;
+      by_rows[static_cast<std::size_t>(next - from - 1)](
+          at, block, x, row + from, y + (row + from) * y_stride + b * block_outputs, y_stride, out - b * block_outputs,
+          n_strips == 1 ? lone_ahead(at, here * block, w + all * block, x.groups())
+                        : share_ahead(at + here * block, share_of_strip(behind * block, s, n_strips, x.groups())));
     }
   }
 }

@@ -148,14 +148,6 @@ bool library_pair_multiply(stream& s, gemm_library& library, const linear_args<A
   }
 }
 
-/// The same by whatever is fastest for the number of rows.
-template <class Act>
-void pair_linear(stream& s, const linear_args<Act>& a) {
-  const std::byte* weights = paired_weights(s, a.w);
-  gemm_library* library = static_cast<cpu_stream&>(s).products.get();
-  if (a.rows >= library_rows && library && library->knows_bf16() && library_pair_multiply(s, *library, a, weights)) return;
-  pair_multiply(s.workers, weights, a.rows, a.w->out, a.w->in, a.x, a.x_stride, a.y, a.y_stride);
-}
 #endif
 
 /// dw [out, in] += dy^T x.

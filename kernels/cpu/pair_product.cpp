@@ -1,6 +1,7 @@
 #include "kernels/cpu/pair_product.hpp"
 
 #include "kernels/bf16.hpp"
+#include "kernels/cpu/traits.hpp"
 
 #include <algorithm>
 #include <array>
@@ -31,7 +32,8 @@ void pair_weights_transposed(team&, const float*, std::int64_t, std::int64_t, st
   throw std::logic_error("pair_weights_transposed: this CPU has no AVX-512 BF16");
 }
 template <class Act>
-void pair_multiply(team&, const std::byte*, std::int64_t, std::int64_t, std::int64_t, const Act*, std::int64_t, Act*, std::int64_t) {
+void pair_multiply(team&, pair_way, const std::byte*, std::int64_t, std::int64_t, std::int64_t, const Act*, std::int64_t, Act*,
+                   std::int64_t) {
   throw std::logic_error("pair_multiply: this CPU has no AVX-512 BF16");
 }
 }  // namespace isthmus::kernels::cpu
@@ -61,8 +63,10 @@ namespace {
 
 #include "kernels/cpu/ahead.inl"
 
-constexpr std::int64_t vectors = pair_outputs / width;  // of outputs in a panel
-constexpr std::int64_t tile_bytes = 64 << 10;           // of weights, at least, where there are tiles enough
+#include "kernels/cpu/panel_strips.inl"
+
+static_assert(pair_outputs == panel_outputs);
+constexpr std::int64_t vectors = panel_vectors;
 
 /// Inputs [i, i + 16) of outputs [o, o + 16), [input][output]; zeros where W ends inside.
 void turned_square(const float* master, std::int64_t out, std::int64_t in, std::int64_t o, std::int64_t i, float* to) {
@@ -80,96 +84,49 @@ ISTHMUS_INLINE __m512i pair_up(vf first, vf second) {
   return _mm512_or_si512(low, _mm512_slli_epi32(high, 16));
 }
 
-/// Rows of x in bf16, [rows][2 * pairs] with zeros behind the last input.
-template <class Act>
-void round_rows(const Act* x, std::int64_t x_stride, std::int64_t rows, std::int64_t in, std::int64_t pairs, bf16* to) {
-  for (std::int64_t r = 0; r < rows; ++r) {
-    bf16* row = to + r * 2 * pairs;
-    over(in, [&](std::int64_t c, auto mask) { mask.put(row + c, mask.get(x + r * x_stride + c)); });
-    std::fill(row + in, row + 2 * pairs, bf16{});
-  }
-}
-
-constexpr std::int64_t strip_rows = 6;                  // whose sums fit the registers beside a row of weights
-constexpr std::int64_t rows_at_once = 10 * strip_rows;  // of a panel, whose sums wait in the first-level cache
-constexpr std::int64_t pairs_at_once = 1024;            // of a panel: they stay in the second-level cache beside as many of what comes next
-
-/// Some rows, at most strip_rows, and a panel's weights from some depth on.
-template <class Act>
-struct strip {
-  const std::byte* w;
-  std::int64_t pairs;
-  const bf16* x;
-  std::int64_t x_stride;
-  float* sums;  // [rows, pair_outputs]: what came before, where `onto`, and unless y is given what waits for the rest
-  bool onto;
-  Act* y;
-  std::int64_t y_stride, columns;  // of its outputs so many are there
-  weights_ahead ahead;
-};
-
-template <int Rows, class Act>
-__attribute__((noinline)) void multiply_strip(const strip<Act>& of) {
-  __m512 sums[Rows][vectors] = {};
-  if (of.onto)
-    for (int r = 0; r < Rows; ++r)
-      for (int j = 0; j < vectors; ++j) sums[r][j] = _mm512_load_ps(of.sums + r * pair_outputs + j * width);
-  const std::byte* w = of.w;
-  const bf16* x = of.x;
-  const std::int64_t pairs = of.pairs, x_stride = of.x_stride;
-  weights_ahead ahead = of.ahead;
-  for (std::int64_t p = 0; p < pairs; ++p, w += pair_outputs * 4) {
-    ahead.fetch();
-    if (!ahead.lone) fetch_near<pair_outputs * 4>(w);
-    __m512bh weights[vectors];
+/// Pairs of bf16 weights and of inputs, by dot products.
+struct dot_step {
+  using input = bf16;
+  static constexpr std::int64_t inputs = 2;
+  template <int Rows>
+  static ISTHMUS_INLINE void add(const std::byte* w, const bf16* x, std::int64_t x_stride, vf (&sums)[Rows][panel_vectors]) {
+    __m512bh weights[panel_vectors];
 #pragma GCC unroll 4
-    for (int j = 0; j < vectors; ++j) weights[j] = reinterpret_cast<__m512bh>(_mm512_load_si512(w + 64 * j));
+    for (int j = 0; j < panel_vectors; ++j) weights[j] = reinterpret_cast<__m512bh>(_mm512_load_si512(w + 64 * j));
 #pragma GCC unroll 8
     for (int r = 0; r < Rows; ++r) {
       std::int32_t two;
-      __builtin_memcpy(&two, x + r * x_stride + 2 * p, 4);
+      __builtin_memcpy(&two, x + r * x_stride, 4);
       __m512i values = _mm512_set1_epi32(two);
       asm("" : "+v"(values));  // one load for all products with it
 #pragma GCC unroll 4
-      for (int j = 0; j < vectors; ++j) sums[r][j] = _mm512_dpbf16_ps(sums[r][j], weights[j], reinterpret_cast<__m512bh>(values));
+      for (int j = 0; j < panel_vectors; ++j)
+        sums[r][j] =
+            reinterpret_cast<vf>(_mm512_dpbf16_ps(reinterpret_cast<__m512>(sums[r][j]), weights[j], reinterpret_cast<__m512bh>(values)));
     }
   }
-  for (int r = 0; r < Rows; ++r)
-    for (int j = 0; j < vectors; ++j) {
-      const std::int64_t left = of.columns - j * width;
-      if (!of.y)
-        _mm512_store_ps(of.sums + r * pair_outputs + j * width, sums[r][j]);
-      else if (left >= width)
-        store(of.y + r * of.y_stride + j * width, reinterpret_cast<vf>(sums[r][j]));
-      else if (left > 0)
-        store_part(of.y + r * of.y_stride + j * width, reinterpret_cast<vf>(sums[r][j]), left);
-    }
-}
+};
 
-template <class Act, int... Rows>
-constexpr auto strips_of(std::integer_sequence<int, Rows...>) {
-  return std::array<void (*)(const strip<Act>&), sizeof...(Rows)>{multiply_strip<Rows + 1, Act>...};
-}
-
-/// One panel times all rows, at most rows_at_once, which are shared out evenly over strips. next_bytes: of the panel behind it.
-template <class Act>
-void multiply_panel(const std::byte* w, std::int64_t pairs, const bf16* x, std::int64_t x_stride, std::int64_t rows, Act* y,
-                    std::int64_t y_stride, std::int64_t columns, std::int64_t next_bytes) {
-  static constexpr auto strips = strips_of<Act>(std::make_integer_sequence<int, strip_rows>());
-  constexpr std::int64_t pair_row = pair_outputs * 4;
-  alignas(64) float sums[rows_at_once * pair_outputs];
-  const std::int64_t count = (rows + strip_rows - 1) / strip_rows;
-  for (std::int64_t from = 0; from < pairs; from += pairs_at_once) {
-    const std::int64_t here = std::min(pairs - from, pairs_at_once), end = from + here, left = (pairs - end) * pair_row;
-    const std::int64_t ahead = std::min(left > 0 ? left : next_bytes, pairs_at_once * pair_row);
-    for (std::int64_t s = 0, row = 0; s < count; ++s) {
-      const std::int64_t next = rows * (s + 1) / count;
-      strips[static_cast<std::size_t>(next - row - 1)]({w + from * pair_row, here, x + row * x_stride + 2 * from, x_stride,
-                                                        sums + row * pair_outputs, from > 0, left > 0 ? nullptr : y + row * y_stride,
-                                                        y_stride, columns, share_ahead(w + end * pair_row, ahead, s, count, here)});
-      row = next;
-    }
+/// Rows of x as a product reads them, rounded to bf16 if To is, [rows][2 * pairs] with zeros behind the last input.
+template <class Act, class To>
+void copy_rows(const Act* x, std::int64_t x_stride, std::int64_t rows, std::int64_t in, std::int64_t pairs, To* to) {
+  for (std::int64_t r = 0; r < rows; ++r) {
+    To* row = to + r * 2 * pairs;
+    over(in, [&](std::int64_t c, auto mask) { mask.put(row + c, mask.get(x + r * x_stride + c)); });
+    std::fill(row + in, row + 2 * pairs, To{});
   }
+}
+
+template <class Step, class Act>
+void multiply_pairs(team& workers, const weight_panels& w, std::int64_t rows, std::int64_t in, const Act* x, std::int64_t x_stride, Act* y,
+                    std::int64_t y_stride) {
+  using input = typename Step::input;
+  if constexpr (std::is_same_v<Act, input>)
+    if (in % pair_inputs == 0) return multiply_panels<Step>(workers, w, rows, x, x_stride, y, y_stride);
+  const std::int64_t row = 2 * w.steps;
+  auto* copy = reinterpret_cast<input*>(workers.shared_scratch(static_cast<std::size_t>(rows * row) * sizeof(input)));
+  copy_rows(x, x_stride, rows, in, w.steps, copy);
+  multiply_panels<Step>(workers, w, rows, copy, row, y, y_stride);
 }
 
 }  // namespace
@@ -206,34 +163,19 @@ void pair_weights_transposed(team& workers, const float* master, std::int64_t ou
 }
 
 template <class Act>
-void pair_multiply(team& workers, const std::byte* weights, std::int64_t rows, std::int64_t out, std::int64_t in, const Act* x,
-                   std::int64_t x_stride, Act* y, std::int64_t y_stride) {
-  const std::int64_t pairs = pairs_of(in), panels = panels_of(out), bytes = panel_bytes(in);
-  const bf16* pairs_of_x = nullptr;
-  std::int64_t row = x_stride;
-  if constexpr (std::is_same_v<Act, bf16>)
-    if (in % pair_inputs == 0) pairs_of_x = x;
-  if (!pairs_of_x) {
-    row = 2 * pairs;
-    auto* rounded = reinterpret_cast<bf16*>(workers.shared_scratch(static_cast<std::size_t>(rows * pairs * 4)));
-    round_rows(x, x_stride, rows, in, pairs, rounded);
-    pairs_of_x = rounded;
-  }
-  const std::int64_t group = std::max<std::int64_t>(1, tile_bytes / bytes);
-  workers.run((panels + group - 1) / group, [&](std::int64_t tile, int) {
-    for (std::int64_t i = tile * group; i < std::min(panels, (tile + 1) * group); ++i)
-      for (std::int64_t r = 0; r < rows; r += rows_at_once)
-        multiply_panel(weights + i * bytes, pairs, pairs_of_x + r * row, row, std::min(rows - r, rows_at_once),
-                       y + r * y_stride + i * pair_outputs, y_stride, out - i * pair_outputs, i + 1 < panels ? bytes : 0);
-  });
+void pair_multiply(team& workers, pair_way way, const std::byte* weights, std::int64_t rows, std::int64_t out, std::int64_t in,
+                   const Act* x, std::int64_t x_stride, Act* y, std::int64_t y_stride) {
+  const weight_panels w{weights, panel_bytes(in), pairs_of(in), out, this_cpu().bf16_piece_steps};
+  way == pair_way::dots ? multiply_pairs<dot_step>(workers, w, rows, in, x, x_stride, y, y_stride)
+                        : multiply_pairs<widened_step>(workers, w, rows, in, x, x_stride, y, y_stride);
 }
 
 }  // namespace isthmus::kernels::cpu
 #endif
 
 namespace isthmus::kernels::cpu {
-#define ISTHMUS_FOR(Act)                                                                                                         \
-  template void pair_multiply(team&, const std::byte*, std::int64_t, std::int64_t, std::int64_t, const Act*, std::int64_t, Act*, \
+#define ISTHMUS_FOR(Act)                                                                                                                   \
+  template void pair_multiply(team&, pair_way, const std::byte*, std::int64_t, std::int64_t, std::int64_t, const Act*, std::int64_t, Act*, \
                               std::int64_t);
 ISTHMUS_FOR(float)
 ISTHMUS_FOR(bf16)

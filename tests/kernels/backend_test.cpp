@@ -1,4 +1,5 @@
 #include "kernels/cpu/backend.hpp"
+#include "kernels/cpu/backends.hpp"
 #include "kernels/select.hpp"
 #include "kernels/stealing_team.hpp"
 #include "tests/kernels/cases.hpp"
@@ -18,6 +19,12 @@ namespace {
 struct candidate {
   const backend* table;
   std::unique_ptr<team> workers;
+  bool by_default = true;  // else as a CPU of another maker would have it
+  std::unique_ptr<stream> make_stream() const {
+    if (by_default) return table->make_stream(*workers);
+    const auto way = cpu::this_cpu().fast_bf16_dots ? cpu::pair_way::widened : cpu::pair_way::dots;
+    return std::make_unique<cpu::cpu_stream>(*workers, cpu::make_gemm_library(workers->size()), false, false, true, way);
+  }
 };
 
 /// Every backend with every kind of team it should work on: a further team is added here.
@@ -25,13 +32,14 @@ std::vector<candidate> candidates() {
   std::vector<candidate> all;
   for (const backend* b : backends()) all.push_back({b, std::make_unique<serial_team>()});
   for (const backend* b : cpu_backends()) all.push_back({b, std::make_unique<stealing_team>(3)});
+  if (cpu::pair_products_work()) all.push_back({&cpu_backend(), std::make_unique<stealing_team>(3), false});
   return all;
 }
 
 template <class Act>
 void compare(double tolerance) {
   for (const auto& c : candidates()) {
-    const auto s = c.table->make_stream(*c.workers);
+    const auto s = c.make_stream();
     for (const auto& k : kernel_cases()) {
       if (!k.of<Act>()) continue;
       for (std::uint64_t seed = 1; seed <= 2; ++seed) {
@@ -50,7 +58,7 @@ BOOST_AUTO_TEST_CASE(bf16_agrees_with_the_reference_in_double) { compare<bf16>(2
 
 BOOST_AUTO_TEST_CASE(adamw_agrees_with_its_formula) {
   for (const auto& c : candidates()) {
-    const auto s = c.table->make_stream(*c.workers);
+    const auto s = c.make_stream();
     placed_inputs random(5, false, *c.table->memory, *s);
     const std::int64_t n = 10007;
     auto weights = random.reals<float>(n), first = random.reals<float>(n, 0.1), second = random.reals<float>(n, 0.01, 0.1);
@@ -89,7 +97,7 @@ BOOST_AUTO_TEST_CASE(adamw_agrees_with_its_formula) {
 
 BOOST_AUTO_TEST_CASE(sums_of_squares_agree_with_double) {
   for (const auto& c : candidates()) {
-    const auto s = c.table->make_stream(*c.workers);
+    const auto s = c.make_stream();
     for (const std::int64_t n : {0, 1, 4095, 4096, 4097, 100003}) {
       placed_inputs random(static_cast<std::uint64_t>(n), false, *c.table->memory, *s);
       const auto values = random.reals<float>(n);
@@ -104,7 +112,7 @@ BOOST_AUTO_TEST_CASE(sums_of_squares_agree_with_double) {
 // Sums on every backend have one order, whatever ran before: the same bits again.
 BOOST_AUTO_TEST_CASE(a_rerun_gives_the_same_bits) {
   for (const auto& c : candidates()) {
-    const auto s = c.table->make_stream(*c.workers);
+    const auto s = c.make_stream();
     for (const auto& k : kernel_cases()) {
       if (!k.b16) continue;
       placed_inputs once(3, true, *c.table->memory, *s), again(3, true, *c.table->memory, *s);

@@ -41,6 +41,13 @@ std::vector<candidate> candidates() {
     all.push_back({std::move(name), b, std::move(workers), std::move(where), exact});
   };
   for (const backend* b : backends()) add(b->name, b, b != &cpu_backend());
+  for (const auto way : {cpu::pair_way::dots, cpu::pair_way::widened}) {
+    if (!cpu::pair_products_work()) break;
+    auto workers = std::make_unique<stealing_team>(3);
+    auto where = std::make_unique<cpu::cpu_stream>(*workers, nullptr, false, false, true, way);
+    const bool widened = way == cpu::pair_way::widened;
+    all.push_back({widened ? "cpu, widened pairs" : "cpu, dots of pairs", &cpu_backend(), std::move(workers), std::move(where), widened});
+  }
   for (const backend* b : cpu_backends()) {
     if (b == &cpu_backend()) {  // the same instruction set without what a newer CPU adds
       auto workers = std::make_unique<stealing_team>(3);
@@ -124,9 +131,9 @@ void check(const candidate& c, const extents& e, weight_format format) {
 }  // namespace
 
 BOOST_AUTO_TEST_CASE(products_are_those_of_the_formats_weights) {
-  const extents all[] = {{1, 48, 64, 0}, {1, 37, 100, 3}, {2, 16, 32, 0},  {3, 5, 3, 1},      {4, 130, 256, 0},
-                         {5, 33, 96, 0}, {7, 64, 160, 5}, {13, 80, 65, 0}, {70, 100, 128, 0}, {200, 48, 64, 0},
-                         {0, 16, 32, 0}, {6, 64, 32, 0},  {25, 70, 97, 1}, {63, 129, 48, 2}};
+  const extents all[] = {{1, 48, 64, 0},  {1, 37, 100, 3},  {2, 16, 32, 0},    {3, 5, 3, 1},     {4, 130, 256, 0}, {5, 33, 96, 0},
+                         {7, 64, 160, 5}, {13, 80, 65, 0},  {70, 100, 128, 0}, {200, 48, 64, 0}, {0, 16, 32, 0},   {6, 64, 32, 0},
+                         {25, 70, 97, 1}, {63, 129, 48, 2}, {9, 70, 2500, 1}};  // the last is deeper than a piece of a panel
   for (const auto& c : candidates())
     for (const weight_format format : formats)
       for (const auto& e : all) {
