@@ -5,6 +5,7 @@
 #include "launcher/recipes.hpp"
 #include "launcher/run_folder.hpp"
 #include "launcher/verbs.hpp"
+#include "launcher/view.hpp"
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
@@ -26,7 +27,7 @@ constexpr auto patience = std::chrono::seconds(1);
 struct probed_link {
   std::string from, to, address;
   std::string way;    // direct, refused, silent, outward, here (made and measured in this process), not known
-  std::string state;  // as the run's store has it; empty where there is none
+  std::string state;  // as the run's store has it, "gone" of one that is over; empty where there is none
   std::optional<double> round_trip_seconds, loss, bytes_per_second;
   std::string trouble;
 };
@@ -52,6 +53,9 @@ expected<std::vector<probed_link>> links_of_run(const std::string& path) {
   if (!store) return store.failure();
   const auto rows = store->links();
   if (!rows) return rows.failure();
+  const auto row_of_run = store->run();
+  if (!row_of_run) return row_of_run.failure();
+  const bool live = is_live(state_now(*row_of_run, path));
   const auto addresses = run->people.addresses();
   const auto name = [&](site_id s) { return s == coordinator_id ? std::string("coordinator") : run->plan.sites.at(s).name; };
   std::map<site_id, probed_link> doors;
@@ -66,8 +70,8 @@ expected<std::vector<probed_link>> links_of_run(const std::string& path) {
     probed_link link = doors.at(dialled);
     link.from = name(row.site);
     link.to = name(row.peer);
-    link.state = row.state;
-    if (link.way != "direct" && row.state == "up") link.way = "outward";  // it stands, though nobody could call
+    link.state = row.state == "up" && !live ? "gone" : row.state;          // nobody is left to say
+    if (link.way != "direct" && link.state == "up") link.way = "outward";  // it stands, though nobody could call
     if (row.round_trip_seconds > 0) link.round_trip_seconds = row.round_trip_seconds;
     if (row.send_bytes_per_second > 0) link.bytes_per_second = row.send_bytes_per_second;
     links.push_back(std::move(link));

@@ -15,13 +15,6 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::json;
 
-/// What the store says, corrected by whether its launcher still lives: one that does holds the run's lock.
-std::string state_now(const run_row& run, const std::string& path) {
-  const bool claims = run.state == "running" || run.state == "stopping" || run.state == "preparing";
-  if (!claims) return run.state.empty() ? "unknown" : run.state;
-  return run_lock::is_held(path) ? run.state : "crashed";
-}
-
 int code_of(const std::string& state) {
   return state == "running" || state == "finished" ? exit_ok : state == "failed" ? exit_failed : exit_stopped;
 }
@@ -134,7 +127,7 @@ int run_status(const status_options& options, console& out) {
   auto events = store->events();
   if (!events) return out.error(events.error());
   const auto state = state_now(view->run, *path);
-  const bool live = state == "running" || state == "stopping";
+  const bool live = is_live(state);
   if (!live) mark_gone(*view);
   if (options.json) {
     out.answer(as_json(*view, run->plan, *path, state, *events).dump(2, ' ', false, json::error_handler_t::replace) + "\n");

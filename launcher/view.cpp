@@ -1,6 +1,7 @@
 #include "launcher/view.hpp"
 
 #include "framework/models/hybrid_model.hpp"
+#include "launcher/run_folder.hpp"
 
 #include <fmt/format.h>
 
@@ -66,6 +67,14 @@ expected<run_view> read_view(const run_store_reader& store, std::int64_t groups)
   if (weight > 0) v.loss /= weight;
   return v;
 }
+
+std::string state_now(const run_row& run, const std::string& run_path) {
+  const bool claims = is_live(run.state) || run.state == "preparing";
+  if (!claims) return run.state.empty() ? "unknown" : run.state;
+  return run_lock::is_held(run_path) ? run.state : "crashed";
+}
+
+bool is_live(const std::string& state) { return state == "running" || state == "stopping"; }
 
 void mark_gone(run_view& view) {
   view.tokens_per_second = 0;

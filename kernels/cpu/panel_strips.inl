@@ -115,7 +115,6 @@ void multiply_panel(const std::byte* w, const weight_panels& of, const std::byte
                                                        lone_ahead(w, of.steps * panel_step_bytes, end, of.steps)});
   alignas(64) float sums[panel_rows_at_once * panel_outputs];
   const std::int64_t piece_steps = of.steps < of.piece_steps ? of.steps : of.piece_steps, piece_bytes = piece_steps * panel_step_bytes;
-  const std::int64_t far = piece_bytes * (this_cpu().pieces_ahead - 1);
   struct {
     std::int64_t row, rows;
     share_of_lines ahead;  // of a whole piece
@@ -125,7 +124,7 @@ void multiply_panel(const std::byte* w, const weight_panels& of, const std::byte
   for (std::int64_t from = 0; from < of.steps; from += piece_steps) {
     const bool last = of.steps - from <= piece_steps;
     const std::int64_t here = last ? of.steps - from : piece_steps;
-    const std::byte *piece = w + from * panel_step_bytes, *next = piece + here * panel_step_bytes + far;
+    const std::byte *piece = w + from * panel_step_bytes, *next = piece + here * panel_step_bytes;
     const std::int64_t left = end - next, bytes = left < 0 ? 0 : left < piece_bytes ? left : piece_bytes;
     const bool whole = here == piece_steps && bytes == piece_bytes;
     for (std::int64_t s = 0; s < count; ++s) {

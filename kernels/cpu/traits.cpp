@@ -12,16 +12,16 @@ constexpr cpu_traits like_zen_4{.fast_bf16_dots = true,
                                 .library_rows = 64,
                                 .fp32_piece_steps = whole_panel,
                                 .bf16_piece_steps = 1024,  // 256 KiB: they stay in the second-level cache beside as many of what comes next
-                                .pieces_ahead = 1,
+                                .fetch_two_streams = false,
                                 .fetch_near = true,
                                 .lone_bytes_ahead = 0,
                                 .stream_past_caches = true};
-// 32 KiB of weights serve all strips from the first-level cache, and what is on its way from memory leaves its few line buffers free.
+// 32 KiB of weights serve all strips from the first-level cache.
 constexpr cpu_traits like_emerald_rapids{.fast_bf16_dots = false,
                                          .library_rows = 256,
                                          .fp32_piece_steps = 128,
                                          .bf16_piece_steps = 128,
-                                         .pieces_ahead = 3,
+                                         .fetch_two_streams = true,
                                          .fetch_near = false,
                                          .lone_bytes_ahead = 32 << 10,
                                          .stream_past_caches = false};

@@ -12,9 +12,11 @@ struct cpu_traits {
   bool fast_bf16_dots;
   /// Products x W^T with fewer rows go by our own strips over panels, with more by the library.
   std::int64_t library_rows;
-  /// Weights that strips of rows share are fetched into the second-level cache so many strips' worth of steps before they are used, and a
-  /// strip takes at most so many steps before the next one has its turn at the same weights.
-  std::int64_t fp32_piece_steps, bf16_piece_steps, pieces_ahead;
+  /// A strip takes at most so many steps before the next one has its turn at the same weights; meanwhile as many that come next are fetched
+  /// into the second-level cache.
+  std::int64_t fp32_piece_steps, bf16_piece_steps;
+  /// Both halves of them at once: the CPU's own prefetcher then works in two pages.
+  bool fetch_two_streams;
   /// Strips fetch from there into the first-level cache themselves.
   bool fetch_near;
   /// A lone strip fetches its weights so many bytes early; 0: the CPU foresees them better than a program does.

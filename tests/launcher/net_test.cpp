@@ -1,5 +1,6 @@
 // What `isthmus net` tells of links: of addresses, of a run whose store has links, of a recipe on this machine.
 #include "framework/metrics/run_store.hpp"
+#include "launcher/run_folder.hpp"
 #include "tests/launcher/prepared_run.hpp"
 
 #include <boost/test/unit_test.hpp>
@@ -66,6 +67,7 @@ BOOST_AUTO_TEST_CASE(a_link_that_stands_though_nobody_can_call_goes_only_outward
   writer.put(run_row{"demo-1", "single", "00", "running", "", 409600, 40, 1, 1, 2, 0, 3, 0, 0});
   writer.put(link_row{0, coordinator_id, "up", 0.1, 5e6, 2, 3, 4, 5, 6, 7, 8});
   BOOST_TEST_REQUIRE(writer.flush());
+  std::string state;
   const auto way_to = [&](const std::string& address) {
     auto roster = nlohmann::json::parse(std::ifstream(run + "/roster.json"));
     roster["coordinator"]["address"] = address;
@@ -74,10 +76,18 @@ BOOST_AUTO_TEST_CASE(a_link_that_stands_though_nobody_can_call_goes_only_outward
     BOOST_TEST_REQUIRE(links.size() == 1U);
     BOOST_TEST(links[0].at("bytes_per_second") == 5e6);
     BOOST_TEST(links[0].at("round_trip_seconds") == 0.1);
+    state = links[0].at("state").get<std::string>();
     return links[0].at("way").get<std::string>();
   };
-  BOOST_TEST(way_to(open.address) == "direct");
-  BOOST_TEST(way_to(closed.address) == "outward");
+  {
+    const auto held = launcher::run_lock::take(run);
+    BOOST_TEST_REQUIRE(held.has_value());
+    BOOST_TEST(way_to(open.address) == "direct");
+    BOOST_TEST(way_to(closed.address) == "outward");
+    BOOST_TEST(state == "up");
+  }
+  BOOST_TEST(way_to(closed.address) == "refused");  // the run is over: nobody has dialled out
+  BOOST_TEST(state == "gone");
 }
 
 BOOST_AUTO_TEST_CASE(links_of_a_recipe_on_this_machine_are_made_and_filled) {
