@@ -78,8 +78,8 @@ burner burner_of(peak_kind kind) {
   return {burn_scalar, 2, "fp32 scalar"};
 }
 
-/// All numbers from `from` on, each read once. Lines are fetched 8 KiB early, past the caches (locality 0) or into the second level (2): what
-/// is faster differs between CPUs, by more than a factor of two.
+/// All numbers from `from` on, each read once. Lines are fetched 8 KiB early, past the caches (locality 0) or into the second level (2):
+/// what is faster differs between CPUs, by more than a factor of two.
 template <class Line, int Locality>
 inline __attribute__((always_inline)) std::uint64_t read_lines(const std::byte* from, std::size_t bytes) {
   Line sums[4] = {};

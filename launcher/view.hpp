@@ -26,7 +26,8 @@ struct run_view {
 std::int64_t group_count(const recipe& plan);
 /// groups: of the run; its round is 0 until each has one.
 expected<run_view> read_view(const run_store_reader& store, std::int64_t groups);
-/// What the store says, corrected by whether its launcher still lives: one that does holds the run's lock. "crashed" if it should and does not.
+/// What the store says, corrected by whether its launcher still lives: one that does holds the run's lock. "crashed" if it should and does
+/// not.
 std::string state_now(const run_row& run, const std::string& run_path);
 /// Whether a run in this state has processes that talk to each other.
 bool is_live(const std::string& state);

@@ -122,7 +122,7 @@ void multiply_few_rows(stream& s, std::int64_t rows, std::int64_t out, std::int6
 }
 
 #if ISTHMUS_WIDTH == 16
-/// y = x W^T with fewer than library_rows rows and the library's panels of W.
+/// y = x W^T by the library's panels of W: for fewer rows than the library is fast at.
 inline void multiply_by_panels(stream& s, const linear_args<float>& a, const float* panels) {
   static_assert(library_panel == panel_outputs);
   const std::int64_t bytes = round_up(a.w->in, library_depth_unit) * panel_step_bytes;

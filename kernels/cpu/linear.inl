@@ -9,7 +9,8 @@ void linear(stream& s, const linear_args<Act>& a) {
 #if ISTHMUS_WIDTH == 16
   if constexpr (std::is_same_v<Act, float>) {
     const auto& own = static_cast<cpu_stream&>(s);
-    if (a.rows < this_cpu().library_rows && own.products && !own.splits) return multiply_by_panels(s, a, prepared(s, library_weights<float>{a.w, true}));
+    if (a.rows < this_cpu().library_rows && own.products && !own.splits)
+      return multiply_by_panels(s, a, prepared(s, library_weights<float>{a.w, true}));
   }
 #endif
   if (a.rows <= few_rows) {

@@ -5,10 +5,11 @@
 #include <cstddef>
 #include <cstdint>
 
-/// Products with bf16 weights, sums in fp32: by AVX-512 BF16, which sums two products of bf16 numbers at once, or by fp32 on widened weights.
+/// Products with bf16 weights, sums in fp32: by AVX-512 BF16, which sums two products of bf16 numbers at once, or by fp32 on widened
+/// weights.
 ///
-/// Weights [out, in] lie as pairs of inputs, [out / 64][in / 32][16 pairs][64 outputs][2], zeros where W ends inside: a product with few rows
-/// reads them from one end to the other, and a library multiplies many rows with the same ones.
+/// Weights [out, in] lie as pairs of inputs, [out / 64][in / 32][16 pairs][64 outputs][2], zeros where W ends inside: a product with few
+/// rows reads them from one end to the other, and a library multiplies many rows with the same ones.
 namespace isthmus::kernels::cpu {
 
 /// Whether this CPU has AVX-512 BF16. The rest of this file needs true.

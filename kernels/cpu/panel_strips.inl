@@ -1,5 +1,5 @@
-// Products of few rows with weights in panels of 64 outputs: a worker holds a panel against all rows, which are shared out evenly over strips
-// whose sums fit the registers. What a step of a panel is, a Step says: its inputs, of which type, and how it adds them to the sums.
+// Products of few rows with weights in panels of 64 outputs: a worker holds a panel against all rows, which are shared out evenly over
+// strips whose sums fit the registers. What a step of a panel is, a Step says: its inputs, of which type, and how it adds them to the sums.
 
 constexpr std::int64_t panel_outputs = 64, panel_vectors = panel_outputs / width;
 constexpr std::int64_t panel_step_bytes = 256;
