@@ -142,12 +142,13 @@ template <class Step, class Act>
 void multiply_panels(team& workers, const weight_panels& w, std::int64_t rows, const typename Step::input* x, std::int64_t x_stride, Act* y,
                      std::int64_t y_stride) {
   const std::int64_t count = w.count(), wanted = panel_tile_bytes / w.bytes, group = wanted < 1 ? 1 : wanted;
+  const std::int64_t passes = (rows + panel_rows_at_once - 1) / panel_rows_at_once;  // over a panel
   const std::byte* end = w.at + count * w.bytes;
   workers.run((count + group - 1) / group, [&](std::int64_t tile, int) {
     for (std::int64_t i = tile * group; i < count && i < (tile + 1) * group; ++i)
-      for (std::int64_t r = 0; r < rows; r += panel_rows_at_once) {
-        const std::int64_t here = rows - r < panel_rows_at_once ? rows - r : panel_rows_at_once;
-        multiply_panel<Step>(w.at + i * w.bytes, w, end, x + r * x_stride, x_stride, here, y + r * y_stride + i * panel_outputs, y_stride,
+      for (std::int64_t p = 0; p < passes; ++p) {
+        const std::int64_t r = rows * p / passes, next = rows * (p + 1) / passes;
+        multiply_panel<Step>(w.at + i * w.bytes, w, end, x + r * x_stride, x_stride, next - r, y + r * y_stride + i * panel_outputs, y_stride,
                              w.out - i * panel_outputs);
       }
   });

@@ -1,6 +1,5 @@
 // What `isthmus net` tells of links: of addresses, of a run whose store has links, of a recipe on this machine.
 #include "framework/metrics/run_store.hpp"
-#include "launcher/run_folder.hpp"
 #include "tests/launcher/prepared_run.hpp"
 
 #include <boost/test/unit_test.hpp>
@@ -79,13 +78,11 @@ BOOST_AUTO_TEST_CASE(a_link_that_stands_though_nobody_can_call_goes_only_outward
     state = links[0].at("state").get<std::string>();
     return links[0].at("way").get<std::string>();
   };
-  {
-    const auto held = launcher::run_lock::take(run);
-    BOOST_TEST_REQUIRE(held.has_value());
-    BOOST_TEST(way_to(open.address) == "direct");
-    BOOST_TEST(way_to(closed.address) == "outward");
-    BOOST_TEST(state == "up");
-  }
+  const int lock = hold_launcher_lock(run);
+  BOOST_TEST(way_to(open.address) == "direct");
+  BOOST_TEST(way_to(closed.address) == "outward");
+  BOOST_TEST(state == "up");
+  ::close(lock);
   BOOST_TEST(way_to(closed.address) == "refused");  // the run is over: nobody has dialled out
   BOOST_TEST(state == "gone");
 }

@@ -9,6 +9,7 @@
 #include <boost/test/unit_test.hpp>
 #include <nlohmann/json.hpp>
 
+#include <fcntl.h>
 #include <fstream>
 #include <sstream>
 #include <unistd.h>
@@ -29,6 +30,14 @@ token_section section_of(std::size_t tokens) {
 }
 
 }  // namespace
+
+int hold_launcher_lock(const std::string& run) {
+  const int fd = ::open((run + "/launcher.lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+  struct flock whole {};
+  whole.l_type = F_WRLCK;
+  BOOST_TEST_REQUIRE(::fcntl(fd, F_OFD_SETLK, &whole) == 0);
+  return fd;
+}
 
 tokenizer letter_tokenizer(char merged) {
   bpe_model model;

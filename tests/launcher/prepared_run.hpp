@@ -28,6 +28,9 @@ struct prepared_runs {
   outcome run_process(const std::string& run, const std::string& verb) const;
 };
 
+/// The lock of a run as its launcher holds it for its life: until the descriptor is closed.
+int hold_launcher_lock(const std::string& run);
+
 /// The tokenizer of that letter: 256 bytes, merges, the end of text.
 tokenizer letter_tokenizer(char merged);
 

@@ -1,6 +1,6 @@
 #include "framework/metrics/run_store.hpp"
 #include "framework/recipe/recipe.hpp"
-#include "tests/launcher/program.hpp"
+#include "tests/launcher/prepared_run.hpp"
 
 #include <boost/test/unit_test.hpp>
 #include <nlohmann/json.hpp>
@@ -8,7 +8,6 @@
 #include <algorithm>
 #include <arpa/inet.h>
 #include <chrono>
-#include <fcntl.h>
 #include <fstream>
 #include <iterator>
 #include <sys/socket.h>
@@ -28,14 +27,6 @@ struct runs_folder {
   runs_folder() {
     std::filesystem::create_directory(run);
     std::ofstream(run + "/recipe.resolved.toml") << run_isthmus({"show", "single"}).out;
-  }
-  /// As a launcher holds it for its life.
-  int hold_lock() const {
-    const int fd = ::open((run + "/launcher.lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-    struct flock whole {};
-    whole.l_type = F_WRLCK;
-    BOOST_TEST_REQUIRE(::fcntl(fd, F_OFD_SETLK, &whole) == 0);
-    return fd;
   }
   void write_store(const std::string& state, std::int64_t launcher_pid = 0) {
     run_store_writer writer(run + "/" + run_store_name);
@@ -91,7 +82,7 @@ BOOST_AUTO_TEST_CASE(status_of_a_crashed_run_comes_from_its_store) {
   BOOST_TEST(parsed.at("sites").at(0).at("loss") == 6.25);
   BOOST_TEST(parsed.at("sites").at(0).at("state") == "gone");
   BOOST_TEST(contains(one.go({"status"}).out, "crashed"));
-  const int lock = one.hold_lock();
+  const int lock = hold_launcher_lock(one.run);
   BOOST_TEST(one.go({"status", "demo"}).code == 0);
   BOOST_TEST(nlohmann::json::parse(one.go({"status", "demo", "--json"}).out).at("sites").at(0).at("state") == "training");
   BOOST_TEST(contains(one.go({"status"}).out, "running"));
@@ -110,7 +101,7 @@ BOOST_AUTO_TEST_CASE(commands_to_copy_are_quoted_for_the_shell) {
   BOOST_TEST(contains(one.go({"status", one.run}).out, "isthmus resume " + quoted + "\n"));
   refused(one.go({"launch", "single", "--run-folder", one.run}), 4, "`isthmus resume " + quoted + "`");
   BOOST_TEST(contains(one.go({"cp", "single", one.run + "/x.toml"}).err, "x.toml' && isthmus launch '"));
-  const int lock = one.hold_lock();
+  const int lock = hold_launcher_lock(one.run);
   refused(one.go({"resume", one.run}), 4, "`isthmus status " + quoted + "`");
   ::close(lock);
   one.write_store("finished");
@@ -133,7 +124,7 @@ BOOST_AUTO_TEST_CASE(a_store_that_is_missing_or_damaged_is_told) {
 
 BOOST_AUTO_TEST_CASE(two_launchers_never_drive_one_run) {
   const runs_folder one;
-  const int fd = one.hold_lock();
+  const int fd = hold_launcher_lock(one.run);
   BOOST_TEST(::write(fd, "4711\n", 5) == 5);
   refused(one.go({"resume", "demo"}), 4, "process 4711");
   ::close(fd);
