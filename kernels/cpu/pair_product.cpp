@@ -66,7 +66,6 @@ namespace {
 #include "kernels/cpu/panel_strips.inl"
 
 static_assert(pair_outputs == panel_outputs);
-constexpr std::int64_t vectors = panel_vectors;
 
 /// Inputs [i, i + 16) of outputs [o, o + 16), [input][output]; zeros where W ends inside.
 void turned_square(const float* master, std::int64_t out, std::int64_t in, std::int64_t o, std::int64_t i, float* to) {
@@ -109,12 +108,15 @@ struct dot_step {
 
 /// Rows of x as a product reads them, rounded to bf16 if To is, [rows][2 * pairs] with zeros behind the last input.
 template <class Act, class To>
-void copy_rows(const Act* x, std::int64_t x_stride, std::int64_t rows, std::int64_t in, std::int64_t pairs, To* to) {
-  for (std::int64_t r = 0; r < rows; ++r) {
-    To* row = to + r * 2 * pairs;
-    over(in, [&](std::int64_t c, auto mask) { mask.put(row + c, mask.get(x + r * x_stride + c)); });
-    std::fill(row + in, row + 2 * pairs, To{});
-  }
+void copy_rows(team& workers, const Act* x, std::int64_t x_stride, std::int64_t rows, std::int64_t in, std::int64_t pairs, To* to) {
+  constexpr std::int64_t at_once = 8;  // few rows are not worth waking the team
+  workers.run((rows + at_once - 1) / at_once, [&](std::int64_t tile, int) {
+    for (std::int64_t r = tile * at_once; r < std::min(rows, (tile + 1) * at_once); ++r) {
+      To* row = to + r * 2 * pairs;
+      over(in, [&](std::int64_t c, auto mask) { mask.put(row + c, mask.get(x + r * x_stride + c)); });
+      std::fill(row + in, row + 2 * pairs, To{});
+    }
+  });
 }
 
 template <class Step, class Act>
@@ -125,7 +127,7 @@ void multiply_pairs(team& workers, const weight_panels& w, std::int64_t rows, st
     if (in % pair_inputs == 0) return multiply_panels<Step>(workers, w, rows, x, x_stride, y, y_stride);
   const std::int64_t row = 2 * w.steps;
   auto* copy = reinterpret_cast<input*>(workers.shared_scratch(static_cast<std::size_t>(rows * row) * sizeof(input)));
-  copy_rows(x, x_stride, rows, in, w.steps, copy);
+  copy_rows(workers, x, x_stride, rows, in, w.steps, copy);
   multiply_panels<Step>(workers, w, rows, copy, row, y, y_stride);
 }
 
@@ -137,10 +139,10 @@ void pair_weights(team& workers, const float* master, std::int64_t out, std::int
     std::byte* panel_at = to + panel_index * panel_bytes(in);
     alignas(64) float square[16 * 16];
     for (std::int64_t p = 0; p < pairs; p += 8)  // a square is 8 pairs deep
-      for (std::int64_t j = 0; j < vectors; ++j) {
+      for (std::int64_t j = 0; j < panel_vectors; ++j) {
         turned_square(master, out, in, panel_index * pair_outputs + j * width, 2 * p, square);
         for (std::int64_t k = 0; k < 8; ++k)
-          _mm512_store_si512(panel_at + ((p + k) * vectors + j) * 64, pair_up(load(square + 32 * k), load(square + 32 * k + 16)));
+          _mm512_store_si512(panel_at + ((p + k) * panel_vectors + j) * 64, pair_up(load(square + 32 * k), load(square + 32 * k + 16)));
       }
   });
 }
@@ -157,8 +159,8 @@ void pair_weights_transposed(team& workers, const float* master, std::int64_t ou
       return left >= width ? load(at) : left > 0 ? load_part(at, left) : vf{};
     };
     for (std::int64_t p = 0; p < pairs; ++p)
-      for (std::int64_t j = 0; j < vectors; ++j)
-        _mm512_store_si512(panel_at + (p * vectors + j) * 64, pair_up(part_of(2 * p, j * width), part_of(2 * p + 1, j * width)));
+      for (std::int64_t j = 0; j < panel_vectors; ++j)
+        _mm512_store_si512(panel_at + (p * panel_vectors + j) * 64, pair_up(part_of(2 * p, j * width), part_of(2 * p + 1, j * width)));
   });
 }
 
