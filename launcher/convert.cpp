@@ -1,14 +1,13 @@
 #include "framework/metrics/terminal.hpp"
 #include "framework/models/hybrid_model.hpp"
 #include "launcher/convert_source.hpp"
+#include "launcher/removed_when_stopped.hpp"
 #include "launcher/verbs.hpp"
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
-#include <csignal>
 #include <filesystem>
-#include <thread>
 #include <unistd.h>
 #include <utility>
 
@@ -29,63 +28,25 @@ expected<void> check_is_new(const fs::path& path) {
   return fail(errc::usage, fmt::format("{} is there already; nothing was written: convert makes a new folder", path.string()));
 }
 
-/// While it lives, SIGINT, SIGTERM and SIGHUP remove a folder before they end this process, as they would have without it.
-class removed_when_stopped {
-public:
-  explicit removed_when_stopped(fs::path folder) : folder_(std::move(folder)) {
-    sigaddset(&signals_, wake);
-    for (const int s : {SIGINT, SIGTERM, SIGHUP})
-      if (struct sigaction now{}; ::sigaction(s, nullptr, &now) == 0 && now.sa_handler == SIG_DFL) sigaddset(&signals_, s);
-    ::pthread_sigmask(SIG_BLOCK, &signals_, &before_);
-    watcher_ = std::thread([this] { watch(); });
-  }
-  removed_when_stopped(const removed_when_stopped&) = delete;
-  removed_when_stopped& operator=(const removed_when_stopped&) = delete;
-  ~removed_when_stopped() {
-    ::pthread_kill(watcher_.native_handle(), wake);
-    watcher_.join();
-    ::pthread_sigmask(SIG_SETMASK, &before_, nullptr);
-  }
-
-private:
-  static constexpr int wake = SIGUSR2;
-
-  void watch() const {
-    int heard = 0;
-    while (::sigwait(&signals_, &heard) != 0) {}
-    if (heard == wake) return;
-    std::error_code error;
-    for (int tries = 0; tries < 1000 && (fs::remove_all(folder_, error), error); ++tries) {}  // files are still being made in it
-    std::signal(heard, SIG_DFL);
-    sigset_t only{};
-    sigaddset(&only, heard);
-    ::pthread_sigmask(SIG_UNBLOCK, &only, nullptr);
-    std::raise(heard);
-  }
-
-  fs::path folder_;
-  sigset_t signals_{}, before_{};
-  std::thread watcher_;
-};
-
 /// All of the folder, or nothing: it is written beside its place under another name, which it then gets.
 expected<void> write_folder(const convert_source& model, const fs::path& destination, dtype type) {
   const fs::path parent = destination.has_parent_path() ? destination.parent_path() : fs::path(".");
   auto disk = open_disk(parent.string());
   if (!disk) return disk.failure();
   const std::string name = destination.filename().string(), partial = fmt::format("{}.partial-{}", name, ::getpid());
-  const removed_when_stopped guard(parent / partial);
+  removed_when_stopped guard(parent / partial, **disk);
+  storage& writer = guard.writer();
   const auto write = [&]() -> expected<void> {
-    if (auto ok = export_hugging_face(**disk, partial, model.config, model.weights->span(), model.facts, type); !ok) return ok;
+    if (auto ok = export_hugging_face(writer, partial, model.config, model.weights->span(), model.facts, type); !ok) return ok;
     for (const auto& [file, text] : model.files)
-      if (auto ok = (*disk)->write_synced(partial + "/" + file, std::as_bytes(std::span(text))); !ok) return ok;
-    if (auto ok = (*disk)->sync_folder(partial); !ok) return ok;
+      if (auto ok = writer.write_synced(partial + "/" + file, std::as_bytes(std::span(text))); !ok) return ok;
+    if (auto ok = writer.sync_folder(partial); !ok) return ok;
     if (auto ok = check_is_new(destination); !ok) return ok;
-    if (auto ok = (*disk)->rename(partial, name); !ok) return ok;
-    return (*disk)->sync_folder(".");
+    if (auto ok = writer.rename(partial, name); !ok) return ok;
+    return writer.sync_folder(".");
   };
   const auto written = write();
-  if (!written) static_cast<void>((*disk)->remove(partial));
+  if (!written) static_cast<void>(writer.remove(partial));
   return written;
 }
 
