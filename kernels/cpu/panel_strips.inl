@@ -54,7 +54,7 @@ struct fp32_step {
   }
 };
 
-/// Pairs of bf16 weights, widened: two inputs a step, which are bf16 numbers in fp32.
+/// Pairs of bf16 weights, widened: two inputs a step, in fp32 as they are.
 struct widened_step {
   using input = float;
   static constexpr std::int64_t inputs = 2;

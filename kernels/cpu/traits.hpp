@@ -7,10 +7,10 @@ namespace isthmus::kernels::cpu {
 /// What CPUs of the same instructions differ in. Results do not depend on it but for the rounding of bf16 products, so it follows from the
 /// CPU's maker alone: two runs on one machine take the same way.
 struct cpu_traits {
-  /// vdpbf16ps does two products a lane in the time of an fp32 fma (Zen 4); otherwise it takes twice that time (Emerald Rapids), and two
-  /// fmas on widened numbers are done first.
+  /// vdpbf16ps does twice as many products a second as an fp32 fma (Zen 4); otherwise half as many (Emerald Rapids), so that numbers are
+  /// widened for fmas.
   bool fast_bf16_dots;
-  /// Products x W^T with fewer rows go by our own strips over panels, with more by the library.
+  /// fp32 products x W^T with fewer rows go by our own strips over panels, with more by the library.
   std::int64_t library_rows;
   /// A strip takes at most so many steps before the next one has its turn at the same weights; meanwhile as many that come next are fetched
   /// into the second-level cache.
